@@ -1,0 +1,248 @@
+"""``caafp``: the app's own command line. Thin: ``flwr run`` stays the way to run."""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.launch.follow import follow, printable, run_command
+from caafp_app.launch.plan import (
+    Simulation,
+    count_supernodes,
+    gpu_share,
+    placed,
+    write_run_config,
+)
+from caafp_app.launch.presets import merged, preset_names, to_toml
+from caafp_app.launch.source import app_folder
+from caafp_app.launch.superlink import Connection, flower_environment, private_superlink
+from caafp_app.settings import Settings, knobs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Clustered, sparse, personalised federated learning on Flower.",
+)
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+@app.command()
+def run(
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET-OR-FILE",
+            help="A preset of the app, or a TOML file of flat settings.",
+            show_default=False,
+        ),
+    ],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Settings over the preset's; `caafp settings` lists them.",
+            show_default=False,
+        ),
+    ] = None,
+    num_supernodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Simulated clients.", show_default="one per user of the data"),
+    ] = None,
+    client_cpus: Annotated[
+        int, typer.Option(min=1, help="Cores that a client occupies; the others wait.")
+    ] = 1,
+    client_gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Share of a GPU that a client occupies.",
+            show_default="with device=cuda one over the cores, else 0",
+        ),
+    ] = None,
+    client_logs: Annotated[
+        bool, typer.Option("--client-logs", help="Stream what clients log, too.")
+    ] = False,
+    superlink: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run on real SuperNodes, by this connection of your own Flower configuration; "
+            "nothing is started here.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, print settings and command, start nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="For scripts: the path of the run directory on stdout, all else on stderr.",
+        ),
+    ] = False,
+) -> None:
+    """Train: check a preset and your settings, run them by [bold]flwr run[/], end with its success.
+
+    [bold]caafp run smoke[/]                                 every phase once, in half a minute
+
+    [bold]caafp run caafp sparsity=0.8 seed=7[/]             a preset with settings of your own
+
+    [bold]caafp run paper-uci data-dir=~/uci-har.zip[/]      real recordings
+
+    [bold]caafp run my.toml --superlink my-devices[/]        real devices
+
+    A simulation gets a SuperLink of its own, which is ended, with all it started, when the run
+    ends or you press Ctrl-C. Results go to runs/ below the setting output-dir.
+    """
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    try:
+        settings = merged(preset, pairs or [])
+        if superlink is None:
+            cpus = client_cpus
+            simulation = Simulation(
+                count_supernodes(settings, num_supernodes),
+                cpus,
+                gpu_share(settings, client_gpus, cpus),
+                client_logs,
+            )
+            succeeded, results = _simulate(settings, simulation, say, dry_run)
+            if results is not None:
+                typer.echo(str(results) if as_json else f"Results: {results}")
+        else:
+            if num_supernodes is not None:
+                raise SettingsError(
+                    "--num-supernodes: expected it or --superlink, whose SuperNodes are real; "
+                    "found both"
+                )
+            succeeded = _deploy(settings, superlink, say, dry_run)
+    except CaafpError as error:
+        typer.echo(f"caafp: {error}", err=True)
+        raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
+    except KeyboardInterrupt as interrupt:
+        typer.echo("caafp: stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from interrupt
+    if not succeeded:
+        raise typer.Exit(FAILED)
+
+
+def _simulate(
+    settings: Settings, simulation: Simulation, say: Callable[[str], None], dry_run: bool
+) -> tuple[bool, Path | None]:
+    """Run on a private SuperLink; return success, and the run directory where there is one."""
+    settings, results = placed(settings, datetime.now())
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
+        connection = Connection({}) if dry_run else stack.enter_context(private_superlink())
+        command = _announced(settings, scratch, connection, simulation, say, dry_run)
+        if dry_run:
+            return True, None
+        outcome = follow(command, connection, say)
+    if not outcome.succeeded:
+        typer.echo(
+            f"caafp: the run ended as {outcome.status}. {outcome.details}".rstrip(), err=True
+        )
+    elif not (results / "summary.json").is_file():
+        raise RunError(f"the run ended, but expected {results / 'summary.json'}, found nothing")
+    return outcome.succeeded, results if results.is_dir() else None
+
+
+def _deploy(settings: Settings, name: str, say: Callable[[str], None], dry_run: bool) -> bool:
+    """Run on the SuperLink of a connection that the user has configured; return success."""
+    with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
+        connection = Connection(flower_environment(), name)
+        command = _announced(settings, Path(scratch), connection, None, say, dry_run)
+        if dry_run:
+            return True
+        outcome = follow(command, connection, say)
+    if not outcome.succeeded:
+        typer.echo(
+            f"caafp: the run ended as {outcome.status}. {outcome.details}".rstrip(), err=True
+        )
+    return outcome.succeeded
+
+
+def _announced(
+    settings: Settings,
+    scratch: Path,
+    connection: Connection,
+    simulation: Simulation | None,
+    say: Callable[[str], None],
+    dry_run: bool,
+) -> list[str]:
+    """Return the ``flwr run`` command, after saying it."""
+    command = run_command(
+        app_folder(scratch),
+        connection,
+        write_run_config(settings, scratch),
+        simulation.federation_config() if simulation else None,
+    )
+    if dry_run:
+        say(to_toml(settings.to_dict()))
+    say("$ " + printable(command))
+    return command
+
+
+@app.command("settings")
+def list_settings(
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
+    ] = False,
+) -> None:
+    """List every setting: its default, what it may be, what it does."""
+    if toml:
+        typer.echo(settings_toml(), nl=False)
+        return
+    table = Table(title="Settings", title_justify="left", header_style="bold")
+    for column in ("setting", "default", "expected", "what it does"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
+    group = None
+    for knob in knobs():
+        if group not in (None, knob.group):
+            table.add_section()
+        group = knob.group
+        default = to_toml({"": knob.default}).partition("= ")[2].strip()
+        table.add_row(*map(_plain, (knob.key, default, knob.expected, knob.comment)))
+    Console().print(table)
+    typer.echo("Presets: " + ", ".join(preset_names()))
+
+
+def _plain(text: str) -> str:
+    """Keep rich from reading square brackets as markup."""
+    return text.replace("[", r"\[")
+
+
+def settings_toml() -> str:
+    """Return the lines of ``[tool.flwr.app.config]``: groups, keys, defaults, comments."""
+    lines: list[str] = []
+    group = None
+    for knob in knobs():
+        if knob.group != group:
+            lines += ["", f"# {knob.group}"] if lines else [f"# {knob.group}"]
+            group = knob.group
+        line = to_toml({knob.key: knob.default}).rstrip("\n")
+        names = knob.expected.removeprefix("one of ")
+        choices = f" ({names})" if names != knob.expected else ""
+        lines.append(f"{line}  # {knob.comment}{choices}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Start the command line."""
+    app(prog_name="caafp")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The ClientApp: this node's data, masked training and evaluation.
+
+It uses `sparse_mod` as any other app would: what arrives here is a dense model, and the mask is
+asked of `current_mask`. torch is imported by the handlers that need it, not by this module, so
+that a message which needs none is answered without it.
+"""
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from caafp_app.datasets.resolve import describe_client, load_client
+from caafp_app.protocol.held import current_mask
+from caafp_app.protocol.messages import (
+    GRADIENT,
+    Action,
+    Request,
+    from_record,
+    is_ours,
+    to_record,
+)
+from caafp_app.protocol.mod import Description, SparseMod
+from caafp_app.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from caafp_app.datasets.base import ClientData
+    from caafp_app.training import LocalTraining
+
+
+def describe(context: Context) -> Description:
+    """Name this client by its data."""
+    settings = Settings.from_run_config(context.run_config)
+    found = describe_client(settings.data, context.node_config)
+    return Description(found.label, found.examples, found.population, found.idle)
+
+
+app = ClientApp(mods=[SparseMod(describe)])
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train the received model, or fine-tune it when the request is to personalise."""
+    from caafp_app import training
+
+    settings, data, model = _prepare(message, context)
+    request = _request(message)
+    mask = current_mask(context) if request else None
+    personalise = request is not None and request.action is Action.PERSONALISE
+    metrics: dict[str, int | float] = {"num-examples": len(data.train_y)}
+    if personalise or (request is not None and request.evaluate):
+        before = training.evaluate(model, data.test_x, data.test_y)
+        metrics |= _score("cluster", before.accuracy, before.loss)
+        metrics["test-examples"] = before.examples
+    how = _local_training(settings, request, data)
+    metrics["train-loss"] = training.train(model, data.train_x, data.train_y, how, mask)
+    content = RecordDict({"arrays": to_record(training.dump_arrays(model))})
+    if personalise:
+        after = training.evaluate(model, data.test_x, data.test_y)
+        metrics |= _score("personal", after.accuracy, after.loss)
+    content["metrics"] = MetricRecord(dict(metrics))
+    if request is not None and request.gradient_counts:
+        gradient = training.full_gradient(model, data.train_x, data.train_y)
+        content[GRADIENT] = to_record(gradient)
+    return Message(content, reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Score the received model on this client's held-out windows."""
+    from caafp_app import training
+
+    _, data, model = _prepare(message, context)
+    score = training.evaluate(model, data.test_x, data.test_y)
+    metrics = MetricRecord({"num-examples": score.examples})
+    metrics.update(_score("cluster", score.accuracy, score.loss))
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _prepare(message: Message, context: Context) -> "tuple[Settings, ClientData, nn.Module]":
+    import torch
+
+    from caafp_app import training
+    from caafp_app.models import build_model
+
+    settings = Settings.from_run_config(context.run_config)
+    torch.set_num_threads(settings.train.torch_threads)
+    data = load_client(settings.data, context.node_config)
+    model = build_model(settings.model.model, data.input_shape, len(data.class_names), seed=0)
+    training.load_arrays(model, from_record(message.content, _model_name(message)))
+    return settings, data, training.place(model, settings.train.device)
+
+
+def _local_training(
+    settings: Settings, request: Request | None, data: "ClientData"
+) -> "LocalTraining":
+    from caafp_app.training import LocalTraining
+
+    epochs, seed, round_ = settings.train.local_epochs, settings.run.seed, 0
+    if request is not None:
+        round_ = request.round
+        if request.action is Action.PERSONALISE:
+            epochs = settings.train.finetune_epochs
+        elif request.phase == "cluster":
+            epochs = settings.train.cluster_epochs
+    words = [seed, round_, zlib.crc32(data.label.encode())]
+    return LocalTraining(
+        epochs=epochs,
+        batch_size=settings.train.batch_size,
+        learning_rate=settings.train.learning_rate,
+        proximal=settings.train.proximal,
+        seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
+    )
+
+
+def _request(message: Message) -> Request | None:
+    return Request.from_records(message.content) if is_ours(message.content) else None
+
+
+def _model_name(message: Message) -> str:
+    names = message.content.array_records
+    return "arrays" if "arrays" in names else next(iter(names), "arrays")
+
+
+def _score(model: str, accuracy: float, loss: float) -> dict[str, float]:
+    """Name a score by the model it is of; the population is this client, the split held out."""
+    return {f"{model}-accuracy": accuracy, f"{model}-loss": loss}

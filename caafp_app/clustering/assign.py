@@ -1,0 +1,58 @@
+"""Centroids of clusters, and the nearest one for a client that comes later."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.clustering.distance import cosine_distances
+
+
+def centroids_of(
+    sketches: NDArray[np.floating], labels: NDArray[np.integer], clusters: int
+) -> NDArray[np.float32]:
+    """Return each cluster's mean direction: the mean of its members' sketches at unit length.
+
+    Length does not count, as in the distances: a client with large updates pulls no more than
+    others.
+
+    Parameters
+    ----------
+    sketches : NDArray[np.floating]
+        Shape [n, d].
+    labels : NDArray[np.integer]
+        Cluster of each sketch, in [0, clusters), shape [n].
+    clusters : int
+        Number of clusters.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape [clusters, d]; zeros for a cluster without members.
+    """
+    sums = np.zeros((clusters, sketches.shape[1]))
+    for sketch, label in zip(sketches, labels, strict=True):
+        direction = sketch.astype(np.float64)
+        norm = np.linalg.norm(direction)
+        if norm > 0.0:
+            direction /= norm
+            sums[label] += direction
+    members = np.bincount(labels, minlength=clusters)
+    sums /= np.maximum(members, 1)[:, np.newaxis]
+    return sums.astype(np.float32)
+
+
+def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the cluster whose centroid is nearest by cosine.
+
+    Parameters
+    ----------
+    sketches : NDArray[np.floating]
+        Shape [n, d].
+    centroids : NDArray[np.floating]
+        Shape [clusters, d].
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Shape [n]. Ties, and with them sketches of zeros, go to the lowest number.
+    """
+    return cosine_distances(sketches, centroids).argmin(axis=1).astype(np.int64)

@@ -1,0 +1,28 @@
+"""Where the windows come from: a registry of sources, their division among clients, train and test.
+
+Importing this imports neither torch nor pandas, Ray or flwr-datasets; what needs them imports them.
+"""
+
+from caafp_app.datasets.base import ClientData, DataShape, DataSource, Windows
+from caafp_app.datasets.registry import SOURCES, source_of
+from caafp_app.datasets.resolve import (
+    ClientDescription,
+    data_shape,
+    describe_client,
+    load_client,
+)
+from caafp_app.datasets.synthetic import planted_groups
+
+__all__ = [
+    "SOURCES",
+    "ClientData",
+    "ClientDescription",
+    "DataShape",
+    "DataSource",
+    "Windows",
+    "data_shape",
+    "describe_client",
+    "load_client",
+    "planted_groups",
+    "source_of",
+]

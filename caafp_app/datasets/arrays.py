@@ -1,0 +1,171 @@
+"""Arrays that somebody else made: read with bounds, and checked before anything relies on them."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from caafp_app.datasets.base import FloatArray, IntArray
+from caafp_app.errors import DataError
+
+MAX_BYTES = 4 * 2**30
+"""Largest array file that is read, unpacked: a small archive may claim to unpack to any size."""
+
+AnyArray = npt.NDArray[Any]
+
+
+def read_npz(
+    path: Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, AnyArray]:
+    """Read named arrays of an ``.npz`` file; others in it are left alone.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    required, optional : Sequence[str]
+        Names of arrays.
+
+    Returns
+    -------
+    dict[str, ndarray]
+        All required ones, and those of the optional ones that are there.
+
+    Raises
+    ------
+    DataError
+        No such file, no NPZ file, an array is missing, is of Python objects, or is too large.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"{path}: expected an .npz file, found {'a folder' if path.is_dir() else 'nothing'}"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {
+                info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()
+            }
+        missing = [name for name in required if name not in sizes]
+        if missing:
+            raise DataError(
+                f"{path}: expected the arrays {', '.join(required)}, found "
+                f"{', '.join(sizes) or 'none'}; add {', '.join(missing)}"
+            )
+        wanted = [name for name in (*required, *optional) if name in sizes]
+        total = sum(sizes[name] for name in wanted)
+        if total > MAX_BYTES:
+            raise DataError(
+                f"{path}: expected arrays of at most {MAX_BYTES / 2**30:g} GiB, found "
+                f"{total / 2**30:.1f} GiB"
+            )
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in wanted}
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: expected an .npz file that is whole, found {error}") from error
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{path}: expected plain arrays, found one that cannot be read ({error}); "
+            "save numbers and strings, not Python objects"
+        ) from error
+
+
+def as_windows(x: AnyArray, where: str) -> FloatArray:
+    """Return ``x`` as float32 windows.
+
+    Parameters
+    ----------
+    x : ndarray
+        ``[n, *input_shape]``, any real numbers.
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    DataError
+        Not numbers, no windows, a window without an axis, or values that float32 cannot hold.
+    """
+    if x.dtype.kind not in "fiu" or x.ndim < 2 or 0 in x.shape:
+        raise DataError(
+            f"{where}: expected X to be numbers [windows, time, channels] with at least one "
+            f"window, found {x.dtype} {list(x.shape)}"
+        )
+    with np.errstate(over="ignore"):
+        windows = np.ascontiguousarray(x, dtype=np.float32)
+    finite = np.isfinite(windows.reshape(len(windows), -1)).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{where}: expected finite values, found NaN or infinity in {int((~finite).sum())} of "
+            f"{len(windows)} windows, first in window {int(np.argmin(finite))}; drop or repair them"
+        )
+    return windows
+
+
+def as_numbers(values: AnyArray, name: str, count: int, where: str) -> IntArray:
+    """Return ``values`` as ``count`` whole numbers, int64.
+
+    Raises
+    ------
+    DataError
+        Another number of them, or not whole numbers.
+    """
+    if values.dtype.kind not in "iu" or values.shape != (count,):
+        raise DataError(
+            f"{where}: expected {name} to be {count} whole numbers, one per window, "
+            f"found {values.dtype} {list(values.shape)}"
+        )
+    return values.astype(np.int64)
+
+
+def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
+    """Return the entries of ``label_names`` as strings.
+
+    Raises
+    ------
+    DataError
+        Not a list of different strings.
+    """
+    if values.dtype.kind not in "US" or values.ndim != 1:
+        raise DataError(
+            f"{where}: expected label_names to be a list of strings, "
+            f"found {values.dtype} {list(values.shape)}"
+        )
+    # np.char.decode would refuse the str arrays that are the usual case.
+    names = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in values)
+    if len(set(names)) != len(names) or not all(names):
+        raise DataError(
+            f"{where}: expected label_names to differ and not to be empty, found {names}"
+        )
+    return names
+
+
+def as_classes(
+    labels: IntArray, names: tuple[str, ...] | None, where: str
+) -> tuple[IntArray, tuple[str, ...]]:
+    """Return labels as classes ``0..k-1``, and the names of the classes.
+
+    Parameters
+    ----------
+    labels : ndarray
+        int64 ``[n]``.
+    names : tuple[str, ...] or None
+        Names of the classes ``0..k-1``, which the labels then have to be already. None: the values
+        that occur, ascending, are the classes, and are named by themselves.
+
+    Raises
+    ------
+    DataError
+        A label has no name.
+    """
+    if names is None:
+        values, classes = np.unique(labels, return_inverse=True)
+        return classes.astype(np.int64), tuple(str(value) for value in values)
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise DataError(
+            f"{where}: expected labels 0..{len(names) - 1}, one per entry of label_names, found "
+            f"{labels.min()}..{labels.max()}"
+        )
+    return labels, names

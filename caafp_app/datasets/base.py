@@ -1,0 +1,229 @@
+"""The small interface that every source of data has, and the three shapes data takes on its way.
+
+A *source* knows whole recordings (`Windows`), all users of them. A *client* knows one part of them,
+cut into train and held-out (`ClientData`). The *server* may know neither, and needs only
+`DataShape` to build a model.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from caafp_app.errors import DataError
+from caafp_app.settings import DataSettings
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What a model has to fit: all that the server needs to know of the data.
+
+    Attributes
+    ----------
+    input_shape : tuple[int, ...]
+        Shape of one window, ``(time, channels)`` for recordings.
+    class_names : tuple[str, ...]
+        Names of the classes ``0..k-1``.
+    """
+
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ClientData:
+    """The data of one client, ready to be trained on.
+
+    Attributes
+    ----------
+    label : str
+        Stable name of the client, such as ``user-07``: the key of everything that is kept about it.
+    train_x, test_x : ndarray
+        float32 ``[n, *input_shape]`` in recording order.
+    train_y, test_y : ndarray
+        int64 ``[n]``, classes ``0..k-1``. The held-out part may be empty: a client with fewer than
+        five windows of every class has none to spare.
+    class_names : tuple[str, ...]
+        Names of the classes of the data set, whether the client has windows of them or not.
+    """
+
+    label: str
+    train_x: FloatArray
+    train_y: IntArray
+    test_x: FloatArray
+    test_y: IntArray
+    class_names: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one window."""
+        return tuple(self.train_x.shape[1:])
+
+    @property
+    def examples(self) -> int:
+        """Training windows: the client's weight in a mean over clients."""
+        return len(self.train_y)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Labelled windows of a whole data set, or of one user.
+
+    The windows of a user stand together, users ascending, and inside a user in recording order, so
+    that one user is a slice: of arrays that are mapped from a file, nothing else is read.
+
+    Attributes
+    ----------
+    x : ndarray
+        float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to.
+    y : ndarray
+        int64 ``[n]``, classes ``0..k-1``.
+    user : ndarray
+        int64 ``[n]``, ascending; the number that the data set gives the user.
+    class_names : tuple[str, ...]
+        Names of the classes ``0..k-1``.
+
+    Raises
+    ------
+    ValueError
+        The arrays differ in length, have another dtype, or users do not ascend: a fault of the
+        source's code, not of the data.
+    """
+
+    x: FloatArray
+    y: IntArray
+    user: IntArray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check what the other methods rely on."""
+        if not len(self.x) == len(self.y) == len(self.user):
+            raise ValueError(
+                f"x, y and user: expected one length, found {len(self.x)}, {len(self.y)}, "
+                f"{len(self.user)}"
+            )
+        dtypes = [array.dtype.name for array in (self.x, self.y, self.user)]
+        if dtypes != ["float32", "int64", "int64"]:
+            raise ValueError(
+                f"x, y and user: expected float32, int64 and int64, found {', '.join(dtypes)}"
+            )
+        if np.any(np.diff(self.user) < 0):
+            raise ValueError("user: expected ascending numbers; build with Windows.grouped")
+
+    @classmethod
+    def grouped(
+        cls,
+        x: npt.NDArray[Any],
+        y: npt.NDArray[Any],
+        user: npt.NDArray[Any],
+        class_names: tuple[str, ...],
+    ) -> Self:
+        """Bring windows of any order of users into the order of this class.
+
+        Parameters
+        ----------
+        x, y, user : ndarray
+            ``[n, *input_shape]``, ``[n]``, ``[n]``, each user's windows in recording order.
+        class_names : tuple[str, ...]
+            Names of the classes ``0..k-1``.
+        """
+        if np.any(np.diff(user) < 0):
+            order = np.argsort(user, kind="stable")
+            x, y, user = x[order], y[order], user[order]
+        return cls(
+            np.asarray(x, np.float32),
+            np.asarray(y, np.int64),
+            np.asarray(user, np.int64),
+            class_names,
+        )
+
+    @property
+    def users(self) -> IntArray:
+        """Numbers of the users, ascending, each once."""
+        return np.unique(self.user)
+
+    @property
+    def shape(self) -> DataShape:
+        """Shape of one window, and the classes."""
+        return DataShape(tuple(self.x.shape[1:]), self.class_names)
+
+    def of_user(self, user: int) -> Self:
+        """Return the windows of one user: views, not copies."""
+        start, stop = np.searchsorted(self.user, [user, user + 1])
+        part = slice(int(start), int(stop))
+        return type(self)(self.x[part], self.y[part], self.user[part], self.class_names)
+
+
+class DataSource(ABC):
+    """Where windows come from: one subclass per data set, named in the registry.
+
+    A source keeps no state; what it reads is fixed by the settings alone.
+
+    Attributes
+    ----------
+    name : str
+        Value of the setting ``dataset``.
+    standardise : str
+        What ``standardise=auto`` means here: ``none`` or ``client``.
+    """
+
+    name: ClassVar[str]
+    standardise: ClassVar[str] = "none"
+
+    @abstractmethod
+    def shape(self, settings: DataSettings) -> DataShape:
+        """Return what a model has to fit, without reading the data where that is possible.
+
+        Raises
+        ------
+        SettingsError, DataError
+            The settings do not say it, or the file that does cannot be read.
+        """
+
+    @abstractmethod
+    def population(self, settings: DataSettings) -> int:
+        """Return the number of users: of clients, where users are the clients.
+
+        Raises
+        ------
+        SettingsError, DataError
+            There are no users to count, or the data cannot be read.
+        """
+
+    @abstractmethod
+    def windows(self, settings: DataSettings) -> Windows:
+        """Return all windows of all users.
+
+        Raises
+        ------
+        SettingsError, DataError
+            The data is missing, incomplete or not what it says it is.
+        """
+
+    def client(self, settings: DataSettings, index: int) -> Windows:
+        """Return the windows of the user at ``index`` in the ascending order of users.
+
+        Law: ``client(s, k)`` equals ``windows(s).of_user(windows(s).users[k])``; a source that can
+        make one user alone does so.
+
+        Raises
+        ------
+        DataError
+            There is no such user.
+        """
+        windows = self.windows(settings)
+        users = windows.users
+        if not 0 <= index < len(users):
+            raise DataError(
+                f"{self.name}: expected a user between 0 and {len(users) - 1}, found {index}"
+            )
+        return windows.of_user(int(users[index]))
+
+    def label(self, user: int) -> str:
+        """Return the stable name of the user whom the data set gives this number."""
+        return f"user-{user:02d}"

@@ -1,0 +1,137 @@
+"""Parsed recordings on disk: parsed once, mapped into memory by every process after that.
+
+An entry is a folder of uncompressed ``.npy`` arrays, so that a client process reads the pages of
+its own user and no others. It is written beside its place and renamed into it: there is a whole
+entry or none.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from caafp_app.datasets.base import Windows
+
+Notes: TypeAlias = Mapping[str, int]
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+def cache_dir() -> Path:
+    """Return the folder of caches: ``cache`` in ``$CAAFP_HOME``, or in ``~/.caafp``."""
+    home = os.environ.get("CAAFP_HOME")
+    return (Path(home) if home else Path.home() / ".caafp").expanduser() / "cache"
+
+
+def signature(paths: Iterable[Path]) -> str:
+    """Return 16 hex digits that change with the place, size or time of change of any of the files.
+
+    Raises
+    ------
+    OSError
+        A file is not there.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold ``path`` so that no two processes parse or download the same thing at once.
+
+    The lock goes with the process, so a killed one leaves nothing behind. Without POSIX locks the
+    work may be done twice; the result is the same, because entries are renamed into place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as handle:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def cached_windows(key: str, build: Callable[[], tuple[Windows, Notes]]) -> tuple[Windows, Notes]:
+    """Return the entry ``key``, building it when it is not there.
+
+    Parameters
+    ----------
+    key : str
+        Name of the entry; has to change with what is parsed (`signature`).
+    build : Callable
+        Parses: the windows, and whatever it counted on the way.
+
+    Returns
+    -------
+    tuple[Windows, Notes]
+        ``x`` is mapped from the file, read-only. Where the cache cannot be written, what was built.
+    """
+    entry = cache_dir() / key
+    found = _read(entry)
+    if found is not None:
+        return found
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(entry.with_name(f"{key}.lock")))
+        except OSError as error:
+            logger.warning("cannot lock the cache %s (%s)", entry, error)
+        found = _read(entry)  # another process may have built it meanwhile
+        if found is not None:
+            return found
+        windows, notes = build()
+        try:
+            _write(entry, windows, notes)
+        except OSError as error:
+            logger.warning("cannot write the cache %s (%s): parsing again next time", entry, error)
+            return windows, notes
+    return _read(entry) or (windows, notes)
+
+
+def _read(entry: Path) -> tuple[Windows, Notes] | None:
+    """Return the entry, or None where there is none that this version can read."""
+    try:
+        about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
+        if about["version"] != _VERSION:
+            return None
+        windows = Windows(
+            np.load(entry / "x.npy", mmap_mode="r", allow_pickle=False),
+            np.load(entry / "y.npy", allow_pickle=False),
+            np.load(entry / "user.npy", allow_pickle=False),
+            tuple(about["class_names"]),
+        )
+        return windows, about["notes"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("the cache %s is damaged (%s): parsing again", entry, error)
+        return None
+
+
+def _write(entry: Path, windows: Windows, notes: Notes) -> None:
+    """Write the entry in one step, in place of a damaged or older one."""
+    fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
+    try:
+        np.save(fresh / "x.npy", windows.x, allow_pickle=False)
+        np.save(fresh / "y.npy", windows.y, allow_pickle=False)
+        np.save(fresh / "user.npy", windows.user, allow_pickle=False)
+        about = {"version": _VERSION, "class_names": windows.class_names, "notes": dict(notes)}
+        (fresh / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        if entry.exists():
+            shutil.rmtree(entry)
+        fresh.replace(entry)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

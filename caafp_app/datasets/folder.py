@@ -1,0 +1,114 @@
+"""One client's own windows on a device, from the path that its operator typed.
+
+``flower-supernode --node-config 'data-path="/home/pi/windows.npz"'`` names a file, or a folder that
+holds one ``.npz`` file or any number of ``.csv`` files (read in the order of their names).
+
+- NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
+- CSV: a line per sample; :mod:`caafp_app.datasets.table` has the layout.
+
+No device sees all classes, so what the numbers mean is for the settings to say, the same
+everywhere: ``input-shape`` and ``num-classes``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from caafp_app.datasets.arrays import as_numbers, as_windows, read_npz
+from caafp_app.datasets.base import DataShape, DataSource, Windows
+from caafp_app.datasets.table import read_table
+from caafp_app.errors import DataError, SettingsError
+from caafp_app.settings import DataSettings
+
+
+class FolderSource(DataSource):
+    """Data that lies on the devices: the settings say its form, and no place has all of it."""
+
+    name = "folder"
+
+    def shape(self, settings: DataSettings) -> DataShape:
+        """Return what ``input-shape`` and ``num-classes`` say."""
+        if settings.shape is None or not settings.num_classes:
+            raise SettingsError(
+                "dataset 'folder': expected input-shape=\"time,channels\" and num-classes, because "
+                "the server has no data to see them in; found "
+                f"input-shape={settings.input_shape!r} and num-classes={settings.num_classes}"
+            )
+        return DataShape(settings.shape, tuple(str(k) for k in range(settings.num_classes)))
+
+    def population(self, settings: DataSettings) -> int:
+        """Refuse: there are as many clients as devices."""
+        raise _not_here()
+
+    def windows(self, settings: DataSettings) -> Windows:
+        """Refuse: no place has all windows."""
+        raise _not_here()
+
+
+def _not_here() -> DataError:
+    return DataError(
+        "dataset 'folder': expected data-path in the node-config of a SuperNode (one client's own "
+        "windows on a device), found none; for a simulation choose another dataset, such as npz"
+    )
+
+
+def read_folder(path: Path, shape: DataShape) -> Windows:
+    """Read one client's windows.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.npz`` or ``.csv`` file, or a folder of them.
+    shape : DataShape
+        What they have to be.
+
+    Returns
+    -------
+    Windows
+        Of one user, number 0.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or it is not windows of that shape and those classes.
+    """
+    files = _files(path)
+    if files[0].suffix == ".npz":
+        arrays = read_npz(files[0], ("X", "y"))
+        x = as_windows(arrays["X"], str(path))
+        y = as_numbers(arrays["y"], "y", len(x), str(path))
+    else:
+        parts = [read_table(file, shape) for file in files]
+        x = as_windows(np.concatenate([part[0] for part in parts]), str(path))
+        y = np.concatenate([part[1] for part in parts])
+    if tuple(x.shape[1:]) != shape.input_shape:
+        raise DataError(
+            f"{path}: expected windows of shape {shape.input_shape} (input-shape), found "
+            f"{x.shape[1:]}"
+        )
+    classes = len(shape.class_names)
+    if y.min() < 0 or y.max() >= classes:
+        raise DataError(
+            f"{path}: expected labels 0..{classes - 1} ({classes} classes), found "
+            f"{y.min()}..{y.max()}"
+        )
+    return Windows(x, y, np.zeros(len(y), np.int64), shape.class_names)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the one ``.npz`` file or the ``.csv`` files that ``path`` names."""
+    if path.is_file() and path.suffix in {".npz", ".csv"}:
+        return [path]
+    if path.is_dir():
+        arrays, tables = sorted(path.glob("*.npz")), sorted(path.glob("*.csv"))
+        if len(arrays) == 1 and not tables:
+            return arrays
+        if tables and not arrays:
+            return tables
+        found = f"{len(arrays)} .npz and {len(tables)} .csv files"
+    else:
+        found = "another kind of file" if path.exists() else "nothing"
+    raise DataError(
+        f"data-path {path}: expected an .npz or .csv file, or a folder with one .npz file or only "
+        f".csv files of windows, found {found}"
+    )

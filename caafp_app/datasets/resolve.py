@@ -1,0 +1,251 @@
+"""The one place that knows where a client's data comes from.
+
+In a simulation Flower gives every node ``partition-id`` and ``num-partitions``; on a device the
+operator typed ``data-path``. Everything else follows from the settings. A node that no user is left
+for is not an error: it is *idle*, and says so.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from caafp_app.datasets.base import ClientData, DataShape, FloatArray, IntArray, Windows
+from caafp_app.datasets.folder import FolderSource, read_folder
+from caafp_app.datasets.partition import Part, partitions
+from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.split import Split, split_by_class, standardise
+from caafp_app.errors import DataError
+from caafp_app.settings import DataSettings
+
+NodeConfig: TypeAlias = Mapping[str, bool | int | float | str]
+
+_LABEL = re.compile(r"[\w.+=@ -]{1,100}")
+
+
+@dataclass(frozen=True)
+class ClientDescription:
+    """What a node says about itself before any training.
+
+    Attributes
+    ----------
+    label : str
+        Stable name of the client, unique in the run.
+    examples : int
+        Windows that it would train on; 0 when idle.
+    population : int
+        Clients that the data set has; 0 on a device, where nobody knows.
+    idle : str
+        Why the node has nothing to do; empty when it has.
+    """
+
+    label: str
+    examples: int
+    population: int
+    idle: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Client:
+    """A client's windows before anything of them is copied."""
+
+    label: str
+    windows: Windows
+    split: Split
+    standardise: str
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """The place of a node in a simulation."""
+
+    index: int
+    seats: int
+    population: int
+    of: str
+
+    @property
+    def idle(self) -> str:
+        if self.index < self.population:
+            return ""
+        return f"partition {self.index} of {self.seats}: {self.of}"
+
+
+def data_shape(settings: DataSettings) -> DataShape:
+    """Return what a model has to fit: for the server, which may have no data.
+
+    Raises
+    ------
+    SettingsError, DataError
+        ``folder`` without ``input-shape`` and ``num-classes``; ``npz`` without its file.
+    """
+    return source_of(settings.dataset).shape(settings)
+
+
+def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
+    """Return the data of this node.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Of the run.
+    node_config : Mapping
+        ``data-path`` and maybe ``label`` (a device), or ``partition-id`` and ``num-partitions`` (a
+        simulation). A device that has both goes by ``data-path``.
+
+    Returns
+    -------
+    ClientData
+        Split and scaled; ``test`` is the validation part where ``validation-fraction`` asks for
+        one, and the true test part is then not read.
+
+    Raises
+    ------
+    DataError
+        The node says neither, is idle, or its data is missing or wrong.
+    SettingsError
+        The settings do not go with the data.
+    """
+    seat = _seat(settings, node_config)
+    if seat is not None and seat.idle:
+        raise DataError(f"expected a client with data, found an idle one: {seat.idle}")
+    client = _client(settings, node_config, seat)
+    if not len(client.split.train):
+        raise DataError(f"{client.label}: {_nothing_left(settings, client)}")
+    windows, split = client.windows, client.split
+    train_x, test_x = _copied(windows, split.train), _copied(windows, split.held_out)
+    if client.standardise == "client":
+        train_x, test_x = standardise(train_x, test_x)
+    return ClientData(
+        client.label,
+        train_x,
+        windows.y[split.train],
+        test_x,
+        windows.y[split.held_out],
+        windows.class_names,
+    )
+
+
+def describe_client(settings: DataSettings, node_config: NodeConfig) -> ClientDescription:
+    """Return who this node is, without copying its windows.
+
+    Law: ``label`` and ``examples`` are those of `load_client`, for every node that is not idle.
+
+    Raises
+    ------
+    SettingsError, DataError
+        As `load_client`, but for idle nodes.
+    """
+    seat = _seat(settings, node_config)
+    if seat is not None and seat.idle:
+        return ClientDescription(f"idle-{seat.index:04d}", 0, seat.population, seat.idle)
+    client = _client(settings, node_config, seat)
+    population = 0 if seat is None else seat.population
+    examples = len(client.split.train)
+    idle = "" if examples else _nothing_left(settings, client)
+    return ClientDescription(client.label, examples, population, idle)
+
+
+def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None) -> _Client:
+    """Find the windows of a node that is not idle, and divide them."""
+    source = source_of(settings.dataset)
+    treatment = source.standardise if settings.standardise == "auto" else settings.standardise
+    if seat is None:
+        path = _data_path(node_config)
+        windows = read_folder(path, _shape_on_device(settings))
+        return _Client(
+            _device_label(path, node_config), windows, _split(windows, settings), treatment
+        )
+    if settings.partition == "natural":
+        windows = source.client(settings, seat.index)
+        label = source.label(int(windows.user[0]))
+        return _Client(label, windows, _split(windows, settings), treatment)
+    windows = source.windows(settings)
+    part = partitions(settings, seat.population)[seat.index]
+    split = _split(windows, settings, part)
+    return _Client(f"part-{seat.index:04d}", windows, split, treatment)
+
+
+def _split(windows: Windows, settings: DataSettings, part: Part | None = None) -> Split:
+    """Divide a client's part of the windows (None: all of them), as row numbers of ``windows``."""
+    split = split_by_class(
+        windows.y if part is None else windows.y[part.rows],
+        train_fraction=settings.train_fraction,
+        validation_fraction=settings.validation_fraction,
+        window_gap=settings.window_gap,
+        time=None if part is None else part.time,
+    )
+    return split if part is None else Split(part.rows[split.train], part.rows[split.held_out])
+
+
+def _copied(windows: Windows, rows: IntArray) -> FloatArray:
+    # asarray: a plain array instead of one that says it is mapped from a file.
+    return np.asarray(windows.x[rows])
+
+
+def _nothing_left(settings: DataSettings, client: _Client) -> str:
+    return (
+        f"expected windows to train on, found none left of {len(client.windows.y)} after "
+        f"window-gap {settings.window_gap} and validation-fraction {settings.validation_fraction:g}"
+    )
+
+
+def _seat(settings: DataSettings, node_config: NodeConfig) -> _Seat | None:
+    """Return the place in a simulation, or None on a device."""
+    if "data-path" in node_config:
+        return None
+    if not {"partition-id", "num-partitions"} <= node_config.keys():
+        raise DataError(
+            "expected data-path in the node-config (a device with its own data), or partition-id "
+            "and num-partitions (a simulation gives them to every node), found "
+            f"{', '.join(sorted(node_config)) or 'an empty node-config'}"
+        )
+    index = _count(node_config, "partition-id")
+    seats = _count(node_config, "num-partitions")
+    if settings.partition == "natural":
+        population = source_of(settings.dataset).population(settings)
+        of = f"the data set {settings.dataset} has {population} users"
+    else:
+        population = settings.num_clients or seats
+        of = f"partition {settings.partition!r} makes {population} clients (num-clients)"
+    return _Seat(index, seats, population, of)
+
+
+def _count(node_config: NodeConfig, key: str) -> int:
+    value = node_config[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(
+            f"{key} in the node-config: expected a whole number from 0, found {value!r}"
+        )
+    return value
+
+
+def _data_path(node_config: NodeConfig) -> Path:
+    value = node_config["data-path"]
+    if not isinstance(value, str) or not value:
+        raise DataError(f"data-path in the node-config: expected a path, found {value!r}")
+    return Path(value).expanduser()
+
+
+def _shape_on_device(settings: DataSettings) -> DataShape:
+    """Return the form that a device's windows have to have.
+
+    A run over devices may name any data set, for its shape and class names; what the settings spell
+    out goes before it.
+    """
+    return FolderSource().shape(settings) if settings.shape is not None else data_shape(settings)
+
+
+def _device_label(path: Path, node_config: NodeConfig) -> str:
+    named = "label" in node_config
+    label = str(node_config["label"]) if named else path.resolve().stem
+    if not _LABEL.fullmatch(label):
+        raise DataError(
+            f"{'label in the node-config' if named else f'data-path {path}'}: expected a client "
+            f"label of at most 100 letters, digits and . _ - + = @, found {label!r}; set label in "
+            "the node-config"
+        )
+    return label

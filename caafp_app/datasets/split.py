@@ -1,0 +1,125 @@
+"""What of a client's windows is trained on and what is held out, and how they are scaled.
+
+Per class and in time order the first part is train, the last part test: a model is judged on what
+comes after what it learnt from, as on a device. Windows of published sets overlap by half, so by
+default the two at each border share half their samples; ``window-gap=1`` drops one and with it the
+overlap.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from caafp_app.datasets.base import FloatArray, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of a client's windows, ascending, no row in both.
+
+    Attributes
+    ----------
+    train, held_out : ndarray
+        int64 row numbers: ``held_out`` is the test part, or the validation part when one was asked
+        for.
+    """
+
+    train: IntArray
+    held_out: IntArray
+
+
+def held_out_count(windows: int, fraction: float) -> int:
+    """Return how many of one class's windows are held out.
+
+    ``int(fraction * n)``; 1 where that is 0 and n > 5; none where n < 2 (the authors' rule).
+    """
+    if windows < 2 or fraction <= 0.0:
+        return 0
+    # 1 - 0.8 is a little below 0.2, and a product below a whole number must not lose a window to
+    # that.
+    count = math.floor(fraction * windows + 1e-9)
+    return 1 if count == 0 and windows > 5 else count
+
+
+def split_by_class(
+    labels: IntArray,
+    *,
+    train_fraction: float = 0.8,
+    validation_fraction: float = 0.0,
+    window_gap: int = 0,
+    time: npt.NDArray[np.float64] | None = None,
+) -> Split:
+    """Divide a client's windows into train and held-out, class by class, in time order.
+
+    Parameters
+    ----------
+    labels : ndarray
+        int64 ``[n]``.
+    train_fraction : float
+        Share of each class that comes before its test part.
+    validation_fraction : float
+        When above 0, the last such share of what comes before the test part is held out *in place
+        of* the test part, which then appears nowhere: settings can be chosen without having seen
+        it.
+    window_gap : int
+        Windows dropped before each held-out part; the held-out parts stay the same.
+    time : ndarray or None
+        float64 ``[n]``, when each window was recorded; None: in the order of the rows.
+
+    Returns
+    -------
+    Split
+        Without gap and validation every row is in exactly one part.
+    """
+    rows = np.arange(len(labels)) if time is None else np.argsort(time, kind="stable")
+    train: list[IntArray] = []
+    held_out: list[IntArray] = []
+    for label in np.unique(labels):
+        ordered = rows[labels[rows] == label]
+        before, after = _cut(ordered, 1.0 - train_fraction, window_gap)
+        if validation_fraction > 0.0:
+            before, after = _cut(before, validation_fraction, window_gap)
+        train.append(before)
+        held_out.append(after)
+    return Split(_ascending(train), _ascending(held_out))
+
+
+def _cut(ordered: IntArray, fraction: float, gap: int) -> tuple[IntArray, IntArray]:
+    count = held_out_count(len(ordered), fraction)
+    if count == 0:
+        return ordered, ordered[:0]
+    border = len(ordered) - count
+    return ordered[: max(border - gap, 0)], ordered[border:]
+
+
+def _ascending(parts: list[IntArray]) -> IntArray:
+    return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+
+
+def standardise(train: FloatArray, held_out: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Scale both parts by the mean and standard deviation of each channel of the training part.
+
+    Parameters
+    ----------
+    train, held_out : ndarray
+        float32 ``[n, ..., channels]``.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        float32, the same shapes; a channel that never changes becomes 0.
+    """
+    if not len(train):
+        return train, held_out
+    axes = tuple(range(train.ndim - 1))
+    mean = train.mean(axis=axes, dtype=np.float64)
+    deviation = train.std(axis=axes, dtype=np.float64)
+    # A constant channel's deviation may be a rounding error instead of 0; dividing by it is noise.
+    steady = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
+    deviation = np.where(steady, 1.0, deviation)
+    return (
+        ((train - mean) / deviation).astype(np.float32),
+        ((held_out - mean) / deviation).astype(np.float32),
+    )

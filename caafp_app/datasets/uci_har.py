@@ -1,0 +1,181 @@
+"""UCI HAR: 30 people, 6 activities, a phone at the waist; 9 inertial signals at 50 Hz.
+
+"Human Activity Recognition Using Smartphones", Anguita, Ghio, Oneto, Parra, Reyes-Ortiz, ESANN
+2013; CC BY 4.0. 10 299 windows of 128 samples (2.56 s) that overlap by half. The published train
+and test parts are parts of the *people*; here each person is a client with a train and a test part
+of their own, so the two are merged.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
+from caafp_app.datasets.cache import Notes, cache_dir, cached_windows, locked, signature
+from caafp_app.datasets.download import download
+from caafp_app.datasets.uci_archive import (
+    SIGNALS,
+    SPLITS,
+    Archive,
+    archive_files,
+    find_archive,
+    members,
+    open_archive,
+)
+from caafp_app.errors import DataError
+from caafp_app.settings import DataSettings
+
+URL = (
+    "https://archive.ics.uci.edu/static/public/240/human+activity+recognition+using+smartphones.zip"
+)
+CLASSES = (
+    "walking",
+    "walking-upstairs",
+    "walking-downstairs",
+    "sitting",
+    "standing",
+    "laying",
+)
+TIME = 128
+SUBJECTS = 30
+PUBLISHED: Mapping[str, int] = {"train": 7352, "test": 2947}
+"""Windows of the two published parts."""
+
+_MAX_DOWNLOAD = 256 * 2**20
+
+
+class UciHarSource(DataSource):
+    """The published archive, from ``data-dir`` or downloaded once."""
+
+    name = "uci-har"
+
+    def shape(self, settings: DataSettings) -> DataShape:
+        """Return ``(128, 9)`` and the six activities; nothing is read."""
+        return DataShape((TIME, len(SIGNALS)), CLASSES)
+
+    def population(self, settings: DataSettings) -> int:
+        """Return 30; nothing is read."""
+        return SUBJECTS
+
+    def windows(self, settings: DataSettings) -> Windows:
+        """Return all 10 299 windows; parsed once per machine, mapped from the cache afterwards."""
+        path = (
+            find_archive(Path(settings.data_dir).expanduser())
+            if settings.data_dir
+            else _downloaded()
+        )
+        return _load(path, signature(archive_files(path)))
+
+    def label(self, user: int) -> str:
+        """Return ``subject-07`` for the published subject 7."""
+        return f"subject-{user:02d}"
+
+
+def _downloaded() -> Path:
+    """Return the archive in the cache, fetched the first time."""
+    path = cache_dir() / "uci-har.zip"
+    instead = "without network, set data-dir to the archive (zip or folder) on this machine"
+    try:
+        with locked(path.with_name(f"{path.name}.lock")):
+            if not path.is_file():
+                download(URL, path, max_bytes=_MAX_DOWNLOAD, instead=instead)
+                if not zipfile.is_zipfile(path):
+                    path.unlink()
+                    raise DataError(f"{URL}: expected a zip archive, found another file; {instead}")
+    except OSError as error:
+        raise DataError(
+            f"{path.parent}: expected a folder to keep the archive in, found {error}; set "
+            "CAAFP_HOME to one that can be written, or data-dir to the archive"
+        ) from error
+    return path
+
+
+@lru_cache(maxsize=2)
+def _load(path: Path, key: str) -> Windows:
+    def build() -> tuple[Windows, Notes]:
+        with open_archive(path) as archive:
+            return parse(archive), {}
+
+    return cached_windows(f"uci-har-{key}", build)[0]
+
+
+def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
+    """Read both parts of the archive and merge them.
+
+    Parameters
+    ----------
+    archive : Archive
+        All its files are there.
+    expected : Mapping[str, int]
+        Windows of each part.
+
+    Returns
+    -------
+    Windows
+        ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
+        published activities less 1.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, has another number of windows or samples, or labels and subjects that the
+        published set does not have.
+    """
+    parts = [_parse_split(archive, split, expected[split]) for split in SPLITS]
+    x, labels, subjects = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    present = len(np.unique(subjects))
+    if present != SUBJECTS:
+        raise DataError(f"{archive.where}: expected {SUBJECTS} subjects, found {present}")
+    return Windows.grouped(x, labels - 1, subjects, CLASSES)
+
+
+def _parse_split(archive: Archive, split: str, count: int) -> tuple[FloatArray, IntArray, IntArray]:
+    *signals, labels_file, subjects_file = members(split)
+    x = np.empty((count, TIME, len(SIGNALS)), np.float32)
+    for channel, member in enumerate(signals):
+        x[:, :, channel] = _table(archive, member, count, TIME)
+    labels = _numbers(archive, labels_file, count, len(CLASSES))
+    subjects = _numbers(archive, subjects_file, count, SUBJECTS)
+    return x, labels, subjects
+
+
+def _table(archive: Archive, member: str, rows: int, columns: int) -> FloatArray:
+    """Read one file of numbers: float32 ``[rows, columns]``."""
+    import pandas as pd  # not where nothing is parsed: it takes as long to import as flwr
+
+    where = f"{archive.where}: {member}"
+    try:
+        with archive.open(member) as file:
+            frame = pd.read_csv(file, sep=r"\s+", header=None, dtype=np.float32)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{where}: expected lines of {columns} numbers, found {error}") from error
+    table = frame.to_numpy()
+    if table.shape != (rows, columns):
+        raise DataError(
+            f"{where}: expected {rows} lines of {columns} numbers, found {table.shape[0]} of "
+            f"{table.shape[1]}; the archive is partial or not the published one"
+        )
+    if not np.isfinite(table).all():
+        line = int(np.argmin(np.isfinite(table).all(axis=1))) + 1
+        raise DataError(
+            f"{where}: expected {columns} finite numbers on every line, found fewer on {line}"
+        )
+    return np.asarray(table, np.float32)
+
+
+def _numbers(archive: Archive, member: str, rows: int, highest: int) -> IntArray:
+    """Read one file of a whole number per line, ``1..highest``: int64 ``[rows]``."""
+    values = _table(archive, member, rows, 1)[:, 0]
+    numbers = values.astype(np.int64)
+    wrong = (numbers != values) | (numbers < 1) | (numbers > highest)
+    if wrong.any():
+        line = int(np.argmax(wrong))
+        raise DataError(
+            f"{archive.where}: {member}: expected whole numbers 1..{highest}, found "
+            f"{values[line]:g} on line {line + 1}"
+        )
+    return numbers

@@ -1,0 +1,129 @@
+"""What ``caafp run`` will do, settled before anything is started."""
+
+import os
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+from caafp_app.launch.presets import to_toml
+from caafp_app.runs.directory import default_home
+from caafp_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How many clients Flower simulates, and what each may use of this machine.
+
+    Attributes
+    ----------
+    supernodes : int
+        Simulated clients.
+    client_cpus : int
+        Cores that one client occupies while it works; so many run at once as that allows.
+    client_gpus : float
+        Share of a GPU, likewise.
+    client_logs : bool
+        Whether what clients log is streamed too.
+    """
+
+    supernodes: int
+    client_cpus: int = 1
+    client_gpus: float = 0.0
+    client_logs: bool = False
+
+    def federation_config(self) -> str:
+        """Return the value of ``flwr run --federation-config``."""
+        return (
+            f"num-supernodes={self.supernodes} "
+            f"client-resources-num-cpus={self.client_cpus} "
+            f"client-resources-num-gpus={float(self.client_gpus)} "
+            f"init-args-log-to-driver={'true' if self.client_logs else 'false'}"
+        )
+
+
+def count_supernodes(settings: Settings, asked: int | None) -> int:
+    """Return the number of SuperNodes of a simulation: as asked, or one per client of the data.
+
+    Raises
+    ------
+    SettingsError
+        The data does not say how many clients there are, or there are too few for the settings.
+    DataError
+        The data cannot be read.
+    """
+    data = settings.data
+    if data.dataset == "folder":
+        raise SettingsError(
+            "dataset 'folder' is read by real devices (--superlink NAME); a simulation has none. "
+            "Expected another dataset, such as npz"
+        )
+    found = asked if asked is not None else _clients(settings)
+    for key, least in (
+        ("clusters", settings.clustering.clusters),
+        ("min-available-nodes", settings.rounds.min_available_nodes),
+    ):
+        if found < least:
+            raise SettingsError(f"{key}: expected at most the {found} SuperNodes, found {least}")
+    return found
+
+
+def _clients(settings: Settings) -> int:
+    known = settings.data.known_clients
+    if known is not None:
+        return known
+    if settings.data.partition != "natural":
+        raise SettingsError(
+            f"num-clients: partition {settings.data.partition!r} needs to know how many clients to "
+            "make; expected num-clients=N or --num-supernodes N, found neither"
+        )
+    # Late: it imports pandas.
+    from caafp_app.datasets import population
+
+    return population(settings.data)
+
+
+def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> float:
+    """Return the share of a GPU per client: as asked, or so that all cores can work at once."""
+    if asked is not None:
+        return asked
+    if settings.train.device != "cuda":
+        return 0.0
+    return round(1.0 / max(1, (os.cpu_count() or 1) // client_cpus), 4)
+
+
+def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
+    """Fix where a local run leaves its results, so that the caller knows it beforehand.
+
+    The app works in another folder than the caller: relative paths are made absolute here.
+
+    Returns
+    -------
+    Settings
+        With ``output-dir``, ``run-name`` and ``data-dir`` filled in.
+    Path
+        The run directory; it does not exist yet.
+    """
+    run, data = settings.run, settings.data
+    home = Path(run.output_dir).expanduser() if run.output_dir else default_home()
+    home = home.resolve()
+    stamp = now.strftime("%Y%m%d-%H%M%S")
+    wanted = run.run_name or f"{stamp}-{run.strategy}-{data.dataset}-{run.seed}"
+    name, number = wanted, 1
+    while (home / "runs" / name).exists():
+        number += 1
+        name = f"{wanted}-{number}"
+    data_dir = str(Path(data.data_dir).expanduser().resolve()) if data.data_dir else ""
+    settings = replace(
+        settings,
+        run=replace(run, output_dir=str(home), run_name=name),
+        data=replace(data, data_dir=data_dir),
+    )
+    return settings, home / "runs" / name
+
+
+def write_run_config(settings: Settings, folder: Path) -> Path:
+    """Write all settings to a TOML file for ``flwr run --run-config``, and return its path."""
+    path = folder / "run-config.toml"
+    path.write_text(to_toml(settings.to_dict()), encoding="utf-8")
+    return path

@@ -1,0 +1,122 @@
+"""From a preset and ``key=value`` pairs to checked settings.
+
+Three layers, the later over the earlier: the app's defaults, the preset, the pairs.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+from caafp_app.launch.source import default_config, presets_folder
+from caafp_app.settings import Scalar, Settings, hint, knobs
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that come with the app, sorted."""
+    return sorted(path.stem for path in presets_folder().glob("*.toml"))
+
+
+def preset_file(name: str) -> Path:
+    """Return the file of a preset, or the file that was named itself.
+
+    Raises
+    ------
+    SettingsError
+        There is neither a preset nor a file of that name; the nearest preset is named.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        if not path.is_file():
+            raise SettingsError(f"expected a TOML file at {path}, found nothing")
+        return path
+    known = preset_names()
+    if name not in known:
+        raise SettingsError(
+            f"expected a preset ({', '.join(known)}) or the path of a .toml file, "
+            f"found {name!r}{hint(name, known)}"
+        )
+    return presets_folder() / f"{name}.toml"
+
+
+def read_preset(name: str) -> dict[str, object]:
+    """Return the flat keys and values of a preset or file.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be found, is not TOML, or has tables.
+    """
+    path = preset_file(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
+    tables = [key for key, value in values.items() if isinstance(value, dict)]
+    if tables:
+        raise SettingsError(
+            f"expected flat `key = value` lines in {path}, found the table [{tables[0]}]; "
+            "write its keys without it"
+        )
+    return values
+
+
+def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
+    """Return ``key=value`` pairs as keys and typed values.
+
+    Values follow TOML; where a string is expected the quotes may be left out (``dataset=uci-har``).
+
+    Raises
+    ------
+    SettingsError
+        A pair has no ``=``, or a key comes twice.
+    """
+    strings = {knob.key for knob in knobs() if isinstance(knob.default, str)}
+    values: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = (part.strip() for part in pair.partition("="))
+        if not key or not equals:
+            raise SettingsError(f"expected key=value, found {pair!r}")
+        if key in values:
+            raise SettingsError(f"{key}: expected once, found twice")
+        value = _parse(text)
+        # Without this `run-name=42` would be a number, and `data-dir=2024-01-01` a date.
+        values[key] = text if key in strings and not isinstance(value, str) else value
+    return values
+
+
+def _parse(text: str) -> object:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def merged(preset: str, pairs: Iterable[str]) -> Settings:
+    """Return the checked settings of a preset (or file) with pairs over it.
+
+    Raises
+    ------
+    SettingsError
+        From finding, reading or checking them.
+    """
+    return Settings.from_run_config(default_config() | read_preset(preset) | parse_pairs(pairs))
+
+
+def to_toml(values: Mapping[str, Scalar]) -> str:
+    """Return flat keys and values as TOML text, a line each.
+
+    Law: ``tomllib.loads(to_toml(values)) == values`` for finite numbers and any text.
+    """
+    return "".join(f"{key} = {_literal(value)}\n" for key, value in values.items())
+
+
+def _literal(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return repr(value)

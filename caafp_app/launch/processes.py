@@ -1,0 +1,141 @@
+"""Ending every process that a run started, and no other.
+
+A SuperLink starts a SuperExec in a session of its own, that starts the simulation, and Ray starts
+a dozen daemons and workers; some outlive their parents, some overwrite their environment. So a mark
+is put into the environment of the first; whatever carries it, and whatever descends from one that
+was seen to carry it, belongs to the run.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+MARK = "CAAFP_LAUNCH_ID"
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process: its id, and the moment of its birth, because ids are used again."""
+
+    pid: int
+    born: str
+
+
+class Family:
+    """The processes that carry one mark, and their descendants.
+
+    Parameters
+    ----------
+    mark : str
+        Value of the environment variable ``CAAFP_LAUNCH_ID``, unique to the run.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._needle = f"{MARK}={mark}"
+        self._known: set[Process] = set()
+
+    def members(self) -> set[Process]:
+        """Return the living members; those seen once are remembered."""
+        parents = _living()
+        pids = {process.pid: process for process in parents}
+        carriers = _carriers(self._needle, pids)
+        found = (self._known & parents.keys()) | carriers
+        while True:
+            young = {
+                process
+                for process, parent in parents.items()
+                if process not in found and pids.get(parent) in found
+            }
+            if not young:
+                break
+            found |= young
+        found = {process for process in found if process.pid != os.getpid()}
+        self._known |= found
+        return found
+
+    def end(self, grace: float = 5.0) -> bool:
+        """End all members: ask first, then kill.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds between asking and killing.
+
+        Returns
+        -------
+        bool
+            Whether none is left.
+        """
+        _signal(self.members(), signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while (left := self.members()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        deadline = time.monotonic() + grace
+        # Again and again: one that is killed may just have started another.
+        while left and time.monotonic() < deadline:
+            _signal(left, signal.SIGKILL)
+            time.sleep(0.1)
+            left = self.members()
+        return not left
+
+
+def _signal(processes: set[Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process.pid, number)
+
+
+def _living() -> dict[Process, int]:
+    """Return every process that is not a zombie, with the id of its parent."""
+    return _living_from_proc() if _PROC.is_dir() else _living_from_ps()
+
+
+def _living_from_proc() -> dict[Process, int]:
+    found = {}
+    for folder in _PROC.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # ended meanwhile
+        # The name, in brackets, may hold blanks and brackets itself: count from the last one.
+        state, parent, *rest = stat.rpartition(")")[2].split()
+        if state not in "ZX":
+            found[Process(int(folder.name), rest[17])] = int(parent)
+    return found
+
+
+def _living_from_ps() -> dict[Process, int]:
+    found = {}
+    for line in _ps("pid=,ppid=,stat=,lstart="):
+        pid, parent, state, born = line.split(maxsplit=3)
+        if not state.startswith("Z"):
+            found[Process(int(pid), born)] = int(parent)
+    return found
+
+
+def _carriers(needle: str, pids: dict[int, Process]) -> set[Process]:
+    if not _PROC.is_dir():
+        # `ps -E` shows the environment after the command, of one's own processes.
+        carrying = {
+            int(line.split(maxsplit=1)[0]) for line in _ps("pid=,command=", "-E") if needle in line
+        }
+        return {pids[pid] for pid in carrying & pids.keys()}
+    found = set()
+    for pid, process in pids.items():
+        with contextlib.suppress(OSError):
+            if needle.encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                found.add(process)
+    return found
+
+
+def _ps(columns: str, *options: str) -> list[str]:
+    command = ["ps", "-axww", *options, "-o", columns]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line for line in listing.stdout.splitlines() if line.strip()]

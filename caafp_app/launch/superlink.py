@@ -1,0 +1,219 @@
+"""A SuperLink of one's own, for one simulation, that leaves nothing behind.
+
+``flwr run`` would start one that stays alive, shares its port and its folder with every other run
+of the same user, and installs the app's dependencies anew. This one has a folder and a port of its
+own, uses what is installed, and is ended with all that it started.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+from types import FrameType
+
+from caafp_app.errors import RunError
+from caafp_app.launch.processes import MARK, Family
+
+log = getLogger(__name__)
+
+STARTUP_SECONDS = 30.0
+_ATTEMPTS = 3
+_HOST = "127.0.0.1"
+# Ray puts sockets below its folder; their paths may not be longer than about 107 bytes.
+_LONGEST_RAY_FOLDER = 40
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How ``flwr`` reaches a SuperLink.
+
+    Attributes
+    ----------
+    environment : dict[str, str]
+        Environment for ``flwr``.
+    name : str | None
+        Connection in the Flower configuration of that environment; None for its default.
+    """
+
+    environment: dict[str, str]
+    name: str | None = None
+
+
+def executable(name: str) -> str:
+    """Return the path of a command of Flower's, beside this Python or on the path.
+
+    Raises
+    ------
+    RunError
+        It is in neither place.
+    """
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise RunError(
+            f"expected the command {name!r} beside {sys.executable} or on PATH, found none"
+        )
+    return found
+
+
+def flower_environment() -> dict[str, str]:
+    """Return this process's environment with Flower and Ray kept quiet and to themselves."""
+    scripts = str(Path(sys.executable).parent)
+    return os.environ | {
+        # The SuperLink starts its helpers by name.
+        "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),
+        "PYTHONUNBUFFERED": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        # Ray's own advice about a default of its that will change.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+@contextlib.contextmanager
+def private_superlink() -> Iterator[Connection]:
+    """Start a SuperLink for simulations; end it, and all it started, on leaving.
+
+    Yields
+    ------
+    Connection
+        Its environment, whose ``FLWR_HOME`` names the SuperLink as the default connection.
+
+    Raises
+    ------
+    RunError
+        It did not come up; the end of its log is part of the message.
+    """
+    mark = uuid.uuid4().hex
+    family = Family(mark)
+    home = Path(tempfile.mkdtemp(prefix="caafp-"))
+    environment = flower_environment() | {MARK: mark, "FLWR_HOME": str(home / "flwr")}
+    if len(str(home)) <= _LONGEST_RAY_FOLDER:
+        environment["RAY_TMPDIR"] = str(home)
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        with _signals_as_exceptions():
+            _start(home, environment, started)
+            yield Connection(environment)
+    finally:
+        with _interrupts_ignored():
+            if not family.end():
+                log.warning(
+                    "some processes could not be ended: %s",
+                    sorted(process.pid for process in family.members()),
+                )
+            for process in started:
+                # It is dead; this takes note of it, so that no zombie stays.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1.0)
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _start(
+    home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]
+) -> None:
+    log_file = home / "superlink.log"
+    (home / "flwr").mkdir()
+    # A free port may be taken by another before the SuperLink has it: then try again.
+    for _ in range(_ATTEMPTS):
+        port = _free_port()
+        process = _popen(port, log_file, environment)
+        started.append(process)
+        if _is_up(process, port):
+            (home / "flwr" / "config.toml").write_text(
+                f'[superlink]\ndefault = "private"\n\n'
+                f'[superlink.private]\naddress = "{_HOST}:{port}"\ninsecure = true\n',
+                encoding="utf-8",
+            )
+            return
+        process.kill()
+    tail = log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
+    raise RunError(
+        f"expected a SuperLink to answer within {STARTUP_SECONDS:.0f} s, found none in {_ATTEMPTS} "
+        "attempts; the end of its log:\n" + "\n".join(tail)
+    )
+
+
+def _popen(port: int, log_file: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [executable("flower-superlink"), "--insecure", "--simulation"]
+    command += ["--host", _HOST, "--port", str(port)]
+    with log_file.open("ab") as stream:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C in the terminal must reach us alone: we end it in order.
+            start_new_session=True,
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with (
+            contextlib.suppress(urllib.error.URLError, OSError),
+            urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=1.0) as answer,
+        ):
+            # Whoever answers has to be ours, not one that took the port before.
+            return bool(answer.status == 200) and process.poll() is None
+        time.sleep(0.1)
+    return False
+
+
+@contextlib.contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that the `finally` above is reached."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    before = [signal.signal(number, leave) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let nobody interrupt the cleaning up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,118 @@
+"""Which of a model's prunable weights are active: packed bits, digest, density.
+
+Sparsity is read from masks, never from values: an active weight may be exactly zero.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """An immutable boolean vector over a layout's flat weights.
+
+    Attributes
+    ----------
+    layout : Layout
+        What the positions mean.
+    bits : ndarray of bool [P]
+        True where a weight is active. Made read-only.
+    """
+
+    layout: Layout
+    bits: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Check the length and freeze the bits."""
+        if self.bits.dtype != np.bool_ or self.bits.shape != (self.layout.weight_count,):
+            raise ProtocolError(
+                f"a mask for this model is bool [{self.layout.weight_count}], "
+                f"found {self.bits.dtype} {list(self.bits.shape)}"
+            )
+        bits = self.bits.copy()
+        bits.setflags(write=False)
+        object.__setattr__(self, "bits", bits)
+
+    @classmethod
+    def full(cls, layout: Layout) -> Self:
+        """Return the mask of a dense model."""
+        return cls(layout, np.ones(layout.weight_count, dtype=np.bool_))
+
+    @cached_property
+    def count(self) -> int:
+        """Number of active weights."""
+        return int(np.count_nonzero(self.bits))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no weight is pruned."""
+        return self.count == self.bits.size
+
+    @property
+    def density(self) -> float:
+        """Active share of the prunable weights; 1.0 for a model that has none."""
+        return self.count / self.bits.size if self.bits.size else 1.0
+
+    @cached_property
+    def active(self) -> NDArray[np.intp]:
+        """Positions of the active weights, ascending [count]."""
+        return np.flatnonzero(self.bits)
+
+    @cached_property
+    def packed(self) -> NDArray[np.uint8]:
+        """Bits as uint8 [ceil(P / 8)], least significant bit first, unused bits zero."""
+        return np.packbits(self.bits, bitorder="little")
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hex digits of SHA-256 over the layout's digest and the packed bits."""
+        return hashlib.sha256(self.layout.digest.encode() + self.packed.tobytes()).hexdigest()[:16]
+
+    @classmethod
+    def unpack(cls, layout: Layout, packed: NDArray[Any]) -> Self:
+        """Read `packed` bits of unknown origin.
+
+        Raises
+        ------
+        ProtocolError
+            If dtype or length are not those of `layout`, or an unused bit is set.
+        """
+        size = layout.weight_count
+        if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
+            raise ProtocolError(
+                f"packed mask: expected uint8 [{-(-size // 8)}], "
+                f"found {packed.dtype} {list(packed.shape)}"
+            )
+        if size % 8 and packed[-1] >> (size % 8):
+            raise ProtocolError("packed mask: bits are set beyond the last weight")
+        return cls(layout, np.unpackbits(packed, count=size, bitorder="little").view(np.bool_))
+
+    def by_layer(self) -> dict[str, NDArray[np.bool_]]:
+        """Return read-only views of the bits by array name and shape."""
+        return self.layout.split(self.bits)
+
+    def select(self, weights: NDArray[Any]) -> NDArray[Any]:
+        """Copy the active values out of a flat vector: [P] to [count]."""
+        return weights[self.bits]
+
+    def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Put active values back: [count] to [P], zero where pruned."""
+        weights = np.zeros(self.bits.size, dtype=values.dtype)
+        weights[self.bits] = values
+        return weights
+
+    def __eq__(self, other: object) -> bool:
+        """Compare layout and bits."""
+        return isinstance(other, Mask) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        """Hash by digest."""
+        return hash(self.digest)

@@ -1,0 +1,152 @@
+"""How many weights of each layer stay active at a given density of the whole model."""
+
+from collections.abc import Collection, Sequence
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import SettingsError
+from caafp_app.pruning.segments import MaskUpdateError, segments_of
+from caafp_app.pruning.topk import largest
+
+ALLOCATIONS = ("uniform", "erk", "global")
+
+Counts = NDArray[np.int64]
+
+
+def layer_counts(
+    sizes: Sequence[int] | Counts,
+    density: float,
+    rule: str = "uniform",
+    *,
+    shapes: Sequence[Sequence[int]] | None = None,
+    scores: Sequence[NDArray[np.floating]] | None = None,
+    spared: Collection[int] = (),
+    minimum: int = 1,
+) -> Counts:
+    """Return the number of active weights of each layer.
+
+    The rules, for layers of n weights, N in all, at density d:
+
+    - ``uniform``: ``floor(n d + 1/2)`` in each layer (the paper's).
+    - ``erk``: Erdos-Renyi kernel (Evci et al., "Rigging the Lottery", 2020): a layer's density is
+      proportional to ``(out + in + kernel...) / (out in kernel...)``, at most 1.
+    - ``global``: the most important weights of the whole model stay. Where more are to be active
+      than there are scores, each layer keeps what it has, and the rest goes by the layers' free
+      places.
+
+    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``, spared layers included.
+    In all rules each layer keeps at least ``min(minimum, n)`` weights and at most n; where that
+    alone is more than the density allows, it is what is returned.
+
+    Parameters
+    ----------
+    sizes : Sequence[int] or NDArray[np.int64]
+        Weights n of each layer, shape [layers]; a layer may be empty.
+    density : float
+        Share d of active weights, in (0, 1].
+    rule : str
+        ``uniform``, ``erk`` or ``global``.
+    shapes : Sequence[Sequence[int]] or None
+        Shape of each layer's array; for ``erk``.
+    scores : Sequence[NDArray[np.floating]] or None
+        Importance of each layer's active weights; for ``global``. Ties: earlier layer, lower index.
+    spared : Collection[int]
+        Indices of layers that stay dense. With ``uniform`` the model is denser by them; with the
+        other rules the remaining layers make up for them.
+    minimum : int
+        No layer is pruned below so many weights.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Shape [layers].
+
+    Raises
+    ------
+    SettingsError
+        If the rule is unknown, the density is outside (0, 1], or the spared layers alone are more
+        than it allows.
+    MaskUpdateError
+        If the shapes or scores that the rule needs are missing or do not fit the sizes.
+    """
+    if rule not in ALLOCATIONS:
+        raise SettingsError(f"expected an allocation of {ALLOCATIONS}, found {rule!r}")
+    if not 0.0 < density <= 1.0:
+        raise SettingsError(f"expected a density in (0, 1], found {density}")
+    upper = np.asarray(sizes, dtype=np.int64)
+    lower = np.minimum(upper, minimum)
+    lower[list(spared)] = upper[list(spared)]
+    if rule == "uniform":
+        counts: Counts = np.clip(np.floor(upper * density + 0.5).astype(np.int64), lower, upper)
+        return counts
+    total = floor(int(upper.sum()) * density + 0.5)
+    if lower.sum() > total:
+        if spared:
+            raise SettingsError(
+                f"expected layers that can be spared at density {density:g}, which allows {total} "
+                f"active weights, found {lower.sum()} that may not be pruned: spare none, or raise "
+                "the density"
+            )
+        return lower
+    if rule == "erk":
+        return _erk(upper, total, lower, shapes)
+    return _global(upper, total, lower, scores)
+
+
+def _erk(
+    sizes: Counts, total: int, lower: Counts, shapes: Sequence[Sequence[int]] | None
+) -> Counts:
+    """Solve ``sum_l min(n_l, eps (out + in + kernel...)_l) = total`` and round."""
+    if shapes is None or [int(np.prod(shape)) for shape in shapes] != sizes.tolist():
+        raise MaskUpdateError(
+            f"expected a shape for each layer, of {sizes.tolist()} weights, found {shapes}"
+        )
+    raw = np.array([sum(shape) if np.prod(shape) else 0 for shape in shapes], dtype=np.float64)
+    quotas = sizes.astype(np.float64)
+    free = (lower < sizes) & (raw > 0)
+    while free.any():
+        scale = (total - sizes[~free].sum()) / raw[free].sum()
+        quotas[free] = scale * raw[free]
+        capped = free & (quotas > sizes)
+        if not capped.any():
+            break
+        quotas[capped] = sizes[capped]
+        free &= ~capped
+    return _apportion(quotas, total, lower, sizes)
+
+
+def _global(
+    sizes: Counts, total: int, lower: Counts, scores: Sequence[NDArray[np.floating]] | None
+) -> Counts:
+    """Count each layer's share of the best scores, with its minimum set aside first."""
+    if scores is None or len(scores) != sizes.size:
+        raise MaskUpdateError(f"expected the scores of {sizes.size} layers for a global allocation")
+    active = np.array([layer.size for layer in scores], dtype=np.int64)
+    if (active > sizes).any():
+        raise MaskUpdateError(f"expected at most {sizes.tolist()} scores, found {active.tolist()}")
+    kept = np.maximum(active, lower)
+    if total >= kept.sum():
+        room = sizes - kept
+        quotas = kept + room * ((total - kept.sum()) / max(int(room.sum()), 1))
+        return _apportion(quotas, total, kept, sizes)
+    ranked = np.concatenate([layer.astype(np.float64) for layer in scores])
+    for segment, least in zip(segments_of(active), lower, strict=True):
+        layer = ranked[segment]
+        layer[largest(layer, min(int(least), layer.size))] = np.inf
+    # A spared layer that is not dense yet takes places for which there are no scores.
+    chosen = largest(ranked, total - int((kept - active).sum()))
+    counts = [np.count_nonzero(chosen[segment]) for segment in segments_of(active)]
+    return np.array(counts, dtype=np.int64) + kept - active
+
+
+def _apportion(quotas: NDArray[np.float64], total: int, lower: Counts, upper: Counts) -> Counts:
+    """Round quotas to whole numbers of a given sum, by largest remainder within the bounds."""
+    counts = np.clip(np.floor(quotas).astype(np.int64), lower, upper)
+    while gap := total - int(counts.sum()):
+        step = 1 if gap > 0 else -1
+        movable = np.flatnonzero(counts < upper if step > 0 else counts > lower)
+        order = np.argsort(-step * (quotas - counts)[movable], kind="stable")
+        counts[movable[order[: abs(gap)]]] += step
+    return counts

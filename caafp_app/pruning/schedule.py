@@ -1,0 +1,195 @@
+"""When masks change, and to which sparsity: the plan of a run's rounds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from caafp_app.errors import SettingsError
+
+SCHEDULES = ("one-shot", "linear", "cubic")
+
+
+class Phase(StrEnum):
+    """The phases of a run. Three of them consist of numbered rounds, the others of one exchange."""
+
+    DESCRIBE = "describe"
+    WARM_UP = "warm-up"
+    CLUSTER = "cluster"
+    CLUSTER_WARM_UP = "cluster-warm-up"
+    PRUNE = "prune"
+    PERSONALISE = "personalise"
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """What happens in one round.
+
+    Attributes
+    ----------
+    round : int
+        Number of the round, from 1.
+    phase : Phase
+        ``WARM_UP``, ``CLUSTER_WARM_UP`` or ``PRUNE``.
+    mask_update : bool
+        Whether the masks change at the end of the round.
+    sparsity : float
+        Target sparsity in force after the round.
+    gradients : bool
+        Whether clients send gradients at inactive weights: the masks change, and something is
+        inactive.
+    statistics : bool
+        Whether the replies enter the statistics of the next mask update.
+    """
+
+    round: int
+    phase: Phase
+    mask_update: bool
+    sparsity: float
+    gradients: bool
+    statistics: bool
+
+
+def target_sparsity(step: int, steps: int, initial: float, final: float, kind: str) -> float:
+    """Return the sparsity after mask update ``step`` of ``steps``.
+
+    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is
+    ``initial + (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu &
+    Gupta, "To prune, or not to prune", 2017), which prunes most while there is most to prune.
+
+    Law: initial at step 0, final at the last step, monotone between.
+
+    Parameters
+    ----------
+    step, steps : int
+        0 <= step <= steps, steps >= 1.
+    initial, final : float
+        Sparsity before the first and after the last update, 0 <= initial <= final < 1.
+    kind : str
+        ``one-shot``, ``linear`` or ``cubic``.
+
+    Returns
+    -------
+    float
+        In [initial, final].
+
+    Raises
+    ------
+    SettingsError
+        If a value is outside its range.
+    """
+    if kind not in SCHEDULES:
+        raise SettingsError(f"expected a sparsity schedule of {SCHEDULES}, found {kind!r}")
+    if not 0.0 <= initial <= final < 1.0:
+        raise SettingsError(
+            "expected 0 <= initial sparsity <= final sparsity < 1, found an initial of "
+            f"{initial} and a final of {final}"
+        )
+    if not (0 <= step <= steps and steps >= 1):
+        raise SettingsError(f"expected a step between 0 and steps >= 1, found {step} of {steps}")
+    if step == 0:
+        return initial
+    if step == steps or kind == "one-shot":
+        return final
+    progress = step / steps if kind == "linear" else 1.0 - (1.0 - step / steps) ** 3
+    return min(initial + (final - initial) * progress, final)
+
+
+def build_plan(
+    warmup: int,
+    cluster: int,
+    prune: int,
+    every: int,
+    initial: float,
+    final: float,
+    kind: str,
+) -> tuple[RoundPlan, ...]:
+    """Plan the numbered rounds of a run.
+
+    Clients are clustered after round ``warmup``; 0 means from the initial weights. Masks belong to
+    clusters, so they change at the end of rounds in clusters only: first at the end of round
+    ``warmup + cluster``, or of the first round in clusters where ``cluster`` is 0; then every
+    ``every`` rounds, as long as a round is left to train with the new mask. The paper's 15 + 15 +
+    20 rounds, every 5, give rounds 30, 35, 40 and 45.
+
+    With an initial sparsity no round is dense: masks change from the first round in clusters on.
+
+    Statistics come from the ``every`` rounds before a mask update, the last of which brings the
+    gradients too, unless the model is still dense.
+
+    Parameters
+    ----------
+    warmup, cluster, prune : int
+        Rounds of the three phases, not negative, at least 1 in all. No round of pruning: no
+        updates.
+    every : int
+        Rounds from one mask update to the next, at least 1.
+    initial, final : float
+        Sparsity of the first and after the last mask update, 0 <= initial <= final < 1. A final
+        sparsity of 0: no updates.
+    kind : str
+        Schedule of the sparsity; see `target_sparsity`.
+
+    Returns
+    -------
+    tuple[RoundPlan, ...]
+        One entry per round, rounds numbered from 1.
+
+    Raises
+    ------
+    SettingsError
+        If a value is outside its range, or pruning is asked for and no mask update fits in.
+    """
+    total = warmup + cluster + prune
+    if min(warmup, cluster, prune) < 0 or total < 1 or every < 1:
+        raise SettingsError(
+            "expected numbers of rounds that are not negative, at least 1 in all, and at least 1 "
+            f"between mask updates, found {warmup} + {cluster} + {prune}, every {every}"
+        )
+    target_sparsity(0, 1, initial, final, kind)  # the ranges, also where nothing is pruned
+    updates = _update_rounds(warmup, cluster, prune, every, sparse=initial > 0.0, final=final)
+    collecting = {
+        number
+        for update in updates
+        for number in range(max(update - every, warmup) + 1, update + 1)
+    }
+    return tuple(_rounds(warmup, cluster, total, initial, final, kind, updates, collecting))
+
+
+def _update_rounds(
+    warmup: int, cluster: int, prune: int, every: int, *, sparse: bool, final: float
+) -> tuple[int, ...]:
+    """Return the rounds that end with a mask update."""
+    if prune == 0 or final == 0.0:
+        return ()
+    first = warmup + (1 if sparse else max(cluster, 1))
+    total = warmup + cluster + prune
+    if first >= total:
+        raise SettingsError(
+            "expected a round in clusters before the first mask update and one after it, found "
+            f"{cluster} rounds in clusters and {prune} of pruning: give it 2 rounds of pruning, or "
+            "rounds in clusters"
+        )
+    return tuple(range(first, total, every))
+
+
+def _rounds(
+    warmup: int,
+    cluster: int,
+    total: int,
+    initial: float,
+    final: float,
+    kind: str,
+    updates: tuple[int, ...],
+    collecting: set[int],
+) -> Iterator[RoundPlan]:
+    sparsity = initial
+    for number in range(1, total + 1):
+        phase = Phase.PRUNE
+        if number <= warmup + cluster:
+            phase = Phase.WARM_UP if number <= warmup else Phase.CLUSTER_WARM_UP
+        mask_update = number in updates
+        gradients = mask_update and sparsity > 0.0
+        if mask_update:
+            step = updates.index(number) + 1
+            sparsity = target_sparsity(step, len(updates), initial, final, kind)
+        yield RoundPlan(number, phase, mask_update, sparsity, gradients, number in collecting)

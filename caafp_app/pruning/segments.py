@@ -1,0 +1,86 @@
+"""The layers of a model as slices of one flat vector, and of its packed form.
+
+The prunable weights of a model are one flat vector of length P; ``segments`` holds one slice of it
+per layer, in order and without gaps. *Packed* vectors hold the active positions of a mask only, in
+flat order: length A = ``mask.sum()``.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import CaafpError
+
+
+class MaskUpdateError(CaafpError):
+    """Scores, counts or masks do not belong to the same model, or cannot be satisfied."""
+
+
+def segments_of(sizes: Sequence[int] | NDArray[np.int64]) -> tuple[slice, ...]:
+    """Return the slices of layers with these sizes, one after the other.
+
+    Parameters
+    ----------
+    sizes : Sequence[int] or NDArray[np.int64]
+        Number of weights of each layer, zero or more.
+
+    Returns
+    -------
+    tuple[slice, ...]
+        One slice per layer, from 0 to the sum of the sizes.
+    """
+    ends = [0]
+    for size in sizes:
+        ends.append(ends[-1] + int(size))
+    return tuple(slice(start, stop) for start, stop in pairwise(ends))
+
+
+def sizes_of(segments: Sequence[slice]) -> NDArray[np.int64]:
+    """Return the number of weights of each layer, int64 of shape [layers]."""
+    return np.array([segment.stop - segment.start for segment in segments], dtype=np.int64)
+
+
+def check_segments(segments: Sequence[slice], size: int) -> None:
+    """Make sure that the segments cover a vector of this size, in order and without gaps.
+
+    Raises
+    ------
+    MaskUpdateError
+        If they do not.
+    """
+    position = 0
+    for segment in segments:
+        if segment.start != position or segment.stop < position or segment.step not in (None, 1):
+            raise MaskUpdateError(
+                f"expected the segment of a layer to start at {position}, found {segment}: "
+                "segments follow each other without gaps"
+            )
+        position = segment.stop
+    if position != size:
+        raise MaskUpdateError(f"expected segments that cover {size} weights, found {position}")
+
+
+def active_counts(mask: NDArray[np.bool_], segments: Sequence[slice]) -> NDArray[np.int64]:
+    """Return the number of active weights of each layer, int64 of shape [layers]."""
+    check_segments(segments, mask.size)
+    return np.array([np.count_nonzero(mask[segment]) for segment in segments], dtype=np.int64)
+
+
+def packed_segments(mask: NDArray[np.bool_], segments: Sequence[slice]) -> tuple[slice, ...]:
+    """Return each layer's slice of a packed vector.
+
+    Parameters
+    ----------
+    mask : NDArray[np.bool_]
+        Active positions, shape [P].
+    segments : Sequence[slice]
+        Each layer's slice of the flat vector.
+
+    Returns
+    -------
+    tuple[slice, ...]
+        Slices that cover ``range(mask.sum())``.
+    """
+    return segments_of(active_counts(mask, segments))

@@ -1,0 +1,241 @@
+"""From scores and counts to masks. Counts are exact, ties go by index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.pruning.segments import MaskUpdateError, active_counts, check_segments, sizes_of
+from caafp_app.pruning.topk import largest
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskUpdate:
+    """A new mask, and how many weights of each layer it prunes and grows.
+
+    Attributes
+    ----------
+    mask : NDArray[np.bool_]
+        Active positions, shape [P].
+    pruned, grown : NDArray[np.int64]
+        Active before but not now, and now but not before, shape [layers].
+    """
+
+    mask: NDArray[np.bool_]
+    pruned: Counts
+    grown: Counts
+
+
+def growth_counts(active: Counts, counts: Counts, regrow: float, sizes: Counts) -> Counts:
+    """Return how many inactive weights of each layer a mask update grows.
+
+    With k = ``counts`` to be active after it, n weights and a active: ``floor(regrow k + 1/2)``,
+    but at most the n - a inactive ones; or k - a where the layer has to become denser by more than
+    that.
+
+    Parameters
+    ----------
+    active, counts, sizes : NDArray[np.int64]
+        a, k and n of each layer, shape [layers].
+    regrow : float
+        Share of the active weights that is exchanged, in [0, 1).
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Shape [layers].
+
+    Raises
+    ------
+    MaskUpdateError
+        If ``regrow`` is outside [0, 1), or a count outside [0, n].
+    """
+    if not 0.0 <= regrow < 1.0:
+        raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
+    _check_counts(counts, sizes)
+    exchanged = np.floor(regrow * counts + 0.5).astype(np.int64)
+    growth: Counts = np.maximum(np.minimum(exchanged, sizes - active), counts - active)
+    return growth
+
+
+def update_mask(
+    mask: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    gradient: NDArray[np.floating],
+    counts: Sequence[int] | Counts,
+    regrow: float,
+    segments: Sequence[slice],
+) -> MaskUpdate:
+    """Prune the least important weights of each layer and grow inactive ones of large gradient.
+
+    A layer with target k grows the g = `growth_counts` inactive positions of largest
+    ``|gradient|`` and keeps the k - g active ones of largest score. What is pruned here is not
+    grown here: growth draws from the positions inactive in ``mask``. Ties go to the lower index,
+    for both.
+
+    Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
+    ``after = before - pruned + grown``.
+
+    Parameters
+    ----------
+    mask : NDArray[np.bool_]
+        The old mask, shape [P].
+    scores : NDArray[np.floating]
+        Importance of the active weights, packed, shape [A].
+    gradient : NDArray[np.floating]
+        Mean gradient, shape [P]; read at inactive positions only. Zeros grow last.
+    counts : Sequence[int] or NDArray[np.int64]
+        Active weights k that each layer shall have, shape [layers].
+    regrow : float
+        Share of the layer's k weights that is exchanged, in [0, 1).
+    segments : Sequence[slice]
+        Each layer's slice of the flat vector.
+
+    Returns
+    -------
+    MaskUpdate
+        The new mask, and what changed.
+
+    Raises
+    ------
+    MaskUpdateError
+        If lengths, segments, counts or ``regrow`` do not go together, or a score or gradient is
+        NaN.
+    """
+    targets = np.asarray(counts, dtype=np.int64)
+    active = active_counts(mask, segments)
+    if gradient.shape != mask.shape or scores.shape != (int(active.sum()),):
+        raise MaskUpdateError(
+            f"expected a gradient of {mask.size} and scores of {active.sum()} weights, found "
+            f"shapes {gradient.shape} and {scores.shape}"
+        )
+    grown = growth_counts(active, targets, regrow, sizes_of(segments))
+    kept = targets - grown
+    after = np.zeros_like(mask)
+    packed = 0
+    for layer, segment in enumerate(segments):
+        old, new = mask[segment], after[segment]
+        layer_scores = scores[packed : packed + int(active[layer])]
+        packed += int(active[layer])
+        new[np.flatnonzero(old)[largest(layer_scores, int(kept[layer]))]] = True
+        if grown[layer]:
+            inactive = np.flatnonzero(~old)
+            new[inactive[largest(np.abs(gradient[segment][inactive]), int(grown[layer]))]] = True
+    return MaskUpdate(mask=after, pruned=active - kept, grown=grown)
+
+
+def top_gradients(
+    gradient: NDArray[np.floating],
+    mask: NDArray[np.bool_],
+    counts_to_grow: Sequence[int] | Counts,
+    segments: Sequence[slice],
+    factor: float = 1.0,
+) -> NDArray[np.int64]:
+    """Choose the inactive positions whose gradient a client sends: the largest of each layer.
+
+    Parameters
+    ----------
+    gradient : NDArray[np.floating]
+        The client's gradient, shape [P].
+    mask : NDArray[np.bool_]
+        Active positions, shape [P].
+    counts_to_grow : Sequence[int] or NDArray[np.int64]
+        How many weights each layer will grow, shape [layers].
+    segments : Sequence[slice]
+        Each layer's slice of the flat vector.
+    factor : float
+        How many times that number is sent: clients differ in which are largest.
+
+    Returns
+    -------
+    NDArray[np.int64]
+        Strictly increasing positions in the flat vector. At most ``ceil(factor * count)`` per
+        layer: zeros, which would not change the sum, are left out.
+
+    Raises
+    ------
+    MaskUpdateError
+        If lengths do not agree, a count is negative, or the gradient is NaN.
+    """
+    check_segments(segments, mask.size)
+    if gradient.shape != mask.shape or len(counts_to_grow) != len(segments):
+        raise MaskUpdateError(
+            f"expected a gradient of {mask.size} weights and {len(segments)} counts, found "
+            f"{gradient.shape} and {len(counts_to_grow)}"
+        )
+    chosen = [np.empty(0, dtype=np.int64)]
+    for segment, count in zip(segments, counts_to_grow, strict=True):
+        layer = gradient[segment]
+        candidates = np.flatnonzero(~mask[segment] & (layer != 0))
+        wanted = min(int(np.ceil(factor * count)), candidates.size)
+        chosen.append(segment.start + candidates[largest(np.abs(layer[candidates]), wanted)])
+    return np.concatenate(chosen)
+
+
+def magnitude_mask(
+    weights: NDArray[np.floating],
+    counts: Sequence[int] | Counts,
+    segments: Sequence[slice],
+) -> NDArray[np.bool_]:
+    """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
+
+    Parameters
+    ----------
+    weights : NDArray[np.floating]
+        Shape [P]. Any saliency does as well.
+    counts : Sequence[int] or NDArray[np.int64]
+        Active weights of each layer, shape [layers].
+    segments : Sequence[slice]
+        Each layer's slice of the flat vector.
+
+    Raises
+    ------
+    MaskUpdateError
+        If segments or counts do not fit the weights.
+    """
+    check_segments(segments, weights.size)
+    _check_counts(np.asarray(counts), sizes_of(segments))
+    masks = [np.empty(0, dtype=np.bool_)]
+    for segment, count in zip(segments, counts, strict=True):
+        masks.append(largest(np.abs(weights[segment]), int(count)))
+    return np.concatenate(masks)
+
+
+def random_mask(
+    counts: Sequence[int] | Counts, segments: Sequence[slice], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Return a mask of positions drawn at random in each layer, shape [P].
+
+    Parameters
+    ----------
+    counts : Sequence[int] or NDArray[np.int64]
+        Active weights of each layer, shape [layers].
+    segments : Sequence[slice]
+        Each layer's slice of the flat vector.
+    rng : np.random.Generator
+        Where the draw comes from.
+
+    Raises
+    ------
+    MaskUpdateError
+        If the counts do not fit the segments.
+    """
+    sizes = sizes_of(segments)
+    check_segments(segments, int(sizes.sum()))
+    _check_counts(np.asarray(counts), sizes)
+    mask = np.zeros(int(sizes.sum()), dtype=np.bool_)
+    for segment, count in zip(segments, counts, strict=True):
+        size = segment.stop - segment.start
+        mask[segment.start + rng.choice(size, int(count), replace=False, shuffle=False)] = True
+    return mask
+
+
+def _check_counts(counts: Counts, sizes: Counts) -> None:
+    if counts.shape != sizes.shape or (counts < 0).any() or (counts > sizes).any():
+        raise MaskUpdateError(
+            f"expected a count between 0 and its size for each layer of {sizes.tolist()} weights, "
+            f"found {counts.tolist()}"
+        )

@@ -1,0 +1,111 @@
+"""Files that are whole or not there: atomic writes, and lines that survive a crash."""
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caafp_app.errors import RunError
+
+
+def plain(value: object) -> Any:
+    """Return `value` in JSON's types: NaN and infinities become None, keys become text.
+
+    Raises
+    ------
+    RunError
+        If `value` is of a type that has no plain form (arrays belong into safetensors).
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    raise RunError(
+        f"a value of type {type(value).__qualname__} cannot be written as JSON; expected numbers, "
+        "text, lists or mappings of them"
+    )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` to `path` as indented JSON that ends in a newline, atomically."""
+    text = json.dumps(plain(value), indent=2, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one.
+
+    The content goes to a temporary file of the same folder first, reaches the disk, and then
+    takes the name.
+
+    Raises
+    ------
+    RunError
+        If the file cannot be written; the old one is unchanged then.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to `path` and wait until it is on the disk.
+
+    What a crash left of an unfinished line is removed first, so that every line is whole.
+
+    Raises
+    ------
+    RunError
+        If `line` holds a line break, or the file cannot be written.
+    """
+    if "\n" in line:
+        raise RunError("a line to append must not hold a line break")
+    try:
+        with path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"cannot write {path}: {error.strerror or error}; make room or set output-dir to a folder "
+        "that can be written"
+    )

@@ -1,0 +1,244 @@
+"""The ledger: bytes of all messages of a run, by exchange, direction and kind."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from flwr.app import Message
+
+from caafp_app.errors import RunError
+from caafp_app.runs.size import message_bytes
+
+Direction = Literal["down", "up"]
+"""``down``: server to client; ``up``: client to server."""
+
+DIRECTIONS: tuple[Direction, Direction] = ("down", "up")
+_STATE_VERSION = 1
+_MAX_KINDS = 64
+_UNLISTED = "unlisted"
+
+
+@dataclass
+class Traffic:
+    """Messages and bytes of a part of a run. Traffic adds up: parts are summed field by field.
+
+    Attributes
+    ----------
+    messages : mapping of direction to int
+        Number of messages.
+    kinds : mapping of direction to (mapping of str to int)
+        Bytes by kind, see `caafp_app.runs.size.message_bytes`.
+    """
+
+    messages: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, 0))
+    kinds: dict[Direction, Counter[str]] = field(
+        default_factory=lambda: {direction: Counter() for direction in DIRECTIONS}
+    )
+
+    @property
+    def down(self) -> int:
+        """Bytes sent to clients."""
+        return self.kinds["down"].total()
+
+    @property
+    def up(self) -> int:
+        """Bytes received from clients."""
+        return self.kinds["up"].total()
+
+    @property
+    def total(self) -> int:
+        """Bytes of both directions."""
+        return self.down + self.up
+
+    def by_kind(self) -> dict[str, dict[str, int]]:
+        """Return bytes by direction and kind as plain dictionaries, kinds in alphabetic order."""
+        return {direction: dict(sorted(self.kinds[direction].items())) for direction in DIRECTIONS}
+
+    def add(self, direction: Direction, sizes: Mapping[str, int], messages: int = 1) -> None:
+        """Add `messages` messages that take `sizes` bytes by kind together."""
+        self.messages[direction] += messages
+        kinds = self.kinds[direction]
+        for kind, size in sizes.items():
+            # Names come from clients: past a bound they count as one kind, so memory is bounded.
+            full = len(kinds) - (_UNLISTED in kinds) >= _MAX_KINDS
+            kinds[_UNLISTED if full and kind not in kinds else kind] += size
+
+
+class Ledger:
+    """Counts every message of a run at one seam.
+
+    Memory is constant per message and linear in the number of exchanges (a phase's round). Not
+    safe for use by several threads at once.
+    """
+
+    def __init__(self) -> None:
+        self._exchanges: dict[tuple[str, int], Traffic] = {}
+        self._formula = 0.0
+
+    def record(self, direction: Direction, phase: str, message: Message, *, round: int) -> int:
+        """Count one message.
+
+        Parameters
+        ----------
+        direction : {"down", "up"}
+            From the server, or to it.
+        phase : str
+            Name of the phase that the message belongs to.
+        message : Message
+            As sent or received, error replies as well.
+        round : int
+            Number of the round.
+
+        Returns
+        -------
+        int
+            Bytes of this message.
+
+        Raises
+        ------
+        RunError
+            If `direction` is neither of the two.
+        ProtocolError
+            If the message holds what Flower cannot serialise; nothing is counted then.
+        """
+        if direction not in DIRECTIONS:
+            raise RunError(f"direction must be 'down' or 'up', found {direction!r}")
+        sizes = message_bytes(message)
+        self._exchanges.setdefault((str(phase), int(round)), Traffic()).add(direction, sizes)
+        return sum(sizes.values())
+
+    def add_formula(self, parameters: int, density: float, messages: int) -> None:
+        """Add to the papers' formula: parameters x 4 bytes x density for each message.
+
+        The formula counts one message down and one up per client and round, so `messages` is
+        twice the number of clients. It leaves out masks, gradients, headers and the last download.
+
+        Raises
+        ------
+        RunError
+            If `density` is outside [0, 1] or a number is negative.
+        """
+        if parameters < 0 or messages < 0 or not 0.0 <= density <= 1.0:
+            raise RunError(
+                "the formula needs parameters >= 0, 0 <= density <= 1 and messages >= 0, found "
+                f"{parameters}, {density} and {messages}"
+            )
+        self._formula += parameters * 4 * density * messages
+
+    @property
+    def down(self) -> int:
+        """Bytes sent to clients."""
+        return self.overall().down
+
+    @property
+    def up(self) -> int:
+        """Bytes received from clients."""
+        return self.overall().up
+
+    @property
+    def total(self) -> int:
+        """Bytes of both directions."""
+        return self.overall().total
+
+    @property
+    def messages(self) -> int:
+        """Number of messages in both directions."""
+        return sum(self.overall().messages.values())
+
+    @property
+    def formula_total(self) -> int:
+        """Bytes by the papers' formula, both directions."""
+        return round(self._formula)
+
+    def overall(self) -> Traffic:
+        """Return the traffic of the whole run."""
+        return _sum(self._exchanges.values())
+
+    def exchange(self, phase: str, round: int) -> Traffic:
+        """Return the traffic of one phase in one round (a copy; empty if there was none)."""
+        found = self._exchanges.get((str(phase), int(round)))
+        return _sum([found] if found else [])
+
+    def by_phase(self) -> dict[str, Traffic]:
+        """Return traffic by phase, in order of first appearance."""
+        phases = dict.fromkeys(phase for phase, _ in self._exchanges)
+        return {
+            phase: _sum(part for (name, _), part in self._exchanges.items() if name == phase)
+            for phase in phases
+        }
+
+    def by_round(self) -> dict[int, Traffic]:
+        """Return traffic by round, in ascending order."""
+        numbers = sorted({number for _, number in self._exchanges})
+        groups: dict[int, list[Traffic]] = {number: [] for number in numbers}
+        for (_, number), part in self._exchanges.items():
+            groups[number].append(part)
+        return {number: _sum(parts) for number, parts in groups.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
+        overall = self.overall()
+        return {
+            "down": overall.down,
+            "up": overall.up,
+            "total": overall.total,
+            "formula_total": self.formula_total,
+            "messages": dict(overall.messages),
+            "by_kind": overall.by_kind(),
+            "by_phase": {
+                phase: {"down": part.down, "up": part.up} for phase, part in self.by_phase().items()
+            },
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return everything counted, JSON-able, for `restore`."""
+        return {
+            "version": _STATE_VERSION,
+            "formula": self._formula,
+            "exchanges": [
+                {
+                    "phase": phase,
+                    "round": number,
+                    "messages": dict(part.messages),
+                    "bytes": part.by_kind(),
+                }
+                for (phase, number), part in self._exchanges.items()
+            ],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Replace what is counted by what `state()` returned, in this process or another.
+
+        Raises
+        ------
+        RunError
+            If `state` is of another version or not one of ours; the ledger is unchanged then.
+        """
+        version = state.get("version")
+        if version != _STATE_VERSION:
+            raise RunError(
+                f"the ledger's state has version {version!r}, this release reads {_STATE_VERSION}; "
+                "resume with the release that saved it"
+            )
+        exchanges: dict[tuple[str, int], Traffic] = {}
+        try:
+            formula = float(state["formula"])
+            for entry in state["exchanges"]:
+                part = exchanges.setdefault((str(entry["phase"]), int(entry["round"])), Traffic())
+                for direction in DIRECTIONS:
+                    sizes = {str(k): int(v) for k, v in entry["bytes"][direction].items()}
+                    part.add(direction, sizes, int(entry["messages"][direction]))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"the ledger's state is damaged ({error!r}); resume from an earlier checkpoint"
+            ) from error
+        self._exchanges, self._formula = exchanges, formula
+
+
+def _sum(parts: Iterable[Traffic]) -> Traffic:
+    result = Traffic()
+    for part in parts:
+        for direction in DIRECTIONS:
+            result.add(direction, part.kinds[direction], part.messages[direction])
+    return result

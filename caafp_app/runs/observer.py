@@ -1,0 +1,170 @@
+"""Observers: told of a run's plan, rounds, clusters and end; they never change it."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from caafp_app.runs import text
+from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.files import plain
+from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.summary import build_summary
+from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
+
+__all__ = [
+    "CompositeObserver",
+    "DirectoryObserver",
+    "LogObserver",
+    "Observer",
+    "RoundPlanLike",
+]
+
+
+class Observer:
+    """Base of observers: does nothing. Override what is of interest."""
+
+    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
+        """Take the plan of all rounds, and facts of the run by name, in the order to show them."""
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        """Take one round, or another exchange, that has ended."""
+
+    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+        """Take the cluster of each client label, and how it came about."""
+
+    def on_finish(self, report: RunReport) -> None:
+        """Take the whole run at its end."""
+
+
+class CompositeObserver(Observer):
+    """Hands every call on to several observers, in their order."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_plan(plan, facts)
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_round(record, total_rounds)
+
+    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_clusters(labels, note)
+
+    def on_finish(self, report: RunReport) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_finish(report)
+
+
+class DirectoryObserver(Observer):
+    """Writes the run directory as the run goes on.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Where to.
+    settings : mapping of str to object
+        The resolved settings, kebab-case keys; ``strategy``, ``dataset`` and ``seed`` are among
+        them, and go to the summary.
+    """
+
+    def __init__(self, directory: RunDirectory, settings: Mapping[str, object]) -> None:
+        self.directory = directory
+        self._settings = dict(settings)
+        self._rounds = 0
+        self._note = ""
+
+    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
+        """Write ``settings.json`` and ``plan.json``."""
+        self.directory.write_settings(self._settings)
+        rounds = [
+            {
+                "round": entry.round,
+                "phase": entry.phase,
+                "mask_update": entry.mask_update,
+                "sparsity": entry.sparsity,
+            }
+            for entry in plan
+        ]
+        self.directory.write_plan({"facts": facts, "rounds": rounds})
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        """Append to ``rounds.jsonl``."""
+        # By number, not by count: a resumed run has had rounds that this process did not see.
+        self._rounds = max(self._rounds, min(record.round, total_rounds))
+        self.directory.append_round(record)
+
+    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+        """Write a first ``clusters.json``, so that a run cut short has one."""
+        self._note = note
+        members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
+        for label, number in sorted(labels.items()):
+            members[number].append(label)
+        clusters = {number: {"members": names} for number, names in members.items()}
+        self.directory.write_clusters({"note": note, "clusters": clusters})
+
+    def on_finish(self, report: RunReport) -> None:
+        """Write models, masks, clusters and clients, and the summary last."""
+        for number, cluster in report.clusters.items():
+            name = f"cluster-{number}"
+            metadata = {
+                "mask-digest": cluster.mask_digest,
+                "density": repr(float(cluster.density)),
+            }
+            if cluster.arrays:
+                self.directory.write_model(name, cluster.arrays, metadata)
+            if cluster.mask_bits is not None:
+                self.directory.write_mask(name, cluster.mask_bits, metadata)
+        clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
+        self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
+        self.directory.write_clients(report.clients)
+        self.directory.write_summary(
+            build_summary(report, settings=self._settings, rounds=self._rounds)
+        )
+
+
+class LogObserver(Observer):
+    """Logs the run as a report of plain lines.
+
+    Parameters
+    ----------
+    logger : logging.Logger, optional
+        Flower's own logger by default.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("flwr")
+        self._time_left = TimeLeft()
+        self._phase_width = 0
+
+    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
+        """Log the plan as a tree."""
+        self._time_left = TimeLeft(plan)
+        self._phase_width = max((len(str(entry.phase)) for entry in plan), default=0)
+        self._log(text.plan_lines(plan, facts))
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        """Log one line, and a warning if clients are missing or refused."""
+        self._time_left.add(record.phase, record.seconds)
+        left = self._time_left.after(record.round, total_rounds)
+        self._log([text.round_line(record, total_rounds, left, self._phase_width)])
+        if trouble := text.trouble_line(record):
+            self._logger.warning("%s", trouble)
+
+    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+        """Log who is in which cluster."""
+        self._log(text.cluster_lines(labels, note))
+
+    def on_finish(self, report: RunReport) -> None:
+        """Log the table of clusters and the totals."""
+        self._log(text.report_lines(report))
+
+    def _log(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._logger.info("%s", line)

@@ -1,0 +1,163 @@
+"""What is known of a round, a client, a cluster and a run once it has ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.runs.files import plain
+from caafp_app.runs.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """One exchange with the clients: one line of ``rounds.jsonl``.
+
+    Attributes
+    ----------
+    round, phase
+        Number of the round, from 1, and name of its phase.
+    seconds : float
+        Wall time from the first message sent to the model updated.
+    asked, answered, refused : int
+        Clients that got a message; whose answer entered the model; whose answer was refused.
+    missing : tuple of str
+        Labels of the clients that did not answer in time.
+    accuracy, loss : float or None
+        Of the *received* cluster model on the held-out data of each client that answered, mean
+        over those; None if none reported it.
+    density : mapping of int to float
+        Share of active weights among the prunable ones, by cluster.
+    bytes_down, bytes_up : int
+        From the messages of this round, refused ones as well.
+    bytes_by_kind : mapping of str to (mapping of str to int)
+        The same by direction and kind (`Traffic.by_kind`).
+    reasons : mapping of str to int
+        Why answers were refused, and how often.
+    mask_updated : bool
+        Whether the masks changed at the end of this round.
+    server_memory_mb, server_memory_peak_mb : float or None
+        Resident memory of the server at the end of the round, and its peak so far, in MB.
+    """
+
+    round: int
+    phase: str
+    seconds: float
+    asked: int
+    answered: int
+    refused: int = 0
+    missing: tuple[str, ...] = ()
+    accuracy: float | None = None
+    loss: float | None = None
+    density: Mapping[int, float] = field(default_factory=dict)
+    bytes_down: int = 0
+    bytes_up: int = 0
+    bytes_by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    mask_updated: bool = False
+    server_memory_mb: float | None = None
+    server_memory_peak_mb: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, JSON-able: NaN becomes None, numbers of clusters become text."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRecord:
+    """One client at the end of a run: one row of ``clients.csv``.
+
+    Attributes
+    ----------
+    label : str
+        The client's stable name.
+    cluster : int
+        Its cluster; -1 if it has none.
+    examples, test_examples : int
+        Number of training examples, and of the held-out ones behind the accuracies.
+    cluster_accuracy, cluster_loss : float or None
+        Of its cluster's model on its held-out data.
+    personal_accuracy, personal_loss : float or None
+        Of its fine-tuned model on the same data.
+    personal_sparsity : float or None
+        Share of inactive weights among the prunable ones, counted in the fine-tuned model.
+    """
+
+    label: str
+    cluster: int
+    examples: int
+    test_examples: int = 0
+    cluster_accuracy: float | None = None
+    cluster_loss: float | None = None
+    personal_accuracy: float | None = None
+    personal_loss: float | None = None
+    personal_sparsity: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, JSON-able: NaN becomes None."""
+        return _fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterReport:
+    """One cluster at the end of a run.
+
+    Attributes
+    ----------
+    members : tuple of str
+        Labels of its clients.
+    examples : int
+        Training examples of all its clients.
+    density : float
+        Share of active weights among the prunable ones.
+    arrays : mapping of str to ndarray
+        The dense model, zero at inactive weights.
+    mask_bits : ndarray of uint8, or None
+        The mask in packed bits; None for a dense model.
+    mask_digest : str
+        Names the mask; empty if there is none.
+    """
+
+    members: tuple[str, ...]
+    examples: int
+    density: float
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    mask_bits: NDArray[np.uint8] | None = field(default=None, repr=False)
+    mask_digest: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is not an array, JSON-able."""
+        return {
+            "members": list(self.members),
+            "examples": self.examples,
+            "density": plain(self.density),
+            "mask_digest": self.mask_digest,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """A whole run at its end.
+
+    Attributes
+    ----------
+    clients : tuple of ClientRecord
+    clusters : mapping of int to ClusterReport
+    ledger : Ledger
+    seconds : mapping of str to float
+        Wall time: ``total``, ``rounds`` and ``startup`` (until the first reply).
+    split : str
+        Which held-out part the accuracies are of: ``test`` or ``validation``.
+    """
+
+    clients: tuple[ClientRecord, ...]
+    clusters: Mapping[int, ClusterReport]
+    ledger: Ledger
+    seconds: Mapping[str, float]
+    split: str = "test"
+
+
+def _fields(record: RoundRecord | ClientRecord) -> dict[str, Any]:
+    return {name: plain(value) for name, value in vars(record).items()}

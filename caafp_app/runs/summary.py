@@ -1,0 +1,96 @@
+"""The summary of a run: a few numbers, each over all clients or clusters."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from caafp_app.runs.records import RunReport
+
+
+def build_summary(
+    report: RunReport, *, settings: Mapping[str, object], rounds: int
+) -> dict[str, Any]:
+    """Build what ``summary.json`` holds.
+
+    Every client counts alike in accuracies, whatever its number of examples, and every cluster
+    that has members alike in the sparsity of clusters. Values that no client reported are None.
+
+    Parameters
+    ----------
+    report : RunReport
+        The run at its end.
+    settings : mapping of str to object
+        The resolved settings; ``strategy``, ``dataset`` and ``seed`` are taken from it.
+    rounds : int
+        Number of rounds that were run.
+
+    Returns
+    -------
+    dict
+        With the keys of `caafp_app.runs.directory.SUMMARY_KEYS` at least, nested.
+
+    Raises
+    ------
+    KeyError
+        If `settings` lacks one of the three.
+    """
+    clusters = [report.clusters[number] for number in sorted(report.clusters)]
+    sparsities = known(client.personal_sparsity for client in report.clients)
+    cluster_sparsities = [1.0 - cluster.density for cluster in clusters if cluster.members]
+    return {
+        "strategy": settings["strategy"],
+        "dataset": settings["dataset"],
+        "seed": settings["seed"],
+        "rounds": rounds,
+        "clients": len(report.clients),
+        "clusters": [len(cluster.members) for cluster in clusters],
+        "accuracy": {
+            "split": report.split,
+            "cluster": spread(client.cluster_accuracy for client in report.clients),
+            "personal": spread(client.personal_accuracy for client in report.clients),
+        },
+        "sparsity": {
+            "personal_min": min(sparsities, default=None),
+            "personal_mean": _mean(sparsities),
+            "cluster_mean": _mean(cluster_sparsities),
+        },
+        "bytes": report.ledger.summary(),
+        "seconds": dict(report.seconds),
+    }
+
+
+def spread(values: Iterable[float | None]) -> dict[str, float | int | None]:
+    """Describe one value per client.
+
+    Parameters
+    ----------
+    values : iterable of float or None
+        None and NaN stand for clients of which nothing is known; they are left out.
+
+    Returns
+    -------
+    dict
+        ``mean``; ``std`` over the population (divided by n, not n - 1); ``min``;
+        ``worst_tenth``, the mean of the lowest ceil(n / 10) values; and ``clients``, n.
+    """
+    found = np.sort(np.array(known(values), dtype=np.float64))
+    if not found.size:
+        return {"mean": None, "std": None, "min": None, "worst_tenth": None, "clients": 0}
+    tenth = -(-found.size // 10)
+    return {
+        "mean": float(found.mean()),
+        "std": float(found.std()),
+        "min": float(found[0]),
+        "worst_tenth": float(found[:tenth].mean()),
+        "clients": int(found.size),
+    }
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    """Return the values that are neither None nor NaN."""
+    return [float(value) for value in values if value is not None and not np.isnan(value)]
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None

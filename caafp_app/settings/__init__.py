@@ -1,0 +1,62 @@
+"""Settings of a run: one frozen, validated dataclass per group, built once from the run config."""
+
+from caafp_app.settings.groups import (
+    ClusterSettings,
+    DataSettings,
+    ModelSettings,
+    PruneSettings,
+    RoundSettings,
+    RunSettings,
+    TrainSettings,
+    WireSettings,
+)
+from caafp_app.settings.knob import Scalar
+from caafp_app.settings.names import (
+    ALLOCATIONS,
+    CODECS,
+    COHERENCES,
+    DATASETS,
+    DEVICES,
+    LINKAGES,
+    MODELS,
+    PARTITIONS,
+    REST_CODECS,
+    SCHEDULES,
+    STANDARDISE,
+    STRATEGIES,
+    WEIGHTINGS,
+    hint,
+    nearest,
+)
+from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
+
+__all__ = [
+    "ALLOCATIONS",
+    "CODECS",
+    "COHERENCES",
+    "DATASETS",
+    "DEVICES",
+    "GROUPS",
+    "LINKAGES",
+    "MODELS",
+    "PARTITIONS",
+    "REST_CODECS",
+    "SCHEDULES",
+    "STANDARDISE",
+    "STRATEGIES",
+    "WEIGHTINGS",
+    "ClusterSettings",
+    "DataSettings",
+    "Knob",
+    "ModelSettings",
+    "PruneSettings",
+    "RoundSettings",
+    "RunSettings",
+    "Scalar",
+    "Settings",
+    "TrainSettings",
+    "WireSettings",
+    "hint",
+    "knobs",
+    "nearest",
+]

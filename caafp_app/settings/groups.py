@@ -1,0 +1,233 @@
+"""The settings, a frozen dataclass per group.
+
+A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``; keys are unique over
+all groups. Each group checks its own values when it is built; what concerns two groups is checked
+by :class:`caafp_app.settings.Settings`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from caafp_app.errors import SettingsError
+from caafp_app.settings import names
+from caafp_app.settings.knob import check_group, knob
+
+# One plain name, so that a run cannot leave the folder of the runs.
+_FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is run, from which seed, and where its results go."""
+
+    strategy: str = knob("caafp", "the method", choices=names.STRATEGIES)
+    seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
+    output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
+    run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
+
+    def __post_init__(self) -> None:
+        """Check the values, and that a run name cannot leave the folder of the runs."""
+        check_group(self)
+        if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
+            raise SettingsError(
+                "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
+                f"most 120) other than 'latest', found {self.run_name!r}"
+            )
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which data, how it is divided among the clients, and what of it is held out."""
+
+    dataset: str = knob("synthetic", "where the windows come from", choices=names.DATASETS)
+    data_dir: str = knob("", "folder or file of the data set; empty: its cache")
+    partition: str = knob(
+        "natural", "natural: a user is a client; or a split by labels", choices=names.PARTITIONS
+    )
+    partition_alpha: float = knob(0.5, "dirichlet: concentration, small is uneven", above=0.0)
+    shards_per_client: int = knob(2, "shards: label shards that each client gets", low=1)
+    num_clients: int = knob(0, "not natural: clients to make; 0: as many as SuperNodes", low=0)
+    train_fraction: float = knob(
+        0.8, "first part in time, per client and class, to train on", above=0.0, below=1.0
+    )
+    validation_fraction: float = knob(
+        0.0, "last part of the train data, scored instead of test", low=0.0, below=1.0
+    )
+    window_gap: int = knob(0, "windows dropped at each train/test border", low=0)
+    standardise: str = knob("auto", "auto: as the data set's paper does", choices=names.STANDARDISE)
+    input_shape: str = knob("", 'folder: window shape that the server builds for, as "128,9"')
+    num_classes: int = knob(0, "folder: classes that the server builds for", low=0)
+    synthetic_users: int = knob(12, "synthetic: users", low=1)
+    synthetic_groups: int = knob(3, "synthetic: latent groups of users", low=1)
+    synthetic_windows: int = knob(120, "synthetic: windows per user", low=1)
+    data_seed: int = knob(0, "synthetic data and partitions, apart from seed", low=0)
+
+    def __post_init__(self) -> None:
+        """Check the values and what the data settings demand of each other."""
+        check_group(self)
+        if self.input_shape and self.shape is None:
+            raise SettingsError(
+                'input-shape: expected positive whole numbers as "128,9" (time, channels), '
+                f"found {self.input_shape!r}"
+            )
+        if self.dataset == "folder" and (self.shape is None or not self.num_classes):
+            raise SettingsError(
+                "dataset 'folder' leaves the windows on the devices, so the server has to be told "
+                'their form: expected input-shape="time,channels" and num-classes, '
+                f"found input-shape={self.input_shape!r} and num-classes={self.num_classes}"
+            )
+        if self.dataset == "folder" and self.partition != "natural":
+            raise SettingsError(
+                "partition: dataset 'folder' is one client's own data and cannot be divided; "
+                f"expected natural, found {self.partition!r}"
+            )
+        if self.dataset == "npz" and not self.data_dir:
+            raise SettingsError(
+                "data-dir: dataset 'npz' needs the path of the .npz file with X, y and user, "
+                "found nothing"
+            )
+        if self.partition == "natural" and self.num_clients:
+            raise SettingsError(
+                "num-clients: a natural partition has one client per user; expected 0, found "
+                f"{self.num_clients}; set partition to dirichlet, shards or iid, or leave it out"
+            )
+        if self.synthetic_groups > self.synthetic_users:
+            raise SettingsError(
+                f"synthetic-groups: expected at most synthetic-users ({self.synthetic_users}), "
+                f"found {self.synthetic_groups}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """``input-shape`` as numbers; None where it is empty (or not a shape)."""
+        if not re.fullmatch(r"\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*", self.input_shape):
+            return None
+        return tuple(int(part) for part in self.input_shape.split(","))
+
+    @property
+    def known_clients(self) -> int | None:
+        """How many clients there will be, where the settings alone say it."""
+        if self.partition != "natural":
+            return self.num_clients or None
+        return self.synthetic_users if self.dataset == "synthetic" else None
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Which network is trained."""
+
+    model: str = knob("har-cnn", "the network", choices=names.MODELS)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_group(self)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a client does with a model that it received."""
+
+    batch_size: int = knob(32, "windows per optimiser step", low=1)
+    local_epochs: int = knob(3, "epochs per client and round", low=1)
+    cluster_epochs: int = knob(1, "epochs before the updates are compared", low=1)
+    finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
+    learning_rate: float = knob(0.001, "of Adam", above=0.0)
+    proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
+    torch_threads: int = knob(1, "threads per client process", low=1)
+    device: str = knob("cpu", "where clients train", choices=names.DEVICES)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_group(self)
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """How many rounds each phase has, and who takes part in one."""
+
+    warmup_rounds: int = knob(15, "rounds of one dense model, before clustering", low=0)
+    cluster_rounds: int = knob(15, "dense rounds inside the clusters", low=0)
+    prune_rounds: int = knob(20, "rounds in which the masks evolve", low=0)
+    clients_per_round: int = knob(10, "clients sampled for a round", low=1)
+    cluster_floor: int = knob(0, "at least so many of each cluster in a round", low=0)
+    evaluate_every: int = knob(0, "rounds between evaluations of all clients; 0: none", low=0)
+    min_available_nodes: int = knob(2, "SuperNodes to wait for", low=1)
+    round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
+    weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
+
+    def __post_init__(self) -> None:
+        """Check the values, and that there is a round at all."""
+        check_group(self)
+        if self.total == 0:
+            raise SettingsError(
+                "warmup-rounds + cluster-rounds + prune-rounds: expected at least 1, found 0"
+            )
+
+    @property
+    def total(self) -> int:
+        """Rounds of training in the whole run."""
+        return self.warmup_rounds + self.cluster_rounds + self.prune_rounds
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """How clients are grouped by their updates."""
+
+    clusters: int = knob(3, "clusters; 0: 2 to 6 by silhouette", low=0)
+    linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
+    min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_group(self)
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """How many weights go, when, and which."""
+
+    sparsity: float = knob(
+        0.7, "share of the prunable weights that is gone at the end", low=0.0, below=1.0
+    )
+    schedule: str = knob("cubic", "of the sparsity over mask updates", choices=names.SCHEDULES)
+    prune_every: int = knob(5, "rounds between mask updates", low=1)
+    allocation: str = knob("uniform", "of the sparsity over layers", choices=names.ALLOCATIONS)
+    regrow: float = knob(
+        0.05, "share of a layer's active weights that is exchanged", low=0.0, below=1.0
+    )
+    initial_sparsity: float = knob(0.0, "sparse from round 1 when above 0", low=0.0, below=1.0)
+    score_magnitude: float = knob(0.5, "weight of |w| in the importance", low=0.0)
+    score_coherence: float = knob(0.25, "weight of agreement in value", low=0.0)
+    score_consistency: float = knob(0.25, "weight of agreement in sign", low=0.0)
+    coherence: str = knob(
+        "relative", "variance against the layer's, or as published", choices=names.COHERENCES
+    )
+    spare_first_layer: bool = knob(False, "never prune the first layer")
+    spare_last_layer: bool = knob(False, "never prune the last layer")
+
+    def __post_init__(self) -> None:
+        """Check the values and what they demand of each other."""
+        check_group(self)
+        if self.initial_sparsity > self.sparsity:
+            raise SettingsError(
+                f"initial-sparsity: expected at most sparsity ({self.sparsity:g}), "
+                f"found {self.initial_sparsity:g}"
+            )
+        if self.score_magnitude + self.score_coherence + self.score_consistency <= 0.0:
+            raise SettingsError(
+                "score-magnitude, score-coherence and score-consistency: expected at least one "
+                "above 0, found none"
+            )
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """In which number format the arrays travel."""
+
+    down_dtype: str = knob("float32", "weights to the clients", choices=names.CODECS)
+    up_dtype: str = knob("float32", "updates from the clients", choices=names.CODECS)
+    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_group(self)

@@ -1,0 +1,166 @@
+"""One setting: its default, what it may be, and the sentence that explains it.
+
+The bounds stand beside the default, as metadata of the dataclass field, so that the check, the
+``caafp settings`` table and the comments of ``pyproject.toml`` cannot drift apart.
+"""
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+from caafp_app.errors import SettingsError
+from caafp_app.settings.names import hint
+
+Scalar: TypeAlias = bool | int | float | str
+T = TypeVar("T", bool, int, float, str)
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+class Group(Protocol):
+    """A dataclass whose fields are knobs."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one setting means and which values it may take.
+
+    Attributes
+    ----------
+    comment : str
+        One sentence fragment for the table and for ``pyproject.toml``.
+    choices : tuple[str, ...]
+        The names it may take; empty for any.
+    low, high : float
+        Bounds, both included unless ``below`` or ``above`` says otherwise.
+    above : bool
+        ``low`` itself is excluded.
+    below : bool
+        ``high`` itself is excluded.
+    """
+
+    comment: str
+    choices: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def expected(self, kind: type) -> str:
+        """Say in words what a value of this setting has to be."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        text = _KINDS[kind]
+        if self.low > -math.inf:
+            text += f" {'above' if self.above else 'of at least'} {self.low:g}"
+        if self.high < math.inf:
+            joint = " and" if self.low > -math.inf else ""
+            text += f"{joint} {'below' if self.below else 'at most'} {self.high:g}"
+        return text
+
+    def allows(self, value: Scalar) -> bool:
+        """Tell whether ``value``, already of the right type, is allowed."""
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if isinstance(value, bool):
+            return True
+        # An infinite bound must not let an infinite or NaN value pass.
+        if not math.isfinite(value):
+            return False
+        low_ok = value > self.low if self.above else value >= self.low
+        high_ok = value < self.high if self.below else value <= self.high
+        return low_ok and high_ok
+
+
+def knob(
+    default: T,
+    comment: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float | None = None,
+    below: float | None = None,
+) -> T:
+    """Declare a dataclass field that is a setting.
+
+    Parameters
+    ----------
+    default : bool | int | float | str
+        Value where nothing is said; its type is the type of the setting.
+    comment : str
+        What it does, in a few words.
+    choices : tuple[str, ...]
+        The names that a string may take.
+    low, high : float
+        Bounds that are allowed themselves.
+    above, below : float | None
+        Bounds that are not allowed themselves; they replace ``low`` and ``high``.
+
+    Returns
+    -------
+    bool | int | float | str
+        A dataclass field (typed as its value, like :func:`dataclasses.field`).
+    """
+    rule = Rule(
+        comment,
+        choices,
+        low if above is None else above,
+        high if below is None else below,
+        above is not None,
+        below is not None,
+    )
+    declared: T = field(default=default, metadata={"rule": rule})
+    return declared
+
+
+def key_of(name: str) -> str:
+    """Return the kebab-case key of a field name: ``prune_every`` becomes ``prune-every``."""
+    return name.replace("_", "-")
+
+
+def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
+    """Return ``value`` as the setting ``key`` holds it.
+
+    Parameters
+    ----------
+    key : str
+        Kebab-case name, for the message.
+    value : object
+        What was found. A whole number is accepted, and converted, where a number is expected.
+    kind : type
+        bool, int, float or str.
+    rule : Rule
+        What it may be.
+
+    Raises
+    ------
+    SettingsError
+        The type is another one, or the rule does not allow the value.
+    """
+    if kind is float and type(value) is int:
+        value = float(value)
+    # `type(...) is`, not isinstance: True is an int in Python, but not a number of clients.
+    if type(value) is not kind or not isinstance(value, bool | int | float | str):
+        raise SettingsError(f"{key}: expected {rule.expected(kind)}, found {value!r}")
+    if not rule.allows(value):
+        tip = hint(value, rule.choices) if isinstance(value, str) else ""
+        raise SettingsError(f"{key}: expected {rule.expected(kind)}, found {value!r}{tip}")
+    return value
+
+
+def check_group(group: Group) -> None:
+    """Check every knob of a frozen dataclass; meant for its ``__post_init__``.
+
+    Raises
+    ------
+    SettingsError
+        Names the first knob whose value is not allowed.
+    """
+    for item in fields(group):
+        kind = type(item.default)
+        value = checked(key_of(item.name), getattr(group, item.name), kind, item.metadata["rule"])
+        # Frozen for its users; here a whole number becomes the float that it stands for.
+        object.__setattr__(group, item.name, value)

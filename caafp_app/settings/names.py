@@ -1,0 +1,48 @@
+"""The names that settings may take, and the nearest of them to a mistyped one.
+
+They stand here, and not beside the code that they name, so that a setting is checked before torch,
+pandas or Ray is imported. A registry that grows adds its name here too; its tests compare the two.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+STRATEGIES = ("caafp",)
+DATASETS = ("synthetic", "uci-har", "wisdm", "npz", "folder")
+PARTITIONS = ("natural", "dirichlet", "shards", "iid")
+STANDARDISE = ("auto", "none", "client")
+MODELS = ("har-cnn",)
+DEVICES = ("cpu", "cuda", "mps")
+WEIGHTINGS = ("examples", "uniform")
+LINKAGES = ("average", "complete")
+SCHEDULES = ("one-shot", "linear", "cubic")
+ALLOCATIONS = ("uniform", "erk", "global")
+COHERENCES = ("relative", "paper")
+CODECS = ("float32", "float16", "int8")
+REST_CODECS = ("float32", "float16")
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like ``word``.
+
+    Parameters
+    ----------
+    word : str
+        What was found.
+    known : Iterable[str]
+        What was expected.
+
+    Returns
+    -------
+    str | None
+        None where nothing is like it.
+    """
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    name = nearest(word, known)
+    return f"; did you mean {name!r}?" if name else ""

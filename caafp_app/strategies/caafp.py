@@ -1,0 +1,253 @@
+"""CA-AFP: cluster the clients, keep one sparse model per cluster, let its mask evolve.
+
+Jha, Shukla, Lone: arXiv 2603.01739 (2026).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from logging import INFO, WARNING
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord
+from flwr.common.logger import log
+from numpy.typing import NDArray
+
+from caafp_app.clustering.agglomerative import cluster
+from caafp_app.clustering.assign import assign
+from caafp_app.clustering.sketch import Sketcher
+from caafp_app.errors import RunError, SettingsError
+from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.pruning.allocation import layer_counts
+from caafp_app.pruning.schedule import Phase, RoundPlan, build_plan
+from caafp_app.pruning.segments import active_counts, sizes_of
+from caafp_app.pruning.select import growth_counts, random_mask
+from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
+from caafp_app.strategies.phased import PhasedStrategy
+from caafp_app.strategies.replies import Expected, read_update
+from caafp_app.strategies.roster import Client, generator
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How clients are grouped: see `clustering.agglomerative.cluster`."""
+
+    clusters: int = 3
+    linkage: str = "average"
+    min_size: int = 1
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How much is pruned, when, and which weights.
+
+    Attributes
+    ----------
+    sparsity, initial_sparsity : float
+        Pruned share of the prunable weights at the end and at the start.
+    schedule : {"cubic", "linear", "one-shot"}
+    every : int
+        Rounds between mask updates.
+    allocation : {"uniform", "erk", "global"}
+    regrow : float
+        Share of a layer's active weights exchanged in an update.
+    score : ScoreRule
+    """
+
+    sparsity: float = 0.7
+    initial_sparsity: float = 0.0
+    schedule: str = "cubic"
+    every: int = 5
+    allocation: str = "uniform"
+    regrow: float = 0.05
+    score: ScoreRule = field(default_factory=ScoreRule)
+
+
+class CAAFP(PhasedStrategy):
+    """Clustered, sparse, personalised federated learning, in place of ``FedAvg(...)``.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        FedAvg's own, and those of `PhasedStrategy`.
+    warmup_rounds, cluster_rounds, prune_rounds : int, optional
+        Rounds of each phase; together `num_rounds`. Left out: 30 %, 30 % and 40 % of it.
+    clustering : Clustering
+    pruning : Pruning
+
+    Examples
+    --------
+    >>> strategy = CAAFP(fraction_train=0.5, seed=42)
+    >>> result = strategy.start(grid, initial_arrays, num_rounds=50)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        warmup_rounds: int | None = None,
+        cluster_rounds: int | None = None,
+        prune_rounds: int | None = None,
+        clustering: Clustering | None = None,
+        pruning: Pruning | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.phase_rounds = (warmup_rounds, cluster_rounds, prune_rounds)
+        self.clustering = clustering or Clustering()
+        self.pruning = pruning or Pruning()
+        self.centroids: NDArray[Any] | None = None
+        self._base: ClusterModel | None = None
+
+    def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
+        """Divide the rounds among warm-up, cluster warm-up and pruning."""
+        warmup, within, prune = divide_rounds(num_rounds, *self.phase_rounds)
+        pruning = self.pruning
+        return build_plan(
+            warmup,
+            within,
+            prune,
+            every=pruning.every,
+            initial=pruning.initial_sparsity,
+            final=pruning.sparsity,
+            kind=pruning.schedule,
+        )
+
+    def begin(self, layout: Layout, model: FlatModel) -> None:
+        """Start from one model; sparse already if there is an initial sparsity."""
+        first = ClusterModel(model, Mask.full(layout))
+        if self.pruning.initial_sparsity > 0:
+            counts = self._counts(first, 1 - self.pruning.initial_sparsity)
+            rng = generator(self.seed, 0, "mask")
+            first = ClusterModel(model, Mask(layout, random_mask(counts, layout.segments, rng)))
+        self.models = {-1: first}
+
+    def before_round(self, step: RoundPlan) -> None:
+        """Cluster the clients once the warm-up is over."""
+        if self.centroids is None and step.phase is not Phase.WARM_UP:
+            self._cluster_clients(step)
+
+    def after_round(self, step: RoundPlan) -> bool:
+        """Update each cluster's mask when the plan says so."""
+        if not step.mask_update:
+            return False
+        for model in self.models.values():
+            scores = model.scores(self.pruning.score)
+            counts = self._counts(model, 1 - step.sparsity, scores)
+            model.evolve(scores, counts, self.pruning.regrow)
+        return True
+
+    def gradient_counts(self, model: ClusterModel, step: RoundPlan) -> tuple[int, ...]:
+        """Ask for as many gradients of each layer as will be regrown."""
+        if not step.gradients or model.mask.is_full:
+            return ()
+        counts = self._counts(model, 1 - step.sparsity)
+        segments = model.layout.segments
+        active = active_counts(model.mask.bits, segments)
+        grown = growth_counts(active, counts, self.pruning.regrow, sizes_of(segments))
+        return tuple(int(count) for count in grown)
+
+    def welcome(self, newcomers: Sequence[Client], step: RoundPlan) -> None:
+        """Let late clients train once from the clustering phase's weights; join the nearest."""
+        if self.centroids is None:
+            return
+        sketches = self._sketches(newcomers, step.round)
+        for client in newcomers:
+            if client.label in sketches:
+                client.cluster = int(assign(sketches[client.label][None], self.centroids)[0])
+            else:
+                client.cluster = min(self.models)
+                log(WARNING, "%s: no update to place it by, put in cluster 0", client.label)
+        log(INFO, "joined late: %s", ", ".join(f"{c.label} -> {c.cluster}" for c in newcomers))
+
+    def _cluster_clients(self, step: RoundPlan) -> None:
+        base = self._base = self.models[-1]
+        sketches = self._sketches(self.roster.reachable(), step.round)
+        labels = sorted(sketches)
+        rule = self.clustering
+        found = cluster(
+            np.stack([sketches[label] for label in labels]),
+            rule.clusters,
+            linkage=rule.linkage,
+            min_size=rule.min_size,
+            seed=self.seed,
+        )
+        self.centroids = found.centroids
+        self.models = {number: ClusterModel(base.model, base.mask) for number in range(found.k)}
+        for client in self.roster.clients.values():
+            client.cluster = 0  # who sent no update goes where most do, until it comes back
+        for label, number in zip(labels, found.labels, strict=True):
+            self.roster.clients[label].cluster = int(number)
+        self.observer.on_clusters(
+            {label: self.roster.clients[label].cluster for label in labels}, found.note
+        )
+
+    def _sketches(self, clients: Sequence[Client], round_: int) -> dict[str, NDArray[Any]]:
+        """Train once on each client from the same weights and sketch the updates, by label."""
+        base = self._base
+        if base is None:
+            raise RunError("clients are compared after the warm-up only")
+        sketcher = Sketcher(base.mask.count + base.layout.rest_count, seed=self.seed)
+        sketches: dict[str, NDArray[Any]] = {}
+
+        def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
+            update = read_update(answer, expected)
+            sketches[client.label] = sketcher.sketch(np.concatenate([update.values, update.rest]))
+
+        self.session.ask(
+            clients, lambda _: base, Action.TRAIN, Phase.CLUSTER, round_, ConfigRecord(), accept
+        )
+        return sketches
+
+    def _counts(
+        self, model: ClusterModel, density: float, scores: NDArray[np.float64] | None = None
+    ) -> NDArray[np.int64]:
+        """Active weights of each layer at a density, by the allocation rule."""
+        rule = self.pruning.allocation
+        parts = None
+        if rule == "global":
+            if scores is None:  # a request comes before the scores do: near enough
+                rule = "uniform"
+            else:
+                parts = [scores[segment] for segment in model.active_segments()]
+        entries = model.layout.weight_entries
+        return layer_counts(
+            [entry.size for entry in entries],
+            density,
+            rule,
+            shapes=[entry.shape for entry in entries],
+            scores=parts,
+        )
+
+
+def divide_rounds(
+    total: int, warmup: int | None, within: int | None, prune: int | None
+) -> tuple[int, int, int]:
+    """Divide `total` rounds among the three phases.
+
+    Raises
+    ------
+    SettingsError
+        If the given ones do not add up to `total`.
+    """
+    given = (warmup, within, prune)
+    if all(part is not None for part in given):
+        if sum(part or 0 for part in given) != total:
+            raise SettingsError(
+                f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
+                f"found {warmup} + {within} + {prune}"
+            )
+        return warmup or 0, within or 0, prune or 0
+    left = total - sum(part or 0 for part in given)
+    shares = [0.3 if part is None else 0.0 for part in given]
+    if prune is None:
+        shares[2] = 0.4
+    open_ = [i for i, part in enumerate(given) if part is None]
+    if left < 0:
+        raise SettingsError(f"the phases have more rounds than num_rounds ({total})")
+    parts = [part or 0 for part in given]
+    for i in open_[:-1]:
+        parts[i] = int(left * shares[i] / sum(shares) + 0.5)
+    parts[open_[-1]] = total - sum(parts)
+    return parts[0], parts[1], parts[2]

@@ -1,0 +1,164 @@
+"""One cluster's model on the server: weights, mask, and the running sums of a round.
+
+Each reply is added to the sums and let go, so memory does not depend on the number of clients.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.protocol.gradient import SparseGradient
+from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.importance import importance
+from caafp_app.pruning.reproducible import largest_magnitude
+from caafp_app.pruning.segments import packed_segments
+from caafp_app.pruning.select import MaskUpdate, update_mask
+from caafp_app.pruning.statistics import (
+    GradientSums,
+    RoundSums,
+    UpdateStatistics,
+    accumulate,
+)
+
+
+@dataclass(frozen=True)
+class Update:
+    """One client's decoded reply.
+
+    Attributes
+    ----------
+    values : ndarray [mask.count]
+        Trained minus received, at active weights.
+    rest : ndarray [R]
+        The same of the rest.
+    other : dict of ndarray
+        Buffers as the client returned them.
+    gradient : SparseGradient or None
+        At inactive weights, if asked for.
+    """
+
+    values: NDArray[Any]
+    rest: NDArray[Any]
+    other: dict[str, NDArray[Any]]
+    gradient: SparseGradient | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRule:
+    """How the importance of weights is put together: see `pruning.importance`."""
+
+    magnitude: float = 0.5
+    coherence: float = 0.25
+    consistency: float = 0.25
+    form: str = "relative"
+
+
+class ClusterModel:
+    """The model that the clients of one cluster share.
+
+    Parameters
+    ----------
+    model : FlatModel
+        Initial weights; copied. Weights outside `mask` are set to zero.
+    mask : Mask
+        Which weights are active.
+    """
+
+    def __init__(self, model: FlatModel, mask: Mask) -> None:
+        self.model = model.copy()
+        self.mask = mask
+        self.model.weights[~mask.bits] = 0
+        self.statistics: UpdateStatistics | None = None
+        self.gradients: GradientSums | None = None
+        self._statistics_now: UpdateStatistics | None = None
+        self._begin()
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the model."""
+        return self.mask.layout
+
+    @property
+    def replies(self) -> int:
+        """How many updates this round has had."""
+        return self._sums.replies
+
+    def _begin(self) -> None:
+        self._sums = RoundSums(self.mask.count)
+        self._rest = RoundSums(self.layout.rest_count)
+        self._other_from = ""
+        self._other: dict[str, NDArray[Any]] = {}
+
+    def collect(self, *, statistics: bool, gradients: bool) -> None:
+        """Say what this round's updates are added to, besides the mean."""
+        if statistics and self.statistics is None:
+            self.statistics = UpdateStatistics(self.mask.count)
+        self._statistics_now = self.statistics if statistics else None
+        if gradients and self.gradients is None:
+            self.gradients = GradientSums(self.layout.weight_count)
+
+    def add(self, label: str, update: Update, weight: float) -> None:
+        """Add one client's update to the sums of the round.
+
+        Buffers that are not averaged are taken from the first label in alphabetic order, so that
+        the order of arrival decides nothing.
+        """
+        # Refused before anything is added: a reply enters all sums or none.
+        peak = largest_magnitude(update.rest, self.layout.rest_count)
+        self._rest.total.check(peak * weight)
+        accumulate(update.values, weight, self._sums, self._statistics_now)
+        self._rest.add(update.rest, weight)
+        if update.other and (not self._other_from or label < self._other_from):
+            self._other_from, self._other = label, update.other
+        if update.gradient is not None and self.gradients is not None:
+            self.gradients.add(update.gradient.index, update.gradient.value, weight)
+
+    def end_round(self) -> None:
+        """Move the model by the weighted mean of the updates; without any it stays as it is."""
+        if self._sums.replies:
+            if self._statistics_now is not None:
+                self._statistics_now.end_round(self._sums)
+            weights = self.model.weights[self.mask.bits] + self._sums.mean()
+            self.model.weights[self.mask.bits] = weights
+            self.model.rest[:] = self.model.rest + self._rest.mean()
+            if self._other:
+                self.model.other = {name: array.copy() for name, array in self._other.items()}
+        self._begin()
+
+    def scores(self, rule: ScoreRule) -> NDArray[np.float64]:
+        """Score each active weight [mask.count], from the sums since the last mask update."""
+        statistics = self.statistics or UpdateStatistics(self.mask.count)
+        return importance(
+            self.mask.select(self.model.weights),
+            statistics.variance(),
+            statistics.sign_agreement(),
+            segments=self.active_segments(),
+            score_weights=(rule.magnitude, rule.coherence, rule.consistency),
+            form=rule.form,
+        )
+
+    def active_segments(self) -> tuple[slice, ...]:
+        """Each layer's slice of the active weights."""
+        return packed_segments(self.mask.bits, self.layout.segments)
+
+    def evolve(
+        self, scores: NDArray[np.float64], counts: NDArray[np.int64], regrow: float
+    ) -> MaskUpdate:
+        """Prune and regrow to exactly `counts` active weights per layer; grown ones start at zero.
+
+        The statistics start anew: they are of the weights of one mask.
+        """
+        gradient = (
+            self.gradients.mean()
+            if self.gradients is not None
+            else np.zeros(self.layout.weight_count, dtype=np.float64)
+        )
+        change = update_mask(self.mask.bits, scores, gradient, counts, regrow, self.layout.segments)
+        self.mask = Mask(self.layout, change.mask)
+        self.model.weights[~self.mask.bits] = 0
+        self.statistics, self.gradients, self._statistics_now = None, None, None
+        self._begin()
+        return change

@@ -1,0 +1,99 @@
+"""Finding out who is there: the describe exchange, at the start and when nodes appear later."""
+
+import time
+from logging import INFO, WARNING
+
+from flwr.common.logger import log
+
+from caafp_app.errors import ProtocolError, RunError
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.strategies.replies import failure
+from caafp_app.strategies.roster import Client
+from caafp_app.strategies.session import Session
+
+POLL_SECONDS = 0.2
+TELL_SECONDS = 10.0
+
+
+def wait_for_nodes(session: Session, minimum: int) -> None:
+    """Wait until `minimum` SuperNodes are connected.
+
+    Raises
+    ------
+    RunError
+        If they are not within the session's timeout.
+    """
+    began, told = time.monotonic(), -TELL_SECONDS
+    while (found := len(list(session.grid.get_node_ids()))) < minimum:
+        waited = time.monotonic() - began
+        if waited > session.options.timeout:
+            raise RunError(
+                f"expected {minimum} SuperNodes (min-available-nodes), found {found} within "
+                f"{session.options.timeout:g} s; start more, or lower min-available-nodes"
+            )
+        if waited - told >= TELL_SECONDS:
+            told = waited
+            log(INFO, "waiting for SuperNodes: %d of %d", found, minimum)
+        time.sleep(POLL_SECONDS)
+
+
+def discover(session: Session) -> list[Client]:
+    """Ask the nodes that are new who they are.
+
+    Returns
+    -------
+    list of Client
+        The newcomers, sorted by label.
+
+    Raises
+    ------
+    RunError
+        If nobody takes part.
+    """
+    roster = session.roster
+    nodes = sorted(session.grid.get_node_ids())
+    roster.meet(nodes)
+    new = roster.unknown(nodes)
+    if not new:
+        return []
+    session.open("describe", 0)
+    found: list[Client] = []
+    for reply in session.send([session.writer.describe(node) for node in new]):
+        node = reply.metadata.src_node_id
+        try:
+            if failed := failure(reply):
+                raise ProtocolError(failed[1])
+            answer = Answer.from_records(reply.content)
+            if answer.action is not Action.DESCRIBE:
+                raise ProtocolError(f"expected an answer to describe, found {answer.action}")
+            if not roster.enrol(node, answer):
+                found.append(roster.clients[answer.label])
+        except ProtocolError as error:
+            roster.idle[node] = str(error)
+    _tell_idle(session, new)
+    if not roster.clients:
+        reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"
+        raise RunError(f"no client takes part: {reasons}")
+    return sorted(found, key=lambda client: client.label)
+
+
+def tell_population(session: Session) -> None:
+    """Say plainly when there are fewer clients than the data has users."""
+    clients, users = len(session.roster.clients), session.roster.population
+    if 0 <= clients < users:
+        log(
+            WARNING,
+            "%d clients for a data set of %d users: the data of %d users is not used",
+            clients,
+            users,
+            users - clients,
+        )
+
+
+def _tell_idle(session: Session, nodes: list[int]) -> None:
+    """Say why nodes take no part, equal reasons together."""
+    idle = [session.roster.idle[node] for node in nodes if node in session.roster.idle]
+    if idle:
+        reasons = sorted(set(idle))
+        shown = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+        log(WARNING, "%d of %d SuperNodes take no part: %s", len(idle), len(nodes), shown)

@@ -1,0 +1,109 @@
+"""Sending messages and receiving their replies, as they come, until a deadline.
+
+Flower's ``Grid.send_and_receive`` waits for the last reply before it returns the first one, sleeps
+3 s between polls over HTTP, and comes back silently short at its timeout. This one hands replies
+on as they arrive, polls promptly with a growing pause, and knows who did not answer. It is also
+the one place where bytes are counted.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from caafp_app.runs.ledger import Ledger
+
+FIRST_PAUSE = 0.005
+LONGEST_PAUSE = 0.25
+GROWTH = 1.3
+
+
+class Exchange:
+    """Messages out, replies in.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, of a simulation or a deployment.
+    ledger : Ledger
+        Every message that passes is recorded in it.
+    clock, sleep : callable
+        Seconds now, and waiting; replaced in tests.
+
+    Attributes
+    ----------
+    missing : tuple of int
+        Nodes that had not answered when the last `run` ended.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.grid = grid
+        self.ledger = ledger
+        self.missing: tuple[int, ...] = ()
+        self._clock = clock
+        self._sleep = sleep
+        self._outstanding: dict[str, int] = {}
+        self._phase = ""
+        self._round = 0
+
+    def run(
+        self, messages: Iterable[Message], *, phase: str, round: int, timeout: float
+    ) -> Iterator[Message]:
+        """Send `messages` and yield each reply once, in order of arrival.
+
+        More messages may be sent with `send` while the replies are consumed; theirs are yielded
+        too. The caller should drop each reply before it asks for the next: nothing here keeps one.
+
+        Parameters
+        ----------
+        messages : iterable of Message
+        phase, round
+            What the bytes are recorded under.
+        timeout : float
+            Seconds from now after which no reply is waited for.
+        """
+        self._phase, self._round = phase, round
+        self._outstanding = {}
+        self.missing = ()
+        deadline = self._clock() + timeout
+        self.send(messages)
+        pause = FIRST_PAUSE
+        while self._outstanding:
+            replies = deque(self.grid.pull_messages(list(self._outstanding)))
+            while replies:
+                reply = replies.popleft()
+                # A reply is counted once, even if the grid hands it out twice.
+                if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
+                    continue
+                self.ledger.record("up", self._phase, reply, round=self._round)
+                pause = FIRST_PAUSE
+                yield reply
+                del reply
+            left = deadline - self._clock()
+            if left <= 0:
+                break
+            if self._outstanding:
+                self._sleep(min(pause, left))
+                pause = min(pause * GROWTH, LONGEST_PAUSE)
+        self.missing = tuple(self._outstanding.values())
+        self._outstanding = {}
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send messages whose replies the `run` in progress will yield."""
+        batch = list(messages)
+        nodes = [message.metadata.dst_node_id for message in batch]
+        for message in batch:
+            self.ledger.record("down", self._phase, message, round=self._round)
+        # The HTTP grid returns None for a message that it could not push.
+        ids = list(self.grid.push_messages(batch)) if batch else []
+        for message_id, node in zip(ids, nodes, strict=False):
+            if message_id:
+                self._outstanding[message_id] = node

@@ -1,0 +1,116 @@
+"""Reading one reply of unknown origin: everything is checked before anything is used."""
+
+import math
+from dataclasses import dataclass
+
+from flwr.app import Message, MetricRecord
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.gradient import unpack_gradient
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action, Answer, ErrorCode
+from caafp_app.protocol.packing import unpack_parts
+from caafp_app.strategies.cluster_model import Update
+
+MAX_WEIGHT = 1e9
+"""No client has more examples than this; a larger count is an attempt to own the mean."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reply of one client must match."""
+
+    action: Action
+    round: int
+    label: str
+    mask: Mask | None = None
+    up: str = "float32"
+    rest: str = "float32"
+    gradient_limit: int = 0
+
+
+def failure(message: Message) -> tuple[int, str] | None:
+    """Return code and reason of an error reply; None if it is none."""
+    if not message.has_error():
+        return None
+    code = message.error.code
+    reason = (message.error.reason or "no reason given").strip()
+    name = ErrorCode(code).name.lower().replace("_", "-") if code in set(ErrorCode) else str(code)
+    return code, f"{name}: {reason}"
+
+
+def read_answer(message: Message, expected: Expected) -> Answer:
+    """Read the header of a reply and compare it with what was asked.
+
+    Raises
+    ------
+    ProtocolError
+        If it answers something else: another action, round or label.
+    """
+    answer = Answer.from_records(message.content)
+    if answer.action is not expected.action:
+        raise ProtocolError(f"expected an answer to {expected.action}, found {answer.action}")
+    if answer.round != expected.round:
+        raise ProtocolError(f"reply of round {answer.round} in round {expected.round}")
+    if answer.label != expected.label:
+        raise ProtocolError(f"expected {expected.label!r}, found {answer.label!r}")
+    return answer
+
+
+def read_update(answer: Answer, expected: Expected) -> Update:
+    """Decode the update of a training reply.
+
+    Raises
+    ------
+    ProtocolError
+        If it is packed by another mask, or lengths, dtypes or numbers are impossible.
+    """
+    mask = expected.mask
+    if mask is None or answer.mask_digest != mask.digest:
+        found = answer.mask_digest or "none"
+        raise ProtocolError(f"packed by mask {found}, expected {mask.digest if mask else 'none'}")
+    values, rest, other = unpack_parts(answer.arrays, mask, expected.up, expected.rest)
+    gradient = None
+    if expected.gradient_limit and "gradient-index" in answer.arrays:
+        if "gradient-value" not in answer.arrays:
+            raise ProtocolError("gradient: positions without values")
+        gradient = unpack_gradient(
+            answer.arrays["gradient-index"],
+            answer.arrays["gradient-value"],
+            answer.gradient_scale,
+            mask,
+            expected.gradient_limit,
+        )
+    return Update(values, rest, other, gradient)
+
+
+def read_metrics(message: Message) -> MetricRecord:
+    """Return the one MetricRecord of a reply, all its numbers finite or NaN where unknown.
+
+    Raises
+    ------
+    ProtocolError
+        If there is none, or more than one.
+    """
+    records = list(message.content.metric_records.values())
+    if len(records) != 1:
+        raise ProtocolError(f"expected one MetricRecord, found {len(records)}")
+    return records[0]
+
+
+def read_weight(metrics: MetricRecord, key: str) -> float:
+    """Return the weight of a reply in the mean.
+
+    Raises
+    ------
+    ProtocolError
+        If it is missing, a list, not positive, not finite, or absurd.
+    """
+    value = metrics.get(key)
+    if not isinstance(value, int | float):
+        raise ProtocolError(f"metric {key!r}: expected one number, found {value!r:.60}")
+    if not math.isfinite(value) or not 0 < value <= MAX_WEIGHT:
+        raise ProtocolError(
+            f"metric {key!r}: expected a number in (0, {MAX_WEIGHT:g}], found {value}"
+        )
+    return float(value)

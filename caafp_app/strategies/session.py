@@ -1,0 +1,209 @@
+"""A conversation with the clients of one run: messages out, checked replies in, all of it counted.
+
+A session knows the protocol; it does not know what the exchanges are for.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from logging import WARNING
+
+from flwr.app import ConfigRecord, Message, MessageType
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from caafp_app.errors import ProtocolError, RunError
+from caafp_app.protocol.messages import ARRAYS, HEADER, Action, Answer, ErrorCode, Request
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.observer import Observer
+from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.exchange import Exchange
+from caafp_app.strategies.replies import Expected, failure, read_answer, read_metrics, read_weight
+from caafp_app.strategies.requests import RequestWriter, WireFormat
+from caafp_app.strategies.roster import Client, Roster
+from caafp_app.strategies.tally import Tally
+
+Accept = Callable[[Client, Answer, Expected, float], None]
+"""Called with each valid reply: client, its answer, what was expected, its weight in a mean."""
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How messages are written and weighed: the arguments of the strategy of the same names."""
+
+    seed: int = 0
+    wire: WireFormat = field(default_factory=WireFormat)
+    weighted_by_key: str = "num-examples"
+    arrayrecord_key: str = "arrays"
+    configrecord_key: str = "config"
+    uniform: bool = False
+    one_exchange: bool = False
+    timeout: float = 3600.0
+
+
+class Session:
+    """Exchanges of one run.
+
+    Parameters
+    ----------
+    grid : Grid
+    ledger : Ledger
+        Every message is recorded in it.
+    observer : Observer
+        Told of the end of each exchange.
+    options : SessionOptions
+    total_rounds : int
+        For the observer.
+
+    Attributes
+    ----------
+    roster : Roster
+        Who takes part.
+    tally : Tally
+        What came of the exchange that is going on, or was the last.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        ledger: Ledger,
+        observer: Observer,
+        options: SessionOptions,
+        total_rounds: int,
+    ) -> None:
+        self.grid = grid
+        self.ledger = ledger
+        self.observer = observer
+        self.options = options
+        self.total_rounds = total_rounds
+        self.roster = Roster()
+        self.tally = Tally("", 0)
+        self.writer = RequestWriter(options.wire, options.seed, options.arrayrecord_key)
+        self._exchange = Exchange(grid, ledger)
+        self._expected: dict[str, Expected] = {}
+        self._in_full: dict[str, Callable[[], Message]] = {}
+
+    def open(self, phase: str, round_: int) -> None:
+        """Begin an exchange; what `message` writes belongs to it."""
+        self.tally = Tally(phase, round_)
+        self._expected.clear()
+        self._in_full.clear()
+
+    def message(
+        self,
+        client: Client,
+        model: ClusterModel,
+        action: Action,
+        config: ConfigRecord,
+        gradient_counts: tuple[int, ...] = (),
+    ) -> Message:
+        """Write one client's request, and note what its reply must match."""
+        tally, options = self.tally, self.options
+        tally.asked.append(client.label)
+        self._expected[client.label] = Expected(
+            action,
+            tally.round,
+            client.label,
+            model.mask,
+            options.wire.up,
+            options.wire.rest,
+            sum(gradient_counts),
+        )
+        train = action in (Action.TRAIN, Action.PERSONALISE)
+        request = Request(
+            action,
+            round=tally.round,
+            phase=tally.phase,
+            gradient_counts=gradient_counts,
+            evaluate=train and options.one_exchange,
+        )
+        extra = {
+            options.configrecord_key: ConfigRecord({**config, "server-round": tally.round}),
+        }
+        route = MessageType.TRAIN if train else MessageType.EVALUATE
+
+        def write(*, in_full: bool = False) -> Message:
+            return self.writer.write(client, model, request, extra, in_full=in_full, route=route)
+
+        self._in_full[client.label] = lambda: write(in_full=True)
+        return write()
+
+    def send(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """Send the messages of the exchange and yield replies as they come."""
+        return self._exchange.run(
+            messages,
+            phase=self.tally.phase,
+            round=self.tally.round,
+            timeout=self.options.timeout,
+        )
+
+    def consume(self, replies: Iterable[Message], accept: Accept | None = None) -> None:
+        """Read replies as they come; refuse bad ones with a reason; send lost masks again."""
+        retried: set[str] = set()
+        for reply in replies:
+            client = self.roster.at(reply.metadata.src_node_id)
+            expected = self._expected.get(client.label) if client else None
+            if client is None or expected is None:
+                log(WARNING, "ignored a reply of node %x: not asked", reply.metadata.src_node_id)
+                continue
+            failed = failure(reply)
+            if failed and failed[0] == ErrorCode.MASK_UNKNOWN and client.label not in retried:
+                retried.add(client.label)
+                self._exchange.send([self._in_full[client.label]()])
+                continue
+            del self._expected[client.label]  # a second reply is nobody's
+            try:
+                if failed:
+                    raise ProtocolError(failed[1])
+                self._accept(client, reply, expected, accept)
+            except ProtocolError as error:
+                self.tally.refusals[client.label] = str(error)
+                client.held = ""
+        absent = (self.roster.at(node) for node in self._exchange.missing)
+        self.tally.missing = tuple(sorted(client.label for client in absent if client))
+
+    def close(self, density: dict[int, float], *, mask_updated: bool = False) -> None:
+        """End the exchange and tell the observer.
+
+        Raises
+        ------
+        RunError
+            If every client that was asked failed.
+        """
+        tally = self.tally
+        record = tally.record(self.ledger, density, mask_updated=mask_updated)
+        self.observer.on_round(record, self.total_rounds)
+        if tally.all_failed:
+            reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
+            raise RunError(f"{tally.phase}, round {tally.round}: every client failed: {reasons}")
+
+    def ask(
+        self,
+        clients: Sequence[Client],
+        model_of: Callable[[Client], ClusterModel],
+        action: Action,
+        phase: str,
+        round_: int,
+        config: ConfigRecord,
+        accept: Accept | None = None,
+    ) -> Tally:
+        """Hold one whole exchange outside of the rounds."""
+        self.open(phase, round_)
+        messages = [self.message(client, model_of(client), action, config) for client in clients]
+        self.consume(self.send(messages), accept)
+        self.close({c.cluster: model_of(c).mask.density for c in clients})
+        return self.tally
+
+    def _accept(
+        self, client: Client, reply: Message, expected: Expected, accept: Accept | None
+    ) -> None:
+        answer = read_answer(reply, expected)
+        weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
+        if accept is not None:
+            accept(client, answer, expected, 1.0 if self.options.uniform else weight)
+        client.held = answer.mask_digest
+        if client.examples < 0:
+            client.examples = int(weight)
+        for name in (HEADER, ARRAYS):
+            if name in reply.content:
+                del reply.content[name]
+        self.tally.keep(client.label, reply.content)

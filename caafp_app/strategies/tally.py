@@ -1,0 +1,112 @@
+"""What came of one exchange: who was asked, who answered, who was refused and why."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
+from caafp_app.runs.records import RoundRecord
+
+Aggregate = Callable[[list[RecordDict], str], MetricRecord]
+
+
+@dataclass
+class Tally:
+    """Counts of one exchange, and the metrics of its replies.
+
+    Attributes
+    ----------
+    phase, round
+        Which exchange.
+    asked : list of str
+        Labels.
+    contents : dict of RecordDict
+        What the user's app sent besides the model, by label.
+    refusals : dict of str
+        Reason by label.
+    missing : tuple of str
+        Labels that did not answer in time.
+    """
+
+    phase: str
+    round: int
+    started: float = field(default_factory=time.monotonic)
+    asked: list[str] = field(default_factory=list)
+    contents: dict[str, RecordDict] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether everyone answered, and every answer was refused."""
+        return bool(self.asked) and len(self.refusals) == len(self.asked)
+
+    def keep(self, label: str, content: RecordDict) -> None:
+        """Keep a reply's own records; arrays were taken out before."""
+        self.contents[label] = content
+
+    def metrics(self) -> dict[str, MetricRecord]:
+        """Return each answer's metrics, by label in alphabetic order."""
+        return {
+            label: next(iter(self.contents[label].metric_records.values()))
+            for label in sorted(self.contents)
+        }
+
+    def aggregate(self, function: Aggregate, weighted_by: str) -> MetricRecord | None:
+        """Aggregate the metrics as the user's function does, in the order of labels."""
+        if not self.contents:
+            return None
+        return function([self.contents[label] for label in sorted(self.contents)], weighted_by)
+
+    def mean(self, kind: str) -> float | None:
+        """Return the mean over clients of a metric, without those that do not report it."""
+        values = [pick(metrics, kind) for metrics in self.metrics().values()]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        return sum(known) / len(known) if known else None
+
+    def record(
+        self, ledger: Ledger, density: Mapping[int, float], *, mask_updated: bool = False
+    ) -> RoundRecord:
+        """Sum the exchange up for the run directory and the log."""
+        traffic = ledger.exchange(self.phase, self.round)
+        return RoundRecord(
+            round=self.round,
+            phase=self.phase,
+            seconds=time.monotonic() - self.started,
+            asked=len(self.asked),
+            answered=len(self.contents),
+            refused=len(self.refusals),
+            missing=self.missing,
+            accuracy=self.mean("accuracy"),
+            loss=self.mean("loss"),
+            density=dict(density),
+            bytes_down=traffic.down,
+            bytes_up=traffic.up,
+            bytes_by_kind=traffic.by_kind(),
+            reasons=dict(Counter(self.refusals.values())),
+            mask_updated=mask_updated,
+            server_memory_mb=current_memory_mb(),
+            server_memory_peak_mb=peak_memory_mb(),
+        )
+
+
+def pick(metrics: MetricRecord | ConfigRecord, kind: str, model: str = "cluster") -> float | None:
+    """Find accuracy or loss of a model among metrics whose names the user chose.
+
+    ``<model>-<kind>`` is what our own app calls it; else the first name with "acc" or "loss" in
+    it that is not about training.
+    """
+    exact = metrics.get(f"{model}-{kind}")
+    if isinstance(exact, int | float):
+        return float(exact)
+    if f"{'personal' if model == 'cluster' else 'cluster'}-{kind}" in metrics:
+        return None
+    for name, value in metrics.items():
+        if kind[:3] in name.lower() and "train" not in name and isinstance(value, int | float):
+            return float(value)
+    return None

@@ -1,0 +1,139 @@
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caafp_app.errors import RunError
+from caafp_app.runs.ledger import Ledger, Traffic
+from caafp_app.runs.size import message_bytes
+
+MakeMessage = Callable[..., Message]
+
+entries = st.lists(
+    st.tuples(
+        st.sampled_from(["down", "up"]),
+        st.sampled_from(["warm-up", "prune"]),
+        st.integers(1, 4),
+        st.integers(0, 50),
+    ),
+    max_size=20,
+)
+
+
+@given(entries=entries)
+@settings(deadline=None, max_examples=50)
+def test_every_view_sums_to_the_messages(
+    message: MakeMessage, entries: list[tuple[str, str, int, int]]
+) -> None:
+    ledger, rows = Ledger(), []
+    for direction, phase, number, length in entries:
+        record = ArrayRecord({"values": Array(np.arange(length, dtype="f4"))})
+        sent = message(RecordDict({"caafp.arrays": record, "m": MetricRecord({"a": length})}))
+        size = ledger.record(direction, phase, sent, round=number)  # type: ignore[arg-type]
+        assert size == sum(message_bytes(sent).values())
+        rows.append((direction, phase, number, size))
+
+    def total(**where: object) -> int:
+        keys = ("direction", "phase", "round")
+        return sum(
+            row[3]
+            for row in rows
+            if all(row[keys.index(key)] == value for key, value in where.items())
+        )
+
+    assert (ledger.down, ledger.up) == (total(direction="down"), total(direction="up"))
+    assert ledger.total == total()
+    assert ledger.messages == len(rows)
+    for phase, part in ledger.by_phase().items():
+        assert part.down == total(direction="down", phase=phase)
+    for number, part in ledger.by_round().items():
+        assert part.up == total(direction="up", round=number)
+        assert part.total == sum(
+            ledger.exchange(phase, number).total for phase in ("warm-up", "prune")
+        )
+    kinds = ledger.overall().by_kind()
+    assert sum(kinds["down"].values()) == ledger.down
+    assert sum(kinds["up"].values()) == ledger.up
+    summary = ledger.summary()
+    assert summary["total"] == summary["down"] + summary["up"] == ledger.total
+    assert sum(part["down"] + part["up"] for part in summary["by_phase"].values()) == ledger.total
+
+    copy = Ledger()
+    copy.restore(json.loads(json.dumps(ledger.state())))
+    assert copy.summary() == summary
+    assert copy.state() == ledger.state()
+
+
+def test_error_replies_count(message: MakeMessage) -> None:
+    ledger = Ledger()
+    ledger.record("up", "prune", message(error=Error(472, "why")), round=3)
+    assert ledger.exchange("prune", 3).by_kind() == {"down": {}, "up": {"envelope": ledger.up}}
+    assert ledger.up > 0
+
+
+def test_views_are_copies(message: MakeMessage) -> None:
+    ledger = Ledger()
+    ledger.record("up", "prune", message(RecordDict()), round=1)
+    before = ledger.total
+    ledger.exchange("prune", 1).add("up", {"values": 5})
+    ledger.exchange("absent", 9).add("up", {"values": 5})
+    assert ledger.total == before
+    assert list(ledger.by_round()) == [1]
+
+
+def test_formula_is_the_authors_figure() -> None:
+    # UCI HAR: 89 254 parameters, 10 clients, 30 dense and 20 sparse rounds: 265.6 MB of 2^20.
+    ledger = Ledger()
+    for density in [1.0] * 30 + [0.3] * 20:
+        ledger.add_formula(89_254, density, messages=2 * 10)
+    ledger.add_formula(89_254, 1.0, messages=2 * 30)  # the clustering exchange asks all 30
+    expected = 89_254 * 4 * (20 * (30 + 20 * 0.3) + 60)
+    assert ledger.formula_total == round(expected)
+    assert ledger.formula_total / 2**20 == pytest.approx(265.6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "arguments", [(-1, 0.5, 1), (10, 1.5, 1), (10, float("nan"), 1), (1, 1, -1)]
+)
+def test_formula_refuses(arguments: tuple[int, float, int]) -> None:
+    with pytest.raises(RunError, match="density"):
+        Ledger().add_formula(*arguments)
+
+
+def test_unknown_direction(message: MakeMessage) -> None:
+    with pytest.raises(RunError, match="sideways"):
+        Ledger().record("sideways", "p", message(RecordDict()), round=1)  # type: ignore[arg-type]
+
+
+def test_kinds_are_bounded_and_bytes_kept() -> None:
+    traffic = Traffic()
+    for number in range(1000):
+        traffic.add("up", {f"k{number}": 2})
+    assert len(traffic.kinds["up"]) == 65
+    assert traffic.up == 2000
+    assert traffic.kinds["up"]["unlisted"] == 2 * (1000 - 64)
+
+
+@pytest.mark.parametrize(
+    ("state", "message_part"),
+    [
+        ({}, "version None"),
+        ({"version": 2}, "version 2"),
+        ({"version": 1, "formula": 0}, "damaged"),
+        ({"version": 1, "formula": 0, "exchanges": [{"phase": "p"}]}, "damaged"),
+        ({"version": 1, "formula": "x", "exchanges": []}, "damaged"),
+    ],
+)
+def test_bad_state_changes_nothing(
+    message: MakeMessage, state: dict[str, object], message_part: str
+) -> None:
+    ledger = Ledger()
+    ledger.record("up", "prune", message(RecordDict()), round=1)
+    before = ledger.state()
+    with pytest.raises(RunError, match=message_part):
+        ledger.restore(state)
+    assert ledger.state() == before

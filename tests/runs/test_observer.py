@@ -1,0 +1,289 @@
+import csv
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from caafp_app.runs.directory import SUMMARY_KEYS, RunDirectory
+from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
+from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.text import (
+    cluster_lines,
+    duration,
+    plan_lines,
+    report_lines,
+    round_line,
+    trouble_line,
+)
+from caafp_app.runs.timeleft import TimeLeft
+
+
+@dataclass(frozen=True)
+class Planned:
+    round: int
+    phase: str
+    mask_update: bool = False
+    sparsity: float | None = None
+
+
+PLAN = [
+    Planned(1, "warm-up"),
+    Planned(2, "warm-up"),
+    Planned(3, "cluster warm-up"),
+    Planned(4, "prune", True, 0.25),
+    Planned(5, "prune"),
+    Planned(6, "prune", True, 0.7),
+]
+SETTINGS = {"strategy": "caafp", "dataset": "uci-har", "seed": 42}
+
+
+def record(number: int = 17, phase: str = "cluster warm-up", **changes: object) -> RoundRecord:
+    values: dict[str, object] = {
+        "seconds": 1.94,
+        "asked": 10,
+        "answered": 10,
+        "accuracy": 0.9134,
+        "loss": 0.312,
+        "density": {0: 1.0, 2: 0.3, 1: 1.0},
+        "bytes_down": 1_700_000,
+        "bytes_up": 1_710_000,
+    }
+    return RoundRecord(round=number, phase=phase, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_plan_tree() -> None:
+    facts = {"data set": "uci-har", "model": "har-cnn, 89254 parameters", "codec": "[b]float32[/b]"}
+    assert plan_lines(PLAN, facts) == [
+        "plan: 6 rounds",
+        "├── data set  uci-har",
+        "├── model     har-cnn, 89254 parameters",
+        "├── codec     [b]float32[/b]",
+        "└── phases",
+        "    ├── rounds 1-2  warm-up",
+        "    ├── round 3     cluster warm-up",
+        "    └── rounds 4-6  prune",
+        "        ├── mask update in round 4: sparsity 0.250",
+        "        └── mask update in round 6: sparsity 0.700",
+    ]
+    assert plan_lines([], {}) == ["plan: 0 rounds"]
+
+
+def test_round_line() -> None:
+    assert round_line(record(), 50, 121.0) == (
+        "round 17/50 cluster warm-up  10/10 clients  accuracy 0.913  loss 0.31  "
+        "density 1.00 1.00 0.30  3.41 MB  1.9 s  2 min left"
+    )
+    sparse = record(4, "prune", answered=9, refused=1, mask_updated=True, loss=None)
+    assert round_line(sparse, 50, None, 15) == (
+        "round  4/50 prune             9/10 clients  accuracy 0.913  loss -  "
+        "density 1.00 1.00 0.30  3.41 MB  1.9 s  new masks"
+    )
+    unnumbered = record(0, "describe", accuracy=float("nan"), loss=None, density={})
+    assert round_line(unnumbered, 50, None) == (
+        "describe  10/10 clients  accuracy -  loss -  density -  3.41 MB  1.9 s"
+    )
+    many = record(density={n: n / 20 for n in range(1, 21)})
+    assert "density 0.05-1.00 (20 clusters)" in round_line(many, 50, None)
+
+
+def test_trouble_line() -> None:
+    assert trouble_line(record()) == ""
+    bad = record(
+        refused=3,
+        reasons={"holds NaN": 2, "wrong \x1b[31mlength": 1},
+        missing=tuple(f"user-{n}" for n in range(10)),
+    )
+    assert trouble_line(bad) == (
+        "round 17: 3 refused: holds NaN (2), wrong ?[31mlength (1); 10 missing: user-0, user-1, "
+        "user-2, user-3, user-4, user-5, user-6, user-7 and 2 more"
+    )
+
+
+def test_cluster_lines() -> None:
+    assert cluster_lines({"b": 1, "a": 0, "c": 1}, "silhouette 0.61") == [
+        "3 clients in 2 clusters: silhouette 0.61",
+        "  cluster 0: 1 client: a",
+        "  cluster 1: 2 clients: b, c",
+    ]
+
+
+def test_report_table(report: RunReport) -> None:
+    lines = report_lines(report)
+    assert lines[0] == "clusters; accuracy in % on each client's test data, mean over clients"
+    table = [line.split() for line in lines[1:7]]
+    assert " ".join(table[0]) == "cluster clients examples density cluster model personal models"
+    assert set(lines[2].replace(" ", "")) == {"─"}
+    assert table[2] == ["0", "2", "30", "0.300", "75.0", "87.5"]
+    assert table[3] == ["1", "3", "42", "0.200", "87.5", "87.5"]
+    assert table[4] == table[1]
+    assert table[5] == ["all", "5", "72", "79.2", "87.5"]
+    size = f"{report.ledger.down / 1e6:.2f} MB"
+    assert lines[7:] == [
+        "accuracy of cluster models: mean 0.792, std 0.212, min 0.500, worst tenth 0.500, "
+        "3 clients",
+        "accuracy of personal models: mean 0.875, std 0.102, min 0.750, worst tenth 0.750, "
+        "3 clients",
+        f"sent: {size} down, {size} up, {size} in all, 2 messages (papers' formula: 0.00 MB)",
+        "time: 2 min, rounds 2 min, start-up 9.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exact", "rough"),
+    [
+        (0.04, "0.0 s", "0 s"),
+        (1.94, "1.9 s", "2 s"),
+        (75.0, "75.0 s", "1 min"),
+        (121.0, "2 min", "2 min"),
+        (3599.0, "1 h 00 min", "1 h 00 min"),
+        (3900.0, "1 h 05 min", "1 h 05 min"),
+    ],
+)
+def test_duration(seconds: float, exact: str, rough: str) -> None:
+    assert duration(seconds) == exact
+    assert duration(seconds, rough=True) == rough
+
+
+def test_time_left_is_by_phase() -> None:
+    clock = TimeLeft(PLAN)
+    assert clock.after(0, 6) is None
+    clock.add("describe", 90.0)  # an exchange, no round: start-up must not be multiplied
+    assert clock.after(0, 6) is None
+    clock.add("warm-up", 1.0)
+    clock.add("warm-up", 3.0)
+    assert clock.after(2, 6) == pytest.approx(4 * 2.0)  # phases not seen yet: the mean so far
+    clock.add("cluster warm-up", 5.0)
+    clock.add("prune", 10.0)
+    assert clock.after(4, 6) == pytest.approx(2 * 10.0)
+    assert clock.after(6, 6) == 0.0
+    unplanned = TimeLeft()
+    unplanned.add("any", 2.0)
+    assert unplanned.after(7, 10) == pytest.approx(6.0)
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def test_log_goes_to_flowers_logger(report: RunReport) -> None:
+    observer: Observer = LogObserver()
+    logger, kept = logging.getLogger("flwr"), Kept()
+    logger.addHandler(kept)
+    try:
+        observer.on_plan(PLAN, {"data set": "100 % of uci-har"})
+        observer.on_round(record(3, refused=1, reasons={"NaN": 1}), 6)
+        observer.on_clusters({"a": 0}, "")
+        observer.on_finish(report)
+    finally:
+        logger.removeHandler(kept)
+    lines = [entry.getMessage() for entry in kept.records]
+    assert "├── data set  100 % of uci-har" in lines
+    assert (
+        "round 3/6 cluster warm-up  10/10 clients  accuracy 0.913  loss 0.31  "
+        "density 1.00 1.00 0.30  3.41 MB  1.9 s  6 s left"
+    ) in lines
+    warnings = [entry.getMessage() for entry in kept.records if entry.levelname == "WARNING"]
+    assert warnings == ["round 3: 1 refused: NaN (1)"]
+    assert "1 client in 1 cluster" in lines
+    assert lines[-1].startswith("time: ")
+    assert not any("\x1b" in line or "\n" in line for line in lines)
+
+
+def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
+    run = RunDirectory(tmp_path)
+    observer = DirectoryObserver(run, SETTINGS)
+    observer.on_plan(PLAN, {"model": "har-cnn"})
+    assert json.loads((tmp_path / "settings.json").read_text()) == SETTINGS
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["facts"] == {"model": "har-cnn"}
+    assert plan["rounds"][3] == {
+        "round": 4,
+        "phase": "prune",
+        "mask_update": True,
+        "sparsity": 0.25,
+    }
+    for entry in PLAN:
+        observer.on_round(record(entry.round, entry.phase), 6)
+    observer.on_round(record(7, "personalise"), 6)
+    assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 7
+    observer.on_clusters({"b": 0, "a": 0, "c": 1}, "k = 2")
+    first = json.loads((tmp_path / "clusters.json").read_text())
+    assert first == {
+        "note": "k = 2",
+        "clusters": {"0": {"members": ["a", "b"]}, "1": {"members": ["c"]}},
+    }
+    assert not (tmp_path / "summary.json").exists()
+
+    observer.on_finish(report)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["rounds"] == 6
+    assert {key.split(".")[0] for key in SUMMARY_KEYS} <= set(summary)
+    final = json.loads((tmp_path / "clusters.json").read_text())
+    assert final["note"] == "k = 2"
+    assert final["clusters"]["1"]["members"] == ["c", "d", "e"]
+    with (tmp_path / "clients.csv").open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == list("abcde")
+    model = load_file(tmp_path / "models" / "cluster-0.safetensors")
+    np.testing.assert_array_equal(model["weight"], report.clusters[0].arrays["weight"])
+    assert model["steps"].shape == ()
+    mask = load_file(tmp_path / "masks" / "cluster-0.safetensors")["mask"]
+    np.testing.assert_array_equal(mask, [0b10100000])
+    assert not (tmp_path / "models" / "cluster-1.safetensors").exists()
+
+
+def test_resumed_run_counts_rounds_by_number(tmp_path: Path, report: RunReport) -> None:
+    observer = DirectoryObserver(RunDirectory(tmp_path), SETTINGS)
+    observer.on_round(record(5, "prune"), 6)
+    observer.on_round(record(6, "prune"), 6)
+    observer.on_finish(report)
+    assert json.loads((tmp_path / "summary.json").read_text())["rounds"] == 6
+
+
+def test_composite_hands_on_in_order(report: RunReport) -> None:
+    calls: list[tuple[str, str]] = []
+
+    class Spy(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_plan(self, plan: object, facts: Mapping[str, object]) -> None:
+            calls.append((self.name, "plan"))
+
+        def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+            calls.append((self.name, f"round {record.round}/{total_rounds}"))
+
+        def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+            calls.append((self.name, note))
+
+        def on_finish(self, report: RunReport) -> None:
+            calls.append((self.name, report.split))
+
+    both = CompositeObserver([Spy("a"), Observer(), Spy("b")])
+    both.on_plan(PLAN, {})
+    both.on_round(record(), 50)
+    both.on_clusters({}, "none")
+    both.on_finish(report)
+    events = ["plan", "round 17/50", "none", "test"]
+    assert calls == [(name, event) for event in events for name in ("a", "b")]
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, caafp_app.runs.observer;"
+        "print([m for m in ('torch', 'ray', 'sklearn', 'matplotlib', 'pandas')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

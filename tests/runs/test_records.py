@@ -1,0 +1,75 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
+from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
+
+
+def test_round_to_json() -> None:
+    record = RoundRecord(
+        round=3,
+        phase="prune",
+        seconds=1.5,
+        asked=4,
+        answered=2,
+        refused=1,
+        missing=("d",),
+        accuracy=float("nan"),
+        loss=np.float32(0.5),  # type: ignore[arg-type]
+        density={0: 0.3, 1: np.float64(0.25)},
+        bytes_down=10,
+        bytes_up=7,
+        bytes_by_kind={"down": {"values": 10}, "up": {"values": 7}},
+        reasons={"NaN": 1},
+        mask_updated=True,
+        server_memory_mb=100.0,
+    )
+    found = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    assert found == {
+        "round": 3,
+        "phase": "prune",
+        "seconds": 1.5,
+        "asked": 4,
+        "answered": 2,
+        "refused": 1,
+        "missing": ["d"],
+        "accuracy": None,
+        "loss": 0.5,
+        "density": {"0": 0.3, "1": 0.25},
+        "bytes_down": 10,
+        "bytes_up": 7,
+        "bytes_by_kind": {"down": {"values": 10}, "up": {"values": 7}},
+        "reasons": {"NaN": 1},
+        "mask_updated": True,
+        "server_memory_mb": 100.0,
+        "server_memory_peak_mb": None,
+    }
+
+
+def test_records_are_frozen() -> None:
+    client = ClientRecord(label="a", cluster=0, examples=1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        client.cluster = 1  # type: ignore[misc]
+
+
+def test_cluster_to_json_has_no_arrays(report: RunReport) -> None:
+    assert report.clusters[0].to_json() == {
+        "members": ["a", "b"],
+        "examples": 30,
+        "density": 0.3,
+        "mask_digest": "0123456789abcdef",
+    }
+
+
+def test_memory_of_this_process() -> None:
+    current, peak = current_memory_mb(), peak_memory_mb()
+    if current is None or peak is None:
+        pytest.skip("this system tells neither")
+    assert 10 < current < 1.05 * peak
+    ballast = np.ones(30_000_000, dtype=np.uint8)
+    grown = current_memory_mb()
+    assert grown is not None
+    assert grown - current == pytest.approx(ballast.nbytes / 1e6, abs=10)

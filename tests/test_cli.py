@@ -1,0 +1,363 @@
+import os
+import tomllib
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from caafp_app import cli
+from caafp_app.errors import DataError, RunError, SettingsError
+from caafp_app.launch import plan, presets, source
+from caafp_app.launch.follow import Outcome
+from caafp_app.launch.superlink import Connection
+from caafp_app.settings import Settings, knobs
+
+PRESETS = ["caafp", "paper-uci", "paper-wisdm", "smoke"]
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def settings_of(dry_run: Result) -> Settings:
+    """Read back the settings that `--dry-run` printed."""
+    assert dry_run.exit_code == 0, dry_run.output
+    return Settings.from_run_config(tomllib.loads(dry_run.output.partition("\n\n")[0]))
+
+
+class TestPresets:
+    def test_names(self) -> None:
+        assert set(PRESETS) <= set(presets.preset_names())
+
+    @pytest.mark.parametrize("name", presets.preset_names())
+    def test_each_is_valid(self, name: str) -> None:
+        settings = presets.merged(name, [])
+        assert presets.read_preset(name).items() <= settings.to_dict().items()
+
+    def test_the_papers_settings_are_the_papers(self) -> None:
+        settings = presets.merged("paper-uci", [])
+        rounds = settings.rounds
+        assert (rounds.warmup_rounds, rounds.cluster_rounds, rounds.prune_rounds) == (15, 15, 20)
+        assert (rounds.clients_per_round, settings.train.local_epochs) == (10, 3)
+        assert (settings.clustering.clusters, settings.run.seed) == (3, 42)
+        pruning = settings.pruning
+        assert (pruning.sparsity, pruning.prune_every, pruning.regrow) == (0.7, 5, 0.05)
+        assert (pruning.score_magnitude, pruning.score_coherence) == (0.5, 0.25)
+        assert settings.data.dataset == "uci-har"
+        assert presets.merged("paper-wisdm", []).data.standardise == "client"
+
+    def test_pairs_win_over_the_preset_and_the_preset_over_the_defaults(self) -> None:
+        settings = presets.merged("smoke", ["sparsity=0.6", "seed=9"])
+        assert (settings.pruning.sparsity, settings.run.seed) == (0.6, 9)
+        assert settings.data.synthetic_users == 6
+        assert settings.train.batch_size == 32
+
+    def test_a_file_of_ones_own(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.toml"
+        path.write_text('dataset = "wisdm"\nseed = 3\n', encoding="utf-8")
+        assert presets.merged(str(path), []).run.seed == 3
+
+    @pytest.mark.parametrize(
+        ("content", "parts"),
+        [
+            ("seed = ", ["expected TOML", "mine.toml"]),
+            ("[data]\nseed = 1\n", ["flat", "the table [data]"]),
+            ("sparsity = 2.0\n", ["sparsity", "below 1"]),
+        ],
+    )
+    def test_a_bad_file(self, tmp_path: Path, content: str, parts: list[str]) -> None:
+        path = tmp_path / "mine.toml"
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(SettingsError) as caught:
+            presets.merged(str(path), [])
+        assert [part for part in parts if part not in str(caught.value)] == []
+
+
+class TestPairs:
+    @pytest.mark.parametrize(
+        ("pair", "value"),
+        [
+            ("seed=7", 7),
+            ("sparsity = 0.5", 0.5),
+            ("spare-first-layer=true", True),
+            ("dataset=uci-har", "uci-har"),
+            ('dataset="uci-har"', "uci-har"),
+            ("input-shape=128,9", "128,9"),
+            ("run-name=42", "42"),
+            ("run-name=2026-01-01", "2026-01-01"),
+            ("data-dir=a=b", "a=b"),
+            ("data-dir=", ""),
+            ("output-dir=x\nseed = 1", "x\nseed = 1"),
+        ],
+    )
+    def test_values(self, pair: str, value: object) -> None:
+        assert list(presets.parse_pairs([pair]).values()) == [value]
+
+    @pytest.mark.parametrize("pairs", [["seed"], ["=1"], ["seed=1", "seed=2"]])
+    def test_refused(self, pairs: list[str]) -> None:
+        with pytest.raises(SettingsError, match=r"expected (key=value|once)"):
+            presets.parse_pairs(pairs)
+
+    @given(
+        st.dictionaries(
+            st.from_regex(r"[a-z][a-z0-9-]{0,10}", fullmatch=True),
+            st.text(st.characters(exclude_categories=["Cs"]))
+            | st.integers(-(2**63), 2**63 - 1)
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.booleans(),
+        )
+    )
+    def test_toml_is_read_back_as_written(
+        self, values: dict[str, bool | int | float | str]
+    ) -> None:
+        assert tomllib.loads(presets.to_toml(values)) == values
+
+
+class TestPlan:
+    def test_supernodes_are_the_datas_users(self) -> None:
+        settings = presets.merged("smoke", [])
+        assert plan.count_supernodes(settings, None) == 6
+        assert plan.count_supernodes(settings, 4) == 4
+
+    def test_supernodes_are_the_clients_of_a_partition(self) -> None:
+        settings = presets.merged("smoke", ["partition=iid", "num-clients=5"])
+        assert plan.count_supernodes(settings, None) == 5
+
+    def test_supernodes_must_be_said_where_nothing_tells(self) -> None:
+        settings = presets.merged("smoke", ["partition=iid"])
+        with pytest.raises(SettingsError, match="num-clients=N or --num-supernodes N"):
+            plan.count_supernodes(settings, None)
+        assert plan.count_supernodes(settings, 7) == 7
+
+    @pytest.mark.parametrize("pair", ["clusters=5", "min-available-nodes=5"])
+    def test_too_few_supernodes(self, pair: str) -> None:
+        settings = presets.merged("smoke", [pair])
+        with pytest.raises(SettingsError, match="at most the 4 SuperNodes, found 5"):
+            plan.count_supernodes(settings, 4)
+
+    def test_a_folder_of_a_device_cannot_be_simulated(self) -> None:
+        pairs = ["dataset=folder", "input-shape=128,9", "num-classes=6"]
+        with pytest.raises(SettingsError, match="--superlink"):
+            plan.count_supernodes(presets.merged("smoke", pairs), 3)
+
+    def test_missing_data_is_said_before_anything_starts(self, tmp_path: Path) -> None:
+        pairs = ["dataset=npz", f"data-dir={tmp_path / 'none.npz'}"]
+        with pytest.raises((DataError, SettingsError), match=r"none\.npz"):
+            plan.count_supernodes(presets.merged("caafp", pairs), None)
+
+    def test_the_run_directory_is_known_beforehand(self, tmp_path: Path) -> None:
+        settings = presets.merged("smoke", [f"output-dir={tmp_path}", "seed=5"])
+        now = datetime(2026, 3, 1, 14, 5, 6)
+        fixed, results = plan.placed(settings, now)
+        assert results == tmp_path.resolve() / "runs" / "20260301-140506-caafp-synthetic-5"
+        assert (fixed.run.output_dir, fixed.run.run_name) == (
+            str(tmp_path.resolve()),
+            results.name,
+        )
+        results.mkdir(parents=True)
+        assert plan.placed(settings, now)[1].name == results.name + "-2"
+
+    def test_the_home_is_used_where_nothing_is_said(self) -> None:
+        _, results = plan.placed(Settings(), datetime.now())
+        assert results.parents[1] == Path(os.environ["CAAFP_HOME"]).resolve()
+
+    def test_relative_paths_are_made_absolute(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        settings, _ = plan.placed(
+            presets.merged("smoke", ["data-dir=data", "output-dir=out"]), datetime.now()
+        )
+        assert settings.data.data_dir == str(tmp_path.resolve() / "data")
+        assert settings.run.output_dir == str(tmp_path.resolve() / "out")
+
+    def test_gpu_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+        on_gpu = presets.merged("smoke", ["device=cuda"])
+        assert plan.gpu_share(Settings(), None, 1) == 0.0
+        assert plan.gpu_share(on_gpu, None, 2) == 0.25
+        assert plan.gpu_share(on_gpu, 0.5, 2) == 0.5
+
+
+class TestSource:
+    def test_a_checkout_is_its_own_app_folder(self, tmp_path: Path) -> None:
+        assert source.app_folder(tmp_path) == Path(__file__).resolve().parents[1]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_installed_package_gets_one_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = Path(__file__).resolve().parents[1]
+        installed = tmp_path / "site-packages" / "caafp_app"
+        (installed / "conf").mkdir(parents=True)
+        (installed / "__init__.py").write_text("", encoding="utf-8")
+        (installed / "conf" / "smoke.toml").write_bytes((root / "conf/smoke.toml").read_bytes())
+        (installed / "flower_app.toml").write_bytes((root / "pyproject.toml").read_bytes())
+        monkeypatch.setattr(source, "PACKAGE", installed)
+
+        folder = source.app_folder(tmp_path / "scratch")
+
+        found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert found == {"pyproject.toml", "caafp_app/__init__.py"}
+        assert presets.preset_names() == ["smoke"]
+        assert source.default_config()["strategy"] == "caafp"
+
+    def test_a_broken_installation_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(source, "PACKAGE", tmp_path / "caafp_app")
+        with pytest.raises(RunError, match=r"flower_app\.toml"):
+            source.description_file()
+
+
+class TestDryRun:
+    def test_prints_settings_and_command(self) -> None:
+        result = invoke("run", "smoke", "sparsity=0.6", "--dry-run")
+        settings = settings_of(result)
+        assert settings.pruning.sparsity == 0.6
+        assert settings.run.run_name
+        command = result.output.splitlines()[-1]
+        assert command.startswith("$ flwr run ")
+        assert "--run-config" in command
+        assert command.endswith("--stream")
+        for option in (
+            "num-supernodes=6",
+            "client-resources-num-cpus=1",
+            "client-resources-num-gpus=0.0",
+        ):
+            assert option in command
+
+    def test_options_reach_the_command(self) -> None:
+        options = ["--num-supernodes", "4", "--client-cpus", "2", "--client-gpus", "0.5"]
+        command = invoke("run", "smoke", "--dry-run", "--client-logs", *options).output
+        assert (
+            "num-supernodes=4 client-resources-num-cpus=2 client-resources-num-gpus=0.5" in command
+        )
+        assert "init-args-log-to-driver=true" in command
+
+    def test_a_deployment_names_its_connection_and_no_simulation(self) -> None:
+        result = invoke("run", "smoke", "--superlink", "my-devices", "output-dir=out", "--dry-run")
+        command = result.output.splitlines()[-1]
+        assert " my-devices --run-config " in command
+        assert "--federation-config" not in command
+        # Its paths are the server's, not this machine's.
+        assert settings_of(result).run.output_dir == "out"
+
+    def test_nothing_is_left_behind(self, tmp_path: Path) -> None:
+        invoke("run", "smoke", f"output-dir={tmp_path}", "--dry-run")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestMisuse:
+    @pytest.mark.parametrize(
+        ("arguments", "parts"),
+        [
+            (["smoek"], ["did you mean 'smoke'?", "paper-uci"]),
+            (["missing.toml"], ["missing.toml", "found nothing"]),
+            (["smoke", "sparsty=0.5"], ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
+            (["smoke", "sparsity=1"], ["sparsity", "below 1"]),
+            (["smoke", "sparsity=lots"], ["sparsity", "a number", "found 'lots'"]),
+            (["smoke", "strategy=fedprox"], ["strategy", "one of caafp"]),
+            (["smoke", "sparsity"], ["expected key=value"]),
+            (["smoke", "--superlink", "x", "--num-supernodes", "3"], ["--num-supernodes"]),
+        ],
+    )
+    def test_stops_with_a_sentence_before_anything_starts(
+        self, arguments: list[str], parts: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cli, "private_superlink", lambda: pytest.fail("it started"))
+        result = invoke("run", *arguments)
+        assert result.exit_code == cli.MISUSED
+        assert [part for part in parts if part not in result.stderr] == []
+        assert "Traceback" not in result.output
+
+
+class TestEnd:
+    """How `caafp run` ends, with the run itself replaced."""
+
+    @pytest.fixture
+    def outcome(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+        """Make `follow` end as the test says, and leave a summary if it says so."""
+        made: dict[str, object] = {"status": "finished:completed", "summary": True}
+
+        class Superlink:
+            def __enter__(self) -> Connection:
+                return Connection({})
+
+            def __exit__(self, *_: object) -> None:
+                made["ended"] = True
+
+        def follow(command: list[str], *_: object) -> Outcome:
+            if "raise" in made:
+                raise made["raise"]  # type: ignore[misc]
+            config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
+            run = Settings.from_run_config(tomllib.loads(config)).run
+            results = Path(run.output_dir) / "runs" / run.run_name
+            if made["summary"]:
+                results.mkdir(parents=True)
+                (results / "summary.json").write_text("{}", encoding="utf-8")
+            made["results"] = results
+            return Outcome(1, str(made["status"]), "the reason")
+
+        monkeypatch.setattr(cli, "private_superlink", Superlink)
+        monkeypatch.setattr(cli, "follow", follow)
+        return made
+
+    def test_success(self, outcome: dict[str, object], tmp_path: Path) -> None:
+        result = invoke("run", "smoke", f"output-dir={tmp_path}")
+        assert result.exit_code == 0
+        assert result.stdout.splitlines()[-1] == f"Results: {outcome['results']}"
+        assert outcome["ended"]
+
+    def test_json_has_the_path_alone_on_stdout(
+        self, outcome: dict[str, object], tmp_path: Path
+    ) -> None:
+        result = invoke("run", "smoke", f"output-dir={tmp_path}", "--json")
+        assert result.exit_code == 0
+        assert result.stdout == f"{outcome['results']}\n"
+        assert "$ flwr run" in result.stderr
+
+    def test_a_failed_run_fails(self, outcome: dict[str, object], tmp_path: Path) -> None:
+        outcome["status"] = "finished:failed"
+        result = invoke("run", "smoke", f"output-dir={tmp_path}")
+        assert result.exit_code == cli.FAILED
+        assert "finished:failed" in result.stderr
+        assert "the reason" in result.stderr
+
+    def test_a_run_without_results_fails(self, outcome: dict[str, object], tmp_path: Path) -> None:
+        outcome["summary"] = False
+        result = invoke("run", "smoke", f"output-dir={tmp_path}")
+        assert result.exit_code == cli.FAILED
+        assert "summary.json" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("error", "code"), [(RunError("no"), cli.FAILED), (KeyboardInterrupt(), cli.INTERRUPTED)]
+    )
+    def test_errors_and_interrupts(
+        self, outcome: dict[str, object], error: BaseException, code: int
+    ) -> None:
+        outcome["raise"] = error
+        result = invoke("run", "smoke")
+        assert result.exit_code == code
+        assert "caafp: " in result.stderr
+        assert outcome["ended"]
+
+
+class TestSettingsCommand:
+    def test_lists_every_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        output = invoke("settings").output
+        assert [knob.key for knob in knobs() if knob.key not in output] == []
+        assert "paper-uci" in output
+
+    def test_toml_gives_the_defaults(self) -> None:
+        assert Settings.from_run_config(tomllib.loads(invoke("settings", "--toml").output)) == (
+            Settings()
+        )
+
+    def test_help_teaches(self) -> None:
+        output = invoke("run", "--help").output
+        assert "caafp run paper-uci" in output

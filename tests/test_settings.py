@@ -1,0 +1,239 @@
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caafp_app.cli import settings_toml
+from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.settings import GROUPS, Settings, knobs, nearest
+
+ROOT = Path(__file__).parents[1]
+KNOBS = {knob.key: knob for knob in knobs()}
+NAMES = [
+    (knob.key, name)
+    for knob in KNOBS.values()
+    if knob.expected.startswith("one of ")
+    for name in knob.expected.removeprefix("one of ").split(", ")
+]
+# What some names need beside them.
+COMPANIONS: dict[str, dict[str, object]] = {
+    "npz": {"data-dir": "windows.npz"},
+    "folder": {"input-shape": "128,9", "num-classes": 6},
+}
+
+
+def build(**values: object) -> Settings:
+    return Settings.from_run_config({key.replace("_", "-"): value for key, value in values.items()})
+
+
+class TestDefaults:
+    def test_an_empty_config_gives_the_defaults(self) -> None:
+        assert Settings.from_run_config({}) == Settings()
+
+    def test_pyproject_holds_every_knob_with_its_default_and_type(self) -> None:
+        pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        config = pyproject["tool"]["flwr"]["app"]["config"]
+        found = {key: (type(value), value) for key, value in config.items()}
+        assert found == {key: (type(k.default), k.default) for key, k in KNOBS.items()}
+
+    def test_pyproject_explains_every_knob_in_the_words_of_the_code(self) -> None:
+        lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+        expected = [line for line in settings_toml().splitlines() if line.partition(" = ")[1]]
+        assert len(expected) == len(KNOBS)
+        assert [line for line in expected if line not in lines] == []
+
+    def test_keys_are_unique_over_the_groups(self) -> None:
+        fields = [item.name for cls in GROUPS.values() for item in dataclasses.fields(cls)]
+        assert len(fields) == len(set(fields)) == len(KNOBS)
+
+    def test_the_defaults_are_the_papers_schedule(self) -> None:
+        settings = Settings()
+        assert settings.rounds.total == 50
+        assert (settings.pruning.sparsity, settings.clustering.clusters) == (0.7, 3)
+
+    def test_groups_are_frozen(self) -> None:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            Settings().run.seed = 3  # type: ignore[misc]
+
+
+class TestReading:
+    def test_values_reach_their_groups(self) -> None:
+        settings = build(seed=7, dataset="uci-har", learning_rate=0.1, clusters=0, up_dtype="int8")
+        assert settings.run.seed == 7
+        assert settings.data.dataset == "uci-har"
+        assert settings.train.learning_rate == 0.1
+        assert settings.clustering.clusters == 0
+        assert settings.wire.up_dtype == "int8"
+
+    @pytest.mark.parametrize(("key", "name"), NAMES)
+    def test_every_name_is_accepted(self, key: str, name: str) -> None:
+        settings = Settings.from_run_config({key: name, **COMPANIONS.get(name, {})})
+        assert settings.to_dict()[key] == name
+
+    def test_a_whole_number_is_a_number(self) -> None:
+        timeout = build(round_timeout=5).rounds.round_timeout
+        assert (timeout, type(timeout)) == (5.0, float)
+
+    def test_changes_are_what_differs(self) -> None:
+        assert build(seed=42, sparsity=0, clusters=2).changes() == {"clusters": 2, "sparsity": 0.0}
+
+    @given(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "seed": st.integers(0, 2**62),
+                "sparsity": st.floats(0.0, 1.0, exclude_max=True),
+                "learning-rate": st.floats(0.0, 10.0, exclude_min=True),
+                "schedule": st.sampled_from(["one-shot", "linear", "cubic"]),
+                "spare-first-layer": st.booleans(),
+                "output-dir": st.text(),
+                "prune-rounds": st.integers(5, 100),
+            },
+        )
+    )
+    def test_to_dict_is_the_inverse(self, config: dict[str, object]) -> None:
+        settings = Settings.from_run_config(config)
+        flat = settings.to_dict()
+        assert config.items() <= flat.items()
+        assert flat.keys() == KNOBS.keys()
+        assert Settings.from_run_config(flat) == settings
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("key", "value", "parts"),
+        [
+            ("sparsty", 0.5, ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
+            ("local_epochs", 3, ["unknown setting", "did you mean 'local-epochs'?"]),
+            ("strategy", "cafp", ["one of caafp", "found 'cafp'", "did you mean 'caafp'?"]),
+            ("dataset", "UCI_HAR", ["synthetic, uci-har", "did you mean 'uci-har'?"]),
+            ("model", "resnet", ["one of har-cnn", "found 'resnet'"]),
+            ("up-dtype", "float8", ["float32, float16, int8", "found 'float8'"]),
+            ("rest-dtype", "int8", ["one of float32, float16", "found 'int8'"]),
+            ("sparsity", 1.0, ["at least 0 and below 1", "found 1.0"]),
+            ("sparsity", -0.1, ["at least 0 and below 1", "found -0.1"]),
+            ("regrow", 1, ["at least 0 and below 1", "found 1.0"]),
+            ("train-fraction", 0.0, ["above 0 and below 1", "found 0.0"]),
+            ("learning-rate", 0, ["above 0", "found 0.0"]),
+            ("learning-rate", float("nan"), ["above 0", "found nan"]),
+            ("proximal", float("inf"), ["at least 0", "found inf"]),
+            ("seed", -1, ["at least 0", "found -1"]),
+            ("seed", True, ["a whole number", "found True"]),
+            ("seed", 3.0, ["a whole number", "found 3.0"]),
+            ("seed", "3", ["a whole number", "found '3'"]),
+            ("sparsity", "0.7", ["a number", "found '0.7'"]),
+            ("spare-last-layer", 1, ["true or false", "found 1"]),
+            ("output-dir", 5, ["a string", "found 5"]),
+            ("data-dir", None, ["a string", "found None"]),
+            ("clients-per-round", 0, ["at least 1", "found 0"]),
+            ("run-name", "../up", ["a folder's name", "found '../up'"]),
+            ("run-name", "..", ["a folder's name", "found '..'"]),
+            ("run-name", "latest", ["other than 'latest'"]),
+            ("input-shape", "128x9", ['"128,9"', "found '128x9'"]),
+            ("input-shape", "128,0", ['"128,9"', "found '128,0'"]),
+        ],
+    )
+    def test_one_value(self, key: str, value: object, parts: list[str]) -> None:
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_run_config({key: value})
+        message = str(caught.value)
+        assert key in message
+        assert [part for part in parts if part not in message] == []
+
+    @pytest.mark.parametrize(
+        ("config", "parts"),
+        [
+            ({"initial-sparsity": 0.8}, ["initial-sparsity", "at most sparsity (0.7)", "0.8"]),
+            ({"clusters": 13}, ["clusters", "at most the 12 clients", "13"]),
+            (
+                {"partition": "iid", "num-clients": 4, "clusters": 5},
+                ["clusters", "at most the 4 clients"],
+            ),
+            ({"clusters": 3, "min-cluster-size": 5}, ["min-cluster-size", "need 15", "found 12"]),
+            ({"clusters": 3, "cluster-floor": 4}, ["clients-per-round", "at least 12", "found 10"]),
+            ({"clusters": 0, "cluster-floor": 6}, ["clients-per-round", "at least 12"]),
+            (
+                {"warmup-rounds": 0, "cluster-rounds": 0, "prune-rounds": 0, "sparsity": 0.0},
+                ["warmup-rounds", "at least 1", "found 0"],
+            ),
+            ({"prune-rounds": 0}, ["prune-rounds", "sparsity 0.7"]),
+            ({"prune-rounds": 4}, ["prune-every", "at most prune-rounds (4)", "found 5"]),
+            ({"evaluate-every": 51}, ["evaluate-every", "50 rounds", "found 51"]),
+            ({"synthetic-groups": 13}, ["synthetic-groups", "synthetic-users (12)", "found 13"]),
+            ({"num-clients": 5}, ["num-clients", "natural", "found 5"]),
+            ({"dataset": "npz"}, ["data-dir", "npz"]),
+            ({"dataset": "folder"}, ["input-shape", "num-classes"]),
+            (
+                {
+                    "dataset": "folder",
+                    "input-shape": "9,3",
+                    "num-classes": 2,
+                    "partition": "iid",
+                },
+                ["partition", "folder"],
+            ),
+            (
+                {"score-magnitude": 0, "score-coherence": 0, "score-consistency": 0},
+                ["score-magnitude", "above 0"],
+            ),
+        ],
+    )
+    def test_combinations(self, config: dict[str, object], parts: list[str]) -> None:
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_run_config(config)
+        assert [part for part in parts if part not in str(caught.value)] == []
+
+    def test_errors_are_the_packages_own(self) -> None:
+        with pytest.raises(CaafpError):
+            build(seed="x")
+
+
+class TestCombinationsThatAreFine:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            {"prune-rounds": 0, "sparsity": 0.0},
+            {"prune-rounds": 0, "sparsity": 0.5, "initial-sparsity": 0.5},
+            {"warmup-rounds": 0, "cluster-rounds": 0},
+            {"clusters": 1, "clients-per-round": 1, "min-available-nodes": 1},
+            # How many clients a data set has is not the settings' to know.
+            {"dataset": "uci-har", "clusters": 30},
+            {"partition": "dirichlet", "clusters": 30},
+            {"initial-sparsity": 0.7},
+        ],
+    )
+    def test_accepted(self, config: dict[str, object]) -> None:
+        settings = Settings.from_run_config(config)
+        assert config.items() <= settings.to_dict().items()
+
+
+class TestDerived:
+    @pytest.mark.parametrize(
+        ("text", "shape"), [("", None), ("128,9", (128, 9)), (" 64 , 6 ", (64, 6)), ("561", (561,))]
+    )
+    def test_shape(self, text: str, shape: tuple[int, ...] | None) -> None:
+        assert build(input_shape=text).data.shape == shape
+
+    @pytest.mark.parametrize(
+        ("config", "clients"),
+        [
+            ({}, 12),
+            ({"synthetic-users": 20}, 20),
+            ({"dataset": "uci-har"}, None),
+            ({"partition": "shards"}, None),
+            ({"dataset": "uci-har", "partition": "shards", "num-clients": 8}, 8),
+        ],
+    )
+    def test_known_clients(self, config: dict[str, object], clients: int | None) -> None:
+        assert Settings.from_run_config(config).data.known_clients == clients
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("uci_har", "uci-har"), ("WISDM", "wisdm"), ("sintetic", "synthetic"), ("zzzz", None)],
+)
+def test_nearest(word: str, expected: str | None) -> None:
+    assert nearest(word, ("synthetic", "uci-har", "wisdm")) == expected

@@ -93,6 +93,9 @@ def run(
 ) -> None:
     """Train: check a preset and your settings, run them by [bold]flwr run[/], end with its success.
 
+    PRESET-OR-FILE is a preset of the app (caafp, paper-uci, paper-wisdm, smoke ...) or a TOML file
+    of flat settings. Each key=value wins over it; `caafp settings` lists the keys.
+
     [bold]caafp run smoke[/]                                 every phase once, in half a minute
 
     [bold]caafp run caafp sparsity=0.8 seed=7[/]             a preset with settings of your own

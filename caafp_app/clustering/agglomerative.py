@@ -205,7 +205,7 @@ def _merge_small(sketches: NDArray[np.floating], labels: Labels, min_size: int) 
 
 
 def _by_first_member(labels: NDArray[np.integer]) -> Labels:
-    """Number clusters in the order in which their first members come."""
+    """Renumber clusters in the order of their first members."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first)] = np.arange(first.size)

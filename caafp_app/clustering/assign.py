@@ -55,4 +55,5 @@ def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> N
     NDArray[np.int64]
         Shape [n]. Ties, and with them sketches of zeros, go to the lowest number.
     """
-    return cosine_distances(sketches, centroids).argmin(axis=1).astype(np.int64)
+    nearest: NDArray[np.int64] = cosine_distances(sketches, centroids).argmin(axis=1)
+    return nearest

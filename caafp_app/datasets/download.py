@@ -3,8 +3,6 @@
 import logging
 import shutil
 import tempfile
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 
 from caafp_app.errors import DataError
@@ -34,6 +32,10 @@ def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
     DataError
         No network, no such file, or too long.
     """
+    # Not where nothing is fetched: they are half of what importing the data sets would cost.
+    import urllib.request
+    from http.client import HTTPException
+
     logger.warning("downloading %s into %s", url, path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f"{path.name}.", dir=path.parent))

@@ -24,7 +24,6 @@ CHANNELS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 """Acceleration in g with gravity, rotation in rad/s."""
 CLASSES = ("walking", "stairs", "cycling", "sitting", "standing")
 
-_WALKING, _STAIRS, _CYCLING, _SITTING, _STANDING = range(len(CLASSES))
 # Cadence grows by this factor from one level to the next; stairs are climbed one level below
 # walking.
 _CADENCE_STEP = 1.26

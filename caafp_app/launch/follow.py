@@ -112,6 +112,7 @@ def follow(command: list[str], connection: Connection, echo: Callable[[str], Non
         except BaseException:
             process.kill()
             if run_id is not None:
+                echo(f"Stopping run {run_id} ...")
                 stop(run_id, connection)
             raise
     if run_id is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import to_toml
 from caafp_app.runs.directory import default_home
@@ -77,10 +78,7 @@ def _clients(settings: Settings) -> int:
             f"num-clients: partition {settings.data.partition!r} needs to know how many clients to "
             "make; expected num-clients=N or --num-supernodes N, found neither"
         )
-    # Late: it imports pandas.
-    from caafp_app.datasets import population
-
-    return population(settings.data)
+    return source_of(settings.data.dataset).population(settings.data)
 
 
 def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> float:

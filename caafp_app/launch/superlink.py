@@ -125,9 +125,7 @@ def private_superlink() -> Iterator[Connection]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _start(
-    home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]
-) -> None:
+def _start(home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]) -> None:
     log_file = home / "superlink.log"
     (home / "flwr").mkdir()
     # A free port may be taken by another before the SuperLink has it: then try again.

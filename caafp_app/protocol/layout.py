@@ -5,11 +5,10 @@ vector; masks and scores are indexed by it. *Rest*: the other floating arrays (b
 likewise. *Other*: integer and boolean buffers, which are carried but never averaged.
 """
 
-import fnmatch
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -17,15 +16,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import ProtocolError, SettingsError
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.prunable import FLOATS, prunable_names
+from caafp_app.protocol.prunable import PrunableRule as PrunableRule
 
 NamedArrays = Mapping[str, NDArray[Any]]
-PrunableRule = Callable[[str, tuple[int, ...]], bool] | Iterable[str] | None
 
 MAX_ENTRIES = 100_000
-MAX_ELEMENTS = 1 << 34
-_FLOATS = ("float16", "float32", "float64")
-_OTHERS = (
+MAX_ELEMENTS = 1 << 32
+MAX_AXES = 32
+MAX_JSON_BYTES = 1 << 24
+_CARRIED = (
     *("bool", "int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
 )
@@ -45,10 +46,28 @@ class Entry:
         """Number of elements."""
         return math.prod(self.shape)
 
+    def check(self) -> None:
+        """Refuse what no model holds, before memory is taken for it.
+
+        Raises
+        ------
+        ProtocolError
+            If dtype or shape are impossible, or the array is prunable and must not be.
+        """
+        if self.dtype not in FLOATS + _CARRIED:
+            known = ", ".join(FLOATS + _CARRIED)
+            raise ProtocolError(f"array {self.name!r} has dtype {self.dtype!r}; known are {known}")
+        # numpy multiplies the axes of empty arrays too, the zeros left out.
+        volume = math.prod(max(axis, 1) for axis in self.shape)
+        if len(self.shape) > MAX_AXES or min(self.shape, default=0) < 0 or volume > MAX_ELEMENTS:
+            raise ProtocolError(f"array {self.name!r} has an impossible shape: {self.shape}")
+        if self.prunable and (self.dtype not in FLOATS or self.size == 0):
+            raise ProtocolError(f"array {self.name!r} is empty or not floating: not prunable")
+
 
 @dataclass
 class FlatModel:
-    """A model in flat form; the vectors are owned by whoever holds the object.
+    """A model in flat form.
 
     Attributes
     ----------
@@ -65,7 +84,7 @@ class FlatModel:
     other: dict[str, NDArray[Any]]
 
     def copy(self) -> "FlatModel":
-        """Return a deep copy."""
+        """Return a deep copy, writable and owned by the caller."""
         other = {name: array.copy() for name, array in self.other.items()}
         return FlatModel(self.weights.copy(), self.rest.copy(), other)
 
@@ -89,15 +108,7 @@ class Layout:
         if len({entry.name for entry in self.entries}) != len(self.entries):
             raise ProtocolError("a layout's array names must differ; one stands twice here")
         for entry in self.entries:
-            if entry.dtype not in _FLOATS + _OTHERS:
-                raise ProtocolError(
-                    f"array {entry.name!r} has dtype {entry.dtype!r}; known are "
-                    f"{', '.join(_FLOATS + _OTHERS)}"
-                )
-            if any(axis < 0 for axis in entry.shape):
-                raise ProtocolError(f"array {entry.name!r} has a negative axis: {entry.shape}")
-            if entry.prunable and (entry.dtype not in _FLOATS or entry.size == 0):
-                raise ProtocolError(f"array {entry.name!r} is empty or not floating: not prunable")
+            entry.check()
         if sum(entry.size for entry in self.entries) > MAX_ELEMENTS:
             raise ProtocolError(f"a layout holds at most {MAX_ELEMENTS} elements")
 
@@ -110,31 +121,21 @@ class Layout:
         spare_first: bool = False,
         spare_last: bool = False,
     ) -> Self:
-        """Describe `arrays`.
+        """Describe `arrays`, in the order that the flat vectors will have.
 
         Parameters
         ----------
         arrays : mapping of str to ndarray
-            The model, in the order that the flat vectors will have.
-        prunable : callable, iterable of str, or None
-            ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``. None:
-            every floating array with two or more axes.
-        spare_first, spare_last : bool
-            Leave the first / last prunable array dense.
+            The model.
+        prunable, spare_first, spare_last
+            Which arrays may be pruned: see `prunable.prunable_names`.
 
         Raises
         ------
         SettingsError
-            If a name or glob matches no floating array.
+            If a name or glob in `prunable` matches no floating array.
         """
-        accepts = _rule(prunable, arrays)
-        chosen = [
-            name
-            for name, array in arrays.items()
-            if array.dtype.name in _FLOATS and array.size and accepts(name, array.shape)
-        ]
-        spared = set(chosen[: int(spare_first)]) | set(chosen[len(chosen) - int(spare_last) :])
-        picked = set(chosen) - spared
+        picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
         return cls(
             tuple(
                 Entry(name, tuple(array.shape), array.dtype.name, name in picked)
@@ -150,12 +151,12 @@ class Layout:
     @cached_property
     def rest_entries(self) -> tuple[Entry, ...]:
         """Floating arrays that are not prunable, in flat order."""
-        return tuple(e for e in self.entries if not e.prunable and e.dtype in _FLOATS)
+        return tuple(e for e in self.entries if not e.prunable and e.dtype in FLOATS)
 
     @cached_property
     def other_entries(self) -> tuple[Entry, ...]:
         """Arrays that are carried but not averaged."""
-        return tuple(entry for entry in self.entries if entry.dtype not in _FLOATS)
+        return tuple(entry for entry in self.entries if entry.dtype not in FLOATS)
 
     @cached_property
     def weight_count(self) -> int:
@@ -194,23 +195,27 @@ class Layout:
         Raises
         ------
         ProtocolError
-            If a name is missing or too many, or a shape differs.
+            If a name is missing or too many, or a shape or the kind of a dtype differs.
         """
         self._check(arrays)
         return FlatModel(
             weights=self._join(arrays, self.weight_entries, self.weight_count),
             rest=self._join(arrays, self.rest_entries, self.rest_count),
-            other={e.name: np.array(arrays[e.name], dtype=e.dtype) for e in self.other_entries},
+            other={entry.name: np.array(arrays[entry.name]) for entry in self.other_entries},
         )
 
-    def unflatten(self, model: FlatModel) -> dict[str, NDArray[Any]]:
-        """Copy flat vectors back into named arrays, in layout order, with their own dtypes."""
+    def unflatten(self, model: FlatModel, *, copy: bool = True) -> dict[str, NDArray[Any]]:
+        """Turn flat vectors into named arrays, in layout order, with their own dtypes.
+
+        Without `copy` the arrays are views of the vectors where their dtypes are the same.
+        """
         parts = {
             **self.split(model.weights, self.weight_entries),
             **self.split(model.rest, self.rest_entries),
             **model.other,
         }
-        return {e.name: np.array(parts[e.name], dtype=e.dtype) for e in self.entries}
+        make = np.array if copy else np.asarray
+        return {entry.name: make(parts[entry.name], dtype=entry.dtype) for entry in self.entries}
 
     def split(
         self, flat: NDArray[Any], entries: Sequence[Entry] | None = None
@@ -236,11 +241,18 @@ class Layout:
         ProtocolError
             If the bytes are not a layout.
         """
+        if len(data) > MAX_JSON_BYTES:
+            raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")
         try:
             rows = json.loads(data)
             entries = tuple(
-                Entry(_text(name), tuple(_axis(a) for a in shape), _text(dtype), bool(prunable))
-                for name, shape, dtype, prunable in rows
+                Entry(
+                    _typed(name, str),
+                    tuple(_typed(axis, int) for axis in _typed(shape, list)),
+                    _typed(dtype, str),
+                    _typed(prunable, int) == 1,
+                )
+                for name, shape, dtype, prunable in _typed(rows, list)
             )
         except (ValueError, TypeError, RecursionError) as error:
             raise ProtocolError(f"not a layout: {error}") from error
@@ -248,8 +260,9 @@ class Layout:
 
     def _join(self, arrays: NamedArrays, entries: Sequence[Entry], size: int) -> NDArray[Any]:
         flat = np.empty(size, dtype=self.dtype)
-        for entry, part in zip(entries, _slices(entries), strict=True):
-            flat[part] = arrays[entry.name].reshape(-1)
+        with np.errstate(over="ignore"):  # a wider array's infinity is refused where it is used
+            for entry, part in zip(entries, _slices(entries), strict=True):
+                flat[part] = arrays[entry.name].reshape(-1)
         return flat
 
     def _check(self, arrays: NamedArrays) -> None:
@@ -266,9 +279,10 @@ class Layout:
                 raise ProtocolError(
                     f"array {entry.name!r}: expected shape {entry.shape}, found {array.shape}"
                 )
-            if (array.dtype.kind == "f") != (entry.dtype in _FLOATS):
+            found = array.dtype.name
+            if found != entry.dtype and not (found in FLOATS and entry.dtype in FLOATS):
                 raise ProtocolError(
-                    f"array {entry.name!r}: expected dtype {entry.dtype}, found {array.dtype}"
+                    f"array {entry.name!r}: expected dtype {entry.dtype}, found {found}"
                 )
 
 
@@ -279,27 +293,7 @@ def _slices(entries: Iterable[Entry]) -> Iterable[slice]:
         start += entry.size
 
 
-def _rule(prunable: PrunableRule, arrays: NamedArrays) -> Callable[[str, tuple[int, ...]], bool]:
-    if prunable is None:
-        return lambda name, shape: len(shape) >= 2
-    if callable(prunable):
-        return prunable
-    patterns = [prunable] if isinstance(prunable, str) else list(prunable)
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in arrays):
-            raise SettingsError(
-                f"prunable={pattern!r} matches none of the model's arrays: {', '.join(arrays)}"
-            )
-    return lambda name, shape: any(fnmatch.fnmatchcase(name, p) for p in patterns)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, found {type(value).__name__}")
-    return value
-
-
-def _axis(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"expected a whole number, found {value!r}")
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:  # not isinstance: True is not a length
+        raise TypeError(f"expected {kind.__name__}, found {value!r:.40}")
     return value

@@ -75,9 +75,9 @@ class ReproducibleSum:
     """The weighted sum of vectors, the same bits in whatever order they are added.
 
     Law: ``value`` is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions, exact
-    and rounded once to float64. It is therefore within ``2**(q - 1)`` per addition of the true
-    sum. The sum of the largest magnitudes added may reach ``2**(62 + q)``; memory is 8 bytes per
-    element.
+    and rounded once to float64. It is therefore within ``2**(q - 1)`` per addition of the true sum,
+    beside the rounding of the products. Sums stay below ``2**(62 + q)``: what might exceed that is
+    refused. Memory is 8 bytes per element.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class ReproducibleSum:
         self.size = size
         self.quantum = quantum
         self._quanta = np.zeros(size, dtype=np.int64)
-        self._bound = 0  # sum of the largest magnitudes, in quanta
+        self._bound = 0  # of the sum at any position, in quanta
         self._shifts = 0  # how often `_shifter` is in `_quanta`
         self._shifter = 1.5 * 2.0 ** (52 + quantum)
 
@@ -158,7 +158,11 @@ class ReproducibleSum:
         ProtocolError
             If the sum might exceed ``2**(62 + q)``.
         """
-        if not peak < 2.0 ** (62 + self.quantum) - self._bound * 2.0**self.quantum:
+        if not self._fits(peak):
+            # The largest magnitudes were not all at one position: look at the sum itself.
+            settled = self._settled()
+            self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
+        if not self._fits(peak):
             raise ProtocolError(
                 f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found a reply with "
                 f"terms of {peak:.3g}: refuse such a client, or use a coarser quantum than "
@@ -211,6 +215,9 @@ class ReproducibleSum:
         restored._quanta[:] = state["quanta"]
         restored._bound = int(state["scale"][1])
         return restored
+
+    def _fits(self, peak: float) -> bool:
+        return peak < 2.0 ** (62 + self.quantum) - self._bound * 2.0**self.quantum
 
     def _claim(self, peak: float) -> None:
         self.check(peak)

@@ -1,0 +1,67 @@
+"""Which of a model's arrays may be pruned: by default those with two or more axes."""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from caafp_app.errors import SettingsError
+
+FLOATS = ("float16", "float32", "float64")
+"""Dtypes that are averaged, and that may be pruned."""
+
+PrunableRule = Callable[[str, tuple[int, ...]], bool] | Iterable[str] | None
+"""``rule(name, shape) -> bool``, names and globs, or None for the default."""
+
+
+def prunable_names(
+    arrays: Mapping[str, NDArray[Any]],
+    rule: PrunableRule = None,
+    *,
+    spare_first: bool = False,
+    spare_last: bool = False,
+) -> frozenset[str]:
+    """Choose the prunable ones of `arrays`; empty and not floating arrays never are.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The model, in order.
+    rule : callable, iterable of str, or None
+        ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``. None: arrays
+        with two or more axes.
+    spare_first, spare_last : bool
+        Leave the first / last array that `rule` accepts dense.
+
+    Raises
+    ------
+    SettingsError
+        If a name or glob matches no floating array.
+    """
+    candidates = {
+        name: tuple(array.shape)
+        for name, array in arrays.items()
+        if array.dtype.name in FLOATS and array.size
+    }
+    accepts = _as_function(rule, candidates)
+    chosen = [name for name, shape in candidates.items() if accepts(name, shape)]
+    start = int(spare_first)
+    return frozenset(chosen[start : max(len(chosen) - int(spare_last), start)])
+
+
+def _as_function(
+    rule: PrunableRule, candidates: Mapping[str, tuple[int, ...]]
+) -> Callable[[str, tuple[int, ...]], bool]:
+    if rule is None:
+        return lambda name, shape: len(shape) >= 2
+    if callable(rule):
+        return rule
+    patterns = [rule] if isinstance(rule, str) else list(rule)
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in candidates):
+            known = ", ".join(candidates) or "none"
+            raise SettingsError(
+                f"prunable={pattern!r} matches none of the model's floating arrays: {known}"
+            )
+    return lambda name, shape: any(fnmatch.fnmatchcase(name, p) for p in patterns)

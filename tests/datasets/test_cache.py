@@ -1,0 +1,111 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caafp_app.datasets import Windows
+from caafp_app.datasets.cache import cache_dir, cached_windows, signature
+
+
+class Builder:
+    """Counts how often something is built."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> tuple[Windows, dict[str, int]]:
+        self.times += 1
+        x = np.random.default_rng(1).normal(size=(5, 4, 3)).astype(np.float32)
+        windows = Windows(x, np.arange(5) % 2, np.array([1, 1, 2, 2, 2]), ("a", "b"))
+        return windows, {"kept": 12}
+
+
+def same(one: Windows, other: Windows) -> None:
+    np.testing.assert_array_equal(one.x, other.x)
+    np.testing.assert_array_equal(one.y, other.y)
+    np.testing.assert_array_equal(one.user, other.user)
+    assert one.class_names == other.class_names
+
+
+def test_it_is_built_once_and_mapped_afterwards(home: Path) -> None:
+    build = Builder()
+    first, notes = cached_windows("thing", build)
+    again, notes_again = cached_windows("thing", build)
+
+    assert build.times == 1
+    same(first, Builder()()[0])
+    same(first, again)
+    assert notes == notes_again == {"kept": 12}
+    assert isinstance(again.x, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        again.x[0] = 0
+    assert cache_dir() == home / "cache"
+    assert {path.name for path in cache_dir().iterdir()} == {"thing", "thing.lock"}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "version", "json", "length"])
+def test_a_damaged_entry_is_built_again(home: Path, damage: str) -> None:
+    build = Builder()
+    cached_windows("thing", build)
+    entry = cache_dir() / "thing"
+    if damage == "truncate":
+        (entry / "x.npy").write_bytes((entry / "x.npy").read_bytes()[:100])
+    elif damage == "version":
+        about = json.loads((entry / "about.json").read_text())
+        (entry / "about.json").write_text(json.dumps(about | {"version": 0}))
+    elif damage == "json":
+        (entry / "about.json").write_text("[]")
+    else:
+        np.save(entry / "y.npy", np.arange(3))
+
+    windows, _ = cached_windows("thing", build)
+    assert build.times == 2
+    same(windows, Builder()()[0])
+    cached_windows("thing", build)
+    assert build.times == 2
+
+
+def test_a_failed_build_leaves_no_entry(home: Path) -> None:
+    def fail() -> tuple[Windows, dict[str, int]]:
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        cached_windows("thing", fail)
+    assert not (cache_dir() / "thing").exists()
+
+
+def test_without_a_place_to_write_it_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CAAFP_HOME", str(tmp_path / "file"))
+    windows, _ = cached_windows("thing", Builder())
+
+    same(windows, Builder()()[0])
+    assert "cannot write the cache" in caplog.text
+
+
+def test_the_signature_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("one")
+    os.utime(path, ns=(10, 10))
+    first = signature([path])
+    assert first == signature([path])
+    assert len(first) == 16
+
+    path.write_text("two!")
+    os.utime(path, ns=(10, 10))
+    longer = signature([path])
+    os.utime(path, ns=(11, 11))
+    later = signature([path])
+    assert len({first, longer, later}) == 3
+
+
+def test_the_cache_is_in_the_home_folder_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAAFP_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".caafp" / "cache"

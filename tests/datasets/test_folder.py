@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caafp_app.datasets import DataShape, source_of
+from caafp_app.datasets.folder import read_folder
+from caafp_app.errors import DataError, SettingsError
+from caafp_app.settings import DataSettings
+
+SHAPE = DataShape((3, 2), ("sit", "stand", "walk"))
+
+
+def table(
+    path: Path, windows: list[tuple[str, str]], *, header: str = "window,label,ax,ay"
+) -> Path:
+    """Write three samples per window; the values count the samples."""
+    lines = [header]
+    for window, label in windows:
+        lines += [f"{window},{label},{len(lines)}.5,{-len(lines)}" for _ in range(3)]
+    path.write_text("\n".join(_numbered(lines)) + "\n")
+    return path
+
+
+def _numbered(lines: list[str]) -> list[str]:
+    out = lines[:1]
+    for number, line in enumerate(lines[1:]):
+        out.append(",".join([*line.split(",")[:2], f"{number}.5", str(-number)]))
+    return out
+
+
+def test_a_table_of_samples(tmp_path: Path) -> None:
+    windows = read_folder(
+        table(tmp_path / "a.csv", [("0", "2"), ("1", "0"), ("w7", "walk")]), SHAPE
+    )
+
+    assert windows.x.shape == (3, 3, 2)
+    assert windows.x[..., 0].tolist() == [[0.5, 1.5, 2.5], [3.5, 4.5, 5.5], [6.5, 7.5, 8.5]]
+    assert windows.x[1, :, 1].tolist() == [-3, -4, -5]
+    assert windows.y.tolist() == [2, 0, 2]
+    assert windows.shape == SHAPE
+
+
+def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+    table(tmp_path / "day-2.csv", [("0", "1")])
+    table(tmp_path / "day-1.csv", [("0", "0"), ("1", "0")])
+    assert read_folder(tmp_path, SHAPE).y.tolist() == [0, 0, 1]
+
+
+def test_arrays_in_a_file_or_its_folder(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 3, 2))
+    np.savez(tmp_path / "mine.npz", X=x, y=[0, 1, 2, 0, 1, 2])
+    for path in (tmp_path, tmp_path / "mine.npz"):
+        windows = read_folder(path, SHAPE)
+        np.testing.assert_array_equal(windows.x, x.astype(np.float32))
+        assert windows.y.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "shape.npz", X=np.ones((4, 5, 2)), y=np.zeros(4, int))
+    with pytest.raises(DataError, match=r"expected windows of shape \(3, 2\).*found \(5, 2\)"):
+        read_folder(tmp_path / "shape.npz", SHAPE)
+    np.savez(tmp_path / "label.npz", X=np.ones((4, 3, 2)), y=np.arange(4))
+    with pytest.raises(DataError, match=r"expected labels 0..2 \(3 classes\), found 0..3"):
+        read_folder(tmp_path / "label.npz", SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a table"),
+        ("window,label,ax,ay\n", "on every line"),
+        ("label,window,ax,ay\n1,0,1,1\n", "expected the columns window, label and 2 channels"),
+        ("window,label,ax\n0,0,1\n", "found window, label, ax"),
+        ("window,label,ax,ay\n0,0,1,1\n0,0,1,1\n", "expected 3 lines per window, found 2"),
+        ("window,label,ax,ay\n0,0,1,1\n0,0,1,x\n0,0,1,1\n", "numbers on every line"),
+        ("window,label,ax,ay\n0,0,1,1\n0,,1,1\n0,0,1,1\n", "on every line"),
+        ("window,label,ax,ay\n0,0,1,1\n0,0,1,\n0,0,1,1\n", "NaN or infinity in 1 of 1"),
+        ("window,label,ax,ay\n0,0,1,1\n0,1,1,1\n0,0,1,1\n", "several in window 0"),
+        ("window,label,ax,ay\n" + "0,run,1,1\n" * 3, "0..2 or one of sit, stand, walk, found run"),
+        ("window,label,ax,ay\n" + "0,3,1,1\n" * 3, "found 3"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as error:
+        read_folder(path, SHAPE)
+    assert str(path.parent) in str(error.value)
+
+
+def test_a_wrong_window_is_named_with_its_line(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [("0", "0"), ("1", "0"), ("1", "0"), ("2", "1")])
+    with pytest.raises(DataError, match=r"found 6 for window 1 \(line 5\), and 1 such windows"):
+        read_folder(path, SHAPE)
+
+
+def test_a_table_holds_windows_of_two_axes_only(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", [("0", "0")])
+    with pytest.raises(DataError, match=r"save an .npz file instead"):
+        read_folder(path, DataShape((3, 2, 1), ("a",)))
+
+
+def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found nothing"):
+        read_folder(tmp_path / "none", SHAPE)
+    with pytest.raises(DataError, match=r"found 0 .npz and 0 .csv files"):
+        read_folder(tmp_path, SHAPE)
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(DataError, match="found another kind of file"):
+        read_folder(tmp_path / "a.txt", SHAPE)
+    table(tmp_path / "a.csv", [("0", "0")])
+    np.savez(tmp_path / "a.npz", X=np.ones((1, 3, 2)), y=[0])
+    with pytest.raises(DataError, match=r"found 1 .npz and 1 .csv files"):
+        read_folder(tmp_path, SHAPE)
+
+
+def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
+    source = source_of("folder")
+    settings = DataSettings(dataset="folder", input_shape="128,9", num_classes=3)
+
+    assert source.shape(settings) == DataShape((128, 9), ("0", "1", "2"))
+    for ask in (source.population, source.windows):
+        with pytest.raises(DataError, match="expected data-path in the node-config"):
+            ask(settings)
+
+
+def test_a_shape_that_the_settings_leave_out_is_asked_for() -> None:
+    with pytest.raises(SettingsError, match="input-shape"):
+        source_of("folder").shape(DataSettings(input_shape="128,9"))

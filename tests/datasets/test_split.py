@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caafp_app.datasets.split import held_out_count, split_by_class, standardise
+
+labels_of = st.lists(st.integers(0, 4), max_size=120).map(lambda y: np.array(y, np.int64))
+
+
+def test_the_published_rule_at_a_fifth() -> None:
+    published = [0 if n < 2 else int(0.2 * n) or int(n > 5) for n in range(500)]
+    for fifth in (0.2, 1.0 - 0.8):
+        assert [held_out_count(n, fifth) for n in range(500)] == published
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "count"),
+    [(1, 0.9, 0), (2, 0.5, 1), (5, 0.1, 0), (6, 0.1, 1), (9, 0.1, 1), (20, 0.1, 2), (50, 0.0, 0)],
+)
+def test_the_rule_at_other_fractions(n: int, fraction: float, count: int) -> None:
+    assert held_out_count(n, fraction) == count
+
+
+@given(labels_of, st.sampled_from([0.5, 0.7, 0.8, 0.9]))
+def test_every_window_is_in_one_part_and_the_last_of_each_class_are_held_out(
+    labels: np.ndarray, train_fraction: float
+) -> None:
+    split = split_by_class(labels, train_fraction=train_fraction)
+
+    assert sorted([*split.train, *split.held_out]) == list(range(len(labels)))
+    assert np.all(np.diff(split.train) > 0)
+    assert np.all(np.diff(split.held_out) > 0)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = held_out_count(len(rows), 1 - train_fraction)
+        assert (
+            split.held_out[labels[split.held_out] == label].tolist()
+            == rows[len(rows) - count :].tolist()
+        )
+
+
+@given(labels_of, st.integers(0, 2**32 - 1))
+def test_time_goes_before_the_order_of_the_rows(labels: np.ndarray, seed: int) -> None:
+    time = np.random.default_rng(seed).permutation(len(labels)).astype(np.float64)
+    split = split_by_class(labels, time=time)
+
+    assert len(split.train) + len(split.held_out) == len(labels)
+    for label in np.unique(labels[split.held_out]):
+        before = time[split.train[labels[split.train] == label]]
+        after = time[split.held_out[labels[split.held_out] == label]]
+        assert before.max() < after.min()
+
+
+@given(labels_of, st.integers(1, 4))
+def test_a_gap_takes_from_train_what_is_nearest_to_the_border(labels: np.ndarray, gap: int) -> None:
+    plain, gapped = split_by_class(labels), split_by_class(labels, window_gap=gap)
+
+    assert gapped.held_out.tolist() == plain.held_out.tolist()
+    for label in np.unique(labels):
+        before = plain.train[labels[plain.train] == label]
+        has_border = np.any(labels[plain.held_out] == label)
+        kept = before[: max(len(before) - gap, 0)] if has_border else before
+        assert gapped.train[labels[gapped.train] == label].tolist() == kept.tolist()
+
+
+@given(labels_of, st.sampled_from([0.1, 0.2, 0.5]), st.integers(0, 2))
+def test_validation_is_the_end_of_train_and_never_test(
+    labels: np.ndarray, fraction: float, gap: int
+) -> None:
+    plain = split_by_class(labels, window_gap=gap)
+    chosen = split_by_class(labels, window_gap=gap, validation_fraction=fraction)
+
+    both = [*chosen.train, *chosen.held_out]
+    assert len(set(both)) == len(both)
+    assert set(both) <= set(plain.train)
+    assert not set(both) & set(plain.held_out)
+    if gap == 0:
+        assert len(both) == len(plain.train)
+    for label in np.unique(labels[chosen.held_out]):
+        before = chosen.train[labels[chosen.train] == label]
+        after = chosen.held_out[labels[chosen.held_out] == label]
+        assert not len(before) or before.max() < after.min()
+
+
+def test_scaling_is_by_the_training_part_alone() -> None:
+    rng = np.random.default_rng(0)
+    train = rng.normal([3.0, -100.0, 0.0], [2.0, 0.01, 5.0], size=(40, 10, 3)).astype(np.float32)
+    test = rng.normal(50.0, 9.0, size=(7, 10, 3)).astype(np.float32)
+    scaled_train, scaled_test = standardise(train, test)
+
+    flat = train.astype(np.float64).reshape(-1, 3)
+    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
+    np.testing.assert_allclose(scaled_test, (test - mean) / deviation, rtol=1e-5)
+    np.testing.assert_allclose(scaled_train.mean((0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled_train.std((0, 1)), 1, rtol=1e-4)
+    assert scaled_train.dtype == scaled_test.dtype == np.float32
+
+
+def test_a_channel_that_never_changes_becomes_zero() -> None:
+    train = np.full((30, 7, 2), 0.1, np.float32)
+    train[:, :, 1] = np.arange(7)
+    scaled, empty = standardise(train, train[:0])
+
+    np.testing.assert_allclose(scaled[..., 0], 0, atol=1e-6)
+    assert np.isfinite(scaled).all()
+    assert empty.shape == (0, 7, 2)
+
+
+def test_nothing_to_train_on_is_left_as_it_is() -> None:
+    none, test = np.empty((0, 4, 2), np.float32), np.ones((3, 4, 2), np.float32)
+    assert standardise(none, test)[1] is test

@@ -1,0 +1,229 @@
+"""`ReproducibleSum` against numpy and against exact rational arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caafp_app.errors import ProtocolError
+from caafp_app.pruning.reproducible import (
+    CHUNK,
+    ReproducibleSum,
+    chunks,
+    largest_magnitude,
+    rounded_weight,
+)
+
+finite = st.floats(-64, 64, width=32)
+
+
+def exact_sum(terms: list[float], quantum: int) -> float:
+    """Sum of terms rounded to the quantum, half to even, in rational arithmetic."""
+    scale = Fraction(2) ** quantum
+    return float(sum(round(Fraction(term) / scale) for term in terms) * scale)
+
+
+def test_chunks_cover_the_range_once():
+    size = 2 * CHUNK + 5
+    assert [i for part in chunks(size) for i in range(part.start, part.stop)] == list(range(size))
+    assert max(part.stop - part.start for part in chunks(size)) == CHUNK
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.lists(st.tuples(finite, st.integers(1, 1000)), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    quantum=st.sampled_from([-42, -36, -20, -3]),
+)
+def test_equals_the_exact_sum_of_rounded_terms_in_any_order(values, order, quantum):
+    shuffled = list(values)
+    order.shuffle(shuffled)
+    sums = []
+    for replies in (values, shuffled):
+        total = ReproducibleSum(1, quantum)
+        for value, weight in replies:
+            total.add(np.array([value], np.float32), weight)
+        sums.append(float(total.value[0]))
+    terms = [float(np.float32(value)) * weight for value, weight in values]
+    assert sums[0] == sums[1] == exact_sum(terms, quantum)
+
+
+def test_same_bits_across_permutations_and_close_to_numpy():
+    rng = np.random.default_rng(1)
+    size = CHUNK + 17
+    values = rng.standard_normal((9, size)).astype(np.float32)
+    values *= 10.0 ** rng.uniform(-8, 0, values.shape)
+    weights = rng.integers(1, 500, 9)
+    plain, seen = [], []
+    for _ in range(4):
+        order = rng.permutation(9)
+        total, naive = ReproducibleSum(size, -36), np.zeros(size)
+        for client in order:
+            total.add(values[client], float(weights[client]))
+            naive += np.float64(weights[client]) * values[client]
+        seen.append(total.value.tobytes())
+        plain.append(naive.tobytes())
+    assert len(set(seen)) == 1
+    assert len(set(plain)) > 1  # else this test would say nothing
+    truth = (weights[:, None] * values.astype(np.float64)).sum(0)
+    np.testing.assert_allclose(total.value, truth, rtol=0, atol=9 * 2.0**-37)
+
+
+def test_terms_beyond_the_shifters_range_are_rounded_alike():
+    quantum = -36
+    small = np.array([3.3e-11, -1.7, 0.5 * 2.0**quantum, 1.5 * 2.0**quantum])
+    large = np.full(4, 2.0**20)  # above 2**(50 + q): the slow path
+    direct, slow = ReproducibleSum(4, quantum), ReproducibleSum(4, quantum)
+    direct.add(small)
+    slow.add(large)
+    assert slow.admit(2.0**20) is False
+    slow.put(slice(0, 4), small.copy(), direct=False)
+    slow.add(-large)
+    assert slow.value.tobytes() == direct.value.tobytes()
+    assert direct.value[2] == 0.0
+    assert direct.value[3] == 2.0**quantum * 2  # half to even
+
+
+def test_ten_thousand_additions_do_not_lose_the_shifters():
+    total = ReproducibleSum(2, -36)
+    for _ in range(10_000):
+        total.add(np.array([0.25, -0.125], np.float32), 3.0)
+    assert total.value.tolist() == [7500.0, -3750.0]
+
+
+def test_value_can_be_read_between_additions():
+    total = ReproducibleSum(1, -10)
+    total.add(np.array([1.0]))
+    assert total.value[0] == 1.0
+    total.add(np.array([2.0]), -1.0)
+    assert total.value[0] == -1.0
+
+
+def test_empty_vectors():
+    total = ReproducibleSum(0, -36)
+    total.add(np.empty(0, np.float32), 5.0)
+    assert total.value.shape == (0,)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 19), finite, max_size=8),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_add_at_equals_adding_dense_vectors(replies):
+    sparse, dense = ReproducibleSum(20, -30), ReproducibleSum(20, -30)
+    for number, reply in enumerate(replies, start=1):
+        index = np.array(sorted(reply), np.int64)
+        values = np.array([reply[i] for i in sorted(reply)], np.float32)
+        full = np.zeros(20, np.float32)
+        full[index] = values
+        sparse.add_at(index, values, number)
+        dense.add(full, number)
+    assert sparse.value.tobytes() == dense.value.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("index", "values"),
+    [
+        ([3, 2], [1.0, 1.0]),
+        ([2, 2], [1.0, 1.0]),
+        ([-1], [1.0]),
+        ([5], [1.0]),
+        ([1], [np.nan]),
+        ([1], [1.0, 2.0]),
+        ([[1]], [[1.0]]),
+        ([0.0], [1.0]),
+    ],
+)
+def test_add_at_refuses_bad_positions_and_values(index, values):
+    total = ReproducibleSum(5, -30)
+    with pytest.raises(ProtocolError):
+        total.add_at(np.array(index), np.array(values, np.float32))
+    assert not total.value.any()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.0, np.nan, 0.0], np.float32),
+        np.array([1.0, np.inf, 0.0], np.float32),
+        np.array([1.0, -np.inf, 0.0]),
+        np.ones(2, np.float32),
+        np.ones((3, 1), np.float32),
+        np.ones(3, np.int64),
+        np.full(3, 1e30, np.float32),
+    ],
+)
+def test_refuses_what_must_not_enter_and_stays_as_it_was(values):
+    total = ReproducibleSum(3, -36)
+    total.add(np.ones(3, np.float32))
+    with pytest.raises(ProtocolError, match="expected"):
+        total.add(values)
+    assert total.value.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf])
+def test_refuses_factors_that_are_not_finite(weight):
+    with pytest.raises(ProtocolError):
+        ReproducibleSum(1, -36).add(np.zeros(1), weight)
+
+
+def test_refuses_before_the_integers_overflow():
+    total = ReproducibleSum(1, -36)  # sums below 2**26
+    for _ in range(3):
+        total.add(np.array([2.0**24]))
+    with pytest.raises(ProtocolError, match="coarser quantum"):
+        total.add(np.array([2.0**24]))
+    assert total.value[0] == 3 * 2.0**24
+
+
+def test_large_values_at_different_positions_leave_room():
+    total = ReproducibleSum(4, -36)  # sums below 2**26
+    for position in range(4):
+        total.add(np.eye(4)[position] * -(2.0**24))
+    assert total.value.tolist() == [-(2.0**24)] * 4
+
+
+def test_state_goes_on_as_if_nothing_had_happened():
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((6, 40)).astype(np.float32)
+    whole, first = ReproducibleSum(40, -36), ReproducibleSum(40, -36)
+    for reply in values:
+        whole.add(reply, 7.0)
+    for reply in values[:3]:
+        first.add(reply, 7.0)
+    state = first.state_dict()
+    first.add(values[0])  # the saved state is a copy
+    resumed = ReproducibleSum.from_state(state)
+    for reply in values[3:]:
+        resumed.add(reply, 7.0)
+    for key, array in whole.state_dict().items():
+        np.testing.assert_array_equal(resumed.state_dict()[key], array)
+    assert resumed.value.tobytes() == whole.value.tobytes()
+
+
+def test_largest_magnitude_looks_at_every_chunk():
+    values = np.zeros(2 * CHUNK + 3, np.float32)
+    values[-1] = -4.0
+    assert largest_magnitude(values, values.size) == 4.0
+    assert largest_magnitude(np.empty(0), 0) == 0.0
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf, 2.0**38, 1e-9])
+def test_absurd_weights_are_refused(weight):
+    with pytest.raises(ProtocolError, match="weight"):
+        rounded_weight(weight)
+
+
+@pytest.mark.parametrize("weight", [1, 37, 12_345.5, 2**37])
+def test_counts_keep_their_value(weight):
+    assert rounded_weight(weight) == weight
+
+
+def test_other_weights_are_rounded_to_a_multiple():
+    assert rounded_weight(0.1) * 2**24 == round(0.1 * 2**24)

@@ -98,20 +98,23 @@ def _prepare(message: Message, context: Context) -> "tuple[Settings, ClientData,
 def _local_training(
     settings: Settings, request: Request | None, data: "ClientData"
 ) -> "LocalTraining":
-    from caafp_app.training import LocalTraining
+    from caafp_app.training import LocalTraining, decay
 
     epochs, seed, round_ = settings.train.local_epochs, settings.run.seed, 0
+    learning_rate = settings.train.learning_rate
     if request is not None:
         round_ = request.round
+        learning_rate *= decay(round_, settings.rounds.total, settings.train.learning_rate_end)
         if request.action is Action.PERSONALISE:
             epochs = settings.train.finetune_epochs
+            learning_rate = settings.train.finetune_learning_rate
         elif request.phase == "cluster":
             epochs = settings.train.cluster_epochs
     words = [seed, round_, zlib.crc32(data.label.encode())]
     return LocalTraining(
         epochs=epochs,
         batch_size=settings.train.batch_size,
-        learning_rate=settings.train.learning_rate,
+        learning_rate=learning_rate,
         proximal=settings.train.proximal,
         seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
     )

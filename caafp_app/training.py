@@ -4,6 +4,7 @@ While a model is trained, its parameters are views of one flat tensor and so are
 the mask and Adam are a handful of operations on it, whatever the number of layers.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,6 +207,15 @@ def dump_arrays(model: nn.Module) -> dict[str, NDArray[Any]]:
     return {
         name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()
     }
+
+
+def decay(round_: int, rounds: int, end: float) -> float:
+    """Return the share of the learning rate in a round: 1 at the first, `end` at the last.
+
+    A half cosine between, as in SGDR (Loshchilov & Hutter, 2017): ``end + (1 - end) (1 + cos) / 2``.
+    """
+    place = min(max(round_ - 1, 0) / max(rounds - 1, 1), 1.0)
+    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * place))
 
 
 @contextmanager

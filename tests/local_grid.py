@@ -1,10 +1,11 @@
 """A grid that runs a ClientApp in this process: strategies are tested without Ray or servers."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
@@ -12,6 +13,31 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.task_identity import TaskIdentity
 
 Tamper = Callable[[Message, Message], Message | None]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What is noted of a message that went over the wire, one way.
+
+    Attributes
+    ----------
+    direction : str
+        ``down`` or ``up``.
+    node : int
+        The client's node.
+    nbytes : int
+        Sum of the lengths of all objects that Flower makes of the message; 0 if not serialised.
+    header : ConfigRecord
+        Our header; empty for an error, or a message of somebody else.
+    arrays : dict of int
+        Bytes of our arrays, by name.
+    """
+
+    direction: str
+    node: int
+    nbytes: int
+    header: ConfigRecord = field(default_factory=ConfigRecord)
+    arrays: dict[str, int] = field(default_factory=dict)
 
 
 class LocalGrid(Grid):
@@ -27,9 +53,21 @@ class LocalGrid(Grid):
     order : numpy Generator, optional
         Shuffles replies, so that nothing may depend on their order.
     serialise : bool
-        Pass every message through Flower's wire format and back.
+        Pass every message through Flower's wire format and back. Without it an app works on the
+        very message that was sent, and `requests` shows what it made of it.
     tamper : callable, optional
         ``tamper(request, reply) -> reply or None``; None loses the reply.
+    duplicate : bool
+        Hand every reply out twice.
+
+    Attributes
+    ----------
+    requests : list of Message
+        All that were pushed.
+    passages : list of Passage
+        All that went over the wire, both ways, lost replies left out.
+    offline : set of int
+        Nodes that cannot be reached.
     """
 
     def __init__(
@@ -41,6 +79,7 @@ class LocalGrid(Grid):
         order: np.random.Generator | None = None,
         serialise: bool = True,
         tamper: Tamper | None = None,
+        duplicate: bool = False,
     ) -> None:
         # What a running app gets from Flower; messages cannot be made without it.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
@@ -53,10 +92,11 @@ class LocalGrid(Grid):
         self.order = order
         self.serialise = serialise
         self.tamper = tamper
+        self.duplicate = duplicate
         self.offline: set[int] = set()
         self.requests: list[Message] = []
+        self.passages: list[Passage] = []
         self._replies: dict[str, Message] = {}
-        self._count = 0
 
     def set_run(self, run: object) -> None:
         """Do nothing."""
@@ -78,25 +118,25 @@ class LocalGrid(Grid):
         """Run each message and keep its reply."""
         ids = []
         for message in messages:
-            self._count += 1
-            message.metadata.__dict__["_message_id"] = f"m{self._count}"
-            ids.append(f"m{self._count}")
+            message_id = f"{len(self.requests):064x}"  # as long as Flower's own
+            message.metadata.__dict__["_message_id"] = message_id
+            ids.append(message_id)
             self.requests.append(message)
             node = message.metadata.dst_node_id
+            arrived = self._wire(message, "down", node)
             if node in self.offline:
                 continue
             reply: Message | None
             try:
-                reply = self.app(self._wire(message), self.contexts[node])
+                reply = self.app(arrived, self.contexts[node])
             except Exception as error:
                 reply = Message(Error(2, f"{type(error).__name__}: {error}"), reply_to=message)
-            reply = self._wire(reply)
-            reply.metadata.__dict__["_reply_to_message_id"] = f"m{self._count}"
+            reply.metadata.__dict__["_reply_to_message_id"] = message_id
             reply.metadata.__dict__["_src_node_id"] = node
             if self.tamper is not None:
                 reply = self.tamper(message, reply)
             if reply is not None:
-                self._replies[f"m{self._count}"] = reply
+                self._replies[message_id] = self._wire(reply, "up", node)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -104,7 +144,8 @@ class LocalGrid(Grid):
         ready = [i for i in message_ids if i in self._replies]
         if self.order is not None:
             ready = [ready[k] for k in self.order.permutation(len(ready))]
-        return [self._replies.pop(i) for i in ready]
+        replies = [self._replies.pop(i) for i in ready]
+        return replies + replies if self.duplicate else replies
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -112,11 +153,25 @@ class LocalGrid(Grid):
         """Push and pull."""
         return self.pull_messages(self.push_messages(messages))
 
-    def _wire(self, message: Message) -> Message:
+    def _wire(self, message: Message, direction: str, node: int) -> Message:
+        """Send a message over the wire, and note what went."""
+        contents: dict[str, bytes] = {}
+        if self.serialise:
+            objects = get_all_nested_objects(message)
+            contents = {key: value.deflate() for key, value in objects.items()}
+        records = message.content if message.has_content() else RecordDict()
+        arrays = records.array_records.get("caafp.arrays", {})
+        self.passages.append(
+            Passage(
+                direction,
+                node,
+                sum(len(content) for content in contents.values()),
+                ConfigRecord(dict(records.config_records.get("caafp", {}))),
+                {name: len(array.data) for name, array in arrays.items()},
+            )
+        )
         if not self.serialise:
             return message
-        objects = get_all_nested_objects(message)
-        contents = {key: value.deflate() for key, value in objects.items()}
         copy = inflate_object_from_contents(message.object_id, contents)
         copy.metadata.__dict__["_message_id"] = message.metadata.message_id
         return copy

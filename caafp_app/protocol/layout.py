@@ -7,7 +7,6 @@ likewise. *Other*: integer and boolean buffers, which are carried but never aver
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,52 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.prunable import FLOATS, prunable_names
+from caafp_app.protocol.entry import FLOATS, MAX_ELEMENTS, Entry
+from caafp_app.protocol.prunable import prunable_names
 from caafp_app.protocol.prunable import PrunableRule as PrunableRule
 
 NamedArrays = Mapping[str, NDArray[Any]]
 
 MAX_ENTRIES = 100_000
-MAX_ELEMENTS = 1 << 32
-MAX_AXES = 32
 MAX_JSON_BYTES = 1 << 24
-_CARRIED = (
-    *("bool", "int8", "int16", "int32", "int64"),
-    *("uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
-)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One named array of a model."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    prunable: bool
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    def check(self) -> None:
-        """Refuse what no model holds, before memory is taken for it.
-
-        Raises
-        ------
-        ProtocolError
-            If dtype or shape are impossible, or the array is prunable and must not be.
-        """
-        if self.dtype not in FLOATS + _CARRIED:
-            known = ", ".join(FLOATS + _CARRIED)
-            raise ProtocolError(f"array {self.name!r} has dtype {self.dtype!r}; known are {known}")
-        # numpy multiplies the axes of empty arrays too, the zeros left out.
-        volume = math.prod(max(axis, 1) for axis in self.shape)
-        if len(self.shape) > MAX_AXES or min(self.shape, default=0) < 0 or volume > MAX_ELEMENTS:
-            raise ProtocolError(f"array {self.name!r} has an impossible shape: {self.shape}")
-        if self.prunable and (self.dtype not in FLOATS or self.size == 0):
-            raise ProtocolError(f"array {self.name!r} is empty or not floating: not prunable")
 
 
 @dataclass
@@ -151,12 +112,12 @@ class Layout:
     @cached_property
     def rest_entries(self) -> tuple[Entry, ...]:
         """Floating arrays that are not prunable, in flat order."""
-        return tuple(e for e in self.entries if not e.prunable and e.dtype in FLOATS)
+        return tuple(e for e in self.entries if e.averaged and not e.prunable)
 
     @cached_property
     def other_entries(self) -> tuple[Entry, ...]:
         """Arrays that are carried but not averaged."""
-        return tuple(entry for entry in self.entries if entry.dtype not in FLOATS)
+        return tuple(entry for entry in self.entries if not entry.averaged)
 
     @cached_property
     def weight_count(self) -> int:
@@ -229,8 +190,7 @@ class Layout:
 
     def to_json(self) -> bytes:
         """Serialise; the inverse of `from_json`."""
-        rows = [[e.name, list(e.shape), e.dtype, int(e.prunable)] for e in self.entries]
-        return json.dumps(rows, separators=(",", ":")).encode()
+        return json.dumps([entry.to_row() for entry in self.entries], separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -245,15 +205,9 @@ class Layout:
             raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")
         try:
             rows = json.loads(data)
-            entries = tuple(
-                Entry(
-                    _typed(name, str),
-                    tuple(_typed(axis, int) for axis in _typed(shape, list)),
-                    _typed(dtype, str),
-                    _typed(prunable, int) == 1,
-                )
-                for name, shape, dtype, prunable in _typed(rows, list)
-            )
+            if not isinstance(rows, list):
+                raise TypeError("expected a list of arrays")
+            entries = tuple(Entry.from_row(row) for row in rows)
         except (ValueError, TypeError, RecursionError) as error:
             raise ProtocolError(f"not a layout: {error}") from error
         return cls(entries)
@@ -280,7 +234,7 @@ class Layout:
                     f"array {entry.name!r}: expected shape {entry.shape}, found {array.shape}"
                 )
             found = array.dtype.name
-            if found != entry.dtype and not (found in FLOATS and entry.dtype in FLOATS):
+            if found != entry.dtype and not (found in FLOATS and entry.averaged):
                 raise ProtocolError(
                     f"array {entry.name!r}: expected dtype {entry.dtype}, found {found}"
                 )
@@ -291,9 +245,3 @@ def _slices(entries: Iterable[Entry]) -> Iterable[slice]:
     for entry in entries:
         yield slice(start, start + entry.size)
         start += entry.size
-
-
-def _typed(value: Any, kind: type) -> Any:
-    if type(value) is not kind:  # not isinstance: True is not a length
-        raise TypeError(f"expected {kind.__name__}, found {value!r:.40}")
-    return value

@@ -5,7 +5,7 @@ Sparsity is read from masks, never from values: an active weight may be exactly 
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import Layout
+
+_HASHED_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Mask:
     layout : Layout
         What the positions mean.
     bits : ndarray of bool [P]
-        True where a weight is active. Made read-only.
+        True where a weight is active. A writable array is copied; the mask's own is read-only.
     """
 
     layout: Layout
@@ -37,14 +39,17 @@ class Mask:
                 f"a mask for this model is bool [{self.layout.weight_count}], "
                 f"found {self.bits.dtype} {list(self.bits.shape)}"
             )
-        bits = self.bits.copy()
-        bits.setflags(write=False)
-        object.__setattr__(self, "bits", bits)
+        if self.bits.flags.writeable:
+            bits = self.bits.copy()
+            bits.setflags(write=False)
+            object.__setattr__(self, "bits", bits)
 
     @classmethod
     def full(cls, layout: Layout) -> Self:
-        """Return the mask of a dense model."""
-        return cls(layout, np.ones(layout.weight_count, dtype=np.bool_))
+        """Return the mask of a dense model; it takes no memory, whatever the layout claims."""
+        mask = cls(layout, np.broadcast_to(np.True_, layout.weight_count))
+        vars(mask)["count"] = layout.weight_count  # counting one repeated bit is slow
+        return mask
 
     @cached_property
     def count(self) -> int:
@@ -67,6 +72,11 @@ class Mask:
         return np.flatnonzero(self.bits)
 
     @cached_property
+    def inactive(self) -> NDArray[np.intp]:
+        """Positions of the pruned weights, ascending [P - count]."""
+        return np.flatnonzero(~self.bits)
+
+    @cached_property
     def packed(self) -> NDArray[np.uint8]:
         """Bits as uint8 [ceil(P / 8)], least significant bit first, unused bits zero."""
         return np.packbits(self.bits, bitorder="little")
@@ -74,6 +84,8 @@ class Mask:
     @cached_property
     def digest(self) -> str:
         """First 16 hex digits of SHA-256 over the layout's digest and the packed bits."""
+        if self.is_full:
+            return _full_digest(self.layout.digest, self.bits.size)
         return hashlib.sha256(self.layout.digest.encode() + self.packed.tobytes()).hexdigest()[:16]
 
     @classmethod
@@ -93,20 +105,27 @@ class Mask:
             )
         if size % 8 and packed[-1] >> (size % 8):
             raise ProtocolError("packed mask: bits are set beyond the last weight")
-        return cls(layout, np.unpackbits(packed, count=size, bitorder="little").view(np.bool_))
+        bits = np.unpackbits(packed, count=size, bitorder="little").view(np.bool_)
+        bits.setflags(write=False)
+        return cls(layout, bits)
 
     def by_layer(self) -> dict[str, NDArray[np.bool_]]:
         """Return read-only views of the bits by array name and shape."""
         return self.layout.split(self.bits)
 
     def select(self, weights: NDArray[Any]) -> NDArray[Any]:
-        """Copy the active values out of a flat vector: [P] to [count]."""
-        return weights[self.bits]
+        """Take the active values out of a flat vector: [P] to [count].
+
+        A copy; of a full mask the vector itself, so do not write to it.
+        """
+        return weights if self.is_full else weights.take(self.active)
 
     def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put active values back: [count] to [P], zero where pruned."""
+        """Put active values back: [count] to [P], zero where pruned; of a full mask as `select`."""
+        if self.is_full:
+            return values
         weights = np.zeros(self.bits.size, dtype=values.dtype)
-        weights[self.bits] = values
+        weights[self.active] = values
         return weights
 
     def __eq__(self, other: object) -> bool:
@@ -116,3 +135,16 @@ class Mask:
     def __hash__(self) -> int:
         """Hash by digest."""
         return hash(self.digest)
+
+
+@lru_cache(maxsize=64)
+def _full_digest(layout_digest: str, size: int) -> str:
+    """Digest of the full mask, once per layout and without making its bits."""
+    whole, bits = divmod(size, 8)
+    sha = hashlib.sha256(layout_digest.encode())
+    piece = b"\xff" * _HASHED_AT_ONCE
+    for start in range(0, whole, _HASHED_AT_ONCE):
+        sha.update(piece[: whole - start])
+    if bits:
+        sha.update(bytes([(1 << bits) - 1]))
+    return sha.hexdigest()[:16]

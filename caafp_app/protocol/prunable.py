@@ -7,9 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from caafp_app.errors import SettingsError
-
-FLOATS = ("float16", "float32", "float64")
-"""Dtypes that are averaged, and that may be pruned."""
+from caafp_app.protocol.entry import FLOATS
 
 PrunableRule = Callable[[str, tuple[int, ...]], bool] | Iterable[str] | None
 """``rule(name, shape) -> bool``, names and globs, or None for the default."""

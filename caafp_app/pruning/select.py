@@ -127,54 +127,6 @@ def update_mask(
     return MaskUpdate(mask=after, pruned=active - kept, grown=grown)
 
 
-def top_gradients(
-    gradient: NDArray[np.floating],
-    mask: NDArray[np.bool_],
-    counts_to_grow: Sequence[int] | Counts,
-    segments: Sequence[slice],
-    factor: float = 1.0,
-) -> NDArray[np.int64]:
-    """Choose the inactive positions whose gradient a client sends: the largest of each layer.
-
-    Parameters
-    ----------
-    gradient : NDArray[np.floating]
-        The client's gradient, shape [P].
-    mask : NDArray[np.bool_]
-        Active positions, shape [P].
-    counts_to_grow : Sequence[int] or NDArray[np.int64]
-        How many weights each layer will grow, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-    factor : float
-        How many times that number is sent: clients differ in which are largest.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Strictly increasing positions in the flat vector. At most ``ceil(factor * count)`` per
-        layer: zeros, which would not change the sum, are left out.
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths do not agree, a count is negative, or the gradient is NaN.
-    """
-    check_segments(segments, mask.size)
-    if gradient.shape != mask.shape or len(counts_to_grow) != len(segments):
-        raise MaskUpdateError(
-            f"expected a gradient of {mask.size} weights and {len(segments)} counts, found "
-            f"{gradient.shape} and {len(counts_to_grow)}"
-        )
-    chosen = [np.empty(0, dtype=np.int64)]
-    for segment, count in zip(segments, counts_to_grow, strict=True):
-        layer = gradient[segment]
-        candidates = np.flatnonzero(~mask[segment] & (layer != 0))
-        wanted = min(int(np.ceil(factor * count)), candidates.size)
-        chosen.append(segment.start + candidates[largest(np.abs(layer[candidates]), wanted)])
-    return np.concatenate(chosen)
-
-
 def magnitude_mask(
     weights: NDArray[np.floating],
     counts: Sequence[int] | Counts,

@@ -132,6 +132,10 @@ class TrainSettings:
     cluster_epochs: int = knob(1, "epochs before the updates are compared", low=1)
     finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
     learning_rate: float = knob(0.001, "of Adam", above=0.0)
+    learning_rate_end: float = knob(
+        1.0, "share of it left in the last round, along a half cosine", above=0.0, high=1.0
+    )
+    finetune_learning_rate: float = knob(0.001, "of Adam in fine-tuning", above=0.0)
     proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
     torch_threads: int = knob(1, "threads per client process", low=1)
     device: str = knob("cpu", "where clients train", choices=names.DEVICES)
@@ -154,6 +158,7 @@ class RoundSettings:
     min_available_nodes: int = knob(2, "SuperNodes to wait for", low=1)
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
     weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
+    average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
 
     def __post_init__(self) -> None:
         """Check the values, and that there is a round at all."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.agglomerative import cluster
 from caafp_app.clustering.assign import assign
-from caafp_app.clustering.sketch import Sketcher
+from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
@@ -99,6 +99,7 @@ class CAAFP(PhasedStrategy):
         self.pruning = pruning or Pruning()
         self.centroids: NDArray[Any] | None = None
         self._base: ClusterModel | None = None
+        self._sketcher: Sketcher | None = None
 
     def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Divide the rounds among warm-up, cluster warm-up and pruning."""
@@ -188,7 +189,11 @@ class CAAFP(PhasedStrategy):
         base = self._base
         if base is None:
             raise RunError("clients are compared after the warm-up only")
-        sketcher = Sketcher(base.mask.count + base.layout.rest_count, seed=self.seed)
+        if self._sketcher is None:  # kept: late clients are compared with these
+            size = base.mask.count + base.layout.rest_count
+            budget = min(DEFAULT_BUDGET, sketch_budget(len(clients)))
+            self._sketcher = Sketcher(size, seed=self.seed, budget=budget)
+        sketcher = self._sketcher
         sketches: dict[str, NDArray[Any]] = {}
 
         def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:

@@ -74,6 +74,8 @@ class ClusterModel:
         self.statistics: UpdateStatistics | None = None
         self.gradients: GradientSums | None = None
         self._statistics_now: UpdateStatistics | None = None
+        self._past: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._past_count = 0
         self._begin()
 
     @property
@@ -128,6 +130,22 @@ class ClusterModel:
                 self.model.other = {name: array.copy() for name, array in self._other.items()}
         self._begin()
 
+    def remember(self) -> None:
+        """Add the model as it is now to those that `average` takes the mean of."""
+        if self._past is None:
+            zeros = np.zeros(self.layout.weight_count), np.zeros(self.layout.rest_count)
+            self._past, self._past_count = zeros, 0
+        self._past[0][:] += self.model.weights
+        self._past[1][:] += self.model.rest
+        self._past_count += 1
+
+    def average(self) -> None:
+        """Replace the model by the mean of those remembered (stochastic weight averaging)."""
+        if self._past is not None:
+            self.model.weights[:] = self._past[0] / self._past_count
+            self.model.rest[:] = self._past[1] / self._past_count
+            self._past = None
+
     def scores(self, rule: ScoreRule) -> NDArray[np.float64]:
         """Score each active weight [mask.count], from the sums since the last mask update."""
         statistics = self.statistics or UpdateStatistics(self.mask.count)
@@ -160,5 +178,6 @@ class ClusterModel:
         self.mask = Mask(self.layout, change.mask)
         self.model.weights[~self.mask.bits] = 0
         self.statistics, self.gradients, self._statistics_now = None, None, None
+        self._past = None  # models of another mask
         self._begin()
         return change

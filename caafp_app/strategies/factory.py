@@ -22,6 +22,7 @@ def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
         wire=WireFormat(settings.wire.down_dtype, settings.wire.up_dtype, settings.wire.rest_dtype),
         one_exchange=True,
         evaluate_every=rounds.evaluate_every,
+        average_last=rounds.average_last,
         split="validation" if settings.data.validation_fraction > 0 else "test",
         observer=observer,
         warmup_rounds=rounds.warmup_rounds,

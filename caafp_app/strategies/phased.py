@@ -67,6 +67,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         reply, as ours does; else evaluate messages are sent at FedAvg's rate.
     evaluate_every : int
         With `one_exchange`: rounds between evaluations of all clients; 0: none but the last.
+    average_last : int
+        Give clients the mean of the models after the last so many rounds to fine-tune; at most
+        those since the last mask update.
     personalise : bool
         End with fine-tuning on every client inside its cluster's mask.
     split : str
@@ -98,6 +101,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         wire: WireFormat | None = None,
         one_exchange: bool = False,
         evaluate_every: int = 0,
+        average_last: int = 0,
         personalise: bool = True,
         split: str = "test",
         observer: Observer | None = None,
@@ -122,6 +126,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.wire = wire or WireFormat()
         self.one_exchange = one_exchange
         self.evaluate_every = evaluate_every
+        self.average_last = average_last
         self.personalise = personalise
         self.split = split
         self.observer = observer or Observer()
@@ -232,6 +237,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
                 mean = mean_model(layout, self.models, self.roster.clusters())
                 if (metrics := evaluate_fn(step.round, to_record(mean))) is not None:
                     result.evaluate_metrics_serverapp[step.round] = metrics
+        for model in self.models.values():
+            model.average()
         rounds_ended = time.monotonic()
         if self.personalise:
             self._personalise(train_config, evaluate_config)
@@ -282,6 +289,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         for model in self.models.values():
             model.end_round()
         updated = self.after_round(self.plan[server_round - 1])
+        if server_round > len(self.plan) - self.average_last:
+            for model in self.models.values():
+                model.remember()
         session.close(self._densities(), mask_updated=updated)
         return None, session.tally.aggregate(self.train_metrics_aggr_fn, self.weighted_by_key)
 

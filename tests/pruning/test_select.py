@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.pruning.segments import MaskUpdateError, active_counts, segments_of, sizes_of
+from caafp_app.pruning.segments import MaskUpdateError, active_counts, segments_of
 from caafp_app.pruning.select import (
     growth_counts,
     magnitude_mask,
     random_mask,
-    top_gradients,
     update_mask,
 )
 
@@ -137,48 +136,6 @@ def test_what_does_not_go_together_is_refused(change):
     update_mask(**arguments)
     with pytest.raises(MaskUpdateError):
         update_mask(**(arguments | change))
-
-
-@settings(deadline=None, max_examples=60)
-@given(model=models(), factor=st.sampled_from([0.5, 1.0, 2.5]))
-def test_top_gradients_are_the_largest_inactive_ones(model, factor):
-    segments, mask, counts, _, gradient = model
-    index = top_gradients(gradient.astype(np.float32), mask, counts, segments, factor)
-    expected = []
-    for segment, count in zip(segments, counts, strict=True):
-        inactive = [
-            i for i in range(segment.start, segment.stop) if not mask[i] and gradient[i] != 0
-        ]
-        inactive.sort(key=lambda i: (-abs(gradient[i]), i))
-        expected += sorted(inactive[: int(np.ceil(factor * count))])
-    assert index.dtype == np.int64
-    assert index.tolist() == expected
-
-
-def test_what_one_client_sends_suffices_to_grow_what_it_would():
-    rng = np.random.default_rng(7)
-    segments = segments_of([40, 60])
-    mask = rng.random(100) < 0.5
-    gradient = rng.standard_normal(100)
-    counts = active_counts(mask, segments)
-    grown = growth_counts(counts, counts, 0.2, sizes_of(segments))
-    index = top_gradients(gradient, mask, grown, segments)
-    sparse = np.zeros(100)
-    sparse[index] = gradient[index]
-    scores = rng.random(int(mask.sum()))
-    full = update_mask(mask, scores, gradient, counts, 0.2, segments)
-    assert full.grown.all()
-    np.testing.assert_array_equal(
-        full.mask, update_mask(mask, scores, sparse, counts, 0.2, segments).mask
-    )
-
-
-@pytest.mark.parametrize("counts", [[1, 1], [-1]])
-def test_top_gradients_refuses_bad_counts(counts):
-    with pytest.raises(MaskUpdateError):
-        top_gradients(np.ones(4), np.zeros(4, bool), counts, [slice(0, 4)])
-    with pytest.raises(MaskUpdateError):
-        top_gradients(np.ones(3), np.zeros(4, bool), [1], [slice(0, 4)])
 
 
 def test_magnitude_mask_keeps_each_layers_largest():

@@ -1,0 +1,79 @@
+"""One named array of a model, as a layout lists it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+from caafp_app.errors import ProtocolError
+
+FLOATS = ("float16", "float32", "float64")
+"""Dtypes that are averaged, and that may be pruned."""
+CARRIED = (
+    *("bool", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64", "complex64", "complex128"),
+)
+"""Dtypes that are passed on as they are."""
+
+MAX_ELEMENTS = 1 << 32
+MAX_AXES = 32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Name, shape and dtype of an array, and whether it may be pruned."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    prunable: bool
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the array is of floating numbers."""
+        return self.dtype in FLOATS
+
+    def check(self) -> None:
+        """Refuse what no model holds, before memory is taken for it.
+
+        Raises
+        ------
+        ProtocolError
+            If dtype or shape are impossible, or the array is prunable and must not be.
+        """
+        if self.dtype not in FLOATS + CARRIED:
+            known = ", ".join(FLOATS + CARRIED)
+            raise ProtocolError(f"array {self.name!r} has dtype {self.dtype!r}; known are {known}")
+        # numpy multiplies the axes of empty arrays too, the zeros left out.
+        volume = math.prod(max(axis, 1) for axis in self.shape)
+        if len(self.shape) > MAX_AXES or min(self.shape, default=0) < 0 or volume > MAX_ELEMENTS:
+            raise ProtocolError(f"array {self.name!r} has an impossible shape: {self.shape}")
+        if self.prunable and (not self.averaged or self.size == 0):
+            raise ProtocolError(f"array {self.name!r} is empty or not floating: not prunable")
+
+    def to_row(self) -> list[object]:
+        """Return the entry as JSON takes it: name, shape, dtype, 1 if prunable else 0."""
+        return [self.name, list(self.shape), self.dtype, int(self.prunable)]
+
+    @classmethod
+    def from_row(cls, row: Any) -> Self:
+        """Read a row of unknown origin; the inverse of `to_row`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If it is not such a row. What it says is not looked at: see `check`.
+        """
+        name, shape, dtype, prunable = _typed(row, list)
+        axes = tuple(_typed(axis, int) for axis in _typed(shape, list))
+        return cls(_typed(name, str), axes, _typed(dtype, str), _typed(prunable, int) == 1)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:  # not isinstance: True is not a length
+        raise TypeError(f"expected {kind.__name__}, found {value!r:.40}")
+    return value

@@ -1,0 +1,171 @@
+"""Whole runs of our own app in this process, small and quick, and all that can be seen of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from caafp_app.client_app import app
+from caafp_app.protocol.messages import to_record
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runs.observer import Observer
+from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.server_app import initial_arrays
+from caafp_app.settings import Settings
+from caafp_app.strategies.factory import make_strategy
+from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
+from tests.local_grid import LocalGrid, Tamper
+
+TINY: dict[str, Any] = {
+    "seed": 5,
+    "synthetic-users": 6,
+    "synthetic-windows": 20,
+    "warmup-rounds": 1,
+    "cluster-rounds": 1,
+    "prune-rounds": 6,
+    "prune-every": 2,
+    "clients-per-round": 4,
+    "clusters": 2,
+    "local-epochs": 1,
+    "finetune-epochs": 1,
+    "regrow": 0.1,
+}
+"""8 rounds, masks updated after rounds 2, 4 and 6; a second and a half in all."""
+
+
+class Recorder(Observer):
+    """Keeps all it is told; `at` holds what to do as a round of that number and phase ends."""
+
+    def __init__(self) -> None:
+        self.plan: Sequence[RoundPlan] = ()
+        self.rounds: list[RoundRecord] = []
+        self.labels: dict[str, int] = {}
+        self.report: RunReport | None = None
+        self.at: dict[tuple[int, str], Callable[[], None]] = {}
+
+    def on_plan(self, plan: Sequence[Any], facts: Mapping[str, object]) -> None:
+        self.plan = plan
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        self.rounds.append(record)
+        self.at.get((record.round, record.phase), lambda: None)()
+
+    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
+        self.labels = dict(labels)
+
+    def on_finish(self, report: RunReport) -> None:
+        self.report = report
+
+    def round(self, number: int, phase: str | None = None) -> RoundRecord:
+        """The one record of a round (of training, unless a phase is named)."""
+        found = [
+            record
+            for record in self.rounds
+            if record.round == number
+            and (record.phase == phase if phase else record.phase not in ("cluster", "evaluate"))
+        ]
+        assert len(found) == 1
+        return found[0]
+
+
+@dataclass
+class Run:
+    """A run that has ended."""
+
+    strategy: PhasedStrategy
+    result: ClusteredResult
+    seen: Recorder
+    grid: LocalGrid
+    settings: Settings
+
+    @property
+    def label_of(self) -> dict[int, str]:
+        """Labels by node."""
+        return {
+            passage.node: str(passage.header["label"])
+            for passage in self.grid.passages
+            if passage.direction == "up" and passage.header.get("action") == "describe"
+        }
+
+    def asked(self) -> dict[tuple[int, str], list[str]]:
+        """Labels that were asked, by round and phase, in the order of asking."""
+        found: dict[tuple[int, str], list[str]] = {}
+        for passage in self.grid.passages:
+            if passage.direction == "down" and passage.header["action"] != "describe":
+                key = (int(passage.header["round"]), str(passage.header["phase"]))
+                found.setdefault(key, []).append(self.label_of[passage.node])
+        return found
+
+
+def nodes(count: int) -> list[dict[str, int]]:
+    """Node-configs as a simulation gives them."""
+    return [{"partition-id": index, "num-partitions": count} for index in range(count)]
+
+
+@dataclass
+class Setup:
+    """A run that has not begun, so that a test can interfere."""
+
+    strategy: PhasedStrategy
+    seen: Recorder
+    grid: LocalGrid
+    settings: Settings
+    timeout: float = 600.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def start(self) -> Run:
+        result = self.strategy.start(
+            self.grid,
+            to_record(initial_arrays(self.settings)),
+            num_rounds=self.settings.rounds.total,
+            timeout=self.timeout,
+            **self.extra,
+        )
+        return Run(self.strategy, result, self.seen, self.grid, self.settings)
+
+
+def prepare(
+    changes: Mapping[str, Any] | None = None,
+    *,
+    count: int | None = None,
+    order: np.random.Generator | None = None,
+    tamper: Tamper | None = None,
+    timeout: float = 600.0,
+) -> Setup:
+    """Set a run of our own app up: `TINY` with some settings changed."""
+    config = {**TINY, **(changes or {})}
+    settings = Settings.from_run_config(config)
+    seen = Recorder()
+    count = settings.data.synthetic_users if count is None else count
+    grid = LocalGrid(app, nodes(count), config, order=order, tamper=tamper)
+    return Setup(make_strategy(settings, seen), seen, grid, settings, timeout)
+
+
+def run(changes: Mapping[str, Any] | None = None, **kwargs: Any) -> Run:
+    """Run it to its end."""
+    return prepare(changes, **kwargs).start()
+
+
+def bits_of(strategy: PhasedStrategy) -> dict[int, tuple[bytes, bytes, bytes]]:
+    """Mask, weights and rest of each cluster's model, as bytes: equal bits or not."""
+    return {
+        number: (cluster.mask.bits.tobytes(), cluster.model.weights.tobytes(), cluster.model.rest.tobytes())
+        for number, cluster in strategy.models.items()
+    }
+
+
+def accuracies(report: RunReport | None) -> dict[str, tuple[float | None, ...]]:
+    """Per client, everything that a run says of its models."""
+    assert report is not None
+    return {
+        client.label: (
+            client.cluster,
+            client.cluster_accuracy,
+            client.cluster_loss,
+            client.personal_accuracy,
+            client.personal_loss,
+            client.personal_sparsity,
+        )
+        for client in report.clients
+    }

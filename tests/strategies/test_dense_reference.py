@@ -1,0 +1,250 @@
+"""Packed float32 training is dense training: the whole protocol against a loop on dense arrays."""
+
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from caafp_app.clustering.agglomerative import cluster
+from caafp_app.clustering.sketch import Sketcher
+from caafp_app.datasets.base import ClientData
+from caafp_app.datasets.resolve import load_client
+from caafp_app.models import build_model
+from caafp_app.pruning.importance import importance
+from caafp_app.pruning.means import GradientSums, RoundSums
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.pruning.select import random_mask
+from caafp_app.pruning.statistics import UpdateStatistics, accumulate
+from caafp_app.settings import Settings
+from caafp_app.strategies.roster import Client, generator, sample
+from caafp_app.training import LocalTraining, dump_arrays, full_gradient, load_arrays, train
+from tests.strategies.support import nodes, run
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def masked(arrays: Arrays, mask: Arrays) -> Arrays:
+    """Dense arrays times their masks; zeros without a sign."""
+    return {n: np.where(mask[n], a, a.dtype.type(0)) if n in mask else a for n, a in arrays.items()}
+
+
+class DenseCluster:
+    """One cluster's model as dense named arrays, and a dense mask."""
+
+    def __init__(self, arrays: Arrays, mask: Arrays) -> None:
+        self.mask = mask
+        self.arrays = masked(arrays, mask)
+        self.statistics: UpdateStatistics | None = None
+        self.gradients: GradientSums | None = None
+
+
+class DenseReference:
+    """CA-AFP on dense arrays: no messages, no packing, no layout.
+
+    Vectors are the prunable arrays (two axes or more) one after another; the others likewise.
+    """
+
+    def __init__(self, settings: Settings, count: int) -> None:
+        self.settings = settings
+        self.data: dict[str, ClientData] = {}
+        for config in nodes(count):
+            data = load_client(settings.data, config)
+            self.data[data.label] = data
+        some = next(iter(self.data.values()))
+        self.classes, self.shape = len(some.class_names), some.input_shape
+        arrays = dump_arrays(self.model(settings.run.seed))
+        self.names = [n for n, a in arrays.items() if a.ndim >= 2]
+        self.rest = [n for n, a in arrays.items() if a.ndim < 2]
+        self.sizes = {n: arrays[n].size for n in self.names}
+        mask = {n: np.ones(arrays[n].shape, bool) for n in self.names}
+        if initial := settings.pruning.initial_sparsity:
+            counts = [int(np.floor(size * (1 - initial) + 0.5)) for size in self.sizes.values()]
+            borders = np.cumsum([0, *self.sizes.values()])
+            parts = [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+            drawn = random_mask(counts, parts, generator(settings.run.seed, 0, "mask"))
+            mask = self.split(drawn, mask)
+        self.clusters = {-1: DenseCluster(arrays, mask)}
+        self.clients = [Client(label, 0) for label in sorted(self.data)]
+        self.regrown = 0
+
+    def model(self, seed: int) -> torch.nn.Module:
+        return build_model(self.settings.model.model, self.shape, self.classes, seed)
+
+    def split(self, vector: NDArray[Any], like: Arrays) -> Arrays:
+        pieces = np.split(vector, np.cumsum([like[n].size for n in self.names])[:-1])
+        return {n: p.reshape(like[n].shape) for n, p in zip(self.names, pieces, strict=True)}
+
+    def vector(self, arrays: Arrays) -> NDArray[Any]:
+        return np.concatenate([arrays[n].reshape(-1) for n in self.names])
+
+    def others(self, arrays: Arrays) -> NDArray[Any]:
+        return np.concatenate([arrays[n].reshape(-1) for n in self.rest])
+
+    def local(self, label: str, home: DenseCluster, round_: int, epochs: int) -> torch.nn.Module:
+        """Train one client from its cluster's dense model."""
+        data, train_ = self.data[label], self.settings.train
+        model = self.model(0)
+        load_arrays(model, home.arrays)
+        seed = np.random.SeedSequence(
+            [self.settings.run.seed, round_, zlib.crc32(label.encode())]
+        ).generate_state(1)[0]
+        how = LocalTraining(
+            epochs, train_.batch_size, train_.learning_rate, train_.proximal, int(seed)
+        )
+        dense = all(m.all() for m in home.mask.values())
+        train(model, data.train_x, data.train_y, how, None if dense else home.mask)
+        return model
+
+    def run(self, plan: list[RoundPlan]) -> None:
+        for step in plan:
+            if -1 in self.clusters and step.phase != "warm-up":
+                self.cluster(step.round)
+            self.round(step)
+            if step.mask_update:
+                for home in self.clusters.values():
+                    self.update_mask(home, 1 - step.sparsity)
+
+    def cluster(self, round_: int) -> None:
+        base = self.clusters[-1]
+        bits = self.vector(base.mask)
+        sketches = []
+        for client in self.clients:
+            epochs = self.settings.train.cluster_epochs
+            trained = dump_arrays(self.local(client.label, base, round_, epochs))
+            change = self.vector(trained) - self.vector(base.arrays)
+            rest = self.others(trained) - self.others(base.arrays)
+            sketches.append(np.concatenate([change[bits], rest]))
+        sketcher = Sketcher(sketches[0].size, seed=self.settings.run.seed)
+        rows = np.stack([sketcher.sketch(sketch) for sketch in sketches])
+        found = cluster(rows, self.settings.clustering.clusters, seed=self.settings.run.seed)
+        self.clusters = {k: DenseCluster(base.arrays, base.mask) for k in range(found.k)}
+        for client, number in zip(self.clients, found.labels, strict=True):
+            client.cluster = int(number)
+
+    def round(self, step: RoundPlan) -> None:
+        rng = generator(self.settings.run.seed, step.round, "sample")
+        chosen = sample(self.clients, self.settings.rounds.clients_per_round, rng)
+        for number, home in self.clusters.items():
+            size = sum(self.sizes.values())
+            sums, rest_sums = RoundSums(size), RoundSums(len(self.others(home.arrays)))
+            if step.statistics and home.statistics is None:
+                home.statistics = UpdateStatistics(size)
+            if step.gradients:
+                home.gradients = GradientSums(size)
+            for client in chosen:
+                if client.cluster != number:
+                    continue
+                model = self.local(
+                    client.label, home, step.round, self.settings.train.local_epochs
+                )
+                trained = dump_arrays(model)
+                data = self.data[client.label]
+                weight = float(len(data.train_y))
+                change = self.vector(trained) - self.vector(home.arrays)
+                statistics = home.statistics if step.statistics else None
+                accumulate(change, weight, sums, statistics)
+                rest_sums.add(self.others(trained) - self.others(home.arrays), weight)
+                if step.gradients:
+                    gradient = self.vector(full_gradient(model, data.train_x, data.train_y))
+                    self.add_gradient(home, gradient, 1 - step.sparsity, weight)
+            if sums.replies:
+                if home.statistics is not None and step.statistics:
+                    home.statistics.end_round(sums)
+                moved = self.vector(home.arrays) + sums.mean()
+                rest = self.others(home.arrays) + rest_sums.mean()
+                home.arrays = self.split(moved.astype(np.float32), home.mask) | self.split_rest(
+                    rest.astype(np.float32), home.arrays
+                )
+
+    def split_rest(self, vector: NDArray[Any], like: Arrays) -> Arrays:
+        pieces = np.split(vector, np.cumsum([like[n].size for n in self.rest])[:-1])
+        return {n: p.reshape(like[n].shape) for n, p in zip(self.rest, pieces, strict=True)}
+
+    def growth(self, active: NDArray[np.bool_], density: float) -> tuple[int, int]:
+        """Active weights to be, and how many of them grow."""
+        target = max(int(np.floor(active.size * density + 0.5)), 1)
+        grown = int(np.floor(self.settings.pruning.regrow * target + 0.5))
+        now = int(active.sum())
+        return target, max(min(grown, active.size - now), target - now)
+
+    def add_gradient(
+        self, home: DenseCluster, gradient: NDArray[Any], density: float, weight: float
+    ) -> None:
+        """What a client sends of its gradient: the largest inactive of each layer, in float16."""
+        assert home.gradients is not None
+        kept = np.zeros(gradient.size, bool)
+        start = 0
+        for name in self.names:
+            active = home.mask[name].reshape(-1)
+            _, grown = self.growth(active, density)
+            inactive = start + np.flatnonzero(~active)
+            order = np.argsort(-np.abs(gradient[inactive]), kind="stable")
+            kept[inactive[order[:grown]]] = True
+            start += active.size
+        index = np.flatnonzero(kept)
+        scale = np.abs(gradient[index]).max()
+        shares = (gradient[index] / float(scale)).astype(np.float16).astype(np.float32)
+        home.gradients.add(index, shares * scale, weight)
+
+    def update_mask(self, home: DenseCluster, density: float) -> None:
+        size = sum(self.sizes.values())
+        statistics = home.statistics or UpdateStatistics(size)
+        variance = self.split(statistics.variance(), home.mask)
+        agreement = self.split(statistics.sign_agreement(), home.mask)
+        gradient = home.gradients.mean() if home.gradients else np.zeros(size)
+        gradients = self.split(gradient, home.mask)
+        after = {}
+        for name in self.names:
+            old = home.mask[name].reshape(-1)
+            target, grown = self.growth(old, density)
+            active, inactive = np.flatnonzero(old), np.flatnonzero(~old)
+            scores = importance(
+                home.arrays[name].reshape(-1)[active],
+                variance[name].reshape(-1)[active],
+                agreement[name].reshape(-1)[active],
+                segments=[slice(0, active.size)],
+            )
+            new = np.zeros(old.size, bool)
+            new[active[np.argsort(-scores, kind="stable")[: target - grown]]] = True
+            slopes = np.abs(gradients[name].reshape(-1)[inactive])
+            new[inactive[np.argsort(-slopes, kind="stable")[:grown]]] = True
+            self.regrown += grown
+            assert new.sum() == target
+            after[name] = new.reshape(home.mask[name].shape)
+        home.mask = after
+        home.arrays = masked(home.arrays, after)
+        home.statistics, home.gradients = None, None
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"initial-sparsity": 0.3, "sparsity": 0.9, "schedule": "linear", "clusters": 3}
+        | {"proximal": 0.1, "seed": 6},
+    ],
+    ids=["dense-first", "sparse-from-the-start"],
+)
+def test_packed_training_is_dense_training_bit_for_bit(changes: dict[str, Any]) -> None:
+    packed = run(changes)
+    updates = [step for step in packed.seen.plan if step.mask_update]
+    assert len(updates) >= 3
+
+    dense = DenseReference(packed.settings, count=6)
+    dense.run(list(packed.seen.plan))
+
+    assert {client.label: client.cluster for client in dense.clients} == packed.seen.labels
+    assert dense.regrown > 100
+    assert packed.strategy.models.keys() == dense.clusters.keys()
+    for number, home in dense.clusters.items():
+        model = packed.strategy.models[number]
+        assert model.mask.density == pytest.approx(1 - packed.settings.pruning.sparsity, abs=1e-3)
+        np.testing.assert_array_equal(model.mask.bits, dense.vector(home.mask))
+        assert model.model.weights.tobytes() == dense.vector(home.arrays).tobytes()
+        assert model.model.rest.tobytes() == dense.others(home.arrays).tobytes()
+        for name, array in packed.result.clusters[number].arrays.items():
+            assert array.numpy().tobytes() == home.arrays[name].tobytes()

@@ -1,29 +1,16 @@
 """``caafp``: the app's own command line. Thin: ``flwr run`` stays the way to run."""
 
-import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
-from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from caafp_app.errors import CaafpError, RunError, SettingsError
-from caafp_app.launch.follow import follow, printable, run_command
-from caafp_app.launch.plan import (
-    Simulation,
-    count_supernodes,
-    gpu_share,
-    placed,
-    write_run_config,
-)
+from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.launch.plan import Simulation, count_supernodes, gpu_share
 from caafp_app.launch.presets import merged, preset_names, to_toml
-from caafp_app.launch.source import app_folder
-from caafp_app.launch.superlink import Connection, flower_environment, private_superlink
-from caafp_app.settings import Settings, knobs
+from caafp_app.launch.start import deploy, simulate
+from caafp_app.settings import knobs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -121,81 +108,26 @@ def run(
                 gpu_share(settings, client_gpus, cpus),
                 client_logs,
             )
-            succeeded, results = _simulate(settings, simulation, say, dry_run)
-            if results is not None:
-                typer.echo(str(results) if as_json else f"Results: {results}")
+            end = simulate(settings, simulation, say, dry_run)
         else:
             if num_supernodes is not None:
                 raise SettingsError(
                     "--num-supernodes: expected it or --superlink, whose SuperNodes are real; "
                     "found both"
                 )
-            succeeded = _deploy(settings, superlink, say, dry_run)
+            end = deploy(settings, superlink, say, dry_run)
     except CaafpError as error:
         typer.echo(f"caafp: {error}", err=True)
         raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
     except KeyboardInterrupt as interrupt:
         typer.echo("caafp: stopped", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
-    if not succeeded:
+    if end.complaint:
+        typer.echo(f"caafp: {end.complaint}", err=True)
+    if end.results is not None:
+        typer.echo(end.results if as_json else f"Results: {end.results}")
+    if end.complaint:
         raise typer.Exit(FAILED)
-
-
-def _simulate(
-    settings: Settings, simulation: Simulation, say: Callable[[str], None], dry_run: bool
-) -> tuple[bool, Path | None]:
-    """Run on a private SuperLink; return success, and the run directory where there is one."""
-    settings, results = placed(settings, datetime.now())
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
-        connection = Connection({}) if dry_run else stack.enter_context(private_superlink())
-        command = _announced(settings, scratch, connection, simulation, say, dry_run)
-        if dry_run:
-            return True, None
-        outcome = follow(command, connection, say)
-    if not outcome.succeeded:
-        typer.echo(
-            f"caafp: the run ended as {outcome.status}. {outcome.details}".rstrip(), err=True
-        )
-    elif not (results / "summary.json").is_file():
-        raise RunError(f"the run ended, but expected {results / 'summary.json'}, found nothing")
-    return outcome.succeeded, results if results.is_dir() else None
-
-
-def _deploy(settings: Settings, name: str, say: Callable[[str], None], dry_run: bool) -> bool:
-    """Run on the SuperLink of a connection that the user has configured; return success."""
-    with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
-        connection = Connection(flower_environment(), name)
-        command = _announced(settings, Path(scratch), connection, None, say, dry_run)
-        if dry_run:
-            return True
-        outcome = follow(command, connection, say)
-    if not outcome.succeeded:
-        typer.echo(
-            f"caafp: the run ended as {outcome.status}. {outcome.details}".rstrip(), err=True
-        )
-    return outcome.succeeded
-
-
-def _announced(
-    settings: Settings,
-    scratch: Path,
-    connection: Connection,
-    simulation: Simulation | None,
-    say: Callable[[str], None],
-    dry_run: bool,
-) -> list[str]:
-    """Return the ``flwr run`` command, after saying it."""
-    command = run_command(
-        app_folder(scratch),
-        connection,
-        write_run_config(settings, scratch),
-        simulation.federation_config() if simulation else None,
-    )
-    if dry_run:
-        say(to_toml(settings.to_dict()))
-    say("$ " + printable(command))
-    return command
 
 
 @app.command("settings")

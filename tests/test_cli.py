@@ -1,4 +1,7 @@
+import json
 import os
+import subprocess
+import sys
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from caafp_app import cli
 from caafp_app.errors import DataError, RunError, SettingsError
-from caafp_app.launch import plan, presets, source
+from caafp_app.launch import plan, presets, source, start
 from caafp_app.launch.follow import Outcome
 from caafp_app.launch.superlink import Connection
 from caafp_app.settings import Settings, knobs
@@ -268,7 +271,7 @@ class TestMisuse:
     def test_stops_with_a_sentence_before_anything_starts(
         self, arguments: list[str], parts: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cli, "private_superlink", lambda: pytest.fail("it started"))
+        monkeypatch.setattr(start, "private_superlink", lambda: pytest.fail("it started"))
         result = invoke("run", *arguments)
         assert result.exit_code == cli.MISUSED
         assert [part for part in parts if part not in result.stderr] == []
@@ -302,8 +305,8 @@ class TestEnd:
             made["results"] = results
             return Outcome(1, str(made["status"]), "the reason")
 
-        monkeypatch.setattr(cli, "private_superlink", Superlink)
-        monkeypatch.setattr(cli, "follow", follow)
+        monkeypatch.setattr(start, "private_superlink", Superlink)
+        monkeypatch.setattr(start, "follow", follow)
         return made
 
     def test_success(self, outcome: dict[str, object], tmp_path: Path) -> None:
@@ -345,6 +348,19 @@ class TestEnd:
         assert "caafp: " in result.stderr
         assert outcome["ended"]
 
+    def test_a_deployment_tells_where_its_results_are(
+        self, outcome: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def follow(command: list[str], connection: Connection, echo: start.Say) -> Outcome:
+            assert connection.name == "my-devices"
+            echo("INFO :      results: /srv/my runs/runs/first")
+            return Outcome(1, "finished:completed", "")
+
+        monkeypatch.setattr(start, "follow", follow)
+        result = invoke("run", "smoke", "--superlink", "my-devices", "--json")
+        assert result.exit_code == 0
+        assert result.stdout == "/srv/my runs/runs/first\n"
+
 
 class TestSettingsCommand:
     def test_lists_every_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,3 +377,19 @@ class TestSettingsCommand:
     def test_help_teaches(self) -> None:
         output = invoke("run", "--help").output
         assert "caafp run paper-uci" in output
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_smoke_from_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "caafp_app.cli", "run", "smoke", f"output-dir={tmp_path}"]
+    result = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    results = Path(result.stdout.splitlines()[-1])
+    assert results.parent == tmp_path.resolve() / "runs"
+    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["clients"], summary["rounds"]) == (6, 7)
+    assert summary["sparsity"]["personal_min"] >= 0.499

@@ -40,27 +40,25 @@ def encode_gaps(positions: NDArray[Any]) -> NDArray[np.uint8]:
     return coded
 
 
-def count_gaps(data: NDArray[np.uint8]) -> int:
-    """How many positions `data` names."""
-    return int(np.count_nonzero(data < 128))
-
-
-def decode_gaps(data: NDArray[Any], count: int, size: int) -> NDArray[np.int64]:
-    """Decode `count` strictly ascending positions below `size`, from bytes of unknown origin.
+def decode_gaps(data: NDArray[Any], size: int, count: int | None = None) -> NDArray[np.int64]:
+    """Decode strictly ascending positions below `size`, from bytes of unknown origin.
 
     Raises
     ------
     ProtocolError
-        If the bytes hold another number of gaps, or a position lies beyond `size`.
+        If the bytes are cut off, name another number of positions than `count`, or one that is
+        not below `size`.
     """
     if data.dtype != np.uint8 or data.ndim != 1:
         raise ProtocolError(f"positions: expected uint8 [n], found {data.dtype} {data.shape}")
+    if data.size and data[-1] >= 128:
+        raise ProtocolError("positions: the last one is cut off")
     ends = np.flatnonzero(data < 128)
-    if ends.size != count or (data.size and data[-1] >= 128):
+    if count is not None and ends.size != count:
         raise ProtocolError(f"positions: expected {count} of them, found {ends.size}")
-    if count > size:
-        raise ProtocolError(f"positions: {count} cannot differ below {size}")
-    if data.size == count:
+    if ends.size > size:
+        raise ProtocolError(f"positions: {ends.size} cannot differ below {size}")
+    if ends.size == data.size:
         gaps = data.astype(np.int64)
     else:
         starts = np.concatenate([[0], ends[:-1] + 1])
@@ -72,6 +70,6 @@ def decode_gaps(data: NDArray[Any], count: int, size: int) -> NDArray[np.int64]:
             longer = np.flatnonzero(lengths > group)
             gaps[longer] |= (data[starts[longer] + group].astype(np.int64) & 127) << (7 * group)
     positions = np.cumsum(gaps + 1) - 1
-    if count and positions[-1] >= size:
+    if positions.size and positions[-1] >= size:
         raise ProtocolError(f"positions: one lies beyond {size}")
     return positions

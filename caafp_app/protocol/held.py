@@ -1,18 +1,24 @@
-"""What a client keeps between messages: its layout and mask, by digest, in ``context.state``.
+"""What a client keeps between messages, in ``context.state``: layout, mask, label, own arrays.
 
 A SuperNode's state lives in memory and dies with its process; a client that lost it says so with
 `MaskUnknownError`, and the server sends the mask in full within the same round.
 """
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.gradient import decode_gaps, encode_gaps
+from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Request, from_record, to_record
+from caafp_app.protocol.messages import Request
+
+_Kept = TypeVar("_Kept", str, bytes)
 
 _HELD = "caafp.held"
 _HELD_ARRAYS = "caafp.held.arrays"
@@ -20,16 +26,6 @@ _HELD_ARRAYS = "caafp.held.arrays"
 
 class MaskUnknownError(ProtocolError):
     """A request names a mask that this client does not hold."""
-
-
-def held_mask(context: Context) -> Mask | None:
-    """Return the mask of the last request, or None before the first."""
-    config = context.state.config_records.get(_HELD)
-    if config is None or "layout" not in config:
-        return None
-    layout = Layout.from_json(bytes(config["layout"]))  # type: ignore[arg-type]
-    packed = from_record(context.state, _HELD_ARRAYS).get("mask")
-    return Mask.full(layout) if packed is None else Mask.unpack(layout, packed)
 
 
 def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
@@ -45,6 +41,21 @@ def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
     return None if mask is None or mask.is_full else mask.by_layer()
 
 
+def held_mask(context: Context) -> Mask | None:
+    """Return the mask of the last request, or None before the first."""
+    layout = _kept(context, "layout", bytes)
+    if not layout:
+        return None
+    packed = from_record(context.state, _HELD_ARRAYS).get("mask")
+    described = Layout.from_json(layout)
+    return Mask.full(described) if packed is None else Mask.unpack(described, packed)
+
+
+def held_digest(context: Context) -> str:
+    """Return the digest of `held_mask`, without making it; empty before the first request."""
+    return _kept(context, "digest", str)
+
+
 def resolve_mask(request: Request, context: Context) -> Mask:
     """Find the mask that `request` is packed by, and keep it.
 
@@ -56,72 +67,96 @@ def resolve_mask(request: Request, context: Context) -> Mask:
         If what the request holds is not the mask that it names.
     """
     held = held_mask(context)
-    mask = _resolve(request, held)
+    if held is not None and held_digest(context) == request.mask_digest:
+        return held
+    mask = _received(request, held, held_digest(context))
     if mask.digest != request.mask_digest:
-        raise ProtocolError(f"mask {request.mask_digest} was named, {mask.digest} was sent")
-    if held is None or held.digest != mask.digest:
-        remember_mask(mask, context)
+        raise ProtocolError(f"mask {request.mask_digest!r} was named, {mask.digest} was sent")
+    remember_mask(mask, context)
     return mask
 
 
 def remember_mask(mask: Mask, context: Context) -> None:
-    """Keep a mask; of a dense model the layout alone."""
-    config = context.state.config_records.get(_HELD) or ConfigRecord()
-    config["layout"] = mask.layout.to_json()
-    context.state[_HELD] = config
-    arrays = {} if mask.is_full else {"mask": mask.packed}
-    context.state[_HELD_ARRAYS] = to_record(arrays)
+    """Keep a mask and its digest; of a dense model the layout alone."""
+    _keep(context, {"layout": mask.layout.to_json(), "digest": mask.digest})
+    context.state[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
 
 
 def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:
-    """Code the positions at which two masks of one layout differ, as gaps."""
+    """Code the positions at which two masks of one layout differ, as gaps.
+
+    Raises
+    ------
+    ProtocolError
+        If they are of two layouts.
+    """
+    if old.layout.digest != new.layout.digest:
+        raise ProtocolError("masks of two layouts have no difference: send the new one in full")
     return encode_gaps(np.flatnonzero(old.bits != new.bits))
-
-
-def kept_text(context: Context, key: str) -> str:
-    """Read a text kept by `keep_text`; empty if there is none."""
-    config = context.state.config_records.get(_HELD)
-    value = "" if config is None else config.get(key, "")
-    return value if isinstance(value, str) else ""
 
 
 def keep_text(context: Context, key: str, value: str) -> None:
     """Keep a short text beside the mask."""
-    config = context.state.config_records.get(_HELD) or ConfigRecord()
-    config[key] = value
-    context.state[_HELD] = config
+    _keep(context, {key: value})
 
 
-def keep_record(context: Context, name: str, arrays: dict[str, NDArray[np.float32]]) -> None:
+def kept_text(context: Context, key: str) -> str:
+    """Read a text kept by `keep_text`; empty if there is none."""
+    return _kept(context, key, str)
+
+
+def keep_record(context: Context, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep named arrays under ``caafp.<name>``."""
     context.state[f"caafp.{name}"] = to_record(arrays)
 
 
 def kept_record(context: Context, name: str) -> ArrayRecord | None:
-    """Return what `keep_record` kept."""
-    return context.state.array_records.get(f"caafp.{name}")
+    """Return what `keep_record` kept, in a record of its own: to empty it loses nothing."""
+    record = context.state.get(f"caafp.{name}")
+    return ArrayRecord(dict(record)) if isinstance(record, ArrayRecord) else None
 
 
-def _resolve(request: Request, held: Mask | None) -> Mask:
+def kept_arrays(context: Context, name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `keep_record` kept, as read-only views; empty if there are none."""
+    return from_record(context.state, f"caafp.{name}")
+
+
+def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
+    """Return the mask that a request sends, whole, as a difference, or by leaving it out."""
+    if request.mask_base:
+        if held is None or held_digest != request.mask_base:
+            raise MaskUnknownError(f"mask {request.mask_base!r} is not held here")
+        return _flip(held, request)
     if request.layout:
         layout = Layout.from_json(request.layout)
     elif held is not None:
         layout = held.layout
     else:
         raise MaskUnknownError("this client holds no model layout yet")
-    if request.mask is not None and request.mask_base:
-        if held is None or held.digest != request.mask_base:
-            raise MaskUnknownError(f"mask {request.mask_base} is not held here")
-        ends = int(np.count_nonzero(request.mask < 128)) if request.mask.dtype == np.uint8 else -1
-        flipped = decode_gaps(request.mask, ends, layout.weight_count)
-        bits = held.bits.copy()
-        bits[flipped] = ~bits[flipped]
-        return Mask(layout, bits)
     if request.mask is not None:
         return Mask.unpack(layout, request.mask)
-    if held is not None and held.digest == request.mask_digest:
-        return held
-    full = Mask.full(layout)
+    full = Mask.full(layout)  # nothing is sent for a dense model but its digest
     if full.digest == request.mask_digest:
         return full
-    raise MaskUnknownError(f"mask {request.mask_digest} is not held here")
+    raise MaskUnknownError(f"mask {request.mask_digest!r} is not held here")
+
+
+def _flip(held: Mask, request: Request) -> Mask:
+    if request.mask is None:
+        raise ProtocolError(f"a difference from mask {request.mask_base!r} was named, none sent")
+    positions = decode_gaps(request.mask, held.bits.size)
+    bits = held.bits.copy()
+    bits[positions] ^= True
+    return Mask(held.layout, bits)
+
+
+def _keep(context: Context, values: Mapping[str, str | bytes]) -> None:
+    record = context.state.get(_HELD)
+    kept = dict(record) if isinstance(record, ConfigRecord) else {}
+    context.state[_HELD] = ConfigRecord({**kept, **values})
+
+
+def _kept(context: Context, key: str, kind: type[_Kept]) -> _Kept:
+    record = context.state.get(_HELD)
+    value = record.get(key) if isinstance(record, ConfigRecord) else None
+    return value if isinstance(value, kind) else kind()

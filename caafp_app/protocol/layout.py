@@ -190,7 +190,9 @@ class Layout:
 
     def to_json(self) -> bytes:
         """Serialise; the inverse of `from_json`."""
-        return json.dumps([entry.to_row() for entry in self.entries], separators=(",", ":")).encode()
+        return json.dumps(
+            [entry.to_row() for entry in self.entries], separators=(",", ":")
+        ).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:

@@ -5,25 +5,45 @@ it, the ConfigRecord ``caafp`` (header) and the ArrayRecord ``caafp.arrays``; ev
 belongs to the user and passes untouched. Every field is validated where it is read.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-from numpy.lib import format as npy
+from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
+from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
+from caafp_app.protocol.codec import CODECS
+from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header, is_ours
 
-PROTOCOL_VERSION = 1
-HEADER = "caafp"
-ARRAYS = "caafp.arrays"
+# With what reads and writes a message's records, so that callers import them from one place.
+__all__ = [
+    "ARRAYS",
+    "GRADIENT",
+    "HEADER",
+    "MAX_EXAMPLES",
+    "PROTOCOL_VERSION",
+    "RESERVED",
+    "Action",
+    "Answer",
+    "ErrorCode",
+    "Request",
+    "from_record",
+    "is_ours",
+    "to_record",
+]
+
 GRADIENT = "caafp.gradient"
 """Name of the ArrayRecord in which an inner app hands its gradient to the mod; never sent."""
+
+RESERVED = (HEADER, ARRAYS, GRADIENT)
+"""Names of records that a user's own must not have."""
+
+MAX_EXAMPLES = 10**9
+"""No client has more than this; a larger count is an attempt to own the mean."""
 
 
 class Action(StrEnum):
@@ -137,33 +157,36 @@ class Request:
         ProtocolError
             If a field is missing, of the wrong type, or the version is another.
         """
-        header = _Header(records)
+        header = Header(records)
         action = header.choice("action", Action)
-        common = {
-            "action": action,
-            "round": header.whole("round"),
-            "seed": header.whole("seed"),
-            "phase": header.text("phase"),
-        }
-        if action is Action.DESCRIBE or "mask-digest" not in header.record:
-            return cls(**common)  # type: ignore[arg-type]
-        codecs = header.texts("codecs", 3)
+        round_, seed, phase = header.whole("round"), header.whole("seed"), header.text("phase")
+        if "mask-digest" not in header:
+            if action is not Action.DESCRIBE:
+                raise ProtocolError(f"header 'mask-digest': missing, and {action} needs a model")
+            return cls(action, round_, seed, phase)
+        arrays_key = header.text("arrays-key", "arrays")
+        if arrays_key in RESERVED:
+            raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
+        codecs = header.names("codecs", 3, CODECS)
         arrays = from_record(records)
         mask = arrays.pop("mask", None)
         return cls(
-            **common,  # type: ignore[arg-type]
+            action,
+            round_,
+            seed,
+            phase,
             cluster=header.whole("cluster", low=-1),
             mask_digest=header.text("mask-digest"),
             down=codecs[0],
             up=codecs[1],
             rest=codecs[2],
             arrays=arrays,
-            layout=header.blob("layout"),
+            layout=header.blob("layout", b""),
             mask=mask,
             mask_base=header.text("mask-base", ""),
             gradient_counts=header.wholes("gradient-counts"),
             evaluate=header.flag("evaluate"),
-            arrays_key=header.text("arrays-key", "arrays"),
+            arrays_key=arrays_key,
         )
 
 
@@ -185,7 +208,8 @@ class Answer:
     gradient_scale : float
         Magnitude of the largest gradient sent.
     examples, population : int
-        Training examples and natural number of clients, as told by *describe*; -1 if unknown.
+        Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
+        most `MAX_EXAMPLES`.
     idle : str
         Why this client takes no part; empty if it does.
     outside : int
@@ -237,132 +261,16 @@ class Answer:
         ProtocolError
             If a field is missing, of the wrong type, or the version is another.
         """
-        header = _Header(records)
-        scale = header.number("gradient-scale", 0.0)
+        header = Header(records)
         return cls(
             action=header.choice("action", Action),
             round=header.whole("round"),
             label=header.text("label"),
             mask_digest=header.text("mask-digest"),
             arrays=from_record(records),
-            gradient_scale=scale,
-            examples=header.whole("examples", low=-1, default=-1),
-            population=header.whole("population", low=-1, default=-1),
+            gradient_scale=header.number("gradient-scale", 0.0),
+            examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
+            population=header.whole("population", -1, low=-1, high=MAX_EXAMPLES),
             idle=header.text("idle", ""),
-            outside=header.whole("outside", low=-1, default=-1),
+            outside=header.whole("outside", -1, low=-1),
         )
-
-
-def is_ours(records: RecordDict) -> bool:
-    """Tell whether a message speaks this protocol at all."""
-    return HEADER in records.config_records
-
-
-def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """Wrap arrays for sending."""
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
-
-
-def from_record(records: RecordDict, name: str = ARRAYS) -> dict[str, NDArray[Any]]:
-    """Unwrap received arrays: npy format, never pickled, no longer than their bytes say."""
-    if name not in records.array_records:
-        return {}
-    return {key: read_array(key, array) for key, array in records.array_records[name].items()}
-
-
-def read_array(name: str, array: Array) -> NDArray[Any]:
-    """View one received array without copying it; the view is read-only.
-
-    The npy header is compared with the stated dtype and shape and with the bytes at hand before
-    anything is made of it, so that a lying header cannot take memory.
-
-    Raises
-    ------
-    ProtocolError
-        If its bytes are not a plain npy array, or not of the stated dtype and shape.
-    """
-    buffer = BytesIO(array.data)
-    try:
-        if npy.read_magic(buffer) != (1, 0):
-            raise ValueError("version 1.0 expected")
-        shape, fortran, dtype = npy.read_array_header_1_0(buffer)
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError) as error:
-        raise ProtocolError(f"array {name!r}: not a plain npy array: {error}") from error
-    if dtype.hasobject or dtype.kind not in "biufc":
-        raise ProtocolError(f"array {name!r}: dtype {dtype} is not a plain number")
-    if dtype.name != array.dtype or shape != tuple(array.shape):
-        raise ProtocolError(f"array {name!r}: bytes and stated dtype or shape differ")
-    start = buffer.tell()
-    if math.prod(shape) * dtype.itemsize != len(array.data) - start:
-        raise ProtocolError(f"array {name!r}: {dtype} {list(shape)} does not fit its bytes")
-    flat = np.frombuffer(array.data, dtype=dtype, offset=start, count=math.prod(shape))
-    return flat.reshape(shape, order="F" if fortran else "C")
-
-
-class _Header:
-    """Typed access to the header of a message of unknown origin."""
-
-    def __init__(self, records: RecordDict) -> None:
-        if not is_ours(records):
-            raise ProtocolError(
-                f"the message has no {HEADER!r} record: add mods=[sparse_mod] to the ClientApp"
-            )
-        self.record = records.config_records[HEADER]
-        version = self.whole("version")
-        if version != PROTOCOL_VERSION:
-            raise ProtocolError(
-                f"protocol version {version} found, this side speaks {PROTOCOL_VERSION}: "
-                "install the same caafp_app on the server and on the clients"
-            )
-
-    def get(self, key: str, kind: type, default: object) -> Any:
-        value = self.record.get(key, default)
-        if value is None or not isinstance(value, kind) or (kind is int and value is True):
-            raise ProtocolError(f"header {key!r}: expected {kind.__name__}, found {value!r:.60}")
-        return value
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value: str = self.get(key, str, default)
-        if len(value) > 1000:
-            raise ProtocolError(f"header {key!r}: at most 1000 characters, found {len(value)}")
-        return value
-
-    def whole(self, key: str, *, low: int = 0, default: int | None = None) -> int:
-        value = self.get(key, int, default)
-        if isinstance(value, bool) or value < low:
-            raise ProtocolError(f"header {key!r}: expected a whole number >= {low}, found {value}")
-        return int(value)
-
-    def number(self, key: str, default: float) -> float:
-        value: float = self.get(key, float, default)
-        if not math.isfinite(value):
-            raise ProtocolError(f"header {key!r}: expected a finite number, found {value}")
-        return value
-
-    def flag(self, key: str) -> bool:
-        return bool(self.get(key, bool, False))
-
-    def blob(self, key: str) -> bytes:
-        return bytes(self.get(key, bytes, b""))
-
-    def choice(self, key: str, kind: type[Action]) -> Action:
-        value = self.text(key)
-        try:
-            return kind(value)
-        except ValueError:
-            known = ", ".join(kind)
-            raise ProtocolError(
-                f"header {key!r}: expected one of {known}; found {value!r}"
-            ) from None
-
-    def texts(self, key: str, count: int) -> list[str]:
-        value = self.get(key, list, None)
-        if len(value) != count or not all(isinstance(item, str) for item in value):
-            raise ProtocolError(f"header {key!r}: expected {count} texts")
-        return list(value)
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        value = self.get(key, list, [])
-        if not all(type(item) is int and item >= 0 for item in value):
-            raise ProtocolError(f"header {key!r}: expected whole numbers >= 0")
-        return tuple(value)

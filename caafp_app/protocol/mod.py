@@ -6,16 +6,16 @@ app returns, and sends the update at active positions alone. Messages of other s
 untouched.
 """
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import ERROR
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
-from caafp_app.errors import ProtocolError
+from caafp_app.errors import CaafpError, ProtocolError
+from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import (
     MaskUnknownError,
     keep_text,
@@ -23,17 +23,13 @@ from caafp_app.protocol.held import (
     kept_text,
     resolve_mask,
 )
-from caafp_app.protocol.messages import (
-    ARRAYS,
-    Action,
-    Answer,
-    ErrorCode,
-    Request,
-    is_ours,
-    to_record,
-)
-from caafp_app.protocol.packing import unpack_model
-from caafp_app.protocol.trained import pack_training, strip_records
+from caafp_app.protocol.layout import FlatModel
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import ARRAYS, Action, Answer, ErrorCode, Request, is_ours
+from caafp_app.protocol.packing import Parts, unpack_parts
+from caafp_app.protocol.trained import PERSONAL, pack_training, strip_records
+
+_MAX_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -86,54 +82,29 @@ class SparseMod:
     def __init__(self, describe: Callable[[Context], Description] = describe_node) -> None:
         self.describe = describe
 
-    def __call__(
-        self, message: Message, context: Context, call_next: ClientAppCallable
-    ) -> Message:
+    def __call__(self, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
         """Serve one message; whatever goes wrong becomes an error reply with a reason."""
         if not message.has_content() or not is_ours(message.content):
             return call_next(message, context)
         try:
             request = Request.from_records(message.content)
-            return self._serve(request, message, context, call_next)
+            if request.action is not Action.DESCRIBE:
+                received = _receive(request, message.content, context)
+        except _RefusalError as refusal:
+            return _refuse(message, refusal.code, str(refusal))
         except MaskUnknownError as error:
             return _refuse(message, ErrorCode.MASK_UNKNOWN, str(error))
         except ProtocolError as error:
             return _refuse(message, ErrorCode.BAD_REQUEST, str(error))
-
-    def _serve(
-        self, request: Request, message: Message, context: Context, call_next: ClientAppCallable
-    ) -> Message:
-        if request.action is Action.DESCRIBE:
-            return self._answer_describe(request, message, context)
-        if request.action is Action.EVALUATE_PERSONAL:
-            record = kept_record(context, "personal")
-            if record is None:
-                reason = "this client keeps no personal model: personalise it first"
-                return _refuse(message, ErrorCode.NOT_PERSONALISED, reason)
-            mask, received = resolve_mask(request, context), None
-        else:
-            mask = resolve_mask(request, context)
-            received = unpack_model(request.arrays, mask, request.down, request.rest)
-            record = to_record(mask.layout.unflatten(received))
-        inner = RecordDict({request.arrays_key: record})
-        for name, value in message.content.items():
-            if name != ARRAYS:
-                inner[name] = value
-        message.content = inner
         try:
-            reply = call_next(message, context)
+            if request.action is Action.DESCRIBE:
+                return self._answer_describe(request, message, context)
+            return self._answer_model(request, received, message, context, call_next)
+        except CaafpError as error:
+            return _refuse(message, ErrorCode.CLIENT_FAILED, str(error))
         except Exception as error:  # the app's own code: any error of it is an error reply
-            log(ERROR, "ClientApp raised:\n%s", traceback.format_exc())
+            log(ERROR, "the ClientApp raised", exc_info=error)
             return _refuse(message, ErrorCode.CLIENT_FAILED, f"{type(error).__name__}: {error}")
-        if not reply.has_content():
-            return reply
-        answer = Answer(request.action, request.round, self._label(context), mask.digest)
-        if received is not None and request.action in (Action.TRAIN, Action.PERSONALISE):
-            answer = pack_training(request, reply, received, mask, context, answer)
-        strip_records(reply.content, request.arrays_key)
-        for name, value in answer.to_records().items():
-            reply.content[name] = value
-        return reply
 
     def _answer_describe(self, request: Request, message: Message, context: Context) -> Message:
         description = self.describe(context)
@@ -148,6 +119,31 @@ class SparseMod:
         )
         return Message(answer.to_records(), reply_to=message)
 
+    def _answer_model(
+        self,
+        request: Request,
+        received: "_Received",
+        message: Message,
+        context: Context,
+        call_next: ClientAppCallable,
+    ) -> Message:
+        sent = message.content
+        message.content = _for_the_app(request, received.record, sent)
+        try:
+            reply = call_next(message, context)
+        finally:
+            message.content = sent  # mods around this one find their message as it was
+        if not reply.has_content():
+            return reply
+        answer = Answer(request.action, request.round, self._label(context), request.mask_digest)
+        if received.parts is not None and request.action is not Action.EVALUATE:
+            answer = pack_training(
+                request, reply.content, received.parts, received.mask, context, answer
+            )
+        strip_records(reply.content, request)
+        reply.content.update(answer.to_records())
+        return reply
+
     def _label(self, context: Context) -> str:
         label = kept_text(context, "label")
         if not label:
@@ -156,8 +152,46 @@ class SparseMod:
         return label
 
 
+@dataclass(frozen=True)
+class _Received:
+    """A request's model: as the app takes it, and (unless it is the personal one) in parts."""
+
+    mask: Mask
+    record: ArrayRecord
+    parts: Parts | None
+
+
+class _RefusalError(ProtocolError):
+    """A request that cannot be met, and the code that says so."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def _receive(request: Request, content: RecordDict, context: Context) -> _Received:
+    if request.arrays_key in content:
+        raise ProtocolError(f"two records of the message are called {request.arrays_key!r}")
+    if request.action is Action.EVALUATE_PERSONAL:
+        record = kept_record(context, PERSONAL)
+        if record is None:
+            reason = "this client keeps no personal model: personalise it first"
+            raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
+        return _Received(resolve_mask(request, context), record, None)
+    mask = resolve_mask(request, context)
+    parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+    model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
+    return _Received(mask, to_record(mask.layout.unflatten(model, copy=False)), parts)
+
+
+def _for_the_app(request: Request, record: ArrayRecord, content: RecordDict) -> RecordDict:
+    """Replace the packed arrays by the dense model; the user's own records stay as they are."""
+    user = {name: value for name, value in content.items() if name != ARRAYS}
+    return RecordDict({request.arrays_key: record, **user})
+
+
 def _refuse(message: Message, code: ErrorCode, reason: str) -> Message:
-    return Message(Error(int(code), reason), reply_to=message)
+    return Message(Error(int(code), reason[:_MAX_REASON]), reply_to=message)
 
 
 sparse_mod = SparseMod()

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,27 @@ from caafp_app.protocol.codec import codec_for
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 
-_OTHER = "other/"
+VALUES, REST, OTHER = "values", "rest", "other/"
+"""Names of the arrays; a buffer's own name follows the slash."""
+GRADIENT_INDEX, GRADIENT_VALUE = "gradient-index", "gradient-value"
+"""Names of the arrays that a client's answer may have besides."""
+
+
+class Parts(NamedTuple):
+    """A model, or an update of one, without its pruned weights.
+
+    Attributes
+    ----------
+    values : ndarray, float32 or float64 [mask.count]
+        At active positions, in flat order.
+    rest : ndarray, same dtype [R]
+    other : dict of ndarray
+        Buffers that are carried.
+    """
+
+    values: NDArray[Any]
+    rest: NDArray[Any]
+    other: dict[str, NDArray[Any]]
 
 
 def pack_model(
@@ -28,14 +48,23 @@ def pack_model(
     -------
     dict of ndarray
         ``values`` [codec.nbytes(mask.count) bytes], ``rest`` [codec.nbytes(R) bytes] and
-        ``other/<name>``; an empty part is left out.
+        ``other/<name>``; an empty part is left out. With codec ``float32`` they may be the
+        model's own arrays, not copies.
     """
+    parts = Parts(mask.select(model.weights), model.rest, model.other)
+    return pack_parts(parts, weights_codec, rest_codec, rng)
+
+
+def pack_parts(
+    parts: Parts, weights_codec: str, rest_codec: str, rng: np.random.Generator | None = None
+) -> dict[str, NDArray[Any]]:
+    """Encode as `pack_model` does what has been taken apart already."""
     arrays: dict[str, NDArray[Any]] = {}
-    if mask.count:
-        arrays["values"] = codec_for(weights_codec).encode(mask.select(model.weights), rng)
-    if model.rest.size:
-        arrays["rest"] = codec_for(rest_codec).encode(model.rest, rng)
-    return arrays | {_OTHER + name: array for name, array in model.other.items()}
+    if parts.values.size:
+        arrays[VALUES] = codec_for(weights_codec).encode(parts.values, rng)
+    if parts.rest.size:
+        arrays[REST] = codec_for(rest_codec).encode(parts.rest, rng)
+    return arrays | {OTHER + name: array for name, array in parts.other.items()}
 
 
 def unpack_model(
@@ -43,29 +72,41 @@ def unpack_model(
 ) -> FlatModel:
     """Decode what `pack_model` made; pruned weights are zero.
 
+    The vectors may be read-only views of `arrays`.
+
     Raises
     ------
     ProtocolError
         If an array is missing, too many, of the wrong dtype or length, or not finite.
     """
-    values, rest, other = unpack_parts(arrays, mask, weights_codec, rest_codec)
-    return FlatModel(mask.scatter(values), rest, other)
+    parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
+    return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
 
 
 def unpack_parts(
     arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
-) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[Any]]]:
-    """Decode to active values [mask.count], rest [R] and other buffers, with the same checks."""
+) -> Parts:
+    """Decode without putting the pruned weights back, with the same checks as `unpack_model`.
+
+    A client's gradient may be among `arrays`, and is left alone.
+    """
     layout = mask.layout
-    values = _decode(arrays, "values", weights_codec, mask.count, layout)
-    rest = _decode(arrays, "rest", rest_codec, layout.rest_count, layout)
+    others = {OTHER + entry.name for entry in layout.other_entries}
+    extra = arrays.keys() - others - {VALUES, REST, GRADIENT_INDEX, GRADIENT_VALUE}
+    if extra:
+        raise ProtocolError(f"array {min(extra)!r} is not of this model")
+    values = _decode(arrays, VALUES, weights_codec, mask.count, layout)
+    rest = _decode(arrays, REST, rest_codec, layout.rest_count, layout)
     other = {}
     for entry in layout.other_entries:
-        array = arrays.get(_OTHER + entry.name)
+        array = arrays.get(OTHER + entry.name)
         if array is None or array.shape != entry.shape or array.dtype.name != entry.dtype:
-            raise ProtocolError(f"buffer {entry.name!r}: expected {entry.dtype} {entry.shape}")
+            found = "nothing" if array is None else f"{array.dtype} {array.shape}"
+            raise ProtocolError(
+                f"buffer {entry.name!r}: expected {entry.dtype} {entry.shape}, found {found}"
+            )
         other[entry.name] = array
-    return values, rest, other
+    return Parts(values, rest, other)
 
 
 def encoding_rng(seed: int, round_: int, direction: str, label: str) -> np.random.Generator:

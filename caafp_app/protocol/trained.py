@@ -7,90 +7,148 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
+from caafp_app.protocol.arrays import from_record
 from caafp_app.protocol.codec import codec_for
-from caafp_app.protocol.gradient import pack_gradient, top_inactive
-from caafp_app.protocol.held import keep_record, kept_record
+from caafp_app.protocol.gradient import SparseGradient, pack_gradient, top_inactive
+from caafp_app.protocol.held import keep_record, kept_arrays
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import (
-    ARRAYS,
-    GRADIENT,
-    HEADER,
-    Action,
-    Answer,
-    Request,
-    from_record,
+from caafp_app.protocol.messages import GRADIENT, RESERVED, Action, Answer, Request
+from caafp_app.protocol.packing import (
+    GRADIENT_INDEX,
+    GRADIENT_VALUE,
+    VALUES,
+    Parts,
+    encoding_rng,
+    pack_parts,
 )
-from caafp_app.protocol.packing import encoding_rng, pack_model
+
+PERSONAL = "personal"
+"""Under this name a client keeps its personal model: see `held.kept_record`."""
+_RESIDUAL = "residual"
 
 
 def pack_training(
     request: Request,
-    reply: Message,
-    received: FlatModel,
+    records: RecordDict,
+    received: Parts,
     mask: Mask,
     context: Context,
     answer: Answer,
 ) -> Answer:
-    """Turn the arrays that the app returned into the update, or keep them if they are personal."""
-    layout = mask.layout
-    trained = layout.flatten(_returned_arrays(reply.content, request.arrays_key))
-    if not (np.isfinite(trained.weights).all() and np.isfinite(trained.rest).all()):
-        raise ProtocolError("training diverged: the trained model holds NaN or infinity")
-    change = trained.weights - received.weights
-    outside = int(np.count_nonzero(trained.weights[~mask.bits]))
+    """Turn the model that the app returned into the update, or keep it if it is personal.
+
+    Parameters
+    ----------
+    request : Request
+        Says what is asked for.
+    records : RecordDict
+        The app's reply.
+    received : Parts
+        The model it was given.
+    mask : Mask
+        Of both models.
+    context : Context
+        Where a personal model, and what a lossy codec left over, are kept.
+    answer : Answer
+        The answer so far.
+
+    Raises
+    ------
+    ProtocolError
+        If the app returned no model, another one, or one with NaN or infinity.
+    """
+    trained = mask.layout.flatten(_returned_arrays(records, request.arrays_key))
+    model = Parts(mask.select(trained.weights), trained.rest, trained.other)
+    outside = 0
+    if not mask.is_full:
+        outside = int(np.count_nonzero(trained.weights) - np.count_nonzero(model.values))
     if request.action is Action.PERSONALISE:
-        kept = FlatModel(mask.scatter(mask.select(trained.weights)), trained.rest, trained.other)
-        keep_record(context, "personal", layout.unflatten(kept))
+        _require_finite(model)
+        kept = FlatModel(mask.scatter(model.values), model.rest, model.other)
+        keep_record(context, PERSONAL, mask.layout.unflatten(kept, copy=False))
         return replace(answer, outside=outside)
-    update = FlatModel(change, trained.rest - received.rest, trained.other)
+    with np.errstate(over="ignore", invalid="ignore"):
+        update = Parts(model.values - received.values, model.rest - received.rest, model.other)
+    _require_finite(update)
     arrays = _encode_update(request, update, mask, context, answer.label)
     scale = 0.0
     if request.gradient_counts:
-        if len(request.gradient_counts) != len(layout.segments):
-            raise ProtocolError(f"gradient counts: expected {len(layout.segments)} layers")
-        given = from_record(reply.content, GRADIENT)
-        # An app that trains densely drifts at pruned positions along minus the gradient.
-        gradient = _gradient_of(given, mask) if given else -change
-        gaps, values, scale = pack_gradient(
-            top_inactive(gradient, mask, request.gradient_counts), mask
-        )
-        arrays |= {"gradient-index": gaps, "gradient-value": values}
+        gradient = _largest_gradient(request, records, trained.weights, mask)
+        arrays[GRADIENT_INDEX], arrays[GRADIENT_VALUE], scale = pack_gradient(gradient, mask)
     return replace(answer, arrays=arrays, gradient_scale=scale, outside=outside)
 
 
+def strip_records(records: RecordDict, request: Request) -> None:
+    """Remove what must not travel: the dense model, the gradient, echoes of our records."""
+    name: str | None = request.arrays_key
+    if request.action in (Action.TRAIN, Action.PERSONALISE):
+        name = _returned_name(records, request.arrays_key)
+    for unwanted in (name, *RESERVED):
+        if unwanted is not None:
+            records.pop(unwanted, None)
+
+
 def _encode_update(
-    request: Request, update: FlatModel, mask: Mask, context: Context, label: str
+    request: Request, update: Parts, mask: Mask, context: Context, label: str
 ) -> dict[str, NDArray[Any]]:
-    """Encode an update; what a lossy codec leaves over is added to the next one of this client."""
+    """Encode an update; what a lossy codec leaves over is added to the next one of this client.
+
+    Law (error feedback): the sum of what was sent, and of what is left over now, is the sum of the
+    updates, as long as no weight that had something left over was pruned.
+    """
     rng = encoding_rng(request.seed, request.round, "up", label)
-    if request.up == "float32":
-        return pack_model(update, mask, request.up, request.rest, rng)
-    kept = kept_record(context, "residual")
-    if kept is not None and kept["weights"].shape == update.weights.shape:
-        update.weights += kept["weights"].numpy()
-    arrays = pack_model(update, mask, request.up, request.rest, rng)
-    if mask.count:
-        codec = codec_for(request.up)
-        sent = codec.decode(arrays["values"], mask.count, mask.layout.dtype)
-        keep_record(
-            context, "residual", {"weights": mask.scatter(mask.select(update.weights) - sent)}
-        )
+    if request.up == "float32" or not mask.count:
+        return pack_parts(update, request.up, request.rest, rng)
+    whole = update.values + _left_over(mask, context)
+    arrays = pack_parts(update._replace(values=whole), request.up, request.rest, rng)
+    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype)
+    keep_record(context, _RESIDUAL, {"mask": mask.packed, "values": whole - sent})
     return arrays
 
 
-def _gradient_of(given: dict[str, NDArray[Any]], mask: Mask) -> NDArray[Any]:
-    flat = np.zeros(mask.bits.size, dtype=mask.layout.dtype)
+def _left_over(mask: Mask, context: Context) -> NDArray[Any]:
+    """Return what earlier updates left over, at the active weights of `mask` [count]."""
+    kept = kept_arrays(context, _RESIDUAL)
+    if not kept or kept["mask"].shape != mask.packed.shape:  # nothing, or of another model
+        return np.zeros(mask.count, dtype=mask.layout.dtype)
+    if np.array_equal(kept["mask"], mask.packed):
+        return kept["values"]
+    return mask.select(Mask.unpack(mask.layout, kept["mask"]).scatter(kept["values"]))
+
+
+def _largest_gradient(
+    request: Request, records: RecordDict, trained: NDArray[Any], mask: Mask
+) -> SparseGradient:
+    """Choose among the gradients that the app reports, or take its drift for want of them."""
+    given = from_record(records, GRADIENT)
+    if given:
+        return top_inactive(_flat_gradient(given, mask), mask, request.gradient_counts)
+    # An app that trains densely drifts at pruned weights, from zero, along minus the gradient.
+    drift = top_inactive(trained, mask, request.gradient_counts)
+    return replace(drift, value=-drift.value)
+
+
+def _flat_gradient(given: dict[str, NDArray[Any]], mask: Mask) -> NDArray[Any]:
+    flat = np.empty(mask.bits.size, dtype=mask.layout.dtype)
     for entry, part in zip(mask.layout.weight_entries, mask.layout.segments, strict=True):
         array = given.get(entry.name)
         if array is None or array.shape != entry.shape:
-            raise ProtocolError(f"gradient of {entry.name!r}: expected shape {entry.shape}")
+            found = "nothing" if array is None else array.shape
+            raise ProtocolError(
+                f"gradient of {entry.name!r}: expected shape {entry.shape}, found {found}"
+            )
         flat[part] = array.reshape(-1)
     return flat
+
+
+def _require_finite(parts: Parts) -> None:
+    if not (np.isfinite(parts.values).all() and np.isfinite(parts.rest).all()):
+        raise ProtocolError("training diverged: the trained model holds NaN or infinity")
 
 
 def _returned_arrays(records: RecordDict, key: str) -> dict[str, NDArray[Any]]:
@@ -98,21 +156,15 @@ def _returned_arrays(records: RecordDict, key: str) -> dict[str, NDArray[Any]]:
     if name is None:
         found = ", ".join(records.array_records) or "none"
         raise ProtocolError(
-            f"the ClientApp must return the trained model as one ArrayRecord; found {found}"
+            "the ClientApp must return the trained model as its only ArrayRecord, "
+            f"or under the name {key!r}; found {found}"
         )
     return from_record(records, name)
 
 
 def _returned_name(records: RecordDict, key: str) -> str | None:
     """Return the name of the ArrayRecord that holds the trained model."""
-    names = [name for name in records.array_records if name not in (GRADIENT, ARRAYS)]
+    names = [name for name in records.array_records if name not in RESERVED]
     if key in names:
         return key
     return names[0] if len(names) == 1 else None
-
-
-def strip_records(records: RecordDict, key: str) -> None:
-    """Remove what must not travel: the dense model, the gradient, echoes of our records."""
-    for name in {_returned_name(records, key), GRADIENT, HEADER, ARRAYS}:
-        if name is not None and name in records:
-            del records[name]

@@ -155,7 +155,7 @@ class RoundSettings:
     clients_per_round: int = knob(10, "clients sampled for a round", low=1)
     cluster_floor: int = knob(0, "at least so many of each cluster in a round", low=0)
     evaluate_every: int = knob(0, "rounds between evaluations of all clients; 0: none", low=0)
-    min_available_nodes: int = knob(2, "SuperNodes to wait for", low=1)
+    min_available_nodes: int = knob(1, "SuperNodes to wait for", low=1)
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
     weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
@@ -178,7 +178,7 @@ class RoundSettings:
 class ClusterSettings:
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(3, "clusters; 0: 2 to 6 by silhouette", low=0)
+    clusters: int = knob(0, "clusters; 0: 2 to 6 by silhouette", low=0)
     linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
     min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
 

@@ -9,7 +9,6 @@ from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord
 from flwr.common.logger import log
 from numpy.typing import NDArray
 
@@ -27,14 +26,14 @@ from caafp_app.pruning.select import growth_counts, random_mask
 from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.roster import Client, generator
+from caafp_app.strategies.roster import Client, Roster, generator
 
 
 @dataclass(frozen=True)
 class Clustering:
     """How clients are grouped: see `clustering.agglomerative.cluster`."""
 
-    clusters: int = 3
+    clusters: int = 0
     linkage: str = "average"
     min_size: int = 1
 
@@ -124,6 +123,14 @@ class CAAFP(PhasedStrategy):
             first = ClusterModel(model, Mask(layout, random_mask(counts, layout.segments, rng)))
         self.models = {-1: first}
 
+    def check(self, roster: Roster) -> None:
+        """Refuse more clusters than clients."""
+        if self.clustering.clusters > len(roster.clients):
+            raise SettingsError(
+                f"clusters: expected at most the {len(roster.clients)} clients that take part, "
+                f"found {self.clustering.clusters}"
+            )
+
     def before_round(self, step: RoundPlan) -> None:
         """Cluster the clients once the warm-up is over."""
         if self.centroids is None and step.phase is not Phase.WARM_UP:
@@ -153,7 +160,7 @@ class CAAFP(PhasedStrategy):
         """Let late clients train once from the clustering phase's weights; join the nearest."""
         if self.centroids is None:
             return
-        sketches = self._sketches(newcomers, step.round)
+        sketches = self._sketches(newcomers, step.round, needed=False)
         for client in newcomers:
             if client.label in sketches:
                 client.cluster = int(assign(sketches[client.label][None], self.centroids)[0])
@@ -164,9 +171,13 @@ class CAAFP(PhasedStrategy):
 
     def _cluster_clients(self, step: RoundPlan) -> None:
         base = self._base = self.models[-1]
-        sketches = self._sketches(self.roster.reachable(), step.round)
+        self._sketcher = None
+        asked, rule = self.roster.reachable(), self.clustering
+        sketches = self._sketches(asked, step.round)
+        if len(sketches) < max(1, min(rule.clusters, len(asked))):
+            log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
+            return
         labels = sorted(sketches)
-        rule = self.clustering
         found = cluster(
             np.stack([sketches[label] for label in labels]),
             rule.clusters,
@@ -177,14 +188,16 @@ class CAAFP(PhasedStrategy):
         self.centroids = found.centroids
         self.models = {number: ClusterModel(base.model, base.mask) for number in range(found.k)}
         for client in self.roster.clients.values():
-            client.cluster = 0  # who sent no update goes where most do, until it comes back
+            client.cluster = 0  # of who sent no update
         for label, number in zip(labels, found.labels, strict=True):
             self.roster.clients[label].cluster = int(number)
         self.observer.on_clusters(
             {label: self.roster.clients[label].cluster for label in labels}, found.note
         )
 
-    def _sketches(self, clients: Sequence[Client], round_: int) -> dict[str, NDArray[Any]]:
+    def _sketches(
+        self, clients: Sequence[Client], round_: int, *, needed: bool = True
+    ) -> dict[str, NDArray[Any]]:
         """Train once on each client from the same weights and sketch the updates, by label."""
         base = self._base
         if base is None:
@@ -201,7 +214,14 @@ class CAAFP(PhasedStrategy):
             sketches[client.label] = sketcher.sketch(np.concatenate([update.values, update.rest]))
 
         self.session.ask(
-            clients, lambda _: base, Action.TRAIN, Phase.CLUSTER, round_, ConfigRecord(), accept
+            clients,
+            lambda _: base,
+            Action.TRAIN,
+            Phase.CLUSTER,
+            round_,
+            self.train_config,
+            accept,
+            needed=needed,
         )
         return sketches
 

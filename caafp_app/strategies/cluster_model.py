@@ -111,12 +111,16 @@ class ClusterModel:
         # Refused before anything is added: a reply enters all sums or none.
         peak = largest_magnitude(update.rest, self.layout.rest_count)
         self._rest.total.check(peak * weight)
+        gradients = self.gradients if update.gradient is not None else None
+        if gradients is not None and update.gradient is not None:
+            peak = largest_magnitude(update.gradient.value, update.gradient.index.size)
+            gradients.total.check(peak * weight)
         accumulate(update.values, weight, self._sums, self._statistics_now)
         self._rest.add(update.rest, weight)
         if update.other and (not self._other_from or label < self._other_from):
             self._other_from, self._other = label, update.other
-        if update.gradient is not None and self.gradients is not None:
-            self.gradients.add(update.gradient.index, update.gradient.value, weight)
+        if gradients is not None and update.gradient is not None:
+            gradients.add(update.gradient.index, update.gradient.value, weight)
 
     def end_round(self) -> None:
         """Move the model by the weighted mean of the updates; without any it stays as it is."""

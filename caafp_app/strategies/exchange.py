@@ -35,7 +35,8 @@ class Exchange:
     Attributes
     ----------
     missing : tuple of int
-        Nodes that had not answered when the last `run` ended.
+        Nodes whose answer did not come in the last `run`: they were late, could not be reached,
+        or their message or reply was lost on the way.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Exchange:
         self._clock = clock
         self._sleep = sleep
         self._outstanding: dict[str, int] = {}
+        self._lost: list[int] = []
         self._phase = ""
         self._round = 0
 
@@ -71,7 +73,7 @@ class Exchange:
             Seconds from now after which no reply is waited for.
         """
         self._phase, self._round = phase, round
-        self._outstanding = {}
+        self._outstanding, self._lost = {}, []
         self.missing = ()
         deadline = self._clock() + timeout
         self.send(messages)
@@ -81,10 +83,15 @@ class Exchange:
             while replies:
                 reply = replies.popleft()
                 # A reply is counted once, even if the grid hands it out twice.
-                if self._outstanding.pop(reply.metadata.reply_to_message_id, None) is None:
+                node = self._outstanding.pop(reply.metadata.reply_to_message_id, None)
+                if node is None:
                     continue
                 self.ledger.record("up", self._phase, reply, round=self._round)
                 pause = FIRST_PAUSE
+                # The SuperLink answers in its own name for a node that is gone.
+                if reply.metadata.src_node_id != node:
+                    self._lost.append(node)
+                    continue
                 yield reply
                 del reply
             left = deadline - self._clock()
@@ -93,17 +100,18 @@ class Exchange:
             if self._outstanding:
                 self._sleep(min(pause, left))
                 pause = min(pause * GROWTH, LONGEST_PAUSE)
-        self.missing = tuple(self._outstanding.values())
+        self.missing = (*self._lost, *self._outstanding.values())
         self._outstanding = {}
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send messages whose replies the `run` in progress will yield."""
         batch = list(messages)
-        nodes = [message.metadata.dst_node_id for message in batch]
         for message in batch:
             self.ledger.record("down", self._phase, message, round=self._round)
-        # The HTTP grid returns None for a message that it could not push.
-        ids = list(self.grid.push_messages(batch)) if batch else []
-        for message_id, node in zip(ids, nodes, strict=False):
-            if message_id:
-                self._outstanding[message_id] = node
+        # For a message that could not be pushed the grids return None, or nothing at all.
+        pushed = set(self.grid.push_messages(batch)) if batch else set()
+        for message in batch:
+            if message.metadata.message_id in pushed:
+                self._outstanding[message.metadata.message_id] = message.metadata.dst_node_id
+            else:
+                self._lost.append(message.metadata.dst_node_id)

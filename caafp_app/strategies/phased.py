@@ -133,6 +133,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.ledger = Ledger()
         self.models: dict[int, ClusterModel] = {}
         self.plan: Sequence[RoundPlan] = ()
+        self.train_config = ConfigRecord()
         self._session: Session | None = None
         self._scores: dict[str, dict[str, float]] = {}
 
@@ -151,6 +152,14 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def begin(self, layout: Layout, model: FlatModel) -> None:
         """Make the first models; by default one dense model for all (cluster -1)."""
         self.models = {-1: ClusterModel(model, Mask.full(layout))}
+
+    def check(self, roster: Roster) -> None:
+        """Refuse a run that these clients cannot make, before any of them works.
+
+        Raises
+        ------
+        SettingsError
+        """
 
     def before_round(self, step: RoundPlan) -> None:
         """Do what comes between two rounds, with exchanges of its own if need be."""
@@ -224,9 +233,10 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         wait_for_nodes(session, self.min_available_nodes)
         discover(session)
         tell_population(session)
+        self.check(self.roster)
         self.observer.on_plan(self.plan, self._facts(layout))
         first_reply = time.monotonic()
-        train_config = train_config or ConfigRecord()
+        train_config = self.train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
         result = ClusteredResult(arrays=initial_arrays)
         if evaluate_fn and (metrics := evaluate_fn(0, initial_arrays)) is not None:
@@ -383,7 +393,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
 
         def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
             model = self.model_of(client)
-            active = model.mask.count + max(answer.outside, 0)
+            # A foreign app is scored on what the mod kept, our own on what it has trained.
+            outside = max(answer.outside, 0) if self.one_exchange else 0
+            active = model.mask.count + outside
             sparsity = 1.0 - active / max(model.layout.weight_count, 1)
             self._scores.setdefault(client.label, {})["personal-sparsity"] = sparsity
 

@@ -161,18 +161,20 @@ class Session:
         absent = (self.roster.at(node) for node in self._exchange.missing)
         self.tally.missing = tuple(sorted(client.label for client in absent if client))
 
-    def close(self, density: dict[int, float], *, mask_updated: bool = False) -> None:
+    def close(
+        self, density: dict[int, float], *, mask_updated: bool = False, needed: bool = True
+    ) -> None:
         """End the exchange and tell the observer.
 
         Raises
         ------
         RunError
-            If every client that was asked failed.
+            If every client that was asked failed, and the run cannot do without (`needed`).
         """
         tally = self.tally
         record = tally.record(self.ledger, density, mask_updated=mask_updated)
         self.observer.on_round(record, self.total_rounds)
-        if tally.all_failed:
+        if needed and tally.all_failed:
             reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
             raise RunError(f"{tally.phase}, round {tally.round}: every client failed: {reasons}")
 
@@ -185,12 +187,14 @@ class Session:
         round_: int,
         config: ConfigRecord,
         accept: Accept | None = None,
+        *,
+        needed: bool = True,
     ) -> Tally:
-        """Hold one whole exchange outside of the rounds."""
+        """Hold one whole exchange outside of the rounds; `needed` as of `close`."""
         self.open(phase, round_)
         messages = [self.message(client, model_of(client), action, config) for client in clients]
         self.consume(self.send(messages), accept)
-        self.close({c.cluster: model_of(c).mask.density for c in clients})
+        self.close({c.cluster: model_of(c).mask.density for c in clients}, needed=needed)
         return self.tally
 
     def _accept(
@@ -201,7 +205,8 @@ class Session:
         if accept is not None:
             accept(client, answer, expected, 1.0 if self.options.uniform else weight)
         client.held = answer.mask_digest
-        if client.examples < 0:
+        trained = expected.action in (Action.TRAIN, Action.PERSONALISE)
+        if client.examples < 0 and trained:  # an evaluation counts held-out ones
             client.examples = int(weight)
         for name in (HEADER, ARRAYS):
             if name in reply.content:

@@ -1,0 +1,379 @@
+"""A client that lies, or breaks: refused with a reason, in no sum, and the run goes on."""
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, Error, Message, MetricRecord, RecordDict
+
+from caafp_app import CAAFP
+from caafp_app.errors import RunError
+from caafp_app.strategies.caafp import Clustering, Pruning
+from tests.local_grid import LocalGrid, Tamper
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, bits_of, nodes
+
+CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
+"""Round 3 of 5 is the first sparse one, and its replies bring gradients."""
+
+Change = Callable[[RecordDict], None]
+
+
+class Trial:
+    """A run of the numpy app; replies pass through `tamper`."""
+
+    def __init__(self, tamper: Tamper | None = None, timeout: float = 5.0, **grid: Any) -> None:
+        self.seen = Recorder()
+        self.strategy = CAAFP(
+            warmup_rounds=1,
+            cluster_rounds=1,
+            prune_rounds=3,
+            fraction_evaluate=0.0,
+            personalise=False,
+            clustering=Clustering(2),
+            pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
+            seed=3,
+            observer=self.seen,
+        )
+        self.grid = LocalGrid(
+            numpy_app.make_app(), nodes(CLIENTS), serialise=False, tamper=tamper, **grid
+        )
+        self.timeout = timeout
+
+    def start(self) -> "Trial":
+        self.strategy.start(
+            self.grid, numpy_app.initial(), num_rounds=5, timeout=self.timeout
+        )
+        return self
+
+    def seen_label(self, node: int) -> str:
+        return f"part-{int(self.grid.contexts[node].node_config['partition-id']):04d}"
+
+
+def by_victim(change: Callable[[Message, Message], Message | None], round_: int = ROUND) -> Tamper:
+    """Let one client's training reply of one round be changed."""
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        ours = (header["label"], header["round"], header["action"]) == (VICTIM, round_, "train")
+        return change(request, reply) if ours else reply
+
+    return tamper
+
+
+def changed(change: Change) -> Tamper:
+    def apply(request: Message, reply: Message) -> Message:
+        change(reply.content)
+        return reply
+
+    return by_victim(apply)
+
+
+def array(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Change:
+    def change(records: RecordDict) -> None:
+        arrays = records.array_records["caafp.arrays"]
+        arrays[name] = Array(make(arrays[name].numpy().copy()))
+
+    return change
+
+
+def poked(name: str, value: float) -> Change:
+    def poke(values: np.ndarray) -> np.ndarray:
+        values[-1] = value
+        return values
+
+    return array(name, poke)
+
+
+def without(name: str) -> Change:
+    def change(records: RecordDict) -> None:
+        del records.array_records["caafp.arrays"][name]
+
+    return change
+
+
+def header(**fields: Any) -> Change:
+    def change(records: RecordDict) -> None:
+        for key, value in fields.items():
+            records.config_records["caafp"][key.replace("_", "-")] = value
+
+    return change
+
+
+def metrics(value: Any) -> Change:
+    return lambda records: records.metric_records["metrics"].update({"num-examples": value})
+
+
+def missing_metric(records: RecordDict) -> None:
+    del records.metric_records["metrics"]["num-examples"]
+
+
+def drop(name: str) -> Change:
+    return lambda records: records.pop(name)
+
+
+def second_metrics(records: RecordDict) -> None:
+    records["more"] = MetricRecord({"num-examples": 5})
+
+
+def gradient(make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Change:
+    def change(records: RecordDict) -> None:
+        arrays = records.array_records["caafp.arrays"]
+        gaps, values = make(arrays["gradient-index"].numpy(), arrays["gradient-value"].numpy())
+        arrays["gradient-index"], arrays["gradient-value"] = Array(gaps), Array(values)
+
+    return change
+
+
+def half(*values: float) -> np.ndarray:
+    return np.array(values, np.float16)
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "values-nan": (poked("values", np.nan), "NaN or infinity"),
+    "values-inf": (poked("values", -np.inf), "NaN or infinity"),
+    "rest-nan": (poked("rest", np.nan), "NaN or infinity"),
+    "values-absurd": (poked("values", 1e30), "refuse such a client"),
+    "rest-absurd": (poked("rest", 3e38), "refuse such a client"),
+    "values-short": (array("values", lambda v: v[:-1]), r"expected float32 \[36\]"),
+    "values-long": (array("values", lambda v: np.append(v, v[:1])), r"found float32 \[37\]"),
+    "values-square": (array("values", lambda v: v.reshape(6, 6)), r"found float32 \[6, 6\]"),
+    "values-empty": (array("values", lambda v: v[:0]), r"found float32 \[0\]"),
+    "values-scalar": (array("values", lambda v: np.asarray(v[0])), r"found float32 \[\]"),
+    "rest-long": (array("rest", lambda v: np.append(v, v)), r"expected float32 \[3\]"),
+    "values-float64": (array("values", lambda v: v.astype(np.float64)), "found float64"),
+    "values-float16": (array("values", lambda v: v.astype(np.float16)), "found float16"),
+    "values-int": (array("values", lambda v: v.astype(np.int32)), "found int32"),
+    "values-swapped": (array("values", lambda v: v.astype(">f4")), "found >f4|differ|plain"),
+    "values-missing": (without("values"), "'values' is missing"),
+    "rest-missing": (without("rest"), "'rest' is missing"),
+    "digest-other": (header(mask_digest="0123456789abcdef"), "packed by mask 0123456789abcdef"),
+    "digest-none": (header(mask_digest=""), "packed by mask none"),
+    "version-other": (header(version=2), "protocol version 2 found"),
+    "version-text": (header(version="1"), "'version': expected int"),
+    "round-past": (header(round=ROUND - 1), f"reply of round {ROUND - 1} in round {ROUND}"),
+    "round-ahead": (header(round=ROUND + 1), f"reply of round {ROUND + 1} in round {ROUND}"),
+    "round-negative": (header(round=-1), "'round': expected a whole number"),
+    "label-other": (header(label="part-0003"), "expected 'part-0002', found 'part-0003'"),
+    "label-huge": (header(label="x" * 5000), "at most 1000 characters"),
+    "action-other": (header(action="evaluate"), "expected an answer to train, found evaluate"),
+    "action-unknown": (header(action="own-the-server"), "expected one of"),
+    "header-missing": (drop("caafp"), "no 'caafp' record"),
+    "arrays-missing": (drop("caafp.arrays"), "is missing"),
+    "examples-negative": (metrics(-3), r"expected a number in \(0, 1e\+09\], found -3"),
+    "examples-zero": (metrics(0), r"expected a number in \(0, 1e\+09\], found 0"),
+    "examples-absurd": (metrics(10**12), r"expected a number in \(0, 1e\+09\]"),
+    "examples-tiny": (metrics(1e-300), "weight"),
+    "examples-nan": (metrics(float("nan")), "found nan"),
+    "examples-inf": (metrics(float("inf")), "found inf"),
+    "examples-list": (metrics([40, 40]), "expected one number, found"),
+    "examples-missing": (missing_metric, "expected one number, found None"),
+    "metrics-missing": (drop("metrics"), "expected one MetricRecord, found 0"),
+    "metrics-twice": (second_metrics, "expected one MetricRecord, found 2"),
+    "gradient-more": (gradient(lambda g, v: (np.zeros(36, np.uint8), half(*[1] * 36))), "at most"),
+    "gradient-huge": (header(gradient_scale=1e30), "refuse such a client"),
+    "gradient-vast": (header(gradient_scale=1e300), "within the stated scale"),
+    "gradient-nan": (header(gradient_scale=float("nan")), "finite"),
+    "gradient-minus": (header(gradient_scale=-1.0), "within the stated scale"),
+    "gradient-shares": (gradient(lambda g, v: (g, v * np.float16(2))), "within the stated scale"),
+    "gradient-nans": (gradient(lambda g, v: (g, v * np.float16("nan"))), "within the stated"),
+    "gradient-beyond": (gradient(lambda g, v: (g | 127, v)), "beyond"),
+    "gradient-fewer": (gradient(lambda g, v: (g[1:], v)), "positions"),
+    "gradient-dtype": (gradient(lambda g, v: (g, v.astype(np.float32))), "float16"),
+    "gradient-half": (without("gradient-value"), "positions without values"),
+}
+
+
+@pytest.fixture(scope="module")
+def without_victim() -> dict[int, tuple[bytes, bytes, bytes]]:
+    """The models of a run in which the reply in question got lost."""
+    lost = Trial(by_victim(lambda request, reply: None), timeout=0.05).start()
+    record = lost.seen.round(ROUND)
+    assert record.missing == (VICTIM,)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 0)
+    bits = bits_of(lost.strategy)
+    assert bits != bits_of(Trial().start().strategy)  # its reply does make a difference
+    return bits
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_reply_is_refused_and_leaves_no_trace(
+    name: str, without_victim: dict[int, tuple[bytes, bytes, bytes]]
+) -> None:
+    change, reason = BAD[name]
+    trial = Trial(changed(change)).start()
+
+    record = trial.seen.round(ROUND)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 1)
+    assert record.missing == ()
+    (found,) = record.reasons.items()
+    assert found[1] == 1
+    assert re.search(reason, found[0])
+    assert bits_of(trial.strategy) == without_victim
+    # It is asked again, in full, and its next reply counts.
+    for number in (ROUND + 1, ROUND + 2):
+        assert trial.seen.round(number).answered == CLIENTS
+    node = next(n for n in trial.grid.contexts if trial.seen_label(n) == VICTIM)
+    again = [
+        passage
+        for passage in trial.grid.passages
+        if passage.direction == "down" and passage.node == node
+    ][-2:]
+    assert "layout" in again[0].header
+    assert "layout" not in again[1].header
+
+
+def test_a_reply_of_a_past_round_sent_again_is_refused(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    kept: list[RecordDict] = []
+
+    def keep_and_replay(request: Message, reply: Message) -> Message:
+        records = reply.content.config_records["caafp"]
+        if (records["label"], records["action"]) == (VICTIM, "train"):
+            if records["round"] == ROUND - 1:
+                kept.append(copy.deepcopy(reply.content))
+            elif records["round"] == ROUND:
+                replayed = Message(kept[0], reply_to=request)
+                replayed.metadata.__dict__.update(reply.metadata.__dict__)
+                return replayed
+        return reply
+
+    trial = Trial(keep_and_replay).start()
+    assert kept
+    assert trial.seen.round(ROUND).reasons == {f"reply of round {ROUND - 1} in round {ROUND}": 1}
+    assert bits_of(trial.strategy) == without_victim
+
+
+def test_a_duplicate_reply_counts_once() -> None:
+    plain, doubled = Trial().start(), Trial(duplicate=True).start()
+    assert bits_of(plain.strategy) == bits_of(doubled.strategy)
+    for one, two in zip(plain.seen.rounds, doubled.seen.rounds, strict=True):
+        assert (one.answered, one.refused, one.bytes_up) == (two.answered, two.refused, two.bytes_up)
+    assert plain.strategy.ledger.messages == doubled.strategy.ledger.messages
+
+
+def test_a_node_cannot_answer_for_another(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def misdirect(request: Message, reply: Message) -> Message:
+        others = set(trial.grid.contexts) - {request.metadata.dst_node_id}
+        reply.metadata.__dict__["_src_node_id"] = min(others)
+        return reply
+
+    trial = Trial(by_victim(misdirect))
+    trial.start()
+    record = trial.seen.round(ROUND)
+    assert (record.answered, record.refused, record.missing) == (CLIENTS - 1, 0, (VICTIM,))
+    assert bits_of(trial.strategy) == without_victim
+
+
+def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def unavailable(request: Message, reply: Message) -> Message:
+        error = Message(Error(3, "Error: Node Unavailable"), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
+        return error
+
+    trial = Trial(by_victim(unavailable)).start()
+    assert trial.seen.round(ROUND).missing == (VICTIM,)
+    assert bits_of(trial.strategy) == without_victim
+
+
+def test_a_client_whose_code_raises_is_named_with_what_it_raised(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def fail(request: Message, reply: Message) -> Message:
+        error = Message(Error(472, "ZeroDivisionError: division by zero"), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
+
+    trial = Trial(by_victim(fail)).start()
+    assert trial.seen.round(ROUND).reasons == {
+        "client-failed: ZeroDivisionError: division by zero": 1
+    }
+    assert bits_of(trial.strategy) == without_victim
+
+
+def failing(round_: int, reasons: dict[str, str]) -> Tamper:
+    """Let every client fail in a round, each for its own reason."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        records = reply.content.config_records["caafp"]
+        if records["round"] != round_ or records["action"] == "describe":
+            return reply
+        reason = reasons.get(str(records["label"]), "out of memory")
+        error = Message(Error(472, reason), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
+
+    return tamper
+
+
+def test_if_every_client_fails_the_run_stops_with_their_reasons() -> None:
+    trial = Trial(failing(2, {VICTIM: "no data"}))
+    with pytest.raises(RunError, match="cluster, round 2: every client failed") as error:
+        trial.start()
+    assert "client-failed: out of memory (3 clients)" in str(error.value)
+    assert "client-failed: no data (1 clients)" in str(error.value)
+    record = trial.seen.round(2, "cluster")
+    assert (record.answered, record.refused) == (0, CLIENTS)
+    assert record.reasons == {"client-failed: out of memory": 3, "client-failed: no data": 1}
+
+
+def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> None:
+    snapshots: dict[int, Any] = {}
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        records = reply.content.config_records["caafp"]
+        return None if records["round"] == 4 else reply
+
+    trial = Trial(silent, timeout=0.05)
+    for number in (3, 4, 5):
+        trial.seen.at[number, "prune"] = lambda n=number: snapshots.update(
+            {n: bits_of(trial.strategy)}
+        )
+    trial.start()
+    record = trial.seen.round(4)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, 0, 0)
+    assert record.missing == tuple(f"part-{k:04d}" for k in range(CLIENTS))
+    assert record.accuracy is None
+    assert record.loss is None
+    weights = {n: [bits[1] for bits in kept.values()] for n, kept in snapshots.items()}
+    assert weights[3] == weights[4] != weights[5]
+
+
+def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask() -> None:
+    def silent(request: Message, reply: Message) -> Message | None:
+        records = reply.content.config_records["caafp"]
+        return None if records["round"] == ROUND else reply
+
+    trial = Trial(silent, timeout=0.05).start()
+    assert trial.seen.round(ROUND).answered == 0
+    assert trial.seen.round(ROUND).mask_updated
+    assert set(trial.seen.round(ROUND).density.values()) == {0.5}
+    for model in trial.strategy.models.values():
+        assert np.isfinite(model.model.weights).all()
+
+
+def test_clustering_waits_for_a_round_that_is_answered() -> None:
+    def silent(request: Message, reply: Message) -> Message | None:
+        phase = request.content.config_records["caafp"]["phase"]
+        lost = phase == "cluster" and reply.content.config_records["caafp"]["round"] == 2
+        return None if lost else reply
+
+    trial = Trial(silent, timeout=0.05)
+    trial.start()
+    record = trial.seen.round(2, "cluster")
+    assert (record.asked, record.answered) == (CLIENTS, 0)
+    assert trial.seen.round(2).density == {-1: 0.5}
+    assert trial.seen.round(3, "cluster").answered == CLIENTS
+    assert sorted(trial.strategy.models) == [0, 1]
+    groups = [[f"part-{k:04d}" for k in range(g, CLIENTS, 2)] for g in range(2)]
+    found = trial.seen.labels
+    assert sorted(sorted(k for k in found if found[k] == c) for c in (0, 1)) == groups

@@ -1,0 +1,271 @@
+"""The plug-in: a project written for FedAvg, with `CAAFP(...)` and `sparse_mod` in it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
+
+from caafp_app import CAAFP
+from caafp_app.strategies.caafp import Clustering, Pruning
+from caafp_app.strategies.phased import ClusteredResult
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen
+from tests.strategies.support import Recorder, nodes
+
+CLIENTS, ROUNDS = 6, 8
+PLAN = {"warmup_rounds": 2, "cluster_rounds": 2, "prune_rounds": 4}
+
+
+def grid_of(seen: Seen | None = None, count: int = CLIENTS) -> LocalGrid:
+    return LocalGrid(numpy_app.make_app(seen), nodes(count))
+
+
+def dense(record: ArrayRecord) -> list[NDArray[Any]]:
+    return record.to_numpy_ndarrays()
+
+
+class Finished:
+    """One run of the plug-in, seen from all sides."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.client, self.observer = Seen(), Recorder()
+        self.grid = grid_of(self.client)
+        self.strategy = CAAFP(
+            **PLAN,
+            seed=3,
+            clustering=Clustering(2),
+            pruning=Pruning(sparsity=0.5, every=2, regrow=0.1),
+            observer=self.observer,
+            **kwargs,
+        )
+        self.means: dict[int, list[NDArray[Any]]] = {}
+        self.result: ClusteredResult = self.strategy.start(
+            self.grid,
+            numpy_app.initial(),
+            num_rounds=ROUNDS,
+            train_config=ConfigRecord({"lr": 0.25}),
+            evaluate_config=ConfigRecord({"top-k": 2}),
+            evaluate_fn=self.evaluate,
+        )
+
+    def evaluate(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        self.means[server_round] = dense(arrays)
+        return MetricRecord({"round": server_round}) if server_round else None
+
+
+@pytest.fixture(scope="module")
+def finished() -> Finished:
+    return Finished(fraction_train=0.5, fraction_evaluate=0.34, min_evaluate_nodes=1)
+
+
+def test_clusters_are_the_planted_groups_and_the_result_tells_them(finished: Finished) -> None:
+    clusters = finished.result.clusters
+    members = sorted(cluster.members for cluster in clusters.values())
+    groups = [
+        tuple(f"part-{k:04d}" for k in range(CLIENTS) if k % GROUPS == g) for g in range(GROUPS)
+    ]
+    assert members == groups
+    for cluster in clusters.values():
+        assert cluster.density == pytest.approx(0.5)
+        assert set(cluster.mask) == {"0", "1"}
+        for name, mask in cluster.mask.items():
+            values = cluster.arrays[name].numpy()
+            assert values.shape == mask.shape
+            assert mask.sum() == mask.size // 2
+            assert not values[~mask].any()
+            assert values[mask].all()
+
+
+def test_result_holds_the_example_weighted_mean_and_evaluate_fn_got_it(finished: Finished) -> None:
+    result = finished.result
+    totals = {
+        number: sum(40 + 3 * int(label[-4:]) for label in cluster.members)
+        for number, cluster in result.clusters.items()
+    }
+    assert sum(totals.values()) == sum(40 + 3 * k for k in range(CLIENTS))
+    for k, mean in enumerate(dense(result.arrays)):
+        parts = [totals[n] * dense(c.arrays)[k] for n, c in result.clusters.items()]
+        np.testing.assert_allclose(mean, sum(parts) / sum(totals.values()), rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(mean, finished.means[ROUNDS][k])
+    assert list(finished.means) == list(range(ROUNDS + 1))
+    for given, sent in zip(finished.means[0], dense(numpy_app.initial()), strict=True):
+        np.testing.assert_array_equal(given, sent)
+    # None at round 0 is not kept, as with FedAvg.
+    expected = {k: MetricRecord({"round": k}) for k in range(1, ROUNDS + 1)}
+    assert result.evaluate_metrics_serverapp == expected
+
+
+def test_every_client_ends_with_a_personal_model_that_is_better(finished: Finished) -> None:
+    report = finished.observer.report
+    assert report is not None
+    assert len(report.clients) == CLIENTS
+    personal = [client.personal_accuracy for client in report.clients]
+    cluster = [client.cluster_accuracy for client in report.clients]
+    assert np.mean(personal) > np.mean(cluster)
+    assert np.mean(personal) > 0.7
+    for client in report.clients:
+        assert client.personal_sparsity == pytest.approx(0.5)
+        assert client.test_examples == numpy_app.TEST + 1
+
+
+def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finished) -> None:
+    last = finished.client.models[-CLIENTS:]
+    assert all(kind == "evaluate" for kind, _, _ in last)
+    by_cluster = {
+        label: cluster
+        for cluster in finished.result.clusters.values()
+        for label in cluster.members
+    }
+    for _, part, model in last:
+        cluster = by_cluster[f"part-{part:04d}"]
+        for name, values in zip("01", model[:2], strict=True):
+            assert not values[~cluster.mask[name]].any()
+            assert np.abs(values - cluster.arrays[name].numpy())[cluster.mask[name]].min() > 0
+
+
+def test_the_app_gets_what_fedavg_would_hand_it(finished: Finished) -> None:
+    for kind, config in finished.client.configs:
+        expected = {"lr": 0.25} if kind == "train" else {"top-k": 2}
+        round_ = config["server-round"]
+        assert isinstance(round_, int)
+        assert 1 <= round_ <= ROUNDS + 1
+        assert dict(config) == {**expected, "server-round": round_}
+    rounds = {config["server-round"] for _, config in finished.client.configs}
+    assert rounds == set(range(1, ROUNDS + 2))  # the last: personalise
+    assert all(r - {"caafp"} == {"arrays", "config"} for r in finished.client.records)
+
+
+def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished) -> None:
+    rounds = {record.round: record for record in finished.observer.rounds if record.phase == "prune"}
+    assert any(min(record.density.values()) < 1 for record in rounds.values())
+    sparse = 0
+    for passage in finished.grid.passages:
+        if "values" not in passage.arrays:
+            continue
+        # From the npy header, 128 bytes here, to 4 bytes a value.
+        active = (passage.arrays["values"] - 128) / 4
+        # Evaluation comes after the mask update of its round, training before.
+        step = int(passage.header["round"]) - (passage.header["action"] != "evaluate")
+        before = finished.observer.round(min(step, ROUNDS)).density if step else {-1: 1.0}
+        assert active in {round(density * WEIGHTS) for density in before.values()}
+        sparse += active < WEIGHTS
+    assert sparse > 10
+    # Two mask updates: after rounds 4 and 6.
+    for kind, _, model in finished.client.models[-3 * CLIENTS : -CLIENTS]:
+        zeros = sum(int((array == 0).sum()) for array in model[:2])
+        assert zeros == WEIGHTS // 2, kind
+
+
+def test_a_dense_app_gives_its_drift_as_the_gradient(finished: Finished) -> None:
+    carried = [
+        passage
+        for passage in finished.grid.passages
+        if passage.direction == "up" and "gradient-value" in passage.arrays
+    ]
+    asked = [
+        passage
+        for passage in finished.grid.passages
+        if passage.direction == "down" and "gradient-counts" in passage.header
+    ]
+    assert {p.header["round"] for p in carried} == {6}  # the first update is of a dense model
+    assert len(carried) == len(asked) == 3
+    for passage in carried:
+        assert passage.header["gradient-scale"] > 0
+
+
+def test_training_and_evaluation_run_at_the_rates_of_fedavg(finished: Finished) -> None:
+    exchanges = [(r.phase, r.round, r.asked) for r in finished.observer.rounds]
+    trained = [asked for phase, _, asked in exchanges if phase in ("warm-up", "prune")]
+    assert set(trained) == {3}  # half of six
+    evaluated = [asked for phase, r, asked in exchanges if phase == "evaluate" and r <= ROUNDS]
+    assert evaluated == [2] * ROUNDS  # int(0.34 * 6)
+    everyone = [phase for phase, _, asked in exchanges if asked == CLIENTS]
+    assert everyone == ["cluster", "evaluate", "personalise", "evaluate-personal"]
+    assert len(finished.result.evaluate_metrics_clientapp) == ROUNDS
+
+
+def test_rates_have_fedavgs_minima_and_zero_switches_evaluation_off() -> None:
+    run = Finished(fraction_train=0.1, min_train_nodes=4, fraction_evaluate=0.0, personalise=False)
+    assert {r.asked for r in run.observer.rounds if r.phase == "prune"} == {4}
+    assert all(r.phase != "evaluate" for r in run.observer.rounds)
+    assert run.result.evaluate_metrics_clientapp == {}
+    assert all(kind == "train" for kind, _, _ in run.client.models)
+    few = Finished(fraction_train=0.0, fraction_evaluate=0.1, min_evaluate_nodes=3)
+    assert {r.asked for r in few.observer.rounds if r.phase == "evaluate"} == {3, CLIENTS}
+
+
+def degenerate(**kwargs: Any) -> CAAFP:
+    """CA-AFP with everything of its own switched off."""
+    rounds = {"warmup_rounds": 1, "cluster_rounds": 4, "prune_rounds": 0}
+    return CAAFP(
+        **rounds,
+        clustering=Clustering(1),
+        pruning=Pruning(sparsity=0.0),
+        personalise=False,
+        **kwargs,
+    )
+
+
+def test_with_everything_switched_off_it_is_fedavg() -> None:
+    ours_seen, theirs_seen = [], []
+
+    def keep(to: list[Any]) -> Any:
+        def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+            to.append(dense(arrays))
+            return MetricRecord({"norm": float(np.abs(dense(arrays)[0]).sum())})
+
+        return evaluate_fn
+
+    common = {"initial_arrays": numpy_app.initial(), "num_rounds": 5}
+    ours = degenerate().start(grid_of(), evaluate_fn=keep(ours_seen), **common)
+    theirs = FedAvg().start(
+        LocalGrid(numpy_app.make_app(mods=()), nodes(CLIENTS)),
+        evaluate_fn=keep(theirs_seen),
+        **common,
+    )
+
+    assert len(ours_seen) == len(theirs_seen) == 6
+    moved = np.abs(theirs_seen[-1][0] - theirs_seen[0][0]).max()
+    for one, two in zip(ours_seen, theirs_seen, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * moved)
+    for a, b in zip(dense(ours.arrays), dense(theirs.arrays), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * moved)
+    for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
+        one, two = getattr(ours, kind), getattr(theirs, kind)
+        assert list(one) == list(two) == [1, 2, 3, 4, 5]
+        for k in one:
+            assert dict(one[k]) == pytest.approx(dict(two[k]), rel=1e-5)
+    assert ours.evaluate_metrics_serverapp.keys() == theirs.evaluate_metrics_serverapp.keys()
+
+
+def test_own_aggregation_functions_and_keys_are_used() -> None:
+    calls: list[tuple[int, str]] = []
+
+    def worst(records: list[RecordDict], weighted_by: str) -> MetricRecord:
+        calls.append((len(records), weighted_by))
+        metrics = [next(iter(record.metric_records.values())) for record in records]
+        return MetricRecord({"most": max(metric["num-examples"] for metric in metrics)})
+
+    strategy = degenerate(
+        train_metrics_aggr_fn=worst,
+        evaluate_metrics_aggr_fn=worst,
+        weighted_by_key="train_loss",
+        fraction_evaluate=0.0,
+    )
+    result = strategy.start(grid_of(), numpy_app.initial(), num_rounds=5)
+    assert calls == [(CLIENTS, "train_loss")] * 5
+    assert result.train_metrics_clientapp[1] == MetricRecord({"most": 40 + 3 * (CLIENTS - 1)})
+
+
+def test_an_app_without_the_mod_is_told_what_to_add() -> None:
+    from caafp_app.errors import RunError
+
+    grid = LocalGrid(numpy_app.make_app(mods=()), nodes(3))
+    with pytest.raises(RunError, match=r"no client takes part: "):
+        degenerate().start(grid, numpy_app.initial(), num_rounds=5)

@@ -84,7 +84,8 @@ class LocalGrid(Grid):
         # What a running app gets from Flower; messages cannot be made without it.
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
         self.app = app
-        ids = np.random.default_rng().integers(1, 1 << 62, len(node_configs))
+        # All of one length as protobuf writes them: equal runs send equal numbers of bytes.
+        ids = np.random.default_rng().integers(1 << 61, 1 << 62, len(node_configs))
         self.contexts = {
             int(node): Context(1, int(node), dict(config), RecordDict(), dict(run_config or {}))
             for node, config in zip(ids, node_configs, strict=True)

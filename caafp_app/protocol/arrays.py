@@ -61,7 +61,7 @@ def to_array(name: str, array: NDArray[Any]) -> Array:
         raise ProtocolError(f"array {name!r}: dtype {plain.dtype} is not a plain number")
     head = BytesIO()
     npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(plain))
-    data = b"".join((head.getvalue(), plain.reshape(-1).view(np.uint8)))
+    data = b"".join((head.getvalue(), plain.reshape(-1).view(np.uint8).data))
     return Array(str(plain.dtype), plain.shape, _STYPE, data)
 
 

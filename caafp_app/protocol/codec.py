@@ -157,7 +157,7 @@ class Int4Codec(Int8Codec):
         """Put two codes in a byte, the first in the low half, 8 added to each."""
         halves = np.zeros(2 * self.code_bytes(codes.size), dtype=np.uint8)
         halves[: codes.size] = codes + np.int8(8)
-        return halves[0::2] | (halves[1::2] << 4)
+        return halves[0::2] | (halves[1::2] << np.uint8(4))
 
     def unpack(self, packed: NDArray[np.uint8], size: int) -> NDArray[np.int8]:
         """Return what `pack` packed."""

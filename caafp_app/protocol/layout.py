@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.entry import FLOATS, MAX_ELEMENTS, Entry
-from caafp_app.protocol.prunable import prunable_names
 from caafp_app.protocol.prunable import PrunableRule as PrunableRule
+from caafp_app.protocol.prunable import prunable_names
 
 NamedArrays = Mapping[str, NDArray[Any]]
 

@@ -41,7 +41,8 @@ class Quantised:
 
     def steps(self, levels: int) -> NDArray[np.float32]:
         """Return what one unit of `codes` stands for, by block; zero if too small for float32."""
-        steps = from_half(self.shares, np.dtype(np.float32)) * (self.scale / np.float32(levels))
+        shares: NDArray[np.float32] = from_half(self.shares, np.dtype(np.float32))
+        steps = shares * (self.scale / np.float32(levels))
         steps[steps < np.finfo(np.float32).tiny] = 0
         return steps
 
@@ -73,7 +74,9 @@ def quantise(values: NDArray[Any], levels: int, rng: np.random.Generator | None)
     peaks = np.zeros(blocks(source.size), dtype=np.float32)
     if source.size:
         starts = np.arange(peaks.size) * BLOCK
-        np.maximum(np.maximum.reduceat(source, starts), -np.minimum.reduceat(source, starts), peaks)
+        peaks = np.maximum(
+            np.maximum.reduceat(source, starts), -np.minimum.reduceat(source, starts)
+        )
     scale = peaks.max(initial=np.float32(0))
     if not scale <= MAX_SCALE:
         raise ProtocolError(f"cannot quantise: expected finite values up to 3e38, found {scale}")

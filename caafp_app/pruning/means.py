@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
+from caafp_app.pruning.reproducible import ReproducibleSum, chunks, rounded_weight
 
 # Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
@@ -43,7 +43,17 @@ class WeightedMean:
 
     def mean(self) -> NDArray[np.float64]:
         """Return ``sum w u / sum w``, shape [size]; zeros when there were no replies."""
-        return self.total.value / self.weight if self.replies else np.zeros(self.size)
+        mean = np.zeros(self.size)
+        if self.replies:
+            for part in chunks(self.size):
+                np.divide(self.total.read(part), self.weight, out=mean[part])
+        return mean
+
+    def move(self, vector: NDArray[np.floating]) -> None:
+        """Add the mean to a vector [size] in place, without a copy of either."""
+        if self.replies:
+            for part in chunks(self.size):
+                vector[part] = vector[part] + self.total.read(part) / self.weight
 
     def state_dict(self) -> State:
         """Return all there is to save, as arrays."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 
-CHUNK = 32_768  # elements; what one step touches then stays in a 1 MB second-level cache
+CHUNK = 65_536  # elements: few steps, and what one of them touches stays in the cache
 _WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
 _LARGEST_WEIGHT = 2.0**38
 
@@ -199,7 +199,15 @@ class ReproducibleSum:
     @property
     def value(self) -> NDArray[np.float64]:
         """The sum, float64 of shape [size]."""
-        return np.multiply(self._settled(), 2.0**self.quantum, dtype=np.float64)
+        value = np.empty(self.size, dtype=np.float64)
+        for part in chunks(self.size):
+            value[part] = self.read(part)
+        return value
+
+    def read(self, part: slice) -> NDArray[np.float64]:
+        """Return a part of `value`, as a copy."""
+        quanta = self._quanta[part] - self._offset()
+        return np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
 
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
         """Return all there is to save: ``quanta`` [size] and ``scale`` [2]."""
@@ -230,7 +238,11 @@ class ReproducibleSum:
     def _settled(self) -> NDArray[np.int64]:
         """Take the shifters out of the sum; integers wrap around, so nothing is lost meanwhile."""
         if self._shifts:
-            bits = int(np.float64(self._shifter).view(np.int64)) * self._shifts
-            self._quanta -= np.int64((bits + 2**63) % 2**64 - 2**63)
+            self._quanta -= self._offset()
             self._shifts = 0
         return self._quanta
+
+    def _offset(self) -> np.int64:
+        """Return the sum of all shifters in `_quanta`, modulo 2**64."""
+        bits = int(np.float64(self._shifter).view(np.int64)) * self._shifts
+        return np.int64((bits + 2**63) % 2**64 - 2**63)

@@ -22,11 +22,11 @@ from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.schedule import Phase, RoundPlan, build_plan
 from caafp_app.pruning.segments import active_counts, sizes_of
-from caafp_app.pruning.select import growth_counts, random_mask
+from caafp_app.pruning.select import growth_counts, magnitude_mask
 from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.roster import Client, Roster, generator
+from caafp_app.strategies.roster import Client, Roster
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,12 @@ class CAAFP(PhasedStrategy):
         """Start from one model; sparse already if there is an initial sparsity."""
         first = ClusterModel(model, Mask.full(layout))
         if self.pruning.initial_sparsity > 0:
-            counts = self._counts(first, 1 - self.pruning.initial_sparsity)
-            rng = generator(self.seed, 0, "mask")
-            first = ClusterModel(model, Mask(layout, random_mask(counts, layout.segments, rng)))
+            # The largest initial weights, not random ones: a unit with few inputs then keeps the
+            # scale of its output.
+            size = np.abs(model.weights).astype(np.float64)
+            counts = self._counts(first, 1 - self.pruning.initial_sparsity, size)
+            bits = magnitude_mask(model.weights, counts, layout.segments)
+            first = ClusterModel(model, Mask(layout, bits))
         self.models = {-1: first}
 
     def check(self, roster: Roster) -> None:
@@ -150,9 +153,11 @@ class CAAFP(PhasedStrategy):
         """Ask for as many gradients of each layer as will be regrown."""
         if not step.gradients or model.mask.is_full:
             return ()
-        counts = self._counts(model, 1 - step.sparsity)
         segments = model.layout.segments
         active = active_counts(model.mask.bits, segments)
+        # How a global cut will fall, only the scores of this round say: near what it is now.
+        by_rule = self.pruning.allocation != "global"
+        counts = self._counts(model, 1 - step.sparsity) if by_rule else active
         grown = growth_counts(active, counts, self.pruning.regrow, sizes_of(segments))
         return tuple(int(count) for count in grown)
 
@@ -229,20 +234,13 @@ class CAAFP(PhasedStrategy):
         self, model: ClusterModel, density: float, scores: NDArray[np.float64] | None = None
     ) -> NDArray[np.int64]:
         """Active weights of each layer at a density, by the allocation rule."""
-        rule = self.pruning.allocation
-        parts = None
-        if rule == "global":
-            if scores is None:  # a request comes before the scores do: near enough
-                rule = "uniform"
-            else:
-                parts = [scores[segment] for segment in model.active_segments()]
         entries = model.layout.weight_entries
         return layer_counts(
             [entry.size for entry in entries],
             density,
-            rule,
+            self.pruning.allocation,
             shapes=[entry.shape for entry in entries],
-            scores=parts,
+            scores=None if scores is None else [scores[part] for part in model.active_segments()],
         )
 
 

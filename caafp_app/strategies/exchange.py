@@ -2,8 +2,9 @@
 
 Flower's ``Grid.send_and_receive`` waits for the last reply before it returns the first one, sleeps
 3 s between polls over HTTP, and comes back silently short at its timeout. This one hands replies
-on as they arrive, polls promptly with a growing pause, and knows who did not answer. It is also
-the one place where bytes are counted.
+on as they arrive, polls promptly with a growing pause, and knows who did not answer. It never
+asks for more replies at once than fit its memory, however many are ready. It is also the one place
+where bytes are counted.
 """
 
 import time
@@ -13,11 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.ledger import Direction, Ledger
 
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.25
 GROWTH = 1.3
+HELD_BYTES = 64 << 20
+"""Replies asked for at once are at most so many bytes together, or one: a grid hands out lists."""
 
 
 class Exchange:
@@ -53,6 +56,7 @@ class Exchange:
         self._sleep = sleep
         self._outstanding: dict[str, int] = {}
         self._lost: list[int] = []
+        self._largest = 1  # bytes of the largest message of this exchange
         self._phase = ""
         self._round = 0
 
@@ -73,21 +77,20 @@ class Exchange:
             Seconds from now after which no reply is waited for.
         """
         self._phase, self._round = phase, round
-        self._outstanding, self._lost = {}, []
+        self._outstanding, self._lost, self._largest = {}, [], 1
         self.missing = ()
         deadline = self._clock() + timeout
         self.send(messages)
         pause = FIRST_PAUSE
         while self._outstanding:
-            replies = deque(self.grid.pull_messages(list(self._outstanding)))
-            while replies:
-                reply = replies.popleft()
+            answered = False
+            for reply in self._ready():
+                answered = True
                 # A reply is counted once, even if the grid hands it out twice.
                 node = self._outstanding.pop(reply.metadata.reply_to_message_id, None)
                 if node is None:
                     continue
-                self.ledger.record("up", self._phase, reply, round=self._round)
-                pause = FIRST_PAUSE
+                self._record("up", reply)
                 # The SuperLink answers in its own name for a node that is gone.
                 if reply.metadata.src_node_id != node:
                     self._lost.append(node)
@@ -97,7 +100,9 @@ class Exchange:
             left = deadline - self._clock()
             if left <= 0:
                 break
-            if self._outstanding:
+            if answered:
+                pause = FIRST_PAUSE
+            elif self._outstanding:
                 self._sleep(min(pause, left))
                 pause = min(pause * GROWTH, LONGEST_PAUSE)
         self.missing = (*self._lost, *self._outstanding.values())
@@ -107,7 +112,7 @@ class Exchange:
         """Send messages whose replies the `run` in progress will yield."""
         batch = list(messages)
         for message in batch:
-            self.ledger.record("down", self._phase, message, round=self._round)
+            self._record("down", message)
         # For a message that could not be pushed the grids return None, or nothing at all.
         pushed = set(self.grid.push_messages(batch)) if batch else set()
         for message in batch:
@@ -115,3 +120,18 @@ class Exchange:
                 self._outstanding[message.metadata.message_id] = message.metadata.dst_node_id
             else:
                 self._lost.append(message.metadata.dst_node_id)
+
+    def _ready(self) -> Iterator[Message]:
+        """Ask for each outstanding reply once, some at a time, and hand on those that are there."""
+        asked = deque(self._outstanding)
+        while asked:
+            # A reply is about as long as the longest message that was seen of this exchange.
+            count = max(1, HELD_BYTES // self._largest)
+            window = [asked.popleft() for _ in range(min(count, len(asked)))]
+            replies = deque(self.grid.pull_messages(window))
+            while replies:
+                yield replies.popleft()
+
+    def _record(self, direction: Direction, message: Message) -> None:
+        size = self.ledger.record(direction, self._phase, message, round=self._round)
+        self._largest = max(self._largest, size)

@@ -16,11 +16,17 @@ from caafp_app.models import build_model
 from caafp_app.pruning.importance import importance
 from caafp_app.pruning.means import GradientSums, RoundSums
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.pruning.select import random_mask
 from caafp_app.pruning.statistics import UpdateStatistics, accumulate
 from caafp_app.settings import Settings
 from caafp_app.strategies.roster import Client, generator, sample
-from caafp_app.training import LocalTraining, dump_arrays, full_gradient, load_arrays, train
+from caafp_app.training import (
+    LocalTraining,
+    decay,
+    dump_arrays,
+    full_gradient,
+    load_arrays,
+    train,
+)
 from tests.strategies.support import nodes, run
 
 Arrays = dict[str, NDArray[Any]]
@@ -61,11 +67,10 @@ class DenseReference:
         self.sizes = {n: arrays[n].size for n in self.names}
         mask = {n: np.ones(arrays[n].shape, bool) for n in self.names}
         if initial := settings.pruning.initial_sparsity:
-            counts = [int(np.floor(size * (1 - initial) + 0.5)) for size in self.sizes.values()]
-            borders = np.cumsum([0, *self.sizes.values()])
-            parts = [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
-            drawn = random_mask(counts, parts, generator(settings.run.seed, 0, "mask"))
-            mask = self.split(drawn, mask)
+            for name in self.names:
+                order = np.argsort(-np.abs(arrays[name].reshape(-1)), kind="stable")
+                kept = int(np.floor(order.size * (1 - initial) + 0.5))
+                mask[name].reshape(-1)[order[kept:]] = False
         self.clusters = {-1: DenseCluster(arrays, mask)}
         self.clients = [Client(label, 0) for label in sorted(self.data)]
         self.regrown = 0
@@ -86,19 +91,21 @@ class DenseReference:
     def local(self, label: str, home: DenseCluster, round_: int, epochs: int) -> torch.nn.Module:
         """Train one client from its cluster's dense model."""
         data, train_ = self.data[label], self.settings.train
+        rate = train_.learning_rate * decay(
+            round_, self.settings.rounds.total, train_.learning_rate_end
+        )
         model = self.model(0)
         load_arrays(model, home.arrays)
         seed = np.random.SeedSequence(
             [self.settings.run.seed, round_, zlib.crc32(label.encode())]
         ).generate_state(1)[0]
-        how = LocalTraining(
-            epochs, train_.batch_size, train_.learning_rate, train_.proximal, int(seed)
-        )
+        how = LocalTraining(epochs, train_.batch_size, rate, train_.proximal, int(seed))
         dense = all(m.all() for m in home.mask.values())
         train(model, data.train_x, data.train_y, how, None if dense else home.mask)
         return model
 
     def run(self, plan: list[RoundPlan]) -> None:
+        past: list[dict[int, Arrays]] = []
         for step in plan:
             if -1 in self.clusters and step.phase != "warm-up":
                 self.cluster(step.round)
@@ -106,6 +113,12 @@ class DenseReference:
             if step.mask_update:
                 for home in self.clusters.values():
                     self.update_mask(home, 1 - step.sparsity)
+            past.append({number: home.arrays for number, home in self.clusters.items()})
+        if last := self.settings.rounds.average_last:
+            for number, home in self.clusters.items():
+                kept = [models[number] for models in past[-last:]]
+                sums = {n: sum(m[n].astype(np.float64) for m in kept) for n in home.arrays}
+                home.arrays = {n: (s / last).astype(np.float32) for n, s in sums.items()}
 
     def cluster(self, round_: int) -> None:
         base = self.clusters[-1]
@@ -225,7 +238,7 @@ class DenseReference:
     [
         {},
         {"initial-sparsity": 0.3, "sparsity": 0.9, "schedule": "linear", "clusters": 3}
-        | {"proximal": 0.1, "seed": 6},
+        | {"proximal": 0.1, "learning-rate-end": 0.2, "average-last": 2, "seed": 6},
     ],
     ids=["dense-first", "sparse-from-the-start"],
 )

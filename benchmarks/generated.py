@@ -1,0 +1,172 @@
+"""Replies that no client made: a model of any size, its mask, and a grid that answers by itself.
+
+All replies of a grid share one set of array bytes, so that making them costs neither time nor
+memory; the server reads each as if it had just come in, and holds one at a time.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
+
+from caafp_app.protocol.gradient import SparseGradient, pack_gradient
+from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import ARRAYS, Action, Answer, Request, to_record
+from caafp_app.pruning.select import random_mask
+
+WIDTH = 1000
+EXAMPLES = 100
+
+
+def make_layout(weights: int) -> Layout:
+    """Describe a model of one layer: the whole of it in one slice is the hardest case."""
+    rows = max(weights // WIDTH, 1)
+    arrays: dict[str, NDArray[Any]] = {
+        "layer.weight": np.broadcast_to(np.float32(0), (rows, WIDTH)),
+        "layer.bias": np.zeros(WIDTH, dtype=np.float32),
+    }
+    return Layout.of(arrays)
+
+
+def make_mask(layout: Layout, density: float, rng: np.random.Generator) -> Mask:
+    """Draw a mask of this density."""
+    if density == 1.0:
+        return Mask.full(layout)
+    counts = [int(entry.size * density) for entry in layout.weight_entries]
+    return Mask(layout, random_mask(counts, layout.segments, rng))
+
+
+def make_model(layout: Layout, rng: np.random.Generator) -> FlatModel:
+    """Draw weights."""
+    weights = rng.standard_normal(layout.weight_count, dtype=np.float32)
+    weights *= np.float32(0.05)
+    return FlatModel(weights, np.zeros(layout.rest_count, dtype=np.float32), {})
+
+
+def make_arrays(
+    mask: Mask, rng: np.random.Generator, gradients: int = 0
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """Draw one client's update, float32, and `gradients` gradients; return arrays and scale."""
+    values = rng.standard_normal(mask.count, dtype=np.float32)
+    values *= np.float32(1e-3)
+    rest = np.full(mask.layout.rest_count, 1e-3, dtype=np.float32)
+    arrays: dict[str, NDArray[Any]] = {"values": values, "rest": rest}
+    scale = 0.0
+    if gradients:
+        index = np.sort(rng.choice(mask.inactive, gradients, replace=False))
+        value = rng.standard_normal(gradients, dtype=np.float32)
+        gaps, shares, scale = pack_gradient(SparseGradient(index, value), mask)
+        arrays |= {"gradient-index": gaps, "gradient-value": shares}
+    return arrays, scale
+
+
+class GeneratedGrid(Grid):
+    """Nodes ``1 .. count`` that answer at once, one after the other.
+
+    Parameters
+    ----------
+    count : int
+        Number of nodes.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray, scale : float
+        What the next replies hold; from `make_arrays`.
+    between : callable or None
+        Called before each reply is handed out: what is timed alternately with the server's work.
+    seconds : list of float
+        What the caller did with each reply but the last, from getting it to asking for the next.
+    """
+
+    def __init__(self, count: int) -> None:
+        # What a running app gets from Flower; messages cannot be made without it.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        self.count = count
+        self.between: Callable[[], None] | None = None
+        self.seconds: list[float] = []
+        self._record = ArrayRecord()
+        self._scale = 0.0
+        self._digest = ""
+        self._pushed: deque[Message] = deque()
+        self._handed_out = 0.0
+        self._messages = 0
+
+    def answer_with(self, mask: Mask, arrays: dict[str, NDArray[Any]], scale: float) -> ArrayRecord:
+        """Let the replies from now on hold these arrays, packed by this mask."""
+        self._record, self._scale, self._digest = to_record(arrays), scale, mask.digest
+        self.seconds, self._handed_out = [], 0.0
+        return self._record
+
+    def set_run(self, run: object) -> None:
+        """Do nothing."""
+
+    @property
+    def run(self) -> Any:
+        """Nothing."""
+        return None
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        """Not used."""
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return all nodes."""
+        return range(1, self.count + 1)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Take messages."""
+        ids = []
+        for message in messages:
+            self._messages += 1
+            message.metadata.__dict__["_message_id"] = f"{self._messages:064x}"
+            ids.append(message.metadata.message_id)
+            self._pushed.append(message)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Hand out the next reply."""
+        now = time.perf_counter()
+        if self._handed_out:
+            self.seconds.append(now - self._handed_out)
+        if self.between is not None:
+            self.between()
+        replies = [self._reply(self._pushed.popleft())] if self._pushed else []
+        self._handed_out = time.perf_counter()
+        return replies
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Not used."""
+        raise NotImplementedError
+
+    def _reply(self, message: Message) -> Message:
+        request = Request.from_records(message.content)
+        label = f"client-{message.metadata.dst_node_id:06d}"
+        answer = Answer(
+            request.action, request.round, label, self._digest, gradient_scale=self._scale
+        )
+        if request.action is Action.DESCRIBE:
+            content = Answer(Action.DESCRIBE, 0, label, examples=EXAMPLES).to_records()
+        else:
+            content = answer.to_records()
+            content[ARRAYS] = self._record
+            if self._scale:
+                content.config_records["caafp"]["gradient-scale"] = self._scale
+            content["metrics"] = MetricRecord({"num-examples": EXAMPLES})
+        reply = Message(content, reply_to=message)
+        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
+        return reply
+
+
+def dense_record(arrays: dict[str, NDArray[Any]]) -> RecordDict:
+    """Make a reply of Flower's own kind: the whole model and the number of examples."""
+    metrics = MetricRecord({"num-examples": EXAMPLES})
+    return RecordDict({"arrays": to_record(arrays), "metrics": metrics})

@@ -1,0 +1,249 @@
+"""One case of `benchmarks.server`, in a process of its own: ``-m benchmarks.server_case JSON``.
+
+Prints one line of JSON. Alone in its process, so that its peak memory is its own.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+from numpy.typing import NDArray
+
+from benchmarks.generated import (
+    EXAMPLES,
+    GeneratedGrid,
+    dense_record,
+    make_arrays,
+    make_layout,
+    make_mask,
+    make_model,
+)
+from benchmarks.memory import peak_mb
+from benchmarks.report import median
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.pruning.select import growth_counts
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.observer import Observer
+from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
+from caafp_app.strategies.discovery import discover
+from caafp_app.strategies.replies import Expected, read_update
+from caafp_app.strategies.roster import Client
+from caafp_app.strategies.session import Session, SessionOptions
+
+REGROW = 0.05
+NEXT_DENSITY = 0.9
+"""A mask update leaves this share of the active weights active."""
+_BEST_OF = 3  # passes of numpy, or of Flower's loop, between two replies
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes
+    ----------
+    way : {"caafp", "flower", "numpy", "ratio"}
+        Aggregate, score and change the mask; Flower's aggregation; read and add in numpy; or this
+        package's aggregation and numpy's reading and adding alternately.
+    weights, replies : int
+    density : float
+        Share of active weights; 1: no mask.
+    """
+
+    way: str
+    weights: int
+    replies: int
+    density: float = 1.0
+
+
+def run_caafp(case: Case) -> dict[str, Any]:
+    """Aggregate a round of replies, with statistics and gradients; score; change the mask."""
+    server = _Server(case)
+    counts = server.growth if case.density < 1 else 0
+    began = time.perf_counter()
+    server.round(1, statistics=True, gradients=counts)
+    aggregate = time.perf_counter() - began
+    memory = peak_mb()
+    scores_seconds, mask_seconds = server.change_mask()
+    return {
+        "ms_per_reply": 1000 * aggregate / case.replies,
+        "peak_mb": peak_mb(),
+        "aggregation_peak_mb": memory,
+        "start_mb": server.start_mb,
+        "end_round_seconds": server.end_round_seconds,
+        "scores_seconds": scores_seconds,
+        "mask_seconds": mask_seconds,
+    }
+
+
+def run_ratio(case: Case) -> dict[str, Any]:
+    """Time each reply beside a pass of numpy over the same bytes, taken in turn."""
+    server = _Server(case)
+    found: dict[str, Any] = {}
+    for number, statistics in enumerate((False, True), start=1):
+        passes: list[float] = []
+        adding: list[float] = []
+        total = np.zeros(server.model.mask.count)
+
+        def between(
+            total: NDArray[np.float64] = total,
+            passes: list[float] = passes,
+            adding: list[float] = adding,
+        ) -> None:
+            assert server.record is not None
+            began = time.perf_counter()
+            values = _load(server.record["values"].data)
+            read = time.perf_counter()
+            total += values
+            passes.append(time.perf_counter() - began)
+            adding.append(time.perf_counter() - read)
+
+        server.grid.between = between
+        server.round(number, statistics=statistics, gradients=0)
+        name = "statistics" if statistics else "plain"
+        found[f"{name}_ms"] = 1000 * median(server.grid.seconds)
+        found[f"{name}_numpy_ms"] = 1000 * median(passes)
+        found[f"{name}_numpy_add_ms"] = 1000 * median(adding)
+        pairs = zip(server.grid.seconds, passes, strict=False)
+        found[f"{name}_ratio"] = median([ours / theirs for ours, theirs in pairs])
+    return found
+
+
+def run_flower(case: Case) -> dict[str, Any]:
+    """Aggregate dense replies as Flower's FedAvg does: all of them held, each its own bytes."""
+    rng = np.random.default_rng(0)
+    layout = make_layout(case.weights)
+    shapes = {entry.name: entry.shape for entry in layout.entries}
+    start_mb = peak_mb()
+    replies = []
+    for _ in range(case.replies):
+        arrays = {name: np.empty(shape, dtype=np.float32) for name, shape in shapes.items()}
+        for array in arrays.values():
+            rng.random(dtype=np.float32, out=array)
+        replies.append(dense_record(arrays))
+    began = time.perf_counter()
+    aggregate_arrayrecords(replies, "num-examples")
+    seconds = time.perf_counter() - began
+    return {
+        "ms_per_reply": 1000 * seconds / case.replies,
+        "peak_mb": peak_mb(),
+        "start_mb": start_mb,
+    }
+
+
+def run_numpy(case: Case) -> dict[str, Any]:
+    """Read each reply by ``np.load`` and add it to a float64 sum, without weight or check."""
+    rng = np.random.default_rng(0)
+    start_mb = peak_mb()
+    mask = make_mask(make_layout(case.weights), case.density, rng)
+    arrays, _ = make_arrays(mask, rng)
+    data = dense_record({"values": arrays["values"]}).array_records["arrays"]["values"].data
+    del arrays
+    total = np.zeros(mask.count)
+    began = time.perf_counter()
+    for _ in range(case.replies):
+        total += _load(data)
+    seconds = time.perf_counter() - began
+    return {
+        "ms_per_reply": 1000 * seconds / case.replies,
+        "peak_mb": peak_mb(),
+        "start_mb": start_mb,
+    }
+
+
+class _Server:
+    """One cluster's model, a session with generated clients, and rounds of it."""
+
+    def __init__(self, case: Case) -> None:
+        self.start_mb = peak_mb()
+        self.rng = np.random.default_rng(0)
+        layout = make_layout(case.weights)
+        mask = make_mask(layout, case.density, self.rng)
+        self.model = ClusterModel(make_model(layout, self.rng), mask)
+        self.grid = GeneratedGrid(case.replies)
+        self.record: ArrayRecord | None = None
+        self.end_round_seconds = 0.0
+        options = SessionOptions(timeout=1e6)
+        self.session = Session(self.grid, Ledger(), Observer(), options, total_rounds=2)
+        discover(self.session)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Active weights of each layer after the mask update."""
+        return np.array([int(self.model.mask.count * NEXT_DENSITY)], dtype=np.int64)
+
+    @property
+    def growth(self) -> int:
+        """Gradients that each reply holds."""
+        active = np.array([self.model.mask.count], dtype=np.int64)
+        sizes = np.array([self.model.layout.weight_count], dtype=np.int64)
+        return int(growth_counts(active, self.counts, REGROW, sizes).sum())
+
+    def round(self, number: int, *, statistics: bool, gradients: int) -> None:
+        """Hold one round with all clients: requests out, replies in, model moved."""
+        arrays, scale = make_arrays(self.model.mask, self.rng, gradients)
+        self.record = self.grid.answer_with(self.model.mask, arrays, scale)
+        del arrays
+        self.model.collect(statistics=statistics, gradients=gradients > 0)
+        session = self.session
+        session.open("prune", number)
+        asked = (gradients,) if gradients else ()
+        messages = [
+            session.message(client, self.model, Action.TRAIN, ConfigRecord(), asked)
+            for client in session.roster.reachable()
+        ]
+
+        def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
+            self.model.add(client.label, read_update(answer, expected), weight)
+
+        session.consume(session.send(messages), accept)
+        if self.model.replies != len(messages):
+            raise RuntimeError(f"replies were refused: {session.tally.refusals}")
+        self.end_round_seconds = _timed(self.model.end_round)
+        session.close({0: self.model.mask.density})
+
+    def change_mask(self) -> tuple[float, float]:
+        """Score all active weights and change the mask; return the seconds of both."""
+        counts = self.counts
+        scores: list[NDArray[np.float64]] = []
+        scoring = _timed(lambda: scores.append(self.model.scores(ScoreRule())))
+        changing = _timed(lambda: self.model.evolve(scores[0], counts, REGROW))
+        if self.model.mask.count != int(counts.sum()):
+            raise RuntimeError("the mask update left another number of weights than asked")
+        return scoring, changing
+
+
+def _load(data: bytes) -> NDArray[Any]:
+    values: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+    return values
+
+
+def _timed(function: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+WAYS: dict[str, Callable[[Case], dict[str, Any]]] = {
+    "caafp": run_caafp,
+    "ratio": run_ratio,
+    "flower": run_flower,
+    "numpy": run_numpy,
+}
+
+
+def main() -> None:
+    """Run the case that the first argument describes."""
+    case = Case(**json.loads(sys.argv[1]))
+    print(json.dumps({**asdict(case), **WAYS[case.way](case)}))
+
+
+if __name__ == "__main__":
+    main()

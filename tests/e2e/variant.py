@@ -1,0 +1,36 @@
+"""Our app with a component of the test's own, for what the app itself has no need to show."""
+
+import shutil
+from pathlib import Path
+
+from caafp_app.launch.source import PACKAGE, description_file
+
+
+def variant(folder: Path, module: str, **components: str) -> Path:
+    """Copy the app, add a module to its package, and take components from it.
+
+    Parameters
+    ----------
+    folder : Path
+        Does not exist yet.
+    module : str
+        Source of ``caafp_app.variant``.
+    **components : str
+        ``serverapp`` or ``clientapp``: the name of an object in that module.
+
+    Returns
+    -------
+    Path
+        The folder, for ``flwr run``.
+    """
+    package = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))
+    (package / "variant.py").write_text(module, encoding="utf-8")
+    description = description_file().read_text(encoding="utf-8")
+    for component, name in components.items():
+        ours = f'{component} = "{PACKAGE.name}.{component.replace("app", "_app")}:app"'
+        assert ours in description
+        theirs = f'{component} = "{PACKAGE.name}.variant:{name}"'
+        description = description.replace(ours, theirs)
+    (folder / "pyproject.toml").write_text(description, encoding="utf-8")
+    return folder

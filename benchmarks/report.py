@@ -1,4 +1,4 @@
-"""What a benchmark found: a table for the terminal, JSON for scripts, and whether targets are met."""
+"""What a benchmark found: a table to read, JSON for scripts, and whether targets are met."""
 
 import argparse
 import json
@@ -112,11 +112,18 @@ def machine() -> Row:
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "load": load,
         "python": platform.python_version(),
         **versions,
     }
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parser(description: str, *, full: str = "") -> argparse.ArgumentParser:

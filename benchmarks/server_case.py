@@ -17,7 +17,6 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from numpy.typing import NDArray
 
 from benchmarks.generated import (
-    EXAMPLES,
     GeneratedGrid,
     dense_record,
     make_arrays,

@@ -56,6 +56,8 @@ def train(message: Message, context: Context) -> Message:
         before = training.evaluate(model, data.test_x, data.test_y)
         metrics |= _score("cluster", before.accuracy, before.loss)
         metrics["test-examples"] = before.examples
+    if request is not None and request.action is Action.SALIENCY:
+        return _saliency(message, settings, data, model)
     how = _local_training(settings, request, data)
     metrics["train-loss"] = training.train(model, data.train_x, data.train_y, how, mask)
     content = RecordDict({"arrays": to_record(training.dump_arrays(model))})
@@ -66,6 +68,25 @@ def train(message: Message, context: Context) -> Message:
     if request is not None and request.gradient_counts:
         gradient = training.full_gradient(model, data.train_x, data.train_y)
         content[GRADIENT] = to_record(gradient)
+    return Message(content, reply_to=message)
+
+
+def _saliency(
+    message: Message, settings: Settings, data: "ClientData", model: "nn.Module"
+) -> Message:
+    """Return the model as it came, and the gradient of one batch at all of its weights."""
+    from caafp_app import training
+
+    rng = np.random.default_rng([settings.run.seed, zlib.crc32(data.label.encode())])
+    batch = rng.permutation(len(data.train_y))[: settings.train.batch_size]
+    gradient = training.full_gradient(model, data.train_x[batch], data.train_y[batch])
+    content = RecordDict(
+        {
+            "arrays": to_record(training.dump_arrays(model)),
+            "metrics": MetricRecord({"num-examples": len(data.train_y)}),
+            GRADIENT: to_record(gradient),
+        }
+    )
     return Message(content, reply_to=message)
 
 

@@ -212,7 +212,7 @@ def dump_arrays(model: nn.Module) -> dict[str, NDArray[Any]]:
 def decay(round_: int, rounds: int, end: float) -> float:
     """Return the share of the learning rate in a round: 1 at the first, `end` at the last.
 
-    A half cosine between, as in SGDR (Loshchilov & Hutter, 2017): ``end + (1 - end) (1 + cos) / 2``.
+    A half cosine between, as in SGDR (Loshchilov & Hutter, 2017): ``end + (1 - end)(1 + cos)/2``.
     """
     place = min(max(round_ - 1, 0) / max(rounds - 1, 1), 1.0)
     return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * place))

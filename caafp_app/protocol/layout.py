@@ -22,7 +22,7 @@ from caafp_app.protocol.prunable import prunable_names
 
 NamedArrays = Mapping[str, NDArray[Any]]
 
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 20_000
 MAX_JSON_BYTES = 1 << 24
 
 

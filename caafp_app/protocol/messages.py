@@ -50,10 +50,15 @@ class Action(StrEnum):
     """What the server asks of a client."""
 
     DESCRIBE = "describe"
+    SALIENCY = "saliency"
     TRAIN = "train"
     EVALUATE = "evaluate"
     PERSONALISE = "personalise"
     EVALUATE_PERSONAL = "evaluate-personal"
+
+
+TRAINING = (Action.SALIENCY, Action.TRAIN, Action.PERSONALISE)
+"""Actions that travel as Flower's train messages and return a trained model."""
 
 
 class ErrorCode(IntEnum):

@@ -17,7 +17,7 @@ from caafp_app.protocol.gradient import SparseGradient, pack_gradient, top_inact
 from caafp_app.protocol.held import keep_record, kept_arrays
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import GRADIENT, RESERVED, Action, Answer, Request
+from caafp_app.protocol.messages import GRADIENT, RESERVED, TRAINING, Action, Answer, Request
 from caafp_app.protocol.packing import (
     GRADIENT_INDEX,
     GRADIENT_VALUE,
@@ -72,6 +72,8 @@ def pack_training(
         kept = FlatModel(mask.scatter(model.values), model.rest, model.other)
         keep_record(context, PERSONAL, mask.layout.unflatten(kept, copy=False))
         return replace(answer, outside=outside)
+    if request.action is Action.SALIENCY:
+        return replace(answer, arrays=_encode_saliency(request, records, received, trained, mask))
     with np.errstate(over="ignore", invalid="ignore"):
         update = Parts(model.values - received.values, model.rest - received.rest, model.other)
     _require_finite(update)
@@ -86,11 +88,29 @@ def pack_training(
 def strip_records(records: RecordDict, request: Request) -> None:
     """Remove what must not travel: the dense model, the gradient, echoes of our records."""
     name: str | None = request.arrays_key
-    if request.action in (Action.TRAIN, Action.PERSONALISE):
+    if request.action in TRAINING:
         name = _returned_name(records, request.arrays_key)
     for unwanted in (name, *RESERVED):
         if unwanted is not None:
             records.pop(unwanted, None)
+
+
+def _encode_saliency(
+    request: Request, records: RecordDict, received: Parts, trained: FlatModel, mask: Mask
+) -> dict[str, NDArray[Any]]:
+    """Encode |g w| of the active weights, scaled to a mean of 1 (SNIP, Lee et al., 2019).
+
+    An app that reports no gradient has moved along minus it: its drift stands in.
+    """
+    given = from_record(records, GRADIENT)
+    slope = mask.select(_flat_gradient(given, mask) if given else trained.weights)
+    if not given:
+        slope = slope - received.values
+    saliency = np.abs(received.values * slope)
+    if not np.isfinite(saliency).all():
+        raise ProtocolError("saliency: found NaN or infinity in the gradient")
+    mean = float(saliency.mean()) if saliency.size else 0.0
+    return {VALUES: codec_for(request.up).encode(saliency / mean if mean else saliency)}
 
 
 def _encode_update(

@@ -6,7 +6,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.reproducible import ReproducibleSum, chunks, rounded_weight
+from caafp_app.pruning.chunks import chunks
+from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
 
 # Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
@@ -48,6 +49,10 @@ class WeightedMean:
             for part in chunks(self.size):
                 np.divide(self.total.read(part), self.weight, out=mean[part])
         return mean
+
+    def spend(self) -> NDArray[np.float64]:
+        """Return the mean in the memory of the sums, which are of no use afterwards."""
+        return self.total.spend(self.weight) if self.replies else np.zeros(self.size)
 
     def move(self, vector: NDArray[np.floating]) -> None:
         """Add the mean to a vector [size] in place, without a copy of either."""

@@ -10,23 +10,17 @@ integer, are those of the constant plus the term in quanta, hence one integer ad
 it: three passes over cached data, about the cost of ``total += weight * values`` in numpy.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
+from caafp_app.pruning.chunks import CHUNK, chunks
 
-CHUNK = 65_536  # elements: few steps, and what one of them touches stays in the cache
 _WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
 _LARGEST_WEIGHT = 2.0**38
-
-
-def chunks(size: int) -> Iterator[slice]:
-    """Cut ``range(size)`` into slices of at most `CHUNK` elements."""
-    for start in range(0, size, CHUNK):
-        yield slice(start, min(size, start + CHUNK))
 
 
 def largest_magnitude(values: NDArray[np.floating], size: int) -> float:
@@ -207,7 +201,16 @@ class ReproducibleSum:
     def read(self, part: slice) -> NDArray[np.float64]:
         """Return a part of `value`, as a copy."""
         quanta = self._quanta[part] - self._offset()
-        return np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
+        value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
+        return value
+
+    def spend(self, divisor: float) -> NDArray[np.float64]:
+        """Return ``value / divisor`` in the memory of the sum, which holds nothing afterwards."""
+        quotient = self._quanta.view(np.float64)
+        for part in chunks(self.size):
+            np.divide(self.read(part), divisor, out=quotient[part])
+        self.size, self._quanta = 0, np.empty(0, dtype=np.int64)
+        return quotient
 
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
         """Return all there is to save: ``quanta`` [size] and ``scale`` [2]."""

@@ -13,6 +13,7 @@ class Phase(StrEnum):
     """The phases of a run. Three of them consist of numbered rounds, the others of one exchange."""
 
     DESCRIBE = "describe"
+    SALIENCY = "saliency"
     WARM_UP = "warm-up"
     CLUSTER = "cluster"
     CLUSTER_WARM_UP = "cluster-warm-up"

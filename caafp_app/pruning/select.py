@@ -120,10 +120,11 @@ def update_mask(
         old, new = mask[segment], after[segment]
         layer_scores = scores[packed : packed + int(active[layer])]
         packed += int(active[layer])
-        new[np.flatnonzero(old)[largest(layer_scores, int(kept[layer]))]] = True
+        new[old] = largest(layer_scores, int(kept[layer]))
         if grown[layer]:
-            inactive = np.flatnonzero(~old)
-            new[inactive[largest(np.abs(gradient[segment][inactive]), int(grown[layer]))]] = True
+            inactive = ~old
+            candidates = gradient[segment][inactive]
+            new[inactive] = largest(np.abs(candidates, out=candidates), int(grown[layer]))
     return MaskUpdate(mask=after, pruned=active - kept, grown=grown)
 
 

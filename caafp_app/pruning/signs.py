@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.reproducible import ReproducibleSum, chunks
+from caafp_app.pruning.reproducible import ReproducibleSum
 
 SIGN_QUANTUM = -24  # that of the weights: w sign(u) is a multiple of it
 _NARROW = 2**31
@@ -42,19 +42,33 @@ class SignSum:
         if not self._stays_narrow(weight):
             self._widened().check(weight)
 
-    def admit(self, weight: float) -> "SignAdder":
-        """Announce a reply of this weight, whose signs are to be added at all positions next.
+    def admit(self, weight: float) -> bool:
+        """Announce a reply of this weight, whose signs will be `put` at all positions next.
+
+        Returns
+        -------
+        bool
+            What `put` takes as ``direct``.
 
         Raises
         ------
         ProtocolError
-            As of `check`; nothing has changed then.
+            As of `check`; nothing has been added then.
         """
-        if self._narrow is not None and self._stays_narrow(weight):
+        if self._stays_narrow(weight):
             self._total += int(weight)
-            return _NarrowAdder(self._narrow, int(weight))
-        wide = self._widened()
-        return _WideAdder(wide, weight, wide.admit(weight))
+            return True
+        return self._widened().admit(weight)
+
+    def put(self, part: slice, update: NDArray[np.floating], weight: float, direct: bool) -> None:
+        """Add the signs of one chunk [part] of the update that `admit` announced."""
+        signs = np.greater(update, 0).view(np.int8)  # a tenth of the time of `np.sign`
+        signs -= np.less(update, 0).view(np.int8)
+        if self._narrow is not None:
+            block = self._narrow[part]
+            block += signs * np.int32(weight)
+        else:
+            self._widened().put(part, signs * np.float64(weight), direct)
 
     @property
     def value(self) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """What the server keeps of the clients' replies: sums, so that each reply is let go at once.
 
-Per cluster and with A active of P prunable weights: 8 A bytes for a round's update, 24 A for the
+Per cluster and with A active of P prunable weights: 8 A bytes for a round's update, 20 A for the
 statistics between two mask updates, 8 P for gradients, whatever the number of clients. All sums are
-`ReproducibleSum`: the order of arrival does not show in them.
+`ReproducibleSum` or as exact: the order of arrival does not show in them.
 """
 
 from collections.abc import Mapping
@@ -11,18 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.pruning.chunks import CHUNK, chunks
 from caafp_app.pruning.means import GradientSums, RoundSums, State
-from caafp_app.pruning.reproducible import (
-    CHUNK,
-    ReproducibleSum,
-    chunks,
-    largest_magnitude,
-    rounded_weight,
-)
+from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
 from caafp_app.pruning.segments import MaskUpdateError
+from caafp_app.pruning.signs import SignSum
 
 SQUARE_QUANTUM = -42  # steps of 2.3e-13, sums of w u^2 up to 1.0e6
-SIGN_QUANTUM = -24  # that of the weights: signs are exact
 
 __all__ = ["GradientSums", "ReproducibleSum", "RoundSums", "UpdateStatistics", "accumulate"]
 
@@ -46,7 +41,7 @@ class UpdateStatistics:
     def __init__(self, size: int) -> None:
         self.size = size
         self.squares = ReproducibleSum(size, SQUARE_QUANTUM)
-        self.signs = ReproducibleSum(size, SIGN_QUANTUM)
+        self.signs = SignSum(size)
         self.between = np.zeros(size, dtype=np.float64)
         self.weight = 0.0
         self.replies = 0
@@ -72,10 +67,11 @@ class UpdateStatistics:
                 f"found {sums.replies} of {sums.size}: accumulate each reply into both"
             )
         if replies:
-            squared = sums.total.value
-            squared *= squared
-            squared /= weight
-            self.between += squared
+            for part in chunks(self.size):
+                squared = sums.total.read(part)
+                squared *= squared
+                squared /= weight
+                self.between[part] += squared
         self._folded = (self.weight, self.replies)
 
     def variance(self) -> NDArray[np.float64]:
@@ -88,25 +84,28 @@ class UpdateStatistics:
         """
         if self._folded != (self.weight, self.replies):
             raise MaskUpdateError("expected `end_round` after the last reply, before `variance`")
-        if not self.replies:
-            return np.zeros(self.size)
-        variance = self.squares.value
-        variance -= self.between
-        variance /= self.weight
-        return np.maximum(variance, 0.0, out=variance)
+        variance = np.zeros(self.size)
+        if self.replies:
+            for part in chunks(self.size):
+                scatter = self.squares.read(part)
+                scatter -= self.between[part]
+                scatter /= self.weight
+                np.maximum(scatter, 0.0, out=variance[part])
+        return variance
 
     def sign_agreement(self) -> NDArray[np.float64]:
         """Return ``|mean sign|`` in [0, 1], shape [size]; zeros without replies."""
-        if not self.replies:
-            return np.zeros(self.size)
-        agreement = self.signs.value
-        agreement /= self.weight
-        return np.abs(agreement, out=agreement)
+        agreement = np.zeros(self.size)
+        if self.replies:
+            for part in chunks(self.size):
+                np.abs(self.signs.read(part) / self.weight, out=agreement[part])
+        return agreement
 
     def state_dict(self) -> State:
         """Return all there is to save, as arrays."""
         return {
-            **_nested(squares=self.squares, signs=self.signs),
+            **_nested("squares", self.squares.state_dict()),
+            **_nested("signs", self.signs.state_dict()),
             "between": self.between.copy(),
             "counts": np.array([self.weight, self.replies, *self._folded]),
         }
@@ -115,7 +114,8 @@ class UpdateStatistics:
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
         """Build the statistics that `state_dict` described."""
         restored = cls(state["between"].size)
-        restored.squares, restored.signs = _part(state, "squares"), _part(state, "signs")
+        restored.squares = ReproducibleSum.from_state(_part(state, "squares"))
+        restored.signs = SignSum.from_state(_part(state, "signs"))
         restored.between[:] = state["between"]
         counts = [float(count) for count in state["counts"]]
         restored.weight, restored.replies = counts[0], int(counts[1])
@@ -172,35 +172,29 @@ def _add_to_both(
             f"expected statistics of {total.size} weights, found {statistics.size}"
         )
     peak = largest_magnitude(update, total.size)
-    targets = (total, statistics.squares, statistics.signs)
-    peaks = (peak * weight, peak * weight * peak, weight)
-    for target, largest in zip(targets, peaks, strict=True):
-        target.check(largest)
-    direct = [target.admit(largest) for target, largest in zip(targets, peaks, strict=True)]
+    squares, signs = statistics.squares, statistics.signs
+    total.check(peak * weight)
+    squares.check(peak * weight * peak)
+    signs.check(weight)
+    direct = total.admit(peak * weight)
+    direct_squares = squares.admit(peak * weight * peak)
+    direct_signs = signs.admit(weight)
     scratch = np.empty((3, min(CHUNK, total.size)), dtype=np.float64)
-    signs = np.empty(scratch.shape[1], dtype=np.float32)  # float64 signs take ten times as long
     for part in chunks(total.size):
         values, weighted, terms = scratch[:, : part.stop - part.start]
         np.copyto(values, update[part])
         np.multiply(values, weight, out=weighted)
         np.multiply(weighted, values, out=terms)
-        statistics.squares.put(part, terms, direct[1])
-        np.sign(update[part], out=signs[: values.size], casting="same_kind")
-        np.copyto(values, signs[: values.size])
-        values *= weight
-        statistics.signs.put(part, values, direct[2])
-        total.put(part, weighted, direct[0])
+        squares.put(part, terms, direct_squares)
+        total.put(part, weighted, direct)
+        signs.put(part, update[part], weight, direct_signs)
 
 
-def _nested(**sums: ReproducibleSum) -> State:
-    """Return the states of several sums in one dict, as ``name.key``."""
-    return {
-        f"{name}.{key}": array
-        for name, part in sums.items()
-        for key, array in part.state_dict().items()
-    }
+def _nested(name: str, state: State) -> State:
+    """Prefix the keys of a state by the name of the part that it is of."""
+    return {f"{name}.{key}": array for key, array in state.items()}
 
 
-def _part(state: Mapping[str, NDArray[Any]], name: str) -> ReproducibleSum:
-    """Build one of the sums of `_nested`."""
-    return ReproducibleSum.from_state({key: state[f"{name}.{key}"] for key in ("quanta", "scale")})
+def _part(state: Mapping[str, NDArray[Any]], name: str) -> State:
+    """Return the state of one part of `_nested` ones."""
+    return {key: state[f"{name}.{key}"] for key in ("quanta", "scale")}

@@ -201,6 +201,9 @@ class PruneSettings:
         0.05, "share of a layer's active weights that is exchanged", low=0.0, below=1.0
     )
     initial_sparsity: float = knob(0.0, "sparse from round 1 when above 0", low=0.0, below=1.0)
+    initial_mask: str = knob(
+        "magnitude", "what decides the mask of round 1", choices=names.INITIAL_MASKS
+    )
     score_magnitude: float = knob(0.5, "weight of |w| in the importance", low=0.0)
     score_coherence: float = knob(0.25, "weight of agreement in value", low=0.0)
     score_consistency: float = knob(0.25, "weight of agreement in sign", low=0.0)

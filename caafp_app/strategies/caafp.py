@@ -23,10 +23,11 @@ from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.schedule import Phase, RoundPlan, build_plan
 from caafp_app.pruning.segments import active_counts, sizes_of
 from caafp_app.pruning.select import growth_counts, magnitude_mask
+from caafp_app.pruning.statistics import RoundSums
 from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
 from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.roster import Client, Roster
+from caafp_app.strategies.replies import Expected, read_saliency, read_update
+from caafp_app.strategies.roster import Client, Roster, generator
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Pruning:
     schedule : {"cubic", "linear", "one-shot"}
     every : int
         Rounds between mask updates.
+    initial_mask : {"magnitude", "random", "snip"}
+        What decides the first mask of a model that is sparse from the start.
     allocation : {"uniform", "erk", "global"}
     regrow : float
         Share of a layer's active weights exchanged in an update.
@@ -59,6 +62,7 @@ class Pruning:
     initial_sparsity: float = 0.0
     schedule: str = "cubic"
     every: int = 5
+    initial_mask: str = "magnitude"
     allocation: str = "uniform"
     regrow: float = 0.05
     score: ScoreRule = field(default_factory=ScoreRule)
@@ -117,14 +121,39 @@ class CAAFP(PhasedStrategy):
     def begin(self, layout: Layout, model: FlatModel) -> None:
         """Start from one model; sparse already if there is an initial sparsity."""
         first = ClusterModel(model, Mask.full(layout))
-        if self.pruning.initial_sparsity > 0:
-            # The largest initial weights, not random ones: a unit with few inputs then keeps the
+        kind = self.pruning.initial_mask
+        if self.pruning.initial_sparsity > 0 and kind != "snip":
+            # The largest initial weights by default: a unit that keeps few inputs then keeps the
             # scale of its output.
-            size = np.abs(model.weights).astype(np.float64)
-            counts = self._counts(first, 1 - self.pruning.initial_sparsity, size)
-            bits = magnitude_mask(model.weights, counts, layout.segments)
-            first = ClusterModel(model, Mask(layout, bits))
+            saliency = np.abs(model.weights).astype(np.float64)
+            if kind == "random":
+                saliency = generator(self.seed, 0, "mask").random(layout.weight_count)
+            first = self._cut(first, saliency)
         self.models = {-1: first}
+
+    def prepare(self) -> None:
+        """Let a round's clients say which initial weights matter (SNIP, Lee et al., 2019)."""
+        if self.pruning.initial_sparsity <= 0 or self.pruning.initial_mask != "snip":
+            return
+        dense = self.models[-1]
+        saliency = RoundSums(dense.mask.count)
+
+        def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
+            saliency.add(read_saliency(answer, expected), weight)
+
+        action, phase = Action.SALIENCY, Phase.SALIENCY
+        self.session.ask(
+            self.sampled(0), self.model_of, action, phase, 0, self.train_config, accept
+        )
+        if not saliency.replies:
+            raise RunError("no client answered with saliencies: there is no mask to begin with")
+        self.models = {-1: self._cut(dense, saliency.mean())}
+
+    def _cut(self, model: ClusterModel, saliency: NDArray[np.float64]) -> ClusterModel:
+        """Keep the most salient weights at the initial sparsity."""
+        counts = self._counts(model, 1 - self.pruning.initial_sparsity, saliency)
+        bits = magnitude_mask(saliency, counts, model.layout.segments)
+        return ClusterModel(model.model, Mask(model.layout, bits))
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients."""

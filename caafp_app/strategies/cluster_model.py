@@ -127,9 +127,13 @@ class ClusterModel:
         if self._sums.replies:
             if self._statistics_now is not None:
                 self._statistics_now.end_round(self._sums)
-            weights = self.model.weights[self.mask.bits] + self._sums.mean()
-            self.model.weights[self.mask.bits] = weights
-            self.model.rest[:] = self.model.rest + self._rest.mean()
+            if self.mask.is_full:
+                self._sums.move(self.model.weights)
+            else:
+                active = self.mask.select(self.model.weights)
+                self._sums.move(active)
+                self.model.weights[self.mask.active] = active
+            self._rest.move(self.model.rest)
             if self._other:
                 self.model.other = {name: array.copy() for name, array in self._other.items()}
         self._begin()
@@ -153,13 +157,15 @@ class ClusterModel:
     def scores(self, rule: ScoreRule) -> NDArray[np.float64]:
         """Score each active weight [mask.count], from the sums since the last mask update."""
         statistics = self.statistics or UpdateStatistics(self.mask.count)
+        variance = statistics.variance()
         return importance(
             self.mask.select(self.model.weights),
-            statistics.variance(),
+            variance,
             statistics.sign_agreement(),
             segments=self.active_segments(),
             score_weights=(rule.magnitude, rule.coherence, rule.consistency),
             form=rule.form,
+            out=variance,
         )
 
     def active_segments(self) -> tuple[slice, ...]:
@@ -173,15 +179,16 @@ class ClusterModel:
 
         The statistics start anew: they are of the weights of one mask.
         """
+        self.statistics = self._statistics_now = None  # their memory is of use below
         gradient = (
-            self.gradients.mean()
+            self.gradients.spend()
             if self.gradients is not None
             else np.zeros(self.layout.weight_count, dtype=np.float64)
         )
         change = update_mask(self.mask.bits, scores, gradient, counts, regrow, self.layout.segments)
         self.mask = Mask(self.layout, change.mask)
         self.model.weights[~self.mask.bits] = 0
-        self.statistics, self.gradients, self._statistics_now = None, None, None
+        self.gradients = None
         self._past = None  # models of another mask
         self._begin()
         return change

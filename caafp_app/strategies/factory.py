@@ -38,6 +38,7 @@ def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
             initial_sparsity=pruning.initial_sparsity,
             schedule=pruning.schedule,
             every=pruning.prune_every,
+            initial_mask=pruning.initial_mask,
             allocation=pruning.allocation,
             regrow=pruning.regrow,
             score=ScoreRule(

@@ -161,6 +161,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         SettingsError
         """
 
+    def prepare(self) -> None:
+        """Do what comes before the first round, with exchanges of its own if need be."""
+
     def before_round(self, step: RoundPlan) -> None:
         """Do what comes between two rounds, with exchanges of its own if need be."""
 
@@ -178,6 +181,14 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def model_of(self, client: Client) -> ClusterModel:
         """Return the model of the client's cluster."""
         return self.models[client.cluster]
+
+    def sampled(self, round_: int) -> list[Client]:
+        """Draw the clients of a round."""
+        clients = self.roster.reachable()
+        count = self.clients_per_round or max(
+            int(len(clients) * self.fraction_train), self.min_train_nodes
+        )
+        return sample(clients, count, generator(self.seed, round_, "sample"), self.cluster_floor)
 
     @property
     def session(self) -> Session:
@@ -234,6 +245,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         discover(session)
         tell_population(session)
         self.check(self.roster)
+        self.prepare()
         self.observer.on_plan(self.plan, self._facts(layout))
         first_reply = time.monotonic()
         train_config = self.train_config = train_config or ConfigRecord()
@@ -268,12 +280,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         session.open(str(step.phase), server_round)
         if self.fraction_train == 0.0:
             return []
-        clients = self.roster.reachable()
-        count = self.clients_per_round or max(
-            int(len(clients) * self.fraction_train), self.min_train_nodes
-        )
-        rng = generator(self.seed, server_round, "sample")
-        chosen = sample(clients, count, rng, self.cluster_floor)
+        chosen = self.sampled(server_round)
         for number, model in self.models.items():
             model.collect(statistics=step.statistics, gradients=step.gradients)
             asked = sum(client.cluster == number for client in chosen)

@@ -2,14 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from flwr.app import Message, MetricRecord
+from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
+from caafp_app.protocol.codec import codec_for
 from caafp_app.protocol.gradient import unpack_gradient
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode
-from caafp_app.protocol.packing import unpack_parts
+from caafp_app.protocol.packing import VALUES, unpack_parts
 from caafp_app.strategies.cluster_model import Update
 
 MAX_WEIGHT = 1e9
@@ -82,6 +86,22 @@ def read_update(answer: Answer, expected: Expected) -> Update:
             expected.gradient_limit,
         )
     return Update(values, rest, other, gradient)
+
+
+def read_saliency(answer: Answer, expected: Expected) -> NDArray[Any]:
+    """Decode the saliencies of a saliency reply [mask.count], none of them negative.
+
+    Raises
+    ------
+    ProtocolError
+        As `read_update`.
+    """
+    mask = expected.mask
+    if mask is None or answer.mask_digest != mask.digest or VALUES not in answer.arrays:
+        raise ProtocolError("saliency: no values, or of another mask")
+    values = codec_for(expected.up).decode(answer.arrays[VALUES], mask.count, mask.layout.dtype)
+    positive: NDArray[Any] = np.maximum(values, 0)
+    return positive
 
 
 def read_metrics(message: Message) -> MetricRecord:

@@ -12,7 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError, RunError
-from caafp_app.protocol.messages import ARRAYS, HEADER, Action, Answer, ErrorCode, Request
+from caafp_app.protocol.messages import ARRAYS, HEADER, TRAINING, Action, Answer, ErrorCode, Request
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
@@ -108,7 +108,7 @@ class Session:
             options.wire.rest,
             sum(gradient_counts),
         )
-        train = action in (Action.TRAIN, Action.PERSONALISE)
+        train = action in TRAINING
         request = Request(
             action,
             round=tally.round,

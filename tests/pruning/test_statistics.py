@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.reproducible import CHUNK
+from caafp_app.pruning.chunks import CHUNK
 from caafp_app.pruning.segments import MaskUpdateError
 from caafp_app.pruning.statistics import GradientSums, RoundSums, UpdateStatistics, accumulate
 

@@ -1,0 +1,103 @@
+"""A SuperNode that restarts has lost its mask: it says so, and gets it in the same round."""
+
+import pytest
+from flwr.app import Error, Message
+
+from tests.local_grid import Passage
+from tests.strategies.support import Run, accuracies, bits_of, prepare, run
+
+EVERYONE = {"clients-per-round": 6}
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Run:
+    return run(EVERYONE)
+
+
+def to(done: Run, label: str, round_: int, phase: str) -> list[Passage]:
+    """What was asked of a client in a round."""
+    return [
+        passage
+        for passage in done.grid.passages
+        if passage.direction == "down"
+        and (passage.header["round"], passage.header["phase"]) == (round_, phase)
+        and done.label_of[passage.node] == label
+    ]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("round_", [1, 3, 8], ids=["dense", "sparse", "personal"])
+def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round(
+    undisturbed: Run, round_: int
+) -> None:
+    setup = prepare(EVERYONE)
+    lost = sorted(setup.grid.contexts)[:2]
+
+    def forget() -> None:
+        for node in lost:
+            setup.grid.contexts[node].state.clear()
+
+    phase = {1: "warm-up", 3: "prune", 8: "prune"}[round_]
+    setup.seen.at[round_, phase] = forget
+    done = setup.start()
+
+    after = {1: (2, "cluster"), 3: (4, "prune"), 8: (9, "personalise")}[round_]
+    for node in setup.grid.contexts:
+        asked = to(done, done.label_of[node], *after)
+        if node in lost:
+            first, again = asked
+            assert "layout" not in first.header
+            assert "layout" in again.header
+            assert "mask-base" not in again.header
+            # A dense model's mask is told by its digest alone.
+            assert ("mask" in again.arrays) == (round_ != 1)
+        else:
+            assert len(asked) == 1
+
+    record = done.seen.round(*after)
+    assert (record.asked, record.answered, record.refused, record.missing) == (6, 6, 0, ())
+    # Both ways, the error replies too, are in the ledger.
+    extra = done.strategy.ledger.messages - undisturbed.strategy.ledger.messages
+    assert extra == 4
+    assert done.strategy.ledger.total == sum(p.nbytes for p in done.grid.passages)
+    assert bits_of(done.strategy) == bits_of(undisturbed.strategy)
+    assert accuracies(done.seen.report) == accuracies(undisturbed.seen.report)
+
+
+@pytest.mark.e2e
+def test_a_client_that_forgets_at_every_message_is_refused_and_not_asked_for_ever() -> None:
+    setup = prepare(EVERYONE | {"prune-rounds": 2, "sparsity": 0.5})
+    victim = min(setup.grid.contexts)
+
+    def deaf(request: Message, reply: Message) -> Message:
+        header = request.content.config_records["caafp"]
+        if (request.metadata.dst_node_id, header["round"]) != (victim, 3):
+            return reply
+        error = Message(Error(470, "mask 00 is not held here"), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
+
+    setup.grid.tamper = deaf
+    done = setup.start()
+    record = done.seen.round(3)
+    assert record.reasons == {"mask-unknown: mask 00 is not held here": 1}
+    assert (record.answered, record.refused) == (5, 1)
+    assert len(to(done, done.label_of[victim], 3, "prune")) == 2
+    assert done.seen.round(4).answered == 6
+
+
+@pytest.mark.e2e
+def test_a_client_that_was_not_asked_for_a_while_gets_the_difference_to_what_it_holds() -> None:
+    done = run({"clients-per-round": 2, "seed": 8})
+    skipped = 0
+    for node in done.grid.contexts:
+        sent = [
+            p
+            for p in done.grid.passages
+            if p.direction == "down" and p.node == node and "mask-digest" in p.header
+        ]
+        for before, now in zip(sent[:-1], sent[1:], strict=True):
+            if "mask-base" in now.header:
+                assert now.header["mask-base"] == before.header["mask-digest"]
+                skipped += int(now.header["round"]) - int(before.header["round"]) > 2
+    assert skipped

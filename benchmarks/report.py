@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -60,6 +61,8 @@ class Report:
     targets : list of Target
     notes : list of str
         What a reader of the figures has to know.
+    more : dict
+        Further figures for the JSON.
     """
 
     name: str
@@ -68,10 +71,11 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    more: Row = field(default_factory=dict)
 
     def show(self, console: Console | None = None) -> None:
         """Print table, targets and notes."""
-        console = console or Console(highlight=False)
+        console = console or Console(highlight=False, soft_wrap=True, width=_width())
         table = Table(title=self.title, title_justify="left", header_style="bold")
         for key, heading in self.columns.items():
             text = any(isinstance(row.get(key), str) for row in self.rows)
@@ -95,6 +99,7 @@ class Report:
             "rows": self.rows,
             "targets": [target.to_json() for target in self.targets],
             "notes": self.notes,
+            **self.more,
         }
 
     def finish(self, path: Path | None) -> None:
@@ -152,6 +157,11 @@ def median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def _width() -> int | None:
+    """Return columns enough for our tables where nobody looks; else as many as there are."""
+    return None if sys.stdout.isatty() else 120
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -164,4 +174,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        millions, rest = divmod(value, 1_000_000)
+        return f"{millions} M" if millions and not rest else f"{value:,}"
+    return str(value)

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import data_shape
+from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import to_record
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver
@@ -21,7 +22,15 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run what the settings say and leave a run directory."""
-    settings = Settings.from_run_config(context.run_config)
+    try:
+        run(grid, Settings.from_run_config(context.run_config))
+    except CaafpError as error:
+        # Flower logs the whole traceback of what ends a run; these errors explain themselves.
+        raise error.with_traceback(None) from None
+
+
+def run(grid: Grid, settings: Settings) -> None:
+    """Train with the clients of `grid`."""
     arrays = initial_arrays(settings)
     directory = RunDirectory.create(
         settings.run.output_dir,
@@ -30,6 +39,8 @@ def main(grid: Grid, context: Context) -> None:
         dataset=settings.data.dataset,
         seed=settings.run.seed,
     )
+    data = settings.data
+    log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
     observer = CompositeObserver([DirectoryObserver(directory, settings.to_dict()), LogObserver()])
     strategy = make_strategy(settings, observer)
     strategy.start(

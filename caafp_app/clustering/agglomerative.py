@@ -176,9 +176,10 @@ def _choose(
         scores.append(f"{k}: {score:.3f}")
         if score > best_score:
             best, best_score = labels, score
+    if not scores:
+        return best, "one cluster: too few clients to compare numbers of clusters by silhouette"
     chosen = int(best.max()) + 1
-    compared = ", ".join(scores) or "none to be had"
-    return best, f"number of clusters chosen by silhouette: {chosen} ({compared})"
+    return best, f"number of clusters chosen by silhouette: {chosen} ({', '.join(scores)})"
 
 
 def _silhouette(distances: NDArray[np.float64], labels: Labels) -> float | None:

@@ -69,9 +69,8 @@ class _Seat:
 
     @property
     def idle(self) -> str:
-        if self.index < self.population:
-            return ""
-        return f"partition {self.index} of {self.seats}: {self.of}"
+        """Why there is nothing to do: in the same words for all such nodes, to be told once."""
+        return "" if self.index < self.population else self.of
 
 
 def data_shape(settings: DataSettings) -> DataShape:
@@ -111,7 +110,10 @@ def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
     """
     seat = _seat(settings, node_config)
     if seat is not None and seat.idle:
-        raise DataError(f"expected a client with data, found an idle one: {seat.idle}")
+        raise DataError(
+            f"expected a client with data, found partition {seat.index} of {seat.seats}, which has "
+            f"none: {seat.idle}"
+        )
     client = _client(settings, node_config, seat)
     if not len(client.split.train):
         raise DataError(f"{client.label}: {_nothing_left(settings, client)}")

@@ -120,6 +120,40 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
     return settings, home / "runs" / name
 
 
+def check_machine(settings: Settings, results: Path) -> None:
+    """Read the data and make the folder of the runs here, before anything is started.
+
+    What is wrong with them is then told once and at once, not by every client; what was parsed or
+    downloaded is in the cache when the clients come.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of a simulation, from `placed`.
+    results : Path
+        The run directory; it is not made.
+
+    Raises
+    ------
+    DataError
+        The data cannot be read.
+    SettingsError
+        There cannot be a run directory.
+    """
+    if settings.data.dataset != "synthetic":
+        source_of(settings.data.dataset).windows(settings.data)
+    try:
+        results.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(results.parent, os.W_OK | os.X_OK)
+        reason = "" if writable else "not to be written to"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise SettingsError(
+            f"output-dir: expected a folder that can be written, found {results.parent}: {reason}"
+        )
+
+
 def write_run_config(settings: Settings, folder: Path) -> Path:
     """Write all settings to a TOML file for ``flwr run --run-config``, and return its path."""
     path = folder / "run-config.toml"

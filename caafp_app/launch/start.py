@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from caafp_app.launch.follow import Outcome, follow, printable, run_command
-from caafp_app.launch.plan import Simulation, placed, write_run_config
+from caafp_app.launch.plan import Simulation, check_machine, placed, write_run_config
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.source import app_folder
 from caafp_app.launch.superlink import Connection, flower_environment, private_superlink
@@ -53,10 +53,14 @@ def simulate(settings: Settings, simulation: Simulation, say: Say, dry_run: bool
 
     Raises
     ------
+    DataError, SettingsError
+        The data cannot be read, or there cannot be a run directory.
     RunError
         The SuperLink or the run did not start.
     """
     settings, results = placed(settings, datetime.now())
+    if not dry_run:
+        check_machine(settings, results)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
         connection = Connection({}) if dry_run else stack.enter_context(private_superlink())

@@ -73,7 +73,11 @@ def pack_training(
         keep_record(context, PERSONAL, mask.layout.unflatten(kept, copy=False))
         return replace(answer, outside=outside)
     if request.action is Action.SALIENCY:
-        return replace(answer, arrays=_encode_saliency(request, records, received, trained, mask))
+        gradient = from_record(records, GRADIENT)
+        slope = mask.select(_flat_gradient(gradient, mask)) if gradient else None
+        saliency = _saliency(received.values, model.values, slope)
+        rng = encoding_rng(request.seed, request.round, "up", answer.label)
+        return replace(answer, arrays={VALUES: codec_for(request.up).encode(saliency, rng)})
     with np.errstate(over="ignore", invalid="ignore"):
         update = Parts(model.values - received.values, model.rest - received.rest, model.other)
     _require_finite(update)
@@ -95,22 +99,20 @@ def strip_records(records: RecordDict, request: Request) -> None:
             records.pop(unwanted, None)
 
 
-def _encode_saliency(
-    request: Request, records: RecordDict, received: Parts, trained: FlatModel, mask: Mask
-) -> dict[str, NDArray[Any]]:
-    """Encode |g w| of the active weights, scaled to a mean of 1 (SNIP, Lee et al., 2019).
+def _saliency(
+    received: NDArray[Any], trained: NDArray[Any], slope: NDArray[Any] | None
+) -> NDArray[Any]:
+    """Return |g w| of the active weights, scaled to a mean of 1 (SNIP, Lee et al., 2019).
 
     An app that reports no gradient has moved along minus it: its drift stands in.
     """
-    given = from_record(records, GRADIENT)
-    slope = mask.select(_flat_gradient(given, mask) if given else trained.weights)
-    if not given:
-        slope = slope - received.values
-    saliency = np.abs(received.values * slope)
-    if not np.isfinite(saliency).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        saliency = np.abs(received * (trained - received if slope is None else slope))
+        mean = saliency.mean(dtype=np.float64) if saliency.size else 0.0
+    if not np.isfinite(mean):
         raise ProtocolError("saliency: found NaN or infinity in the gradient")
-    mean = float(saliency.mean()) if saliency.size else 0.0
-    return {VALUES: codec_for(request.up).encode(saliency / mean if mean else saliency)}
+    scaled: NDArray[Any] = (saliency / mean).astype(received.dtype) if mean else saliency
+    return scaled
 
 
 def _encode_update(

@@ -6,7 +6,7 @@ the arithmetic on it.
 
 from collections.abc import Iterator
 
-CHUNK = 65_536
+CHUNK = 131_072
 """Elements of a piece: steps are few enough that their calls cost nothing."""
 
 

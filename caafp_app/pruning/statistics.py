@@ -179,13 +179,13 @@ def _add_to_both(
     direct = total.admit(peak * weight)
     direct_squares = squares.admit(peak * weight * peak)
     direct_signs = signs.admit(weight)
-    scratch = np.empty((3, min(CHUNK, total.size)), dtype=np.float64)
+    scratch = np.empty((2, min(CHUNK, total.size)), dtype=np.float64)
     for part in chunks(total.size):
-        values, weighted, terms = scratch[:, : part.stop - part.start]
+        values, weighted = scratch[:, : part.stop - part.start]
         np.copyto(values, update[part])
         np.multiply(values, weight, out=weighted)
-        np.multiply(weighted, values, out=terms)
-        squares.put(part, terms, direct_squares)
+        values *= weighted
+        squares.put(part, values, direct_squares)
         total.put(part, weighted, direct)
         signs.put(part, update[part], weight, direct_signs)
 

@@ -61,7 +61,9 @@ def round_line(
     """
     digits = len(str(total_rounds))
     numbered = 1 <= record.round <= total_rounds
-    number = f"round {record.round:>{digits}}/{total_rounds} " if numbered else ""
+    number = f"round {record.round:>{digits}}/{total_rounds} "
+    if not numbered:
+        number = " " * len(number)
     asked = str(record.asked)
     parts = [
         f"{number}{record.phase:<{phase_width}}",
@@ -72,7 +74,7 @@ def round_line(
         megabytes(record.bytes_down + record.bytes_up),
         duration(record.seconds),
     ]
-    if seconds_left is not None:
+    if seconds_left is not None and numbered:
         parts.append(f"{duration(seconds_left, rough=True)} left")
     if record.mask_updated:
         parts.append("new masks")

@@ -128,6 +128,11 @@ def _check_rounds(settings: Settings) -> None:
             f"prune-every: expected at most prune-rounds ({rounds.prune_rounds}), "
             f"found {pruning.prune_every}"
         )
+    if pruning.sparsity and rounds.prune_rounds == 1 and not rounds.cluster_rounds:
+        raise SettingsError(
+            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
+            "clusters comes before the first mask update and one after it, found 1"
+        )
     if rounds.evaluate_every > rounds.total:
         raise SettingsError(
             f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "

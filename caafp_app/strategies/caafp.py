@@ -163,6 +163,16 @@ class CAAFP(PhasedStrategy):
                 f"found {self.clustering.clusters}"
             )
 
+    def facts(self) -> dict[str, object]:
+        """Say how many clusters there will be, and how sparse they end."""
+        rule, pruning = self.clustering, self.pruning
+        number = str(rule.clusters) if rule.clusters else "2 to 6 by silhouette"
+        return {
+            "clusters": f"{number}, {rule.linkage} linkage",
+            "pruning": f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, "
+            f"{pruning.allocation} over layers, {pruning.regrow:.0%} regrown",
+        }
+
     def before_round(self, step: RoundPlan) -> None:
         """Cluster the clients once the warm-up is over."""
         if self.centroids is None and step.phase is not Phase.WARM_UP:

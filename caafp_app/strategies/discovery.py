@@ -56,6 +56,8 @@ def discover(session: Session) -> list[Client]:
     new = roster.unknown(nodes)
     if not new:
         return []
+    if not roster.clients:
+        log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
     session.open("describe", 0)
     found: list[Client] = []
     for reply in session.send([session.writer.describe(node) for node in new]):

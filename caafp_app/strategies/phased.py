@@ -3,6 +3,7 @@
 A strategy says which rounds there are, which model a client gets, and what happens between rounds.
 """
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, from_record, to_record
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.observer import Observer
+from caafp_app.runs.observer import LogObserver, Observer
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.discovery import discover, tell_population, wait_for_nodes
 from caafp_app.strategies.replies import Expected, read_update
@@ -74,8 +75,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         End with fine-tuning on every client inside its cluster's mask.
     split : str
         Which held-out part the clients score on: ``test`` or ``validation``; for the report.
-    observer : Observer
-        Told of plan, rounds and end.
+    observer : Observer, optional
+        Told of plan, rounds and end; by default they are logged.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.average_last = average_last
         self.personalise = personalise
         self.split = split
-        self.observer = observer or Observer()
+        self.observer = observer or LogObserver()
         self.ledger = Ledger()
         self.models: dict[int, ClusterModel] = {}
         self.plan: Sequence[RoundPlan] = ()
@@ -238,6 +239,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
             If no client can be found, or every client of a round fails.
         """
         began = time.monotonic()
+        train_config = self.train_config = train_config or ConfigRecord()
         self.plan = self.make_plan(num_rounds)
         session = self._open(grid, timeout)
         layout = self._begin(initial_arrays)
@@ -248,7 +250,6 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.prepare()
         self.observer.on_plan(self.plan, self._facts(layout))
         first_reply = time.monotonic()
-        train_config = self.train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
         result = ClusteredResult(arrays=initial_arrays)
         if evaluate_fn and (metrics := evaluate_fn(0, initial_arrays)) is not None:
@@ -436,7 +437,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
                 if value is not None:
                     scores[f"{model}-{kind}"] = value
             examples = metrics.get("test-examples", metrics.get(self.weighted_by_key))
-            if isinstance(examples, int | float):
+            if isinstance(examples, int | float) and 0 <= examples < math.inf:
                 scores["test-examples"] = float(examples)
 
     def _finish(self, layout: Layout, result: ClusteredResult, seconds: dict[str, float]) -> None:
@@ -454,11 +455,16 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def _densities(self) -> dict[int, float]:
         return {number: model.mask.density for number, model in sorted(self.models.items())}
 
+    def facts(self) -> dict[str, object]:
+        """Say what the plan should tell of the strategy's own settings."""
+        return {}
+
     def _facts(self, layout: Layout) -> dict[str, object]:
         return {
             "strategy": type(self).__name__,
             "clients": f"{len(self.roster.clients)}, {self._sampled()} a round",
             "model": f"{layout.parameter_count} parameters, {layout.weight_count} prunable",
+            **self.facts(),
             "wire": f"down {self.wire.down}, up {self.wire.up}, rest {self.wire.rest}",
             "seed": self.seed,
         }

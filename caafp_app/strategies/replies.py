@@ -19,6 +19,9 @@ from caafp_app.strategies.cluster_model import Update
 MAX_WEIGHT = 1e9
 """No client has more examples than this; a larger count is an attempt to own the mean."""
 
+MAX_REASON = 1000
+"""Characters of a reason that are kept."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -38,9 +41,12 @@ def failure(message: Message) -> tuple[int, str] | None:
     if not message.has_error():
         return None
     code = message.error.code
-    reason = (message.error.reason or "no reason given").strip()
-    name = ErrorCode(code).name.lower().replace("_", "-") if code in set(ErrorCode) else str(code)
-    return code, f"{name}: {reason}"
+    ours = code in set(ErrorCode)
+    lines = (message.error.reason or "").strip().splitlines() or ["no reason given"]
+    # Flower and Ray send a whole traceback, whose last line says what was wrong.
+    reason = " ".join(line.strip() for line in (lines if ours else lines[-1:]))
+    name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
+    return code, f"{name}: {reason[:MAX_REASON]}"
 
 
 def read_answer(message: Message, expected: Expected) -> Answer:

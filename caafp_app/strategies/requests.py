@@ -3,7 +3,9 @@
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from numpy.typing import NDArray
 
 from caafp_app.protocol.held import mask_difference
 from caafp_app.protocol.mask import Mask
@@ -44,7 +46,8 @@ class RequestWriter:
         self.wire = wire
         self.seed = seed
         self.arrays_key = arrays_key
-        self._masks: OrderedDict[str, Mask] = OrderedDict()
+        # Packed bits by digest, a hundredth of what a mask takes once it has been worked with.
+        self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._round: dict[tuple[object, ...], RecordDict] = {}
         self._key: tuple[object, ...] = ()
 
@@ -113,21 +116,23 @@ class RequestWriter:
         )
 
     def _remember(self, mask: Mask) -> None:
-        self._masks[mask.digest] = mask
+        if mask.is_full:  # of which there is no difference to send
+            return
+        self._masks[mask.digest] = mask.packed
         self._masks.move_to_end(mask.digest)
         while len(self._masks) > KEPT_MASKS:
             self._masks.popitem(last=False)
 
 
-def _with_mask(request: Request, mask: Mask, held: str, known: Mask | None) -> Request:
+def _with_mask(request: Request, mask: Mask, held: str, known: NDArray[np.uint8] | None) -> Request:
     """Add layout and mask as far as the client lacks them, the shorter way."""
     if held == mask.digest:
         return request
     layout = b"" if held else mask.layout.to_json()
     if mask.is_full:  # named by its digest; the layout is all it takes
         return replace(request, layout=layout)
-    if known is not None and not known.is_full:
-        difference = mask_difference(known, mask)
+    if known is not None:
+        difference = mask_difference(Mask.unpack(mask.layout, known), mask)
         if difference.size < mask.packed.size:
             return replace(request, mask=difference, mask_base=held)
     return replace(request, layout=layout, mask=mask.packed)

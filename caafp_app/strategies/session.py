@@ -12,7 +12,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError, RunError
-from caafp_app.protocol.messages import ARRAYS, HEADER, TRAINING, Action, Answer, ErrorCode, Request
+from caafp_app.protocol.messages import HEADER, TRAINING, Action, Answer, ErrorCode, Request
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
@@ -208,7 +208,7 @@ class Session:
         trained = expected.action in (Action.TRAIN, Action.PERSONALISE)
         if client.examples < 0 and trained:  # an evaluation counts held-out ones
             client.examples = int(weight)
-        for name in (HEADER, ARRAYS):
-            if name in reply.content:
-                del reply.content[name]
+        # Whatever else an app returns: of each client metrics are kept, not arrays.
+        for name in (HEADER, *reply.content.array_records):
+            del reply.content[name]
         self.tally.keep(client.label, reply.content)

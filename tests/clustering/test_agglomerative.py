@@ -80,7 +80,7 @@ def test_noise_alone_is_one_cluster():
 def test_too_few_clients_for_a_choice_are_one_cluster(clients):
     result = cluster(np.eye(clients, 3), 0)
     assert result.labels.tolist() == [0] * clients
-    assert "none to be had" in result.note
+    assert "too few clients" in result.note
 
 
 def test_small_clusters_join_the_nearest():

@@ -1,16 +1,15 @@
 """A SuperLink and SuperNodes of one's own, as processes on loopback, that leave nothing behind.
 
-As in the field: the deployment runtime, a folder of Flower's own for each, and a process for every
-message (``--isolation subprocess``, Flower's default). Everything started carries a mark and is
-ended by its id.
+As in the field: the deployment runtime, a Flower home for each, and a process for every message
+(``--isolation subprocess``, Flower's default). Everything started carries a mark and is ended by
+its process id.
 """
 
 import contextlib
 import socket
 import subprocess
+import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from caafp_app.launch.source import checkout
 from caafp_app.launch.superlink import Connection, executable, flower_environment
 
 HOST = "127.0.0.1"
-STARTUP_SECONDS = 60.0
+STARTUP_SECONDS = 120.0
+RUN_SECONDS = 900.0
 
-NodeConfig = Mapping[str, str | int | float | bool]
-"""What the operator of a SuperNode types: ``data-path``, ``label``, ``partition-id`` ..."""
+Values = Mapping[str, str | int | float | bool]
+"""Keys and values of settings, or of what an operator types for a SuperNode: ``data-path`` ..."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Security:
 
     superlink: Sequence[str] = ("--insecure",)
     supernode: Sequence[str] = ("--insecure",)
-    connection: Mapping[str, str | bool] = field(default_factory=lambda: {"insecure": True})
+    connection: Values = field(default_factory=lambda: {"insecure": True})
 
 
 class Daemon:
-    """A process of the fleet, and its log.
+    """A process that stays, its Flower home and its log.
 
     Parameters
     ----------
     name : str
-        Names its folder below that of the fleet.
+        Of its home and its log.
     command : sequence of str
     folder : Path
-        Of the fleet.
+        Where both are.
     environment : mapping
     """
 
@@ -71,11 +71,12 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, or start it anew after `kill`; the log goes on."""
+        """Start it; anew after `kill`, then the log goes on."""
         with self.log.open("ab") as stream:
             self._process = subprocess.Popen(
                 self.command,
                 env=self._environment,
+                cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -83,23 +84,34 @@ class Daemon:
             )
 
     def kill(self) -> None:
-        """End it at once, as when a device loses power; what it started ends by itself."""
+        """End it at once, as a device that loses power; what it started sees that and ends too."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
-    def wait(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready`, and fail with the log if it never is."""
+    def await_line(self, words: str) -> None:
+        """Wait until its log has these words.
+
+        Raises
+        ------
+        AssertionError
+            With the log: it ended before, or took too long.
+        """
         deadline = time.monotonic() + STARTUP_SECONDS
-        while not ready():
+        while words not in self.text():
             ended = self._process is None or self._process.poll() is not None
             if ended or time.monotonic() > deadline:
-                raise AssertionError(f"{self.name} did not come up:\n{self.text()}")
+                raise AssertionError(f"{self.name} did not come to {words!r}:\n{self.text()}")
             time.sleep(0.1)
 
     def text(self) -> str:
         """Return its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def reap(self) -> None:
+        """Take note of its death, so that no zombie stays."""
+        if self._process is not None:
+            self._process.wait(timeout=5.0)
 
 
 @dataclass
@@ -109,7 +121,7 @@ class Fleet:
     Attributes
     ----------
     folder : Path
-        Logs, and what runs leave.
+        Of homes and logs.
     connection : Connection
         For ``flwr`` and ``caafp``.
     superlink, supernodes : Daemon
@@ -122,34 +134,57 @@ class Fleet:
     superlink: Daemon
     supernodes: list[Daemon]
     family: Family
-    lines: list[str] = field(default_factory=list)
+    _told: str = ""
 
-    def run(self, settings: Mapping[str, str | int | float | bool], app: Path) -> Outcome:
-        """Run an app by ``flwr run`` with these settings, to its end.
+    def caafp_run(self, settings: Values) -> Path:
+        """Run our app by ``caafp run``, as an operator does; return the run directory.
 
-        Returns
-        -------
-        Outcome
-            Its lines are in `lines`.
+        Raises
+        ------
+        AssertionError
+            It did not succeed; with the ends of all logs.
         """
-        config = self.folder / "run-config.toml"
-        config.write_text(to_toml(settings), encoding="utf-8")
-        self.lines = []
-        command = run_command(app, self.connection, config, None)
-        return follow(command, self.connection, self.lines.append)
+        config = self._settings_file(settings)
+        command = [sys.executable, "-m", "caafp_app.cli", "run", str(config)]
+        done = subprocess.run(
+            [*command, "--superlink", str(self.connection.name), "--json"],
+            env={**self.connection.environment, "PYTHONPATH": str(checkout())},
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        self._told = done.stderr
+        assert done.returncode == 0, self.story()
+        return Path(done.stdout.strip())
+
+    def flwr_run(self, app: Path, settings: Values) -> Outcome:
+        """Run another app by ``flwr run``, to its end."""
+        lines: list[str] = []
+        command = run_command(app, self.connection, self._settings_file(settings), None)
+        outcome = follow(command, self.connection, lines.append)
+        self._told = "\n".join(lines)
+        return outcome
 
     def story(self) -> str:
         """Return the ends of all logs, for the message of a failed assertion."""
-        parts = ["--- flwr run", *self.lines[-60:]]
+        parts = ["--- run", *self._told.splitlines()[-60:]]
         for daemon in (self.superlink, *self.supernodes):
             parts += [f"--- {daemon.name}", *daemon.text().splitlines()[-40:]]
         return "\n".join(parts)
+
+    def _settings_file(self, settings: Values) -> Path:
+        config = self.folder / "run-config.toml"
+        config.write_text(to_toml(settings), encoding="utf-8")
+        return config
 
 
 @contextlib.contextmanager
 def fleet(
     folder: Path,
-    nodes: Sequence[NodeConfig],
+    nodes: Sequence[Values],
     *,
     security: Security | None = None,
     between: Callable[[int], contextlib.AbstractContextManager[int]] | None = None,
@@ -159,14 +194,14 @@ def fleet(
     Parameters
     ----------
     folder : Path
-        Empty; logs and Flower's folders go there.
+        Of homes and logs; made here.
     nodes : sequence of mapping
         A node-config for each SuperNode.
     security : Security, optional
         Left out: none at all.
     between : callable, optional
-        Given the SuperLink's port, a context manager of the port that SuperNodes are to use: of a
-        proxy.
+        Takes the SuperLink's port and is a context of the port that SuperNodes are to use: a
+        proxy's.
 
     Yields
     ------
@@ -175,45 +210,31 @@ def fleet(
     """
     security = security or Security()
     mark = uuid.uuid4().hex
-    family = Family(mark)
     operator = folder / "operator"
     operator.mkdir(parents=True)
     environment = flower_environment() | {MARK: mark, "FLWR_HOME": str(operator)}
     port = free_port()
-    superlink = Daemon(
-        "superlink",
-        [executable("flower-superlink"), *security.superlink, "--host", HOST, "--port", str(port)],
-        folder,
-        environment,
-    )
     (operator / "config.toml").write_text(
         '[superlink]\ndefault = "fleet"\n\n[superlink.fleet]\n'
         + to_toml({"address": f"{HOST}:{port}", **security.connection}),
         encoding="utf-8",
     )
+    command = [executable("flower-superlink"), *security.superlink]
+    command += ["--host", HOST, "--port", str(port)]
+    superlink = Daemon("superlink", command, folder, environment)
+    everyone = Fleet(folder, Connection(environment, "fleet"), superlink, [], Family(mark))
     with contextlib.ExitStack() as stack:
-        stack.callback(_end, family)
+        stack.callback(_end, everyone)
         superlink.start()
-        superlink.wait(lambda: _answers(port))
+        superlink.await_line("Uvicorn running on")
         towards = stack.enter_context(between(port)) if between else port
-        supernodes = [
-            Daemon(f"node-{k}", _supernode(config, towards, security), folder, environment)
-            for k, config in enumerate(nodes)
-        ]
-        for node in supernodes:
-            node.start()
-        for node in supernodes:
-            node.wait(lambda node=node: "SuperNode ID:" in node.text())  # type: ignore[misc]
-        connection = Connection(environment, "fleet")
-        yield Fleet(folder, connection, superlink, supernodes, family)
-    assert not family.members()
-
-
-def app_folder() -> Path:
-    """Return the folder of our own app."""
-    root = checkout()
-    assert root is not None
-    return root
+        for number, config in enumerate(nodes):
+            command = _supernode(config, towards, security)
+            everyone.supernodes.append(Daemon(f"node-{number}", command, folder, environment))
+            everyone.supernodes[-1].start()
+        for node in everyone.supernodes:
+            node.await_line("SuperNode ID:")
+        yield everyone
 
 
 def free_port() -> int:
@@ -224,22 +245,15 @@ def free_port() -> int:
         return port
 
 
-def _supernode(config: NodeConfig, port: int, security: Security) -> list[str]:
-    # Flower's own notation: no blanks around the sign.
+def _supernode(config: Values, port: int, security: Security) -> list[str]:
+    # Flower's notation of a node-config: no blanks around the sign.
     typed = " ".join(line.replace(" = ", "=", 1) for line in to_toml(config).splitlines())
     command = [executable("flower-supernode"), *security.supernode]
     command += ["--superlink", f"{HOST}:{port}", "--host", HOST, "--port", str(free_port())]
     return [*command, "--node-config", typed]
 
 
-def _answers(port: int) -> bool:
-    with (
-        contextlib.suppress(urllib.error.URLError, OSError),
-        urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=1.0) as answer,
-    ):
-        return bool(answer.status == 200)
-    return False
-
-
-def _end(family: Family) -> None:
-    assert family.end(), f"still running: {family.members()}"
+def _end(everyone: Fleet) -> None:
+    assert everyone.family.end(), f"still running: {everyone.family.members()}"
+    for daemon in (everyone.superlink, *everyone.supernodes):
+        daemon.reap()

@@ -1,25 +1,24 @@
 """A TCP proxy that counts: the second opinion on what the ledger says.
 
 It stands between SuperNodes and SuperLink and counts every byte of the sockets in both directions:
-HTTP's request lines and headers, signatures, protobuf, polls and heartbeats. It knows one thing of
-what passes: on a connection of HTTP/1.1 without pipelining, the first bytes up after bytes that
-came down begin a request, and its first line names the path. So each byte belongs to a call.
+HTTP's heads, signatures, protobuf, polls and heartbeats. Of what passes it knows one thing: on a
+connection of HTTP/1.1 without pipelining, the first bytes up after bytes that came down begin a
+request, and its first line names the path. So every byte belongs to a call.
 """
 
 import contextlib
 import socket
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 _BLOCK = 1 << 16
 
 
 @dataclass
 class Call:
-    """One request and its response: the last part of its path, and bytes by direction."""
+    """A request and its response: the last part of its path, and bytes by direction."""
 
     path: str
     up: int = 0
@@ -32,72 +31,90 @@ class Call:
 
 
 class CountingProxy:
-    """Counts what passes. Its calls are in `calls`, in the order in which they began."""
+    """Passes on and counts.
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    Parameters
+    ----------
+    target : int
+        The port on this machine that it stands for.
+
+    Attributes
+    ----------
+    port : int
+        Where it listens.
+    calls : list of Call
+        In the order in which they began.
+    """
+
+    def __init__(self, target: int) -> None:
         self.calls: list[Call] = []
         self._target = target
-        self._listener = socket.create_server((_HOST, 0))
+        self._listener = socket.create_server((HOST, 0))
         self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
         self.port: int = self._listener.getsockname()[1]
 
     def __enter__(self) -> "CountingProxy":
-        threading.Thread(target=self._accept, daemon=True).start()
+        """Start listening."""
+        threading.Thread(target=self._listen, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for connection in list(self._open):
+        """Cut all connections."""
+        # Closing alone does not wake the thread that waits in accept().
+        for connection in (self._listener, *self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
-    def since(self, start: int) -> list[Call]:
-        """Return the calls from number `start` on."""
-        return self.calls[start:]
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed: the end
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self._target) as server:
+        with (
+            contextlib.suppress(OSError),
+            client,
+            socket.create_connection((HOST, self._target)) as server,
+        ):
             self._open |= {client, server}
-            current = [Call("")]
-            back = threading.Thread(target=self._pass_down, args=(server, client, current))
+            calls: list[Call] = []  # of this connection; the last is going on
+            back = threading.Thread(target=_pass_down, args=(server, client, calls), daemon=True)
             back.start()
-            with client:
-                for block in _blocks(client):
-                    with self._lock:
-                        if current[0].down or not current[0].path:
-                            current[0] = Call(_path(block))
-                            self.calls.append(current[0])
-                        current[0].up += len(block)
-                    server.sendall(block)
-                with contextlib.suppress(OSError):
-                    server.shutdown(socket.SHUT_WR)
-                back.join()
+            for block in _blocks(client):
+                if not calls or calls[-1].down:
+                    calls.append(Call(_path(block)))
+                    self.calls.append(calls[-1])
+                calls[-1].up += len(block)
+                server.sendall(block)
+            server.shutdown(socket.SHUT_WR)
+            back.join()
             self._open -= {client, server}
 
-    def _pass_down(self, server: socket.socket, client: socket.socket, current: list[Call]) -> None:
-        with contextlib.suppress(OSError):
-            for block in _blocks(server):
-                with self._lock:
-                    current[0].down += len(block)
-                client.sendall(block)
-            client.shutdown(socket.SHUT_RDWR)
+
+def total(calls: Iterable[Call]) -> int:
+    """Return the bytes of calls, both directions."""
+    return sum(call.total for call in calls)
 
 
-def by_path(calls: list[Call]) -> dict[str, tuple[int, int, int]]:
-    """Sum up: number of calls, bytes up and bytes down by path."""
-    count, up, down = Counter[str](), Counter[str](), Counter[str]()
+def table(calls: Iterable[Call]) -> str:
+    """Return number of calls and bytes by path, as text."""
+    sums: dict[str, tuple[int, int, int]] = {}
     for call in calls:
-        count[call.path] += 1
-        up[call.path] += call.up
-        down[call.path] += call.down
-    return {path: (count[path], up[path], down[path]) for path in sorted(count)}
+        count, up, down = sums.get(call.path, (0, 0, 0))
+        sums[call.path] = count + 1, up + call.up, down + call.down
+    rows = [f"{'call':26}{'number':>8}{'bytes up':>12}{'bytes down':>12}"]
+    rows += [f"{path:26}{n:8}{up:12}{down:12}" for path, (n, up, down) in sorted(sums.items())]
+    return "\n".join(rows)
+
+
+def _pass_down(server: socket.socket, client: socket.socket, calls: list[Call]) -> None:
+    with contextlib.suppress(OSError):
+        for block in _blocks(server):
+            calls[-1].down += len(block)
+            client.sendall(block)
+        client.shutdown(socket.SHUT_RDWR)
 
 
 def _blocks(connection: socket.socket) -> Iterator[bytes]:

@@ -124,7 +124,9 @@ class Server:
     def arrays(self) -> Arrays:
         return self.mask.layout.unflatten(self.model)
 
-    def request(self, action: Action = Action.TRAIN, *, full: bool = True, **changes: Any) -> Request:
+    def request(
+        self, action: Action = Action.TRAIN, *, full: bool = True, **changes: Any
+    ) -> Request:
         """A request with the model, and with layout and mask if `full`."""
         self.round += 1
         request = Request(action, round=self.round, seed=3, phase="prune", cluster=1, **changes)

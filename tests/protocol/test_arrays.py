@@ -15,7 +15,9 @@ from caafp_app.protocol.arrays import ARRAYS, from_record, read_array, to_array,
 from tests.protocol.support import CARRIED, FLOATS, Arrays, arrays, by_wire, models, same
 
 
-def sent(header: str, data: bytes = b"", *, dtype: str = "float32", shape: tuple[int, ...] = (2,)) -> Array:
+def sent(
+    header: str, data: bytes = b"", *, dtype: str = "float32", shape: tuple[int, ...] = (2,)
+) -> Array:
     """An array of any header and any bytes."""
     text = header.encode("latin1") + b"\n"
     npy = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data
@@ -69,14 +71,17 @@ def test_missing_record_has_no_arrays() -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.array(["text"]), np.array([None]), np.zeros(2, [("a", "f4")]), np.array(["2020"], "M8[D]")]
+    "array",
+    [np.array(["text"]), np.array([None]), np.zeros(2, [("a", "f4")]), np.array(["2020"], "M8[D]")],
 )
 def test_only_numbers_are_sent(array: NDArray[Any]) -> None:
     with pytest.raises(ProtocolError, match="'a'.* is not a plain number"):
         to_record({"a": array})
 
 
-@pytest.mark.parametrize("shape", ["(1000000000000,)", "(1000000, 1000000)", "(999999999999999999,)"])
+@pytest.mark.parametrize(
+    "shape", ["(1000000000000,)", "(1000000, 1000000)", "(999999999999999999,)"]
+)
 @pytest.mark.parametrize("stated", ["honest", "lying"])
 def test_a_header_that_claims_terabytes_takes_no_memory(shape: str, stated: str) -> None:
     claimed = tuple(int(axis) for axis in shape.strip("(),").split(","))
@@ -172,7 +177,9 @@ def test_pickled_objects_are_refused_and_not_loaded() -> None:
             read_array("a", Array("object", (1,), "numpy.ndarray", data))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\xff\xff{"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\xff\xff{"]
+)
 def test_cut_off_arrays_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="not a plain npy array"):
         read_array("a", Array("float32", (1,), "numpy.ndarray", data))

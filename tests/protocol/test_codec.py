@@ -117,7 +117,9 @@ def test_blocks_of_very_different_size_keep_their_own_step(name: str) -> None:
 @pytest.mark.parametrize("name", ["int8", "int4"])
 @pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e5])
 def test_stochastic_rounding_is_unbiased(name: str, scale: float) -> None:
-    values = np.concatenate([normal(300, scale), np.float32(scale) * np.array([5, -5, 5e-3, 0], "f4")])
+    values = np.concatenate(
+        [normal(300, scale), np.float32(scale) * np.array([5, -5, 5e-3, 0], "f4")]
+    )
     codec, rng, draws = codec_for(name), generator(1), 1500
     step = steps(values, codec.levels)  # type: ignore[attr-defined]
     total = np.zeros(values.size)
@@ -196,7 +198,9 @@ def test_nan_and_infinity_are_not_encoded(name: str, size: int, at: int, bad: st
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("name", "dtype"), [("float32", "f4"), ("float32", "f8"), ("float16", "f2")])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float32", "f4"), ("float32", "f8"), ("float16", "f2")]
+)
 def test_nan_and_infinity_are_not_decoded(name: str, dtype: str, bad: float) -> None:
     data = np.array([0, 1, bad, 2], dtype)
     target = np.dtype(dtype) if name == "float32" else F32
@@ -260,5 +264,7 @@ def test_data_need_not_be_aligned() -> None:
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(SettingsError, match="'float8'; expected one of float32, float16, int8, int4"):
+    with pytest.raises(
+        SettingsError, match="'float8'; expected one of float32, float16, int8, int4"
+    ):
         codec_for("float8")

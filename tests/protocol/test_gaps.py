@@ -86,7 +86,9 @@ def test_more_positions_than_there_are_is_refused() -> None:
         decode_gaps(np.zeros(5, np.uint8), 4)
 
 
-@pytest.mark.parametrize("data", [np.zeros(3, np.int8), np.zeros((1, 3), np.uint8), np.zeros(3, complex)])
+@pytest.mark.parametrize(
+    "data", [np.zeros(3, np.int8), np.zeros((1, 3), np.uint8), np.zeros(3, complex)]
+)
 def test_other_arrays_are_refused(data: NDArray[np.generic]) -> None:
     with pytest.raises(ProtocolError, match=r"expected uint8 \[n\]"):
         decode_gaps(data, 100)

@@ -35,7 +35,11 @@ def truth(gradient: NDArray[np.float32], mask: Mask, counts: list[int]) -> dict[
     return dict(sorted(chosen.items()))
 
 
-@given(gradient=st.one_of(ties, wide), chosen=bits(P), counts=st.lists(st.integers(0, 25), min_size=3, max_size=3))
+@given(
+    gradient=st.one_of(ties, wide),
+    chosen=bits(P),
+    counts=st.lists(st.integers(0, 25), min_size=3, max_size=3),
+)
 def test_largest_of_each_layer(
     gradient: NDArray[np.float32], chosen: NDArray[np.bool_], counts: list[int]
 ) -> None:

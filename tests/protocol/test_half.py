@@ -27,14 +27,15 @@ def test_every_tie_goes_to_even() -> None:
     wide = np.sort(FINITE.astype(np.float32))
     middle = (wide[1:] + wide[:-1]) / 2
     assert to_half(middle).tobytes() == truth(middle).tobytes()
-    for beside in (np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf))):
+    for beside in (
+        np.nextafter(middle, np.float32(-np.inf)),
+        np.nextafter(middle, np.float32(np.inf)),
+    ):
         assert to_half(beside).tobytes() == truth(beside).tobytes()
 
 
 @given(
-    values=hnp.arrays(
-        np.float32, st.integers(0, 40), elements=st.floats(width=32, allow_nan=False)
-    )
+    values=hnp.arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32, allow_nan=False))
 )
 def test_rounds_as_numpy_does(values: NDArray[np.float32]) -> None:
     assert to_half(values).tobytes() == truth(values).tobytes()
@@ -50,7 +51,9 @@ def test_all_magnitudes_over_many_blocks() -> None:
     assert from_half(half, np.dtype("f4")).tobytes() == half.astype(np.float32).tobytes()
 
 
-@pytest.mark.parametrize(("value", "expected"), [(1e9, LARGEST), (-np.inf, -LARGEST), (65519.0, LARGEST)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1e9, LARGEST), (-np.inf, -LARGEST), (65519.0, LARGEST)]
+)
 def test_what_is_too_large_saturates(value: float, expected: float) -> None:
     assert to_half(np.array([value], np.float32)) == expected
 

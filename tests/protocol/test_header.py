@@ -58,7 +58,14 @@ def test_a_missing_field_is_named(kind: str) -> None:
         READERS[kind](header())
 
 
-VALUES: dict[str, Any] = {"text": "x", "whole": 1, "number": 0.5, "flag": True, "blob": b"x", "names": ["a"]}
+VALUES: dict[str, Any] = {
+    "text": "x",
+    "whole": 1,
+    "number": 0.5,
+    "flag": True,
+    "blob": b"x",
+    "names": ["a"],
+}
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -113,7 +120,9 @@ def test_another_version_is_refused(version: Any) -> None:
 
 
 def test_version_message_says_what_to_do() -> None:
-    with pytest.raises(ProtocolError, match="version 2 found, this side speaks 1: install the same"):
+    with pytest.raises(
+        ProtocolError, match="version 2 found, this side speaks 1: install the same"
+    ):
         Header(RecordDict({HEADER: ConfigRecord({"version": 2})}))
 
 

@@ -90,7 +90,9 @@ def test_without_copies_arrays_of_the_vectors_dtype_are_views() -> None:
 def test_digest_tells_layouts_apart(change: dict[str, tuple[Any, ...]]) -> None:
     rows = {"w": ("w", (2, 3), "float32", True), "b": ("b", (3,), "float32", False)}
     one, other = (
-        Layout.from_json(json.dumps(list(r.values())).replace("true", "1").replace("false", "0").encode())
+        Layout.from_json(
+            json.dumps(list(r.values())).replace("true", "1").replace("false", "0").encode()
+        )
         for r in (rows, rows | change)
     )
     assert one.digest != other.digest
@@ -119,7 +121,10 @@ def test_floating_arrays_may_come_back_in_another_float() -> None:
             r"missing none, unexpected \['x'\]",
         ),
         ({"w": np.zeros((3, 2), np.float32), "n": np.array(1)}, r"expected shape \(2, 3\)"),
-        ({"w": np.zeros((2, 3), np.int32), "n": np.array(1)}, "expected dtype float32, found int32"),
+        (
+            {"w": np.zeros((2, 3), np.int32), "n": np.array(1)},
+            "expected dtype float32, found int32",
+        ),
         ({"w": np.zeros((2, 3), np.float32), "n": np.array(1.0)}, "expected dtype int64"),
         (
             {"w": np.zeros((2, 3), np.float32), "n": np.array(1, np.int32)},
@@ -185,7 +190,9 @@ def test_layouts_that_no_model_has_are_refused(rows: list[object], reason: str) 
         Layout.from_json(json.dumps(rows).encode())
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[" * 100_000, b"[" * 900 + b"]" * 900, b"[1e"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xfe", b"[" * 100_000, b"[" * 900 + b"]" * 900, b"[1e"]
+)
 def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match="not a layout"):
         Layout.from_json(data)

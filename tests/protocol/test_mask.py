@@ -115,7 +115,9 @@ def test_bits_cannot_be_changed() -> None:
 
 
 def test_by_layer_has_names_and_shapes() -> None:
-    layout = Layout.of({"a": np.zeros((2, 2), "f4"), "b": np.zeros(3, "f4"), "c": np.zeros((1, 3), "f4")})
+    layout = Layout.of(
+        {"a": np.zeros((2, 2), "f4"), "b": np.zeros(3, "f4"), "c": np.zeros((1, 3), "f4")}
+    )
     mask = Mask(layout, np.array([1, 0, 0, 1, 0, 1, 1], np.bool_))
     assert {name: array.tolist() for name, array in mask.by_layer().items()} == {
         "a": [[True, False], [False, True]],
@@ -134,14 +136,21 @@ def test_bits_beyond_the_end_are_refused(size: int) -> None:
 
 @pytest.mark.parametrize(
     "packed",
-    [np.zeros(1, np.uint8), np.zeros(3, np.uint8), np.zeros(2, np.int8), np.zeros((2, 1), np.uint8)],
+    [
+        np.zeros(1, np.uint8),
+        np.zeros(3, np.uint8),
+        np.zeros(2, np.int8),
+        np.zeros((2, 1), np.uint8),
+    ],
 )
 def test_packed_bits_of_another_size_are_refused(packed: NDArray[np.generic]) -> None:
     with pytest.raises(ProtocolError, match=r"expected uint8 \[2\]"):
         Mask.unpack(flat_layout(9), packed)
 
 
-@pytest.mark.parametrize("wrong", [np.ones(3, np.bool_), np.ones(2, np.uint8), np.ones((1, 2), np.bool_)])
+@pytest.mark.parametrize(
+    "wrong", [np.ones(3, np.bool_), np.ones(2, np.uint8), np.ones((1, 2), np.bool_)]
+)
 def test_bits_of_another_size_or_dtype_are_refused(wrong: NDArray[np.generic]) -> None:
     with pytest.raises(ProtocolError, match=r"is bool \[2\]"):
         Mask(flat_layout(2), wrong)  # type: ignore[arg-type]

@@ -42,7 +42,8 @@ ANSWER = Answer(
     4,
     "user-07",
     "0123456789abcdef",
-    ARRAYS_SENT | {"gradient-index": np.zeros(1, np.uint8), "gradient-value": np.ones(1, np.float16)},
+    ARRAYS_SENT
+    | {"gradient-index": np.zeros(1, np.uint8), "gradient-value": np.ones(1, np.float16)},
     gradient_scale=0.25,
     outside=9,
 )
@@ -108,7 +109,14 @@ WRONG: dict[str, list[Any]] = {
     "phase": [None, 1, "x" * 1001],
     "cluster": [None, -2, "1", True],
     "mask-digest": [7, b"d", "x" * 1001],
-    "codecs": [None, ["float32"], ["float32", "float32", "float8"], [1, 2, 3], "float32", [*["int8"] * 4]],
+    "codecs": [
+        None,
+        ["float32"],
+        ["float32", "float32", "float8"],
+        [1, 2, 3],
+        "float32",
+        [*["int8"] * 4],
+    ],
     "evaluate": [None, 1, "yes"],
     "layout": ["[]", 1, [b"x"]],
     "mask-base": [1, b"d"],

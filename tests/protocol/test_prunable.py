@@ -28,7 +28,10 @@ def test_default_is_every_floating_array_of_two_or_more_axes() -> None:
         (("scale", "emb*"), {"scale", "embedding"}),
         ("*", {"embedding", "conv1.weight", "conv1.bias", "scale", "conv2.weight"}),
         ([], set()),
-        (lambda name, shape: name.startswith("conv") and len(shape) != 2, {"conv1.weight", "conv1.bias"}),
+        (
+            lambda name, shape: name.startswith("conv") and len(shape) != 2,
+            {"conv1.weight", "conv1.bias"},
+        ),
     ],
 )
 def test_names_globs_and_functions(rule: object, expected: set[str]) -> None:

@@ -87,8 +87,9 @@ def test_round_line() -> None:
     )
     unnumbered = record(0, "describe", accuracy=float("nan"), loss=None, density={})
     assert round_line(unnumbered, 50, None) == (
-        "describe  10/10 clients  accuracy -  loss -  density -  3.41 MB  1.9 s"
+        "            describe  10/10 clients  accuracy -  loss -  density -  3.41 MB  1.9 s"
     )
+    assert "left" not in round_line(record(51, "personalise"), 50, 0.0)
     many = record(density={n: n / 20 for n in range(1, 21)})
     assert "density 0.05-1.00 (20 clusters)" in round_line(many, 50, None)
 

@@ -150,7 +150,11 @@ def run(changes: Mapping[str, Any] | None = None, **kwargs: Any) -> Run:
 def bits_of(strategy: PhasedStrategy) -> dict[int, tuple[bytes, bytes, bytes]]:
     """Mask, weights and rest of each cluster's model, as bytes: equal bits or not."""
     return {
-        number: (cluster.mask.bits.tobytes(), cluster.model.weights.tobytes(), cluster.model.rest.tobytes())
+        number: (
+            cluster.mask.bits.tobytes(),
+            cluster.model.weights.tobytes(),
+            cluster.model.rest.tobytes(),
+        )
         for number, cluster in strategy.models.items()
     }
 

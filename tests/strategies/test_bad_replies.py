@@ -44,9 +44,7 @@ class Trial:
         self.timeout = timeout
 
     def start(self) -> "Trial":
-        self.strategy.start(
-            self.grid, numpy_app.initial(), num_rounds=5, timeout=self.timeout
-        )
+        self.strategy.start(self.grid, numpy_app.initial(), num_rounds=5, timeout=self.timeout)
         return self
 
     def seen_label(self, node: int) -> str:
@@ -252,7 +250,11 @@ def test_a_duplicate_reply_counts_once() -> None:
     plain, doubled = Trial().start(), Trial(duplicate=True).start()
     assert bits_of(plain.strategy) == bits_of(doubled.strategy)
     for one, two in zip(plain.seen.rounds, doubled.seen.rounds, strict=True):
-        assert (one.answered, one.refused, one.bytes_up) == (two.answered, two.refused, two.bytes_up)
+        assert (one.answered, one.refused, one.bytes_up) == (
+            two.answered,
+            two.refused,
+            two.bytes_up,
+        )
     assert plain.strategy.ledger.messages == doubled.strategy.ledger.messages
 
 

@@ -150,9 +150,7 @@ class DenseReference:
             for client in chosen:
                 if client.cluster != number:
                     continue
-                model = self.local(
-                    client.label, home, step.round, self.settings.train.local_epochs
-                )
+                model = self.local(client.label, home, step.round, self.settings.train.local_epochs)
                 trained = dump_arrays(model)
                 data = self.data[client.label]
                 weight = float(len(data.train_y))

@@ -116,9 +116,7 @@ def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finish
     last = finished.client.models[-CLIENTS:]
     assert all(kind == "evaluate" for kind, _, _ in last)
     by_cluster = {
-        label: cluster
-        for cluster in finished.result.clusters.values()
-        for label in cluster.members
+        label: cluster for cluster in finished.result.clusters.values() for label in cluster.members
     }
     for _, part, model in last:
         cluster = by_cluster[f"part-{part:04d}"]
@@ -140,7 +138,9 @@ def test_the_app_gets_what_fedavg_would_hand_it(finished: Finished) -> None:
 
 
 def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished) -> None:
-    rounds = {record.round: record for record in finished.observer.rounds if record.phase == "prune"}
+    rounds = {
+        record.round: record for record in finished.observer.rounds if record.phase == "prune"
+    }
     assert any(min(record.density.values()) < 1 for record in rounds.values())
     sparse = 0
     for passage in finished.grid.passages:

@@ -53,6 +53,10 @@ def test_metrics_of_rounds_do_not_depend_on_the_order_either() -> None:
             two.accuracy,
             two.loss,
         )
-        assert (one.bytes_down, one.asked, one.answered) == (two.bytes_down, two.asked, two.answered)
+        assert (one.bytes_down, one.asked, one.answered) == (
+            two.bytes_down,
+            two.asked,
+            two.answered,
+        )
     assert [r.round for r in first.seen.rounds if r.phase == "evaluate"] == [3, 6]
     assert dict(first.result.train_metrics_clientapp) == dict(other.result.train_metrics_clientapp)

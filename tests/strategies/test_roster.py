@@ -9,9 +9,7 @@ from caafp_app.strategies.roster import Client, Roster, generator, sample, weigh
 
 
 def told(label: str, examples: int = 10, population: int = -1, idle: str = "") -> Answer:
-    return Answer(
-        Action.DESCRIBE, 0, label, examples=examples, population=population, idle=idle
-    )
+    return Answer(Action.DESCRIBE, 0, label, examples=examples, population=population, idle=idle)
 
 
 def roster_of(*labels: str) -> Roster:

@@ -1,0 +1,91 @@
+"""A ServerApp that times rounds: ours and Flower's own, by turns. See test_round_time.py."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from caafp_app.protocol.arrays import to_record
+from caafp_app.runs.observer import Observer
+from caafp_app.runs.records import RoundRecord
+from caafp_app.server_app import initial_arrays
+from caafp_app.settings import Settings
+from caafp_app.strategies.caafp import CAAFP
+
+NODES = {"min_available_nodes": 3, "min_train_nodes": 3, "min_evaluate_nodes": 3}
+
+server = ServerApp()
+
+
+class Turns(Observer):
+    """Notes each round of ours, and then lets Flower's loop have its turn."""
+
+    def __init__(self, other: Callable[[], dict[str, Any]]) -> None:
+        self.ours: list[dict[str, Any]] = []
+        self.stock: list[dict[str, Any]] = []
+        self._other = other
+
+    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
+        """Note one, have the other."""
+        self.ours.append(
+            {"seconds": record.seconds, "replies": [record.answered], "accuracy": record.accuracy}
+        )
+        self.stock.append(self._other())
+
+
+class Counted(FedAvg):
+    """FedAvg that counts the replies of each exchange."""
+
+    def __init__(self) -> None:
+        super().__init__(**NODES)
+        self.replies: list[int] = []
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Count."""
+        replies = list(replies)
+        self.replies.append(len(replies))
+        return super().aggregate_train(server_round, replies)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Count."""
+        replies = list(replies)
+        self.replies.append(len(replies))
+        return super().aggregate_evaluate(server_round, replies)
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """Time as many rounds as the warm-up has."""
+    settings = Settings.from_run_config(context.run_config)
+    arrays = initial_arrays(settings)
+
+    def stock_round() -> dict[str, Any]:
+        strategy = Counted()
+        began = time.monotonic()
+        result = strategy.start(grid, to_record(arrays), num_rounds=1)
+        seconds = time.monotonic() - began
+        accuracy = result.evaluate_metrics_clientapp[1]["cluster-accuracy"]
+        return {"seconds": seconds, "replies": strategy.replies, "accuracy": accuracy}
+
+    turns, rounds = Turns(stock_round), settings.rounds.warmup_rounds
+    strategy = CAAFP(
+        **NODES,
+        one_exchange=True,
+        personalise=False,
+        warmup_rounds=rounds,
+        cluster_rounds=0,
+        prune_rounds=0,
+        observer=turns,
+    )
+    strategy.start(grid, to_record(arrays), num_rounds=rounds)
+    told = {"ours": turns.ours, "stock": turns.stock}
+    Path(settings.run.output_dir, "rounds.json").write_text(json.dumps(told), encoding="utf-8")

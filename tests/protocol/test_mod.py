@@ -1,0 +1,611 @@
+"""The mod around apps that know nothing of it, and around one that does."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from caafp_app.errors import DataError
+from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.gradient import unpack_gradient
+from caafp_app.protocol.held import current_mask, held_digest
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import (
+    ARRAYS,
+    GRADIENT,
+    HEADER,
+    Action,
+    Answer,
+    ErrorCode,
+    Request,
+)
+from caafp_app.protocol.mod import Description, SparseMod, describe_node
+from tests.protocol.support import (
+    Arrays,
+    Node,
+    Server,
+    contents,
+    equal,
+    identity,
+    random_mask,
+    same,
+    training,
+)
+
+
+def model(seed: int = 0) -> Arrays:
+    rng = np.random.default_rng(seed)
+    return {
+        "conv": rng.standard_normal((4, 3, 5)).astype(np.float32),
+        "bias": rng.standard_normal(4).astype(np.float32),
+        "head": rng.standard_normal((6, 8)).astype(np.float32),
+        "steps": np.array(3),
+    }
+
+
+def sparse_server(density: float = 0.4) -> Server:
+    return Server(model(), random_mask(Layout.of(model()), density))
+
+
+def drift(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Dense training: every number moves, buffers count on."""
+    if array.dtype.kind != "f":
+        return array + 1
+    return array + np.linspace(-0.5, 0.7, array.size, dtype=array.dtype).reshape(array.shape)
+
+
+def failed(reply: Message, code: ErrorCode, *words: str) -> bool:
+    assert not reply.has_content()
+    assert reply.error.code == code
+    assert all(word in (reply.error.reason or "") for word in words), reply.error.reason
+    return True
+
+
+# -- what the app sees, and what comes back ------------------------------------------------------
+
+
+@pytest.mark.parametrize("density", [0.0, 0.4, 1.0])
+def test_the_app_gets_the_dense_model_and_the_server_its_update(density: float) -> None:
+    server = sparse_server(density)
+    seen: list[Arrays] = []
+
+    def app(message: Message, context: Context) -> Message:
+        assert list(message.content.array_records) == ["arrays"]
+        seen.append(contents(message.content.array_records["arrays"]))
+        return training(drift)(message, context)
+
+    before = server.arrays
+    answer = server.add(Node(app).ask(server.records()))
+    assert same(seen[0], before)
+    after = server.arrays
+    moved = {name: drift(name, array) for name, array in before.items()}
+    expected = server.mask.layout.flatten(moved)
+    inside = server.mask.bits
+    np.testing.assert_allclose(server.model.weights[inside], expected.weights[inside], rtol=1e-6)
+    assert not server.model.weights[~inside].any()
+    np.testing.assert_allclose(after["bias"], moved["bias"], rtol=1e-6)
+    assert after["steps"] == 4
+    assert answer.label == "c7"
+    assert answer.action is Action.TRAIN
+    assert answer.round == 1
+    assert answer.mask_digest == server.mask.digest
+
+
+def test_the_update_is_exactly_trained_minus_received() -> None:
+    server = sparse_server()
+    before = server.arrays
+    trained = {name: drift(name, array) for name, array in before.items()}
+    answer = Answer.from_records(Node(training(drift)).ask(server.records()).content)
+    layout = server.mask.layout
+    change = layout.flatten(trained).weights - layout.flatten(before).weights
+    assert answer.arrays["values"].tobytes() == change[server.mask.bits].tobytes()
+
+
+def test_bytes_up_are_those_of_the_active_weights() -> None:
+    server = sparse_server()
+    reply = Node(training(drift)).ask(server.records())
+    arrays = from_record(reply.content)
+    assert arrays["values"].nbytes == 4 * server.mask.count
+    assert arrays["rest"].nbytes == 4 * 4
+    assert arrays.keys() == {"values", "rest", "other/steps"}
+    assert list(reply.content.array_records) == [ARRAYS]
+
+
+def test_nonzero_weights_outside_the_mask_are_counted() -> None:
+    server = sparse_server()
+    reply = Node(training(drift)).ask(server.records())
+    layout = server.mask.layout
+    moved = layout.flatten({name: drift(name, array) for name, array in server.arrays.items()})
+    outside = int(np.count_nonzero(moved.weights[~server.mask.bits]))
+    assert Answer.from_records(reply.content).outside == outside > 0
+    kept = Node(training(lambda name, array: np.asarray(array * 2))).ask(server.records())
+    assert Answer.from_records(kept.content).outside == 0
+
+
+def test_mask_and_layout_are_sent_once() -> None:
+    server, node = sparse_server(), Node(training(drift))
+    assert node.ask(server.records()).has_content()
+    assert held_digest(node.context) == server.mask.digest
+    assert node.ask(server.records(full=False)).has_content()
+    node.context.state = RecordDict()  # the process died
+    lost = node.ask(server.records(full=False))
+    assert failed(lost, ErrorCode.MASK_UNKNOWN, "no model layout")
+    assert node.ask(server.records()).has_content()
+
+
+def test_an_app_can_ask_for_its_mask() -> None:
+    server = sparse_server()
+    found: list[dict[str, NDArray[np.bool_]] | None] = []
+
+    def app(message: Message, context: Context) -> Message:
+        found.append(current_mask(context))
+        return training(drift)(message, context)
+
+    Node(app).ask(server.records())
+    assert found[0] is not None
+    assert same(found[0], server.mask.by_layer())
+
+
+def test_user_records_pass_both_ways() -> None:
+    server = sparse_server()
+    records = server.records()
+    records["history"] = MetricRecord({"losses": [0.5, 0.25]})
+    records["extra-arrays"] = to_record({"x": np.arange(3)})
+    extra = {
+        "more": MetricRecord({"per-class": [1, 2, 3]}),
+        "notes": ConfigRecord({"note": "done"}),
+        "embedding": to_record({"e": np.ones((2, 2))}),
+    }
+
+    def app(message: Message, context: Context) -> Message:
+        assert message.content["config"] == ConfigRecord({"lr": 0.1})
+        assert message.content["history"] == MetricRecord({"losses": [0.5, 0.25]})
+        assert contents(message.content.array_records["extra-arrays"])["x"].tolist() == [0, 1, 2]
+        return training(drift, **extra)(message, context)
+
+    reply = Node(app).ask(records)
+    assert set(reply.content) == {HEADER, ARRAYS, "metrics", *extra}
+    assert reply.content["metrics"] == MetricRecord({"num-examples": 10, "loss": 0.5})
+    for name, record in extra.items():
+        assert reply.content[name] == record
+
+
+def test_the_app_finds_what_was_asked_in_the_header() -> None:
+    server = sparse_server()
+    asked: list[Request] = []
+
+    def app(message: Message, context: Context) -> Message:
+        asked.append(Request.from_records(message.content))
+        return training(drift)(message, context)
+
+    Node(app).ask(server.records(evaluate=True, gradient_counts=(1, 2)))
+    assert asked[0].evaluate
+    assert asked[0].gradient_counts == (1, 2)
+    assert (asked[0].round, asked[0].phase) == (1, "prune")
+    assert not asked[0].arrays
+
+
+def test_other_names_of_the_arrays() -> None:
+    server = sparse_server()
+    reply = Node(training(drift, name="weights")).ask(server.records(arrays_key="weights"))
+    assert list(reply.content.array_records) == [ARRAYS]
+
+    def renamed(message: Message, context: Context) -> Message:
+        reply = training(drift)(message, context)
+        reply.content["trained"] = reply.content.pop("arrays")
+        return reply
+
+    reply = Node(renamed).ask(server.records())
+    assert list(reply.content.array_records) == [ARRAYS]
+    assert server.add(reply).arrays["values"].any()
+
+
+def test_arrays_in_another_order_and_float() -> None:
+    server = sparse_server()
+
+    def app(message: Message, context: Context) -> Message:
+        reply = training(drift)(message, context)
+        arrays = contents(reply.content.array_records["arrays"])
+        turned = {
+            n: a.astype(np.float64) if a.dtype.kind == "f" else a
+            for n, a in reversed(arrays.items())
+        }
+        reply.content["arrays"] = to_record(turned)
+        return reply
+
+    one, other = (Node(a).ask(server.records()).content for a in (app, training(drift)))
+    assert same(from_record(one), from_record(other))
+
+
+def test_an_app_that_echoes_the_message_has_learnt_nothing() -> None:
+    server = sparse_server()
+    before = server.arrays
+
+    def app(message: Message, context: Context) -> Message:
+        message.content["metrics"] = MetricRecord({"num-examples": 1})
+        return Message(message.content, reply_to=message)
+
+    reply = Node(app).ask(server.records())
+    server.add(reply)
+    assert equal(server.arrays, before)
+    assert set(reply.content) == {HEADER, ARRAYS, "metrics", "config"}
+
+
+def test_mods_around_find_their_message_as_it_was() -> None:
+    server = sparse_server()
+    kept: list[tuple[set[str], set[str]]] = []
+
+    def outer(message: Message, context: Context, call_next: Any) -> Message:
+        before = set(message.content)
+        reply: Message = call_next(message, context)
+        kept.append((before, set(message.content)))
+        return reply
+
+    from caafp_app.protocol.mod import sparse_mod
+
+    assert Node(training(drift), outer, sparse_mod).ask(server.records()).has_content()
+    assert kept == [({HEADER, ARRAYS, "config"}, {HEADER, ARRAYS, "config"})]
+
+
+def test_mods_within_see_an_ordinary_message_and_reply() -> None:
+    server = sparse_server()
+
+    def noise(message: Message, context: Context, call_next: Any) -> Message:
+        assert set(message.content.array_records) == {"arrays"}
+        reply: Message = call_next(message, context)
+        arrays = contents(reply.content.array_records["arrays"])
+        reply.content["arrays"] = to_record({n: a + a.dtype.type(1) for n, a in arrays.items()})
+        return reply
+
+    from caafp_app.protocol.mod import sparse_mod
+
+    answer = server.add(Node(training(identity), sparse_mod, noise).ask(server.records()))
+    np.testing.assert_allclose(answer.arrays["values"], 1, rtol=1e-6)
+
+
+# -- gradients -----------------------------------------------------------------------------------
+
+
+def test_drift_of_a_dense_app_becomes_the_gradient() -> None:
+    server = sparse_server()
+    counts = (5, 7)
+    reply = Node(training(drift)).ask(server.records(gradient_counts=counts))
+    answer = Answer.from_records(reply.content)
+    found = unpack_gradient(
+        answer.arrays["gradient-index"],
+        answer.arrays["gradient-value"],
+        answer.gradient_scale,
+        server.mask,
+        sum(counts),
+    )
+    layout = server.mask.layout
+    moved = layout.flatten(
+        {name: drift(name, array) for name, array in server.arrays.items()}
+    ).weights
+    expected: list[int] = []
+    for part, count in zip(layout.segments, counts, strict=True):
+        places = [i for i in range(part.start, part.stop) if not server.mask.bits[i]]
+        expected += sorted(sorted(places, key=lambda i: (-abs(moved[i]), i))[:count])
+    assert found.index.tolist() == expected
+    np.testing.assert_allclose(found.value, -moved[expected], rtol=2e-3)
+
+
+def test_a_gradient_that_the_app_reports_goes_first() -> None:
+    server = sparse_server()
+    layout = server.mask.layout
+    slopes = {e.name: np.zeros(e.shape, np.float32) for e in layout.weight_entries}
+    inactive = np.flatnonzero(~server.mask.bits)
+    flat = np.zeros(layout.weight_count, np.float32)
+    flat[inactive[3]], flat[inactive[-2]], flat[server.mask.active[0]] = -2.0, 0.5, 9.0
+    slopes = {name: part.copy() for name, part in layout.split(flat).items()}
+    app = training(drift, **{GRADIENT: to_record(slopes | {"bias": np.ones(4, np.float32)})})
+    reply = Node(app).ask(server.records(gradient_counts=(9, 9)))
+    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
+    answer = Answer.from_records(reply.content)
+    assert answer.gradient_scale == 2.0
+    assert answer.arrays["gradient-value"].tolist() == [-1.0, 0.25]
+
+
+def test_no_gradient_is_sent_unasked() -> None:
+    server = sparse_server()
+    app = training(drift, **{GRADIENT: to_record({"conv": np.ones((4, 3, 5), np.float32)})})
+    reply = Node(app).ask(server.records())
+    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
+    assert not any(name.startswith("gradient") for name in from_record(reply.content))
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "reason"),
+    [
+        (
+            {"conv": np.ones((4, 3, 5), "f4")},
+            (1, 1),
+            "gradient of 'head': expected shape (6, 8), found nothing",
+        ),
+        ({"conv": np.ones((4, 15), "f4"), "head": np.ones((6, 8), "f4")}, (1, 1), "found (4, 15)"),
+        ({"conv": np.full((4, 3, 5), np.nan), "head": np.ones((6, 8))}, (1, 1), "NaN or infinity"),
+        (
+            {"conv": np.ones((4, 3, 5), "f4"), "head": np.ones((6, 8), "f4")},
+            (1,),
+            "each of 2 layers",
+        ),
+    ],
+)
+def test_bad_gradients_become_error_replies(
+    given: Arrays, counts: tuple[int, ...], reason: str
+) -> None:
+    app = training(drift, **{GRADIENT: to_record(given)})
+    reply = Node(app).ask(sparse_server().records(gradient_counts=counts))
+    assert failed(reply, ErrorCode.CLIENT_FAILED, reason)
+
+
+# -- codecs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("up", ["float16", "int8", "int4"])
+def test_error_feedback_makes_sent_updates_track_true_ones(up: str) -> None:
+    layout = Layout.of({"w": np.zeros((20, 30), "f4")})
+    server = Server({"w": np.zeros((20, 30), "f4")}, random_mask(layout, 0.5))
+    rng = np.random.default_rng(4)
+    true = np.zeros(layout.weight_count)
+    base = server.model.weights.copy()
+    strays = []
+    trained: dict[str, NDArray[Any]] = {}
+    node = Node(training(lambda name, array: trained[name]))
+    for _ in range(60):
+        update = (rng.standard_normal(layout.weight_count) * 1e-3).astype(np.float32)
+        update[:300] *= 1e-4  # far below the steps of int8 and int4 here
+        trained["w"] = (server.arrays["w"].reshape(-1) + update).reshape(20, 30)
+        given = server.model.weights.copy()
+        true += np.where(server.mask.bits, trained["w"].reshape(-1) - given, 0)
+        server.add(node.ask(server.records(up=up)), up)
+        strays.append(np.abs(server.model.weights - base - true).max())
+    assert strays[0] > 0
+    # Without feedback the errors of 60 rounds would add up like a random walk.
+    step = {"float16": 5e-6, "int8": 4e-3 / 127, "int4": 5e-3 / 7}[up]
+    assert max(strays) < 2.5 * step
+    assert np.mean(strays[30:]) < 2 * np.mean(strays[:30])
+
+
+def test_what_is_left_over_moves_to_the_next_mask_and_is_forgotten_where_pruned() -> None:
+    layout = Layout.of({"w": np.zeros((1, 8), "f4")})
+    first, then = (
+        Mask(layout, np.array(bits, np.bool_)) for bits in ([1] * 4 + [0] * 4, [0, 0, 1, 1] * 2)
+    )
+    server = Server({"w": np.zeros((1, 8), "f4")}, first)
+    update = np.array([[1.0, 0.3, 0.31, 0.32, 0, 0, 0, 0]], np.float32)
+    node = Node(training(lambda name, array: array + update))
+    sent = server.add(node.ask(server.records(up="int4")), "int4")
+    left = update[0, :4] - server.model.weights[:4]
+    assert np.abs(left[1:]).max() > 0.005
+    assert sent.arrays["values"].nbytes == 4 + 2 + 2
+    server.mask = then
+    server.model.weights[:] = 0
+    exact = server.records(up="float32")  # an exact codec neither uses nor loses it
+    assert server.add(node.ask(exact)).arrays["values"].tolist() == pytest.approx(
+        [0.31, 0.32, 0, 0]
+    )
+    server.model.weights[:] = 0
+    update = np.zeros((1, 8), np.float32)
+    node.app = training(lambda name, array: array + update)
+    server.add(node.ask(server.records(up="int4")), "int4")
+    np.testing.assert_allclose(server.model.weights[2:4], left[2:], atol=np.abs(left[2:]).max() / 7)
+    assert not server.model.weights[[0, 1, 4, 5, 6, 7]].any()
+
+
+def test_what_is_left_over_of_another_model_is_forgotten() -> None:
+    small = Server({"w": np.ones((1, 8), "f4")})
+    large = Server({"w": np.ones((5, 8), "f4")})
+    node = Node(training(drift))
+    assert node.ask(small.records(up="int8")).has_content()
+    assert node.ask(large.records(up="int8")).has_content()
+
+
+def test_lossy_updates_do_not_colour_the_gradient() -> None:
+    layout = Layout.of({"w": np.zeros((1, 8), "f4")})
+    masks = [Mask(layout, np.arange(8) < 4), Mask(layout, np.arange(8) >= 4)]
+    server = Server({"w": np.zeros((1, 8), "f4")}, masks[0])
+    node = Node(training(lambda name, array: array + np.float32(0.3) * np.arange(8, dtype="f4")))
+    node.ask(server.records(up="int4"))
+    server.mask = masks[1]
+    node.app = training(identity)
+    reply = node.ask(server.records(up="int4", gradient_counts=(4,)))
+    assert Answer.from_records(reply.content).arrays["gradient-value"].size == 0
+
+
+def test_codecs_both_ways() -> None:
+    server = sparse_server()
+    server.model.weights *= 1e-3
+    request = server.request(down="float32", up="int8", rest="float16")
+    seen: list[Arrays] = []
+
+    def app(message: Message, context: Context) -> Message:
+        seen.append(contents(message.content.array_records["arrays"]))
+        return training(drift)(message, context)
+
+    arrays = from_record(Node(app).ask(request.to_records()).content)
+    assert arrays["values"].dtype == np.uint8
+    assert arrays["rest"].dtype == np.float16
+    np.testing.assert_allclose(seen[0]["bias"], server.arrays["bias"], rtol=2**-10)
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def raising(error: Exception) -> Any:
+    def app(message: Message, context: Context) -> Message:
+        raise error
+
+    return app
+
+
+def test_an_exception_of_the_app_becomes_an_error_reply(caplog: pytest.LogCaptureFixture) -> None:
+    flwr = logging.getLogger("flwr")
+    flwr.addHandler(caplog.handler)
+    try:
+        reply = Node(raising(ZeroDivisionError("no batches"))).ask(sparse_server().records())
+    finally:
+        flwr.removeHandler(caplog.handler)
+    assert failed(reply, ErrorCode.CLIENT_FAILED, "ZeroDivisionError: no batches")
+    assert "ZeroDivisionError" in caplog.text
+    assert "in app" in caplog.text  # the traceback stays here
+
+
+def test_a_known_error_and_a_long_one() -> None:
+    reply = Node(raising(DataError("no such folder"))).ask(sparse_server().records())
+    assert failed(reply, ErrorCode.CLIENT_FAILED)
+    assert reply.error.reason == "no such folder"
+    reply = Node(raising(ValueError("x" * 10_000))).ask(sparse_server().records())
+    assert len(reply.error.reason or "") == 1000
+
+
+def test_an_error_reply_of_the_app_passes() -> None:
+    def app(message: Message, context: Context) -> Message:
+        return Message(Error(77, "mine"), reply_to=message)
+
+    reply = Node(app).ask(sparse_server().records())
+    assert (reply.error.code, reply.error.reason) == (77, "mine")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["conv", "bias"])
+@pytest.mark.parametrize("up", ["float32", "int8"])
+@pytest.mark.parametrize("action", [Action.TRAIN, Action.PERSONALISE])
+def test_training_that_diverged_becomes_an_error_reply(
+    bad: float, name: str, up: str, action: Action
+) -> None:
+    def diverge(key: str, array: NDArray[Any]) -> NDArray[Any]:
+        return np.full_like(array, bad) if key == name else array
+
+    node = Node(training(diverge))
+    reply = node.ask(sparse_server().records(action, up=up))
+    assert failed(reply, ErrorCode.CLIENT_FAILED, "training diverged")
+    assert "caafp.personal" not in node.context.state
+
+
+def test_an_update_too_large_for_its_numbers_has_diverged() -> None:
+    server = Server({"w": np.full((1, 4), 3e38, "f4")})
+    reply = Node(training(lambda name, array: -array)).ask(server.records())
+    assert failed(reply, ErrorCode.CLIENT_FAILED, "training diverged")
+
+
+@pytest.mark.parametrize(
+    ("returned", "reason"),
+    [
+        ({}, "found none"),
+        ({"a": {"w": np.zeros(1)}, "b": {"w": np.zeros(1)}}, "found a, b"),
+        ({"arrays": {"conv": np.zeros((4, 3, 5), "f4")}}, "missing ['bias', 'head', 'steps']"),
+        ({"arrays": model() | {"conv": np.zeros((5, 3, 4), "f4")}}, "expected shape (4, 3, 5)"),
+        ({"arrays": model() | {"steps": np.array(3.0)}}, "expected dtype int64"),
+    ],
+)
+def test_an_app_that_returns_no_such_model_is_told(
+    returned: dict[str, Arrays], reason: str
+) -> None:
+    def app(message: Message, context: Context) -> Message:
+        content = RecordDict({name: to_record(arrays) for name, arrays in returned.items()})
+        return Message(content, reply_to=message)
+
+    reply = Node(app).ask(sparse_server().records())
+    assert failed(reply, ErrorCode.CLIENT_FAILED, reason)
+
+
+def test_bad_requests_become_error_replies() -> None:
+    server = sparse_server()
+    node = Node(raising(AssertionError("the app must not be asked")))
+    lying = server.records()
+    lying[ARRAYS] = to_record(from_record(lying) | {"values": np.zeros(1, "f4")})
+    twice = server.records()
+    twice["arrays"] = ArrayRecord()
+    for records, words in [
+        (RecordDict({HEADER: ConfigRecord({"version": 9})}), "protocol version 9"),
+        (RecordDict({HEADER: ConfigRecord()}), "'version'"),
+        (server.records(mask_digest="0" * 16), "was named"),
+        (lying, "values: expected"),
+        (twice, "two records of the message are called 'arrays'"),
+    ]:
+        assert failed(node.ask(records), ErrorCode.BAD_REQUEST, words)
+
+
+# -- describe, and messages of others ------------------------------------------------------------
+
+
+def describe_request() -> RecordDict:
+    return Request(Action.DESCRIBE, seed=3, phase="describe").to_records()
+
+
+def test_describe_is_answered_without_the_app() -> None:
+    node = Node(raising(AssertionError("the app must not be asked")))
+    reply = node.ask(describe_request())
+    answer = Answer.from_records(reply.content)
+    assert (answer.action, answer.label, answer.examples) == (Action.DESCRIBE, "c7", -1)
+
+
+def test_an_app_may_describe_itself_once() -> None:
+    calls = []
+
+    def describe(context: Context) -> Description:
+        calls.append(context.node_id)
+        return Description("user-3", examples=80, population=30, idle="")
+
+    node = Node(training(drift), SparseMod(describe))
+    answer = Answer.from_records(node.ask(describe_request()).content)
+    assert (answer.label, answer.examples, answer.population) == ("user-3", 80, 30)
+    assert Answer.from_records(node.ask(sparse_server().records()).content).label == "user-3"
+    assert len(calls) == 1
+    node.context.state = RecordDict()
+    assert Answer.from_records(node.ask(sparse_server().records()).content).label == "user-3"
+
+
+def test_a_description_that_fails_becomes_an_error_reply() -> None:
+    def describe(context: Context) -> Description:
+        raise DataError("data-path: no such folder")
+
+    reply = Node(training(drift), SparseMod(describe)).ask(describe_request())
+    assert failed(reply, ErrorCode.CLIENT_FAILED, "data-path")
+
+
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        ({"label": "kitchen", "partition-id": 3}, "kitchen"),
+        ({"label": 7}, "7"),
+        ({"partition-id": 3, "num-partitions": 30}, "part-0003"),
+        ({}, "node-2a"),
+    ],
+)
+def test_a_node_is_named_by_its_config(config: dict[str, Any], label: str) -> None:
+    assert describe_node(Context(1, 42, config, RecordDict(), {})).label == label
+
+
+@pytest.mark.parametrize("route", ["train", "evaluate", "query", "train.fine_tune"])
+def test_messages_of_other_strategies_pass_untouched(route: str) -> None:
+    records = RecordDict({"arrays": to_record(model()), "config": ConfigRecord({"lr": 0.1})})
+    seen: list[RecordDict] = []
+
+    def app(message: Message, context: Context) -> Message:
+        seen.append(message.content)
+        return Message(message.content, reply_to=message)
+
+    node = Node(app)
+    reply = node.ask(records, route)
+    assert set(seen[0]) == {"arrays", "config"}
+    assert same(contents(reply.content.array_records["arrays"]), model())
+    assert not node.context.state
+
+
+def test_actions_of_a_route_pass() -> None:
+    server = sparse_server()
+    reply = Node(training(drift)).ask(server.records(), "train.fine_tune")
+    assert server.add(reply).arrays["values"].any()
+
+
+def test_a_message_that_is_an_error_passes() -> None:
+    from caafp_app.protocol.mod import sparse_mod
+
+    message = Message(Error(1, "lost"), reply_to=Message(RecordDict(), 42, "train"))
+    assert sparse_mod(message, Node(identity).context, lambda m, c: m) is message  # type: ignore[arg-type]

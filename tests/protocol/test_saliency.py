@@ -1,0 +1,74 @@
+"""Which weights matter before training: |gradient x weight|, as SNIP has it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.messages import ARRAYS, GRADIENT, HEADER, Action, Answer, ErrorCode
+from tests.protocol.support import Arrays, Node, Server, identity, random_mask, training
+
+MODEL: Arrays = {
+    "w": np.random.default_rng(0).standard_normal((6, 7)).astype(np.float32),
+    "b": np.ones(6, np.float32),
+}
+SLOPE = np.random.default_rng(1).standard_normal((6, 7)).astype(np.float32)
+
+
+def server(density: float = 1.0) -> Server:
+    return Server(MODEL, random_mask(Layout.of(MODEL), density))
+
+
+def expected(of: Server, slope: NDArray[Any]) -> NDArray[np.float64]:
+    both = of.arrays["w"].astype(np.float64) * slope
+    found = np.abs(both.reshape(-1)[of.mask.bits])
+    return found / found.mean()
+
+
+@pytest.mark.parametrize("density", [1.0, 0.4])
+def test_from_the_gradient_that_the_app_reports(density: float) -> None:
+    of = server(density)
+    node = Node(training(identity, **{GRADIENT: to_record({"w": SLOPE})}))
+    reply = node.ask(of.records(Action.SALIENCY))
+    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
+    arrays = from_record(reply.content)
+    assert arrays.keys() == {"values"}
+    assert arrays["values"].mean() == pytest.approx(1)
+    np.testing.assert_allclose(arrays["values"], expected(of, SLOPE), rtol=1e-5)
+    assert Answer.from_records(reply.content).action is Action.SALIENCY
+
+
+def test_from_the_drift_of_an_app_that_reports_none() -> None:
+    of = server(0.4)
+    node = Node(training(lambda name, a: a - 0.1 * SLOPE if name == "w" else a))
+    arrays = from_record(node.ask(of.records(Action.SALIENCY)).content)
+    np.testing.assert_allclose(arrays["values"], expected(of, SLOPE), rtol=1e-4)
+
+
+def test_by_the_codec_that_is_asked_for() -> None:
+    of = server()
+    node = Node(training(identity, **{GRADIENT: to_record({"w": SLOPE})}))
+    arrays = from_record(node.ask(of.records(Action.SALIENCY, up="int8")).content)
+    assert arrays["values"].dtype == np.uint8
+    assert "caafp.residual" not in node.context.state
+
+
+def test_an_app_that_does_not_move_finds_nothing_salient() -> None:
+    arrays = from_record(Node(training(identity)).ask(server().records(Action.SALIENCY)).content)
+    assert not arrays["values"].any()
+    assert arrays["values"].size == 42
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])
+def test_saliencies_that_are_not_finite_become_an_error_reply(bad: float) -> None:
+    slope = SLOPE.copy()
+    slope[2, 3:5] = bad
+    slope[2, 5] = -bad
+    slope *= np.float32(10) if np.isfinite(bad) else np.float32(1)
+    node = Node(training(identity, **{GRADIENT: to_record({"w": slope})}))
+    reply = node.ask(server().records(Action.SALIENCY))
+    assert reply.error.code == ErrorCode.CLIENT_FAILED
+    assert "NaN or infinity" in (reply.error.reason or "")

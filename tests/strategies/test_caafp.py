@@ -1,0 +1,222 @@
+"""What CA-AFP decides: rounds, masks, counts, weights of the mean."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caafp_app import CAAFP
+from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.strategies.caafp import Clustering, Pruning, divide_rounds
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, nodes, run
+
+Rounds = st.one_of(st.none(), st.integers(0, 20))
+
+
+@given(total=st.integers(1, 60), warmup=Rounds, within=Rounds, prune=Rounds)
+def test_rounds_are_divided_without_rest_and_as_given(
+    total: int, warmup: int | None, within: int | None, prune: int | None
+) -> None:
+    given_ = (warmup, within, prune)
+    known = sum(part or 0 for part in given_)
+    possible = known <= total if None in given_ else known == total
+    if not possible:
+        with pytest.raises(SettingsError, match=r"rounds"):
+            divide_rounds(total, *given_)
+        return
+    parts = divide_rounds(total, *given_)
+    assert sum(parts) == total
+    assert min(parts) >= 0
+    for part, asked in zip(parts, given_, strict=True):
+        assert asked is None or part == asked
+
+
+def test_rounds_left_open_are_the_papers_shares() -> None:
+    assert divide_rounds(50, None, None, None) == (15, 15, 20)
+    assert divide_rounds(50, 10, None, None) == (10, 17, 23)
+    assert divide_rounds(3, None, None, None) == (1, 1, 1)
+    with pytest.raises(
+        SettingsError, match=r"expected 10 together \(num_rounds\), found 1 \+ 2 \+ 3"
+    ):
+        divide_rounds(10, 1, 2, 3)
+
+
+class Plugin:
+    """The numpy app: two prunable layers of 36 weights and a bias of 3."""
+
+    def __init__(self, pruning: Pruning, count: int = 4, **kwargs: Any) -> None:
+        self.seen = Recorder()
+        settings = {
+            "warmup_rounds": 1,
+            "cluster_rounds": 1,
+            "prune_rounds": 4,
+            "fraction_evaluate": 0.0,
+            "personalise": False,
+            "clustering": Clustering(2),
+            "observer": self.seen,
+        }
+        self.strategy = CAAFP(pruning=pruning, **{**settings, **kwargs})
+        self.grid = LocalGrid(numpy_app.make_app(), nodes(count), serialise=False)
+
+    def start(self, initial: ArrayRecord | None = None) -> "Plugin":
+        self.result = self.strategy.start(self.grid, initial or numpy_app.initial(), num_rounds=6)
+        return self
+
+    def active(self) -> list[list[int]]:
+        """Active weights of each layer, by cluster."""
+        return [
+            [int(mask.sum()) for mask in cluster.mask.values()]
+            for cluster in self.result.clusters.values()
+        ]
+
+
+def skewed() -> ArrayRecord:
+    """The first layer's weights are ten times those of the second."""
+    arrays = numpy_app.initial().to_numpy_ndarrays()
+    return ArrayRecord([arrays[0] * 20, arrays[1] * 0.1, arrays[2]])
+
+
+def test_allocation_says_which_layers_are_pruned() -> None:
+    uniform = Plugin(Pruning(sparsity=0.75, every=2)).start(skewed())
+    assert uniform.active() == [[9, 9], [9, 9]]
+    whole = Plugin(Pruning(sparsity=0.75, every=2, allocation="global")).start(skewed())
+    for counts in whole.active():
+        assert sum(counts) == 18
+    assert whole.active() != uniform.active()
+
+
+def test_spared_layers_stay_dense() -> None:
+    first = Plugin(Pruning(sparsity=0.5, every=2), spare_first=True).start()
+    assert [set(c.mask) for c in first.result.clusters.values()] == [{"1"}, {"1"}]
+    assert first.active() == [[18], [18]]
+    named = Plugin(Pruning(sparsity=0.5, every=2), prunable=["0"]).start()
+    assert [set(c.mask) for c in named.result.clusters.values()] == [{"0"}, {"0"}]
+
+
+def test_density_follows_the_plan_in_every_round() -> None:
+    pruning = Pruning(sparsity=0.8, initial_sparsity=0.2, schedule="linear", every=2, regrow=0.2)
+    plugin = Plugin(pruning).start()
+    found = {r.round: r for r in plugin.seen.rounds if r.phase != "cluster"}
+    assert [s.round for s in plugin.strategy.plan if s.mask_update] == [2, 4]
+    for step in plugin.strategy.plan:
+        record = found[step.round]
+        assert record.mask_updated == step.mask_update
+        for density in record.density.values():
+            assert density == pytest.approx(1 - step.sparsity, abs=1 / 36)
+    assert {record.density[0] for number, record in found.items() if number > 1} > {14 / 72}
+
+
+def test_masks_differ_between_clusters_and_evolve() -> None:
+    plugin = Plugin(Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3))
+    kept: dict[int, list[bytes]] = {}
+
+    def keep(number: int) -> None:
+        kept[number] = [m.mask.bits.tobytes() for m in plugin.strategy.models.values()]
+
+    for number in range(3, 7):
+        plugin.seen.at[number, "prune"] = lambda n=number: keep(n)
+    plugin.start()
+    assert all(one != other for one, other in kept.values())
+    # The last round trains with the mask that it has.
+    assert [kept[n] != kept[n + 1] for n in (3, 4, 5)] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", ["magnitude", "random", "snip"])
+@pytest.mark.e2e
+def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
+    changes = {"initial-sparsity": 0.6, "sparsity": 0.6, "initial-mask": kind, "prune-rounds": 2}
+    done = run(changes)
+    masks: list[np.ndarray] = []
+    dense_down = done.strategy.models[0].layout.parameter_count * 4
+    training = [
+        p
+        for p in done.grid.passages
+        if p.direction == "down" and p.header.get("phase") == "warm-up" and "values" in p.arrays
+    ]
+    assert training
+    assert all(p.arrays["values"] < 0.45 * dense_down for p in training)
+    for model in done.strategy.models.values():
+        masks.append(model.mask.bits)
+        assert model.mask.density == pytest.approx(0.4, abs=1e-3)
+    asked = {phase for _, phase in done.asked()}
+    assert ("saliency" in asked) == (kind == "snip")
+    again = run(changes)
+    assert [m.mask.digest for m in again.strategy.models.values()] == [
+        m.mask.digest for m in done.strategy.models.values()
+    ]
+
+
+def test_clients_weigh_by_examples_or_alike() -> None:
+    """One round of one cluster, against the mean made by hand."""
+    start = numpy_app.initial().to_numpy_ndarrays()
+    local, sizes = [], []
+    for part in range(4):
+        x, y = numpy_app.windows(part)
+        x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
+        local.append(numpy_app.descend(start, x, y))
+        sizes.append(len(y))
+    for uniform, weights in ((False, sizes), (True, [1, 1, 1, 1])):
+        strategy = CAAFP(
+            warmup_rounds=1,
+            cluster_rounds=0,
+            prune_rounds=0,
+            pruning=Pruning(sparsity=0.0),
+            clustering=Clustering(1),
+            uniform=uniform,
+            personalise=False,
+            fraction_evaluate=0.0,
+        )
+        grid = LocalGrid(numpy_app.make_app(), nodes(4))
+        result = strategy.start(grid, numpy_app.initial(), num_rounds=1)
+        for k, array in enumerate(result.arrays.to_numpy_ndarrays()):
+            truth = np.average([model[k] for model in local], axis=0, weights=weights)
+            np.testing.assert_allclose(array, truth, rtol=0, atol=1e-6)
+
+
+def test_more_clusters_than_clients_are_refused_before_anybody_trains() -> None:
+    plugin = Plugin(Pruning(), clustering=Clustering(5))
+    with pytest.raises(SettingsError, match="expected at most the 4 clients .* found 5"):
+        plugin.start()
+    actions = {m.content.config_records["caafp"]["action"] for m in plugin.grid.requests}
+    assert actions == {"describe"}
+
+
+def test_one_model_for_all_may_be_what_is_found() -> None:
+    plugin = Plugin(Pruning(sparsity=0.5, every=2), clustering=Clustering(1)).start()
+    assert [len(c.members) for c in plugin.result.clusters.values()] == [4]
+
+
+def test_there_is_no_session_before_a_run() -> None:
+    strategy = CAAFP()
+    with pytest.raises(RunError, match=r"call start\(\) first"):
+        _ = strategy.session
+    with pytest.raises(CaafpError):
+        _ = strategy.roster
+    strategy.summary()
+
+
+def test_of_each_client_metrics_are_kept_and_no_arrays() -> None:
+    """The server's memory is of clusters, whatever the clients send."""
+    plugin = Plugin(Pruning(sparsity=0.5, every=2), count=12)
+
+    def more(request: Message, reply: Message) -> Message:
+        reply.content["debug"] = numpy_app.initial()
+        reply.content["note"] = ConfigRecord({"battery": 0.5})
+        return reply
+
+    plugin.grid.tamper = more
+    kept: list[dict[str, set[str]]] = []
+
+    def look() -> None:
+        contents = plugin.strategy.session.tally.contents
+        kept.append({label: set(content) for label, content in contents.items()})
+
+    plugin.seen.at[4, "prune"] = look
+    plugin.start()
+    assert len(kept[0]) == 12
+    assert set(map(frozenset, kept[0].values())) == {frozenset({"metrics", "note"})}

@@ -1,0 +1,268 @@
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+
+from caafp_app import training
+from caafp_app.client_app import app
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action, Answer, Request, from_record, to_record
+from caafp_app.protocol.packing import pack_model
+from caafp_app.server_app import initial_arrays
+from caafp_app.settings import Settings
+from tests.local_grid import LocalGrid
+
+ROOT = Path(__file__).parents[1]
+CONFIG: dict[str, Any] = {
+    "synthetic-users": 4,
+    "synthetic-windows": 30,
+    "local-epochs": 3,
+    "cluster-epochs": 1,
+    "finetune-epochs": 2,
+    "learning-rate": 0.01,
+    "finetune-learning-rate": 0.005,
+    "warmup-rounds": 2,
+    "cluster-rounds": 2,
+    "prune-rounds": 6,
+    "prune-every": 2,
+    "seed": 11,
+}
+
+
+class Server:
+    """The server's side of a conversation, one message at a time."""
+
+    def __init__(self, changes: Mapping[str, Any] | None = None, density: float = 1.0) -> None:
+        config = {**CONFIG, **(changes or {})}
+        self.settings = Settings.from_run_config(config)
+        self.grid = LocalGrid(
+            app, [{"partition-id": k, "num-partitions": 4} for k in range(4)], config
+        )
+        self.nodes = list(self.grid.contexts)
+        self.arrays = initial_arrays(self.settings)
+        self.layout = Layout.of(self.arrays)
+        bits = np.random.default_rng(0).random(self.layout.weight_count) < density
+        self.mask = Mask(self.layout, bits) if density < 1 else Mask.full(self.layout)
+
+    def request(self, action: Action, **kwargs: Any) -> Request:
+        model = self.layout.flatten(self.arrays)
+        model.weights[~self.mask.bits] = 0
+        return Request(
+            action,
+            **{
+                "round": 1,
+                "seed": self.settings.run.seed,
+                "phase": "warm-up",
+                "mask_digest": self.mask.digest,
+                "layout": self.layout.to_json(),
+                "mask": None if self.mask.is_full else self.mask.packed,
+                "arrays": pack_model(model, self.mask, "float32", "float32"),
+                **kwargs,
+            },
+        )
+
+    def ask(self, action: Action, client: int = 0, **kwargs: Any) -> Message:
+        train = action in (Action.TRAIN, Action.PERSONALISE)
+        message = Message(
+            self.request(action, **kwargs).to_records(),
+            self.nodes[client],
+            MessageType.TRAIN if train else MessageType.EVALUATE,
+        )
+        (reply,) = self.grid.send_and_receive([message])
+        return reply
+
+    def update(self, reply: Message) -> np.ndarray:
+        return from_record(reply.content)["values"]
+
+
+def metrics_of(reply: Message) -> MetricRecord:
+    assert not reply.has_error(), reply.error.reason
+    (record,) = reply.content.metric_records.values()
+    return record
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[training.LocalTraining, Any]]:
+    """How each training call was made, and inside which mask."""
+    calls: list[tuple[training.LocalTraining, Any]] = []
+    original = training.train
+
+    def train(model: Any, x: Any, y: Any, how: training.LocalTraining, mask: Any = None) -> float:
+        calls.append((how, mask))
+        return original(model, x, y, how, mask)
+
+    monkeypatch.setattr(training, "train", train)
+    return calls
+
+
+def test_a_training_reply_scores_the_received_model_in_the_same_exchange() -> None:
+    server = Server()
+    reply = server.ask(Action.TRAIN, evaluate=True)
+    metrics = metrics_of(reply)
+    assert set(metrics) == {
+        *("num-examples", "test-examples", "train-loss"),
+        *("cluster-accuracy", "cluster-loss"),
+    }
+    answer = Answer.from_records(reply.content)
+    assert (answer.label, answer.mask_digest) == ("user-00", server.mask.digest)
+    assert set(answer.arrays) == {"values", "rest"}
+    scored = metrics_of(server.ask(Action.EVALUATE, layout=b""))
+    assert scored["cluster-accuracy"] == metrics["cluster-accuracy"]
+    assert scored["cluster-loss"] == metrics["cluster-loss"]
+    assert scored["num-examples"] == metrics["test-examples"]
+    plain = metrics_of(server.ask(Action.TRAIN, layout=b""))
+    assert set(plain) == {"num-examples", "train-loss"}
+    assert plain["num-examples"] == metrics["num-examples"] > metrics["test-examples"]
+
+
+def test_epochs_and_learning_rate_follow_phase_and_action(
+    trained: list[tuple[training.LocalTraining, Any]],
+) -> None:
+    server = Server({"learning-rate-end": 0.1, "proximal": 0.25, "batch-size": 7})
+    server.ask(Action.TRAIN)
+    server.ask(Action.TRAIN, round=3, phase="cluster", layout=b"")
+    server.ask(Action.TRAIN, round=10, phase="prune", layout=b"")
+    server.ask(Action.PERSONALISE, round=11, phase="personalise", layout=b"")
+    hows = [how for how, _ in trained]
+    assert [how.epochs for how in hows] == [3, 1, 3, 2]
+    rates = [how.learning_rate for how in hows]
+    assert rates[0] == 0.01
+    assert 0.001 < rates[1] < 0.01
+    assert rates[2] == pytest.approx(0.001)
+    assert rates[3] == 0.005
+    assert {(how.batch_size, how.proximal) for how in hows} == {(7, 0.25)}
+
+
+def test_each_client_and_round_has_a_seed_of_its_own(
+    trained: list[tuple[training.LocalTraining, Any]],
+) -> None:
+    server = Server()
+    for client, round_ in [(0, 1), (0, 2), (1, 1), (0, 1)]:
+        server.ask(Action.TRAIN, client, round=round_)
+    other = Server({"seed": 12})
+    other.ask(Action.TRAIN)
+    seeds = [how.seed for how, _ in trained]
+    assert seeds[0] == seeds[3]
+    assert len(set(seeds)) == 4
+
+
+def test_the_same_request_gives_the_same_update() -> None:
+    server = Server()
+    first, again = (server.update(server.ask(Action.TRAIN)) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+    assert first.any()
+    assert first.tobytes() != server.update(server.ask(Action.TRAIN, round=2)).tobytes()
+    assert first.tobytes() != server.update(server.ask(Action.TRAIN, 1)).tobytes()
+
+
+def test_training_and_fine_tuning_are_inside_the_servers_mask(
+    trained: list[tuple[training.LocalTraining, Any]],
+) -> None:
+    server = Server(density=0.3)
+    reply = server.ask(Action.TRAIN)
+    assert server.update(reply).shape == (server.mask.count,)
+    assert Answer.from_records(reply.content).outside == 0
+    personal = server.ask(Action.PERSONALISE, phase="personalise", layout=b"", mask=None)
+    assert Answer.from_records(personal.content).outside == 0
+    for _, mask in trained:
+        for name, bits in server.mask.by_layer().items():
+            np.testing.assert_array_equal(mask[name], bits)
+    Server().ask(Action.TRAIN)
+    assert trained[-1][1] is None  # a dense model has no mask
+
+
+def test_a_personal_model_is_scored_before_and_after_and_stays_at_home() -> None:
+    server = Server(density=0.5)
+    reply = server.ask(Action.PERSONALISE, phase="personalise", evaluate=True)
+    metrics = metrics_of(reply)
+    assert {"cluster-accuracy", "cluster-loss", "personal-accuracy", "personal-loss"} < set(metrics)
+    assert metrics["personal-loss"] != metrics["cluster-loss"]
+    assert not reply.content.array_records
+    kept = server.grid.contexts[server.nodes[0]].state.array_records["caafp.personal"]
+    for name, bits in server.mask.by_layer().items():
+        values = kept[name].numpy()
+        assert not values[~bits].any()
+        assert values[bits].all()
+    # It is the one that an evaluation of the personal model is of.
+    scored = metrics_of(server.ask(Action.EVALUATE_PERSONAL, layout=b"", mask=None, arrays={}))
+    assert scored["cluster-loss"] == pytest.approx(metrics["personal-loss"])
+
+
+def test_a_gradient_is_sent_only_when_asked_for() -> None:
+    server = Server(density=0.5)
+    without = Answer.from_records(server.ask(Action.TRAIN).content)
+    assert "gradient-value" not in without.arrays
+    counts = tuple(3 + k for k in range(len(server.layout.segments)))
+    with_ = Answer.from_records(server.ask(Action.TRAIN, gradient_counts=counts).content)
+    assert with_.arrays["gradient-value"].shape == (sum(counts),)
+    assert with_.gradient_scale > 0
+    np.testing.assert_array_equal(without.arrays["values"], with_.arrays["values"])
+
+
+def test_a_model_of_another_shape_is_refused_with_what_to_do() -> None:
+    server = Server()
+    server.arrays["head.weight"] = np.zeros((9, 32), np.float32)
+    server.layout = Layout.of(server.arrays)
+    server.mask = Mask.full(server.layout)
+    reply = server.ask(Action.TRAIN)
+    assert "set the same model and data shape on the server and the client" in reply.error.reason
+
+
+def test_a_node_without_data_says_so() -> None:
+    grid = LocalGrid(app, [{"partition-id": 9, "num-partitions": 10}], CONFIG)
+    (node,) = grid.contexts
+    request = Request(Action.DESCRIBE, phase="describe")
+    (reply,) = grid.send_and_receive([Message(request.to_records(), node, MessageType.TRAIN)])
+    answer = Answer.from_records(reply.content)
+    assert "the data set synthetic has 4 users" in answer.idle
+    assert answer.population == 4
+    server = Server()
+    server.grid.contexts[server.nodes[0]].node_config["partition-id"] = 9
+    failed = server.ask(Action.TRAIN)
+    assert "expected a client with data" in failed.error.reason
+
+
+@pytest.mark.e2e
+def test_flowers_own_fedavg_can_use_the_app_as_it_is() -> None:
+    server = Server()
+    before = to_record(server.arrays)
+    result = FedAvg().start(server.grid, before, num_rounds=2)
+    assert result.train_metrics_clientapp[2]["train-loss"] > 0
+    assert 0 <= result.evaluate_metrics_clientapp[2]["cluster-accuracy"] <= 1
+    moved = result.arrays["conv1.weight"].numpy() - before["conv1.weight"].numpy()
+    assert np.abs(moved).max() > 0.001
+
+
+def test_the_model_may_come_under_another_name() -> None:
+    server = Server()
+    record = RecordDict({"weights": ArrayRecord({k: Array(v) for k, v in server.arrays.items()})})
+    message = Message(record, server.nodes[0], MessageType.EVALUATE)
+    (reply,) = server.grid.send_and_receive([message])
+    assert metrics_of(reply)["num-examples"] > 0
+
+
+@pytest.mark.slow
+def test_a_message_that_needs_no_torch_is_answered_without_it() -> None:
+    code = """
+import sys
+from flwr.app import Context, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+from caafp_app.client_app import app
+from caafp_app.protocol.messages import Action, Answer, Request
+TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+request = Request(Action.DESCRIBE, phase="describe").to_records()
+context = Context(1, 2, {"partition-id": 0, "num-partitions": 2}, RecordDict(), {})
+reply = app(Message(request, 2, MessageType.TRAIN), context)
+print(Answer.from_records(reply.content).label, *{"torch", "sklearn", "ray"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "user-00"

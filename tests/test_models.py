@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from caafp_app.errors import SettingsError
+from caafp_app.models import MODELS, HarCNN, build_model
+
+
+def count(model: nn.Module) -> tuple[int, int]:
+    """Parameters, and those in arrays of two axes or more."""
+    sizes = [(p.numel(), p.ndim) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, ndim in sizes if ndim >= 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "expected"),
+    [((128, 9), 6, (89_254, 89_088)), ((200, 3), 6, (124_198, 124_032))],
+    ids=["uci-har", "wisdm"],
+)
+def test_har_cnn_has_the_papers_parameters(
+    shape: tuple[int, int], classes: int, expected: tuple[int, int]
+) -> None:
+    assert count(build_model("har-cnn", shape, classes, seed=1)) == expected
+
+
+def as_published(model: HarCNN, windows: torch.Tensor) -> torch.Tensor:
+    """The network layer by layer, as the paper lists it; dropout is off."""
+    x = windows.transpose(1, 2)
+    for conv in (model.conv1, model.conv2):
+        x = functional.max_pool1d(functional.relu(conv(x)), 2)
+    x = functional.relu(model.dense(x.flatten(1)))
+    return model.head(x)
+
+
+@pytest.mark.parametrize("shape", [(128, 9), (64, 6), (201, 3), (4, 1)])
+def test_har_cnn_computes_what_the_paper_lists(shape: tuple[int, int]) -> None:
+    model = build_model("har-cnn", shape, 5, seed=2)
+    assert isinstance(model, HarCNN)
+    model.eval()
+    windows = torch.from_numpy(
+        np.random.default_rng(0).normal(size=(7, *shape)).astype(np.float32)
+    ).requires_grad_()
+    ours, truth = model(windows), as_published(model, windows)
+    assert ours.shape == (7, 5)
+    torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-5)
+    weights = torch.from_numpy(np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32))
+    gradients = [
+        torch.autograd.grad((out * weights).sum(), [windows, *model.parameters()])
+        for out in (ours, truth)
+    ]
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_is_on_in_training_only() -> None:
+    model = build_model("har-cnn", (64, 6), 5, seed=3)
+    windows = torch.ones(4, 64, 6)
+    model.train()
+    assert not torch.equal(model(windows), model(windows))
+    model.eval()
+    assert torch.equal(model(windows), model(windows))
+    shares = {name: m.p for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+    assert shares == {"drop_conv": 0.3, "drop_dense": 0.2}
+
+
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    before = torch.get_rng_state()
+    first = build_model("har-cnn", (64, 6), 5, seed=4).state_dict()
+    torch.manual_seed(99)
+    again = build_model("har-cnn", (64, 6), 5, seed=4).state_dict()
+    other = build_model("har-cnn", (64, 6), 5, seed=5).state_dict()
+    assert first.keys() == other.keys()
+    for name, array in first.items():
+        assert torch.equal(array, again[name])
+        if array.ndim >= 2:
+            assert not torch.equal(array, other[name])
+        else:
+            assert not array.any()  # biases start at zero
+    torch.set_rng_state(before)
+
+
+def test_initial_weights_are_glorot_uniform() -> None:
+    model = build_model("har-cnn", (128, 9), 6, seed=6)
+    assert isinstance(model, HarCNN)
+    for layer, fan_in, fan_out in [
+        (model.conv1, 9 * 5, 64 * 5),
+        (model.dense, 64 * 32, 32),
+    ]:
+        bound = (6 / (fan_in + fan_out)) ** 0.5
+        weights = layer.weight.detach().numpy()
+        assert np.abs(weights).max() <= bound * (1 + 1e-6)
+        assert np.abs(weights).max() > 0.98 * bound
+        assert weights.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_building_a_model_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    build_model("har-cnn", (64, 6), 5, seed=8)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(SettingsError, match="unknown model 'har-rnn'; expected one of har-cnn"):
+        build_model("har-rnn", (64, 6), 5, seed=0)
+    assert "har-cnn" in MODELS
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (128,), (8, 8, 3), ()])
+def test_windows_that_the_model_cannot_take_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"windows of \(samples >= 4, channels\), found"):
+        build_model("har-cnn", shape, 5, seed=0)

@@ -10,7 +10,7 @@ from caafp_app.errors import CaafpError, SettingsError
 from caafp_app.launch.plan import Simulation, count_supernodes, gpu_share
 from caafp_app.launch.presets import merged, preset_names, to_toml
 from caafp_app.launch.start import deploy, simulate
-from caafp_app.settings import knobs
+from caafp_app.settings import Scalar, knobs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -135,10 +135,13 @@ def list_settings(
     toml: Annotated[
         bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
     ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As Markdown, for the table of the README.")
+    ] = False,
 ) -> None:
     """List every setting: its default, what it may be, what it does."""
-    if toml:
-        typer.echo(settings_toml(), nl=False)
+    if toml or markdown:
+        typer.echo(settings_toml() if toml else settings_markdown(), nl=False)
         return
     table = Table(title="Settings", title_justify="left", header_style="bold")
     for column in ("setting", "default", "expected", "what it does"):
@@ -148,10 +151,15 @@ def list_settings(
         if group not in (None, knob.group):
             table.add_section()
         group = knob.group
-        default = to_toml({"": knob.default}).partition("= ")[2].strip()
-        table.add_row(*map(_plain, (knob.key, default, knob.expected, knob.comment)))
+        row = (knob.key, _literal(knob.default), knob.expected, knob.comment)
+        table.add_row(*map(_plain, row))
     Console().print(table)
     typer.echo("Presets: " + ", ".join(preset_names()))
+
+
+def _literal(value: Scalar) -> str:
+    """Return a value as TOML has it."""
+    return to_toml({"": value}).partition("= ")[2].strip()
 
 
 def _plain(text: str) -> str:
@@ -171,6 +179,20 @@ def settings_toml() -> str:
         names = knob.expected.removeprefix("one of ")
         choices = f" ({names})" if names != knob.expected else ""
         lines.append(f"{line}  # {knob.comment}{choices}")
+    return "\n".join(lines) + "\n"
+
+
+def settings_markdown() -> str:
+    """Return the settings as a Markdown table, a row for each, groups in bold."""
+    lines = ["| setting | default | may be | what it does |", "|---|---|---|---|"]
+    group = None
+    for knob in knobs():
+        if knob.group != group:
+            lines.append(f"| **{knob.group}** | | | |")
+            group = knob.group
+        comment = knob.comment.replace("|", r"\|").replace("<", r"\<")
+        expected = knob.expected.removeprefix("one of ")
+        lines.append(f"| `{knob.key}` | `{_literal(knob.default)}` | {expected} | {comment} |")
     return "\n".join(lines) + "\n"
 
 

@@ -374,6 +374,12 @@ class TestSettingsCommand:
             Settings()
         )
 
+    def test_markdown_is_one_table_with_a_row_for_each(self) -> None:
+        lines = invoke("settings", "--markdown").output.splitlines()
+        assert {line.replace(r"\|", "").count("|") for line in lines} == {5}
+        rows = [line.split("`")[1] for line in lines if line.startswith("| `")]
+        assert rows == [knob.key for knob in knobs()]
+
     def test_help_teaches(self) -> None:
         output = invoke("run", "--help").output
         assert "caafp run paper-uci" in output

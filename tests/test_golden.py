@@ -1,8 +1,8 @@
 """One whole run, from the ServerApp to the files that it leaves, against figures written down here.
 
 The figures are of this very run on one machine; another BLAS, or torch, gives a little other ones.
-Tolerances: accuracies 6 points (one window of a client is 4 to 8), loss 0.15, bytes 3 %. A change that
-moves one by more has changed the method or the wire: then say why, and write the new ones down.
+Tolerances: accuracies 6 points (a window of one client is 0.7), loss 0.15, bytes 3 %. A change that
+moves one by more has changed the method or the wire: say why, and write the new ones down.
 """
 
 import csv

@@ -73,8 +73,8 @@ def pack_training(
         keep_record(context, PERSONAL, mask.layout.unflatten(kept, copy=False))
         return replace(answer, outside=outside)
     if request.action is Action.SALIENCY:
-        gradient = from_record(records, GRADIENT)
-        slope = mask.select(_flat_gradient(gradient, mask)) if gradient else None
+        given = from_record(records, GRADIENT)
+        slope = mask.select(_flat_gradient(given, mask)) if given else None
         saliency = _saliency(received.values, model.values, slope)
         rng = encoding_rng(request.seed, request.round, "up", answer.label)
         return replace(answer, arrays={VALUES: codec_for(request.up).encode(saliency, rng)})

@@ -2,10 +2,11 @@
 
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import Settings
-from caafp_app.strategies.caafp import CAAFP, Clustering, Pruning
+from caafp_app.strategies.caafp import CAAFP
 from caafp_app.strategies.cluster_model import ScoreRule
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.requests import WireFormat
+from caafp_app.strategies.rules import Clustering, Pruning
 
 
 def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:

@@ -1,11 +1,12 @@
 """What a run ends with, put together from the models, the roster and the scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from caafp_app.protocol.layout import FlatModel, Layout
@@ -42,6 +43,16 @@ class ClusterResult:
     def of(cls, report: ClusterReport, mask: Mask) -> "ClusterResult":
         """Wrap a report's arrays for the user."""
         return cls(to_record(report.arrays), mask.by_layer(), report.members, report.density)
+
+
+@dataclass
+class ClusteredResult(Result):
+    """Flower's result, and each cluster's model, mask and members.
+
+    ``arrays`` is the mean of the clusters' models, weighted by training examples.
+    """
+
+    clusters: dict[int, ClusterResult] = field(default_factory=dict)
 
 
 def build_report(

@@ -13,13 +13,14 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from caafp_app.protocol.arrays import from_record, to_record
-from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, Request
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.packing import pack_model, unpack_parts
 
 Arrays = dict[str, NDArray[Any]]
+Record = ArrayRecord | ConfigRecord | MetricRecord
 
 FLOATS = ["float16", "float32", "float64"]
 CARRIED = ["bool", "int8", "int32", "int64", "uint8", "uint64", "complex64"]
@@ -29,8 +30,10 @@ def finite(dtype: str) -> st.SearchStrategy[Any]:
     """Elements of an array: finite ones, negative zeros and subnormal numbers among them."""
     kind = np.dtype(dtype).kind
     if kind == "f":
-        width = np.dtype(dtype).itemsize * 8
-        return st.floats(allow_nan=False, allow_infinity=False, width=width)
+        numbers: st.SearchStrategy[Any] = hnp.from_dtype(
+            np.dtype(dtype), allow_nan=False, allow_infinity=False
+        )
+        return numbers
     if kind == "c":
         return st.complex_numbers(allow_nan=False, allow_infinity=False, width=64)
     return hnp.from_dtype(np.dtype(dtype))
@@ -38,7 +41,7 @@ def finite(dtype: str) -> st.SearchStrategy[Any]:
 
 def arrays(dtypes: list[str], **shape: int) -> st.SearchStrategy[NDArray[Any]]:
     """Arrays of 0 to 4 axes, empty ones among them."""
-    sizes = {"min_dims": 0, "max_dims": 4, "min_side": 0, "max_side": 4, **shape}
+    sizes = {"min_dims": 0, "max_dims": 4, "min_side": 0, "max_side": 3, **shape}
     return st.sampled_from(dtypes).flatmap(
         lambda dtype: hnp.arrays(dtype, hnp.array_shapes(**sizes), elements=finite(dtype))
     )
@@ -47,7 +50,7 @@ def arrays(dtypes: list[str], **shape: int) -> st.SearchStrategy[NDArray[Any]]:
 names = st.text(st.characters(codec="utf-8"), max_size=8)
 """Any text: none, blanks, quotes, slashes and glob characters."""
 
-models = st.dictionaries(names, arrays(FLOATS + CARRIED), max_size=6)
+models = st.dictionaries(names, arrays(FLOATS + CARRIED), max_size=5)
 """Named arrays of any dtype and shape."""
 
 
@@ -158,14 +161,16 @@ class Server:
 Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 
 
-def training(change: Change, name: str = "arrays", **extra: Any) -> ClientAppCallable:
+def training(
+    change: Change, name: str = "arrays", extra: Mapping[str, Record] | None = None
+) -> ClientAppCallable:
     """An app for FedAvg that knows nothing of masks: `change(name, array)` is its training."""
 
     def app(message: Message, context: Context) -> Message:
         given = from_record(message.content, name)
         trained = {key: change(key, array) for key, array in given.items()}
         metrics = MetricRecord({"num-examples": 10, "loss": 0.5})
-        content = RecordDict({name: to_record(trained), "metrics": metrics, **extra})
+        content = RecordDict({name: to_record(trained), "metrics": metrics, **(extra or {})})
         return Message(content, reply_to=message)
 
     return app
@@ -177,9 +182,3 @@ def identity(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def contents(record: ArrayRecord) -> Arrays:
     return {name: array.numpy() for name, array in record.items()}
-
-
-def empty_model(layout: Layout) -> FlatModel:
-    return FlatModel(
-        np.zeros(layout.weight_count, layout.dtype), np.zeros(layout.rest_count, layout.dtype), {}
-    )

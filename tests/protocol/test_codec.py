@@ -25,7 +25,7 @@ def normal(size: int, scale: float = 1e-3, seed: int = 0) -> NDArray[np.float32]
     return (generator(seed).standard_normal(size) * scale).astype(np.float32)
 
 
-def steps(values: NDArray[np.float32], levels: int) -> NDArray[np.float32]:
+def steps(values: NDArray[np.float32], levels: int) -> NDArray[np.floating]:
     """The step of each value by the law in the docstrings: its block's largest over the levels."""
     found = np.zeros_like(values)
     for start in range(0, values.size, 256):
@@ -193,7 +193,7 @@ def test_float16_saturates(value: float) -> None:
 def test_nan_and_infinity_are_not_encoded(name: str, size: int, at: int, bad: str) -> None:
     values = normal(size)
     values[at % size] = {"n": np.nan, "i": np.inf, "f": -np.inf}[bad]
-    with pytest.raises(ProtocolError, match="NaN|finite"):
+    with pytest.raises(ProtocolError, match=r"NaN|finite"):
         codec_for(name).encode(values, generator())
 
 

@@ -27,7 +27,7 @@ wide = hnp.arrays(np.float32, P, elements=st.floats(-1e6, 1e6, width=32))
 
 def truth(gradient: NDArray[np.float32], mask: Mask, counts: list[int]) -> dict[int, float]:
     """Each layer's largest inactive gradients that are not zero, the first of equal ones."""
-    chosen = {}
+    chosen: dict[int, float] = {}
     for part, count in zip(mask.layout.segments, counts, strict=True):
         places = [i for i in range(part.start, part.stop) if not mask.bits[i] and gradient[i]]
         places.sort(key=lambda i: (-abs(gradient[i]), i))

@@ -54,7 +54,7 @@ READERS = {
 
 @pytest.mark.parametrize("kind", READERS)
 def test_a_missing_field_is_named(kind: str) -> None:
-    with pytest.raises(ProtocolError, match="header 'k': expected .*, found nothing"):
+    with pytest.raises(ProtocolError, match=r"header 'k': expected .*, found nothing"):
         READERS[kind](header())
 
 

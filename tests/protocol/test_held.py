@@ -101,7 +101,7 @@ def test_masks_of_two_layouts_have_no_difference() -> None:
     ids=["digest", "full", "no-layout", "difference"],
 )
 def test_a_client_without_state_says_so(request_: Request, context: Context) -> None:
-    with pytest.raises(MaskUnknownError, match="not held here|no model layout"):
+    with pytest.raises(MaskUnknownError, match=r"not held here|no model layout"):
         resolve_mask(request_, context)
     assert held_mask(context) is None
 
@@ -124,7 +124,7 @@ def test_a_mask_that_is_not_the_one_named_is_refused_and_not_kept(context: Conte
         replace(complete(NEW), layout=flat_layout(LAYOUT.weight_count).to_json()),
     ]
     for request in lying:
-        with pytest.raises(ProtocolError, match="was named, .* was sent"):
+        with pytest.raises(ProtocolError, match=r"was named, .* was sent"):
             resolve_mask(request, context)
     assert held_mask(context) == OLD
 

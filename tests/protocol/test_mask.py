@@ -1,5 +1,6 @@
 import hashlib
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_counts_and_positions(chosen: NDArray[np.bool_]) -> None:
 
 @given(chosen=sized, dtype=st.sampled_from([np.float32, np.float64]))
 def test_select_and_scatter(chosen: NDArray[np.bool_], dtype: type) -> None:
-    weights = np.arange(1, chosen.size + 1, dtype=dtype)
+    weights: NDArray[Any] = np.arange(1, chosen.size + 1, dtype=dtype)
     mask = Mask(flat_layout(chosen.size), chosen)
     values = mask.select(weights)
     np.testing.assert_array_equal(values, weights[chosen])

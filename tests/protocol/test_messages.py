@@ -93,7 +93,7 @@ def test_what_is_at_its_default_does_not_travel() -> None:
 
 
 def altered(records: RecordDict, key: str, value: Any) -> RecordDict:
-    changed = dict(records[HEADER])
+    changed: dict[str, Any] = dict(records[HEADER])
     if value is None:
         del changed[key]
     else:
@@ -127,7 +127,7 @@ WRONG: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in WRONG for value in WRONG[key]])
 def test_every_field_of_a_request_is_checked(key: str, value: Any) -> None:
-    with pytest.raises(ProtocolError, match="header|version"):
+    with pytest.raises(ProtocolError, match=r"header|version"):
         Request.from_records(altered(REQUEST.to_records(), key, value))
 
 
@@ -149,7 +149,7 @@ WRONG_ANSWER: dict[str, list[Any]] = {
     ("key", "value"), [(key, value) for key in WRONG_ANSWER for value in WRONG_ANSWER[key]]
 )
 def test_every_field_of_an_answer_is_checked(key: str, value: Any) -> None:
-    with pytest.raises(ProtocolError, match="header|version"):
+    with pytest.raises(ProtocolError, match=r"header|version"):
         Answer.from_records(altered(ANSWER.to_records(), key, value))
 
 
@@ -173,7 +173,7 @@ def test_records_of_somebody_else_are_refused(kind: type[Request | Answer]) -> N
 
 def test_arrays_are_checked_too() -> None:
     records = ANSWER.to_records()
-    records[ARRAYS]["values"].data = b"junk"
+    records.array_records[ARRAYS]["values"].data = b"junk"
     with pytest.raises(ProtocolError, match="'values'"):
         Answer.from_records(records)
 

@@ -27,6 +27,7 @@ from caafp_app.protocol.mod import Description, SparseMod, describe_node
 from tests.protocol.support import (
     Arrays,
     Node,
+    Record,
     Server,
     contents,
     equal,
@@ -54,8 +55,9 @@ def sparse_server(density: float = 0.4) -> Server:
 def drift(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Dense training: every number moves, buffers count on."""
     if array.dtype.kind != "f":
-        return array + 1
-    return array + np.linspace(-0.5, 0.7, array.size, dtype=array.dtype).reshape(array.shape)
+        return np.asarray(array + 1)
+    step = np.linspace(-0.5, 0.7, array.size, dtype=array.dtype).reshape(array.shape)
+    return np.asarray(array + step)
 
 
 def failed(reply: Message, code: ErrorCode, *words: str) -> bool:
@@ -155,7 +157,7 @@ def test_user_records_pass_both_ways() -> None:
     records = server.records()
     records["history"] = MetricRecord({"losses": [0.5, 0.25]})
     records["extra-arrays"] = to_record({"x": np.arange(3)})
-    extra = {
+    extra: dict[str, Record] = {
         "more": MetricRecord({"per-class": [1, 2, 3]}),
         "notes": ConfigRecord({"note": "done"}),
         "embedding": to_record({"e": np.ones((2, 2))}),
@@ -165,7 +167,7 @@ def test_user_records_pass_both_ways() -> None:
         assert message.content["config"] == ConfigRecord({"lr": 0.1})
         assert message.content["history"] == MetricRecord({"losses": [0.5, 0.25]})
         assert contents(message.content.array_records["extra-arrays"])["x"].tolist() == [0, 1, 2]
-        return training(drift, **extra)(message, context)
+        return training(drift, extra=extra)(message, context)
 
     reply = Node(app).ask(records)
     assert set(reply.content) == {HEADER, ARRAYS, "metrics", *extra}
@@ -302,7 +304,7 @@ def test_a_gradient_that_the_app_reports_goes_first() -> None:
     flat = np.zeros(layout.weight_count, np.float32)
     flat[inactive[3]], flat[inactive[-2]], flat[server.mask.active[0]] = -2.0, 0.5, 9.0
     slopes = {name: part.copy() for name, part in layout.split(flat).items()}
-    app = training(drift, **{GRADIENT: to_record(slopes | {"bias": np.ones(4, np.float32)})})
+    app = training(drift, extra={GRADIENT: to_record(slopes | {"bias": np.ones(4, np.float32)})})
     reply = Node(app).ask(server.records(gradient_counts=(9, 9)))
     assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
     answer = Answer.from_records(reply.content)
@@ -312,7 +314,7 @@ def test_a_gradient_that_the_app_reports_goes_first() -> None:
 
 def test_no_gradient_is_sent_unasked() -> None:
     server = sparse_server()
-    app = training(drift, **{GRADIENT: to_record({"conv": np.ones((4, 3, 5), np.float32)})})
+    app = training(drift, extra={GRADIENT: to_record({"conv": np.ones((4, 3, 5), np.float32)})})
     reply = Node(app).ask(server.records())
     assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
     assert not any(name.startswith("gradient") for name in from_record(reply.content))
@@ -338,7 +340,7 @@ def test_no_gradient_is_sent_unasked() -> None:
 def test_bad_gradients_become_error_replies(
     given: Arrays, counts: tuple[int, ...], reason: str
 ) -> None:
-    app = training(drift, **{GRADIENT: to_record(given)})
+    app = training(drift, extra={GRADIENT: to_record(given)})
     reply = Node(app).ask(sparse_server().records(gradient_counts=counts))
     assert failed(reply, ErrorCode.CLIENT_FAILED, reason)
 

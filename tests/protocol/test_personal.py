@@ -33,7 +33,7 @@ def server() -> Server:
 
 
 def shift(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    return array + array.dtype.type(1)
+    return np.asarray(array + array.dtype.type(1))
 
 
 def personal(of: Server) -> Arrays:
@@ -111,7 +111,7 @@ def test_the_clusters_model_is_evaluated() -> None:
 @pytest.mark.parametrize("action", [Action.EVALUATE, Action.EVALUATE_PERSONAL])
 def test_evaluation_keeps_the_users_arrays_and_returns_no_model(action: Action) -> None:
     of = server()
-    node = Node(training(identity, confusion=to_record({"matrix": np.eye(3)})))
+    node = Node(training(identity, extra={"confusion": to_record({"matrix": np.eye(3)})}))
     node.ask(of.records(Action.PERSONALISE))
     reply = node.ask(of.records(action), "evaluate")
     assert set(reply.content) == {HEADER, "metrics", "confusion"}

@@ -1,10 +1,13 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.prunable import prunable_names
 
-MODEL = {
+MODEL: dict[str, NDArray[Any]] = {
     "embedding": np.zeros((5, 3), np.float16),
     "conv1.weight": np.zeros((4, 3, 2), np.float32),
     "conv1.bias": np.zeros(4, np.float32),

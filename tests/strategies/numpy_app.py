@@ -1,4 +1,4 @@
-"""Somebody else's project: softmax regression in numpy, written for FedAvg, that knows nothing of us.
+"""Somebody else's project: softmax regression in numpy, written for FedAvg, not for us.
 
 The one line that a user adds is ``mods=[sparse_mod]``. It trains densely, whatever the mask.
 """

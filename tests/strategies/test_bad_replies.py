@@ -11,7 +11,7 @@ from flwr.app import Array, Error, Message, MetricRecord, RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
-from caafp_app.strategies.caafp import Clustering, Pruning
+from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, bits_of, nodes

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_pauses_grow_while_nothing_comes_and_are_short_again_after_a_reply() -> 
     world.answered([1, 2])
     pauses = world.clock.pauses
     assert pauses[0] == FIRST_PAUSE
-    grown = 1 + next(k for k, (a, b) in enumerate(zip(pauses, pauses[1:], strict=False)) if b < a)
+    grown = 1 + next(k for k, (a, b) in enumerate(pairwise(pauses)) if b < a)
     assert pauses[1:grown] == pytest.approx(
         [min(pause * GROWTH, LONGEST_PAUSE) for pause in pauses[: grown - 1]]
     )

@@ -9,8 +9,8 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP
-from caafp_app.strategies.caafp import Clustering, Pruning
 from caafp_app.strategies.phased import ClusteredResult
+from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen

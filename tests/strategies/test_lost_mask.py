@@ -1,5 +1,7 @@
 """A SuperNode that restarts has lost its mask: it says so, and gets it in the same round."""
 
+from itertools import pairwise
+
 import pytest
 from flwr.app import Error, Message
 
@@ -7,11 +9,6 @@ from tests.local_grid import Passage
 from tests.strategies.support import Run, accuracies, bits_of, prepare, run
 
 EVERYONE = {"clients-per-round": 6}
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> Run:
-    return run(EVERYONE)
 
 
 def to(done: Run, label: str, round_: int, phase: str) -> list[Passage]:
@@ -25,40 +22,43 @@ def to(done: Run, label: str, round_: int, phase: str) -> list[Passage]:
     ]
 
 
+LOST = {
+    (1, "warm-up"): (2, "cluster"),
+    (3, "prune"): (4, "prune"),
+    (8, "prune"): (9, "personalise"),
+}
+"""When states are wiped, and when it shows: a dense model, a sparse one, the last exchange."""
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("round_", [1, 3, 8], ids=["dense", "sparse", "personal"])
-def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round(
-    undisturbed: Run, round_: int
-) -> None:
-    setup = prepare(EVERYONE)
+def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round() -> None:
+    undisturbed, setup = run(EVERYONE), prepare(EVERYONE)
     lost = sorted(setup.grid.contexts)[:2]
 
     def forget() -> None:
         for node in lost:
             setup.grid.contexts[node].state.clear()
 
-    phase = {1: "warm-up", 3: "prune", 8: "prune"}[round_]
-    setup.seen.at[round_, phase] = forget
+    setup.seen.at |= dict.fromkeys(LOST, forget)
     done = setup.start()
 
-    after = {1: (2, "cluster"), 3: (4, "prune"), 8: (9, "personalise")}[round_]
-    for node in setup.grid.contexts:
-        asked = to(done, done.label_of[node], *after)
-        if node in lost:
-            first, again = asked
-            assert "layout" not in first.header
-            assert "layout" in again.header
-            assert "mask-base" not in again.header
-            # A dense model's mask is told by its digest alone.
-            assert ("mask" in again.arrays) == (round_ != 1)
-        else:
-            assert len(asked) == 1
-
-    record = done.seen.round(*after)
-    assert (record.asked, record.answered, record.refused, record.missing) == (6, 6, 0, ())
+    for after in LOST.values():
+        for node in setup.grid.contexts:
+            asked = to(done, done.label_of[node], *after)
+            if node in lost:
+                first, again = asked
+                assert "layout" not in first.header
+                assert "layout" in again.header
+                assert "mask-base" not in again.header
+                # A dense model's mask is told by its digest alone.
+                assert ("mask" in again.arrays) == (after != (2, "cluster"))
+            else:
+                assert len(asked) == 1
+        record = done.seen.round(*after)
+        assert (record.asked, record.answered, record.refused, record.missing) == (6, 6, 0, ())
     # Both ways, the error replies too, are in the ledger.
     extra = done.strategy.ledger.messages - undisturbed.strategy.ledger.messages
-    assert extra == 4
+    assert extra == 3 * 2 * 2
     assert done.strategy.ledger.total == sum(p.nbytes for p in done.grid.passages)
     assert bits_of(done.strategy) == bits_of(undisturbed.strategy)
     assert accuracies(done.seen.report) == accuracies(undisturbed.seen.report)
@@ -96,7 +96,7 @@ def test_a_client_that_was_not_asked_for_a_while_gets_the_difference_to_what_it_
             for p in done.grid.passages
             if p.direction == "down" and p.node == node and "mask-digest" in p.header
         ]
-        for before, now in zip(sent[:-1], sent[1:], strict=True):
+        for before, now in pairwise(sent):
             if "mask-base" in now.header:
                 assert now.header["mask-base"] == before.header["mask-digest"]
                 skipped += int(now.header["round"]) - int(before.header["round"]) > 2

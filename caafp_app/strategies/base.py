@@ -1,0 +1,215 @@
+"""What a strategy is told and what it decides; how a run goes is in `phased`."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from logging import INFO
+
+from flwr.app import ConfigRecord
+from flwr.common.logger import log
+from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
+
+from caafp_app.errors import RunError
+from caafp_app.protocol.layout import FlatModel, Layout, PrunableRule
+from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.observer import LogObserver, Observer
+from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.requests import WireFormat
+from caafp_app.strategies.roster import Client, Roster, generator, sample
+from caafp_app.strategies.session import Session
+from caafp_app.strategies.tally import Aggregate
+
+
+class BaseStrategy(Strategy):
+    """FedAvg's arguments, those that all of ours share, and what a strategy decides.
+
+    Parameters
+    ----------
+    fraction_train, fraction_evaluate, min_train_nodes, min_evaluate_nodes, min_available_nodes, \
+weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evaluate_metrics_aggr_fn
+        As in ``flwr.serverapp.strategy.FedAvg``.
+    clients_per_round : int, optional
+        Clients sampled for a round, in place of `fraction_train`.
+    cluster_floor : int
+        At least so many clients of each cluster in a round.
+    seed : int
+        Decides sampling, stochastic rounding and the numbers sent to clients.
+    uniform : bool
+        Weigh clients equally, in place of by `weighted_by_key`.
+    prunable, spare_first, spare_last
+        Which arrays may be pruned: see `Layout.of`.
+    wire : WireFormat
+        Number formats of the messages.
+    one_exchange : bool
+        The ClientApp evaluates the received model in its train call and reports both in one
+        reply, as ours does; else evaluate messages are sent at FedAvg's rate.
+    evaluate_every : int
+        With `one_exchange`: rounds between evaluations of all clients; 0: none but the last.
+    average_last : int
+        Give clients the mean of the models after the last so many rounds to fine-tune; at most
+        those since the last mask update.
+    personalise : bool
+        End with fine-tuning on every client inside its cluster's mask.
+    split : str
+        Which held-out part the clients score on: ``test`` or ``validation``; for the report.
+    observer : Observer, optional
+        Told of plan, rounds and end; by default they are logged.
+    """
+
+    def __init__(
+        self,
+        fraction_train: float = 1.0,
+        fraction_evaluate: float = 1.0,
+        min_train_nodes: int = 2,
+        min_evaluate_nodes: int = 2,
+        min_available_nodes: int = 2,
+        weighted_by_key: str = "num-examples",
+        arrayrecord_key: str = "arrays",
+        configrecord_key: str = "config",
+        train_metrics_aggr_fn: Aggregate | None = None,
+        evaluate_metrics_aggr_fn: Aggregate | None = None,
+        *,
+        clients_per_round: int | None = None,
+        cluster_floor: int = 0,
+        seed: int = 0,
+        uniform: bool = False,
+        prunable: PrunableRule = None,
+        spare_first: bool = False,
+        spare_last: bool = False,
+        wire: WireFormat | None = None,
+        one_exchange: bool = False,
+        evaluate_every: int = 0,
+        average_last: int = 0,
+        personalise: bool = True,
+        split: str = "test",
+        observer: Observer | None = None,
+    ) -> None:
+        self.fraction_train = fraction_train
+        self.fraction_evaluate = fraction_evaluate
+        self.min_train_nodes = min_train_nodes
+        self.min_evaluate_nodes = min_evaluate_nodes
+        self.min_available_nodes = min_available_nodes
+        self.weighted_by_key = weighted_by_key
+        self.arrayrecord_key = arrayrecord_key
+        self.configrecord_key = configrecord_key
+        self.train_metrics_aggr_fn = train_metrics_aggr_fn or aggregate_metricrecords
+        self.evaluate_metrics_aggr_fn = evaluate_metrics_aggr_fn or aggregate_metricrecords
+        self.clients_per_round = clients_per_round
+        self.cluster_floor = cluster_floor
+        self.seed = seed
+        self.uniform = uniform
+        self.prunable = prunable
+        self.spare_first = spare_first
+        self.spare_last = spare_last
+        self.wire = wire or WireFormat()
+        self.one_exchange = one_exchange
+        self.evaluate_every = evaluate_every
+        self.average_last = average_last
+        self.personalise = personalise
+        self.split = split
+        self.observer = observer or LogObserver()
+        self.ledger = Ledger()
+        self.models: dict[int, ClusterModel] = {}
+        self.plan: Sequence[RoundPlan] = ()
+        self.train_config = ConfigRecord()
+        self._session: Session | None = None
+
+    # -- what a strategy decides ------------------------------------------------------------
+
+    @abstractmethod
+    def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
+        """Return the rounds, numbered from 1.
+
+        Raises
+        ------
+        SettingsError
+            If they do not add up to `num_rounds`.
+        """
+
+    def begin(self, layout: Layout, model: FlatModel) -> None:
+        """Make the first models; by default one dense model for all (cluster -1)."""
+        self.models = {-1: ClusterModel(model, Mask.full(layout))}
+
+    def check(self, roster: Roster) -> None:
+        """Refuse a run that these clients cannot make, before any of them works.
+
+        Raises
+        ------
+        SettingsError
+        """
+
+    def prepare(self) -> None:
+        """Do what comes before the first round, with exchanges of its own if need be."""
+
+    def before_round(self, step: RoundPlan) -> None:
+        """Do what comes between two rounds, with exchanges of its own if need be."""
+
+    def after_round(self, step: RoundPlan) -> bool:
+        """Change the models after a round; return whether the masks changed."""
+        return False
+
+    def gradient_counts(self, model: ClusterModel, step: RoundPlan) -> tuple[int, ...]:
+        """How many gradients at inactive weights this round asks for, by layer."""
+        return ()
+
+    def welcome(self, newcomers: Sequence[Client], step: RoundPlan) -> None:
+        """Place clients that appeared after the start."""
+
+    def model_of(self, client: Client) -> ClusterModel:
+        """Return the model of the client's cluster."""
+        return self.models[client.cluster]
+
+    def sampled(self, round_: int) -> list[Client]:
+        """Draw the clients of a round."""
+        clients = self.roster.reachable()
+        count = self.clients_per_round or max(
+            int(len(clients) * self.fraction_train), self.min_train_nodes
+        )
+        return sample(clients, count, generator(self.seed, round_, "sample"), self.cluster_floor)
+
+    @property
+    def session(self) -> Session:
+        """The conversation of the run that `start` has begun.
+
+        Raises
+        ------
+        RunError
+            Before `start`.
+        """
+        if self._session is None:
+            raise RunError("there is no run yet: call start() first")
+        return self._session
+
+    @property
+    def roster(self) -> Roster:
+        """Who takes part."""
+        return self.session.roster
+
+    def summary(self) -> None:
+        """Log the settings, as Flower's strategies do."""
+        log(INFO, "\t├──> Sampling: %s clients a round, seed %d", self.sampled_share(), self.seed)
+        log(INFO, "\t├──> Wire: %s", self.wire)
+        log(INFO, "\t└──> Keys: %s, %s", self.arrayrecord_key, self.configrecord_key)
+
+    def facts(self) -> dict[str, object]:
+        """Say what the plan should tell of the strategy's own settings."""
+        return {}
+
+    def plan_facts(self, layout: Layout) -> dict[str, object]:
+        """Say what a reader of the plan should know of the run."""
+        return {
+            "strategy": type(self).__name__,
+            "clients": f"{len(self.roster.clients)}, {self.sampled_share()} a round",
+            "model": f"{layout.parameter_count} parameters, {layout.weight_count} prunable",
+            **self.facts(),
+            "wire": f"down {self.wire.down}, up {self.wire.up}, rest {self.wire.rest}",
+            "seed": self.seed,
+        }
+
+    def sampled_share(self) -> str:
+        """Say how many clients a round has, or which share."""
+        if self.clients_per_round:
+            return str(self.clients_per_round)
+        return f"{self.fraction_train:.0%}"

@@ -1,0 +1,76 @@
+"""What CA-AFP is told of clustering and pruning, and how rounds are divided among its phases."""
+
+from dataclasses import dataclass, field
+
+from caafp_app.errors import SettingsError
+from caafp_app.strategies.cluster_model import ScoreRule
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How clients are grouped: see `clustering.agglomerative.cluster`."""
+
+    clusters: int = 0
+    linkage: str = "average"
+    min_size: int = 1
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How much is pruned, when, and which weights.
+
+    Attributes
+    ----------
+    sparsity, initial_sparsity : float
+        Pruned share of the prunable weights at the end and at the start.
+    schedule : {"cubic", "linear", "one-shot"}
+    every : int
+        Rounds between mask updates.
+    initial_mask : {"magnitude", "random", "snip"}
+        What decides the first mask of a model that is sparse from the start.
+    allocation : {"uniform", "erk", "global"}
+    regrow : float
+        Share of a layer's active weights exchanged in an update.
+    score : ScoreRule
+    """
+
+    sparsity: float = 0.7
+    initial_sparsity: float = 0.0
+    schedule: str = "cubic"
+    every: int = 5
+    initial_mask: str = "magnitude"
+    allocation: str = "uniform"
+    regrow: float = 0.05
+    score: ScoreRule = field(default_factory=ScoreRule)
+
+
+def divide_rounds(
+    total: int, warmup: int | None, within: int | None, prune: int | None
+) -> tuple[int, int, int]:
+    """Divide `total` rounds among the three phases.
+
+    Raises
+    ------
+    SettingsError
+        If the given ones do not add up to `total`.
+    """
+    given = (warmup, within, prune)
+    if all(part is not None for part in given):
+        if sum(part or 0 for part in given) != total:
+            raise SettingsError(
+                f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
+                f"found {warmup} + {within} + {prune}"
+            )
+        return warmup or 0, within or 0, prune or 0
+    left = total - sum(part or 0 for part in given)
+    shares = [0.3 if part is None else 0.0 for part in given]
+    if prune is None:
+        shares[2] = 0.4
+    open_ = [i for i, part in enumerate(given) if part is None]
+    if left < 0:
+        raise SettingsError(f"the phases have more rounds than num_rounds ({total})")
+    parts = [part or 0 for part in given]
+    for i in open_[:-1]:
+        parts[i] = int(left * shares[i] / sum(shares) + 0.5)
+    parts[open_[-1]] = total - sum(parts)
+    return parts[0], parts[1], parts[2]

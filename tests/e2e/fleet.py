@@ -104,6 +104,11 @@ class Daemon:
                 raise AssertionError(f"{self.name} did not come to {words!r}:\n{self.text()}")
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, once it was started."""
+        return self._process.pid if self._process is not None else 0
+
     def text(self) -> str:
         """Return its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
@@ -122,6 +127,8 @@ class Fleet:
     ----------
     folder : Path
         Of homes and logs.
+    address : str
+        Of the SuperLink.
     connection : Connection
         For ``flwr`` and ``caafp``.
     superlink, supernodes : Daemon
@@ -130,6 +137,7 @@ class Fleet:
     """
 
     folder: Path
+    address: str
     connection: Connection
     superlink: Daemon
     supernodes: list[Daemon]
@@ -214,15 +222,17 @@ def fleet(
     operator.mkdir(parents=True)
     environment = flower_environment() | {MARK: mark, "FLWR_HOME": str(operator)}
     port = free_port()
+    address = f"{HOST}:{port}"
     (operator / "config.toml").write_text(
         '[superlink]\ndefault = "fleet"\n\n[superlink.fleet]\n'
-        + to_toml({"address": f"{HOST}:{port}", **security.connection}),
+        + to_toml({"address": address, **security.connection}),
         encoding="utf-8",
     )
     command = [executable("flower-superlink"), *security.superlink]
     command += ["--host", HOST, "--port", str(port)]
     superlink = Daemon("superlink", command, folder, environment)
-    everyone = Fleet(folder, Connection(environment, "fleet"), superlink, [], Family(mark))
+    connection = Connection(environment, "fleet")
+    everyone = Fleet(folder, address, connection, superlink, [], Family(mark))
     with contextlib.ExitStack() as stack:
         stack.callback(_end, everyone)
         superlink.start()

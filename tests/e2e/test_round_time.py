@@ -35,6 +35,8 @@ def test_a_round_takes_half_of_the_stock_loop(
         print(
             f"\na round of 3 devices: {seconds[0]:.1f} s in one exchange, {seconds[1]:.1f} s in "
             f"Flower's two, share {seconds[0] / seconds[1]:.2f}; each: "
-            + ", ".join(f"{a['seconds']:.1f} / {b['seconds']:.1f}" for a, b in zip(ours, stock))
+            + ", ".join(
+                f"{a['seconds']:.1f} / {b['seconds']:.1f}" for a, b in zip(ours, stock, strict=True)
+            )
         )
     assert seconds[0] <= MOST * seconds[1]

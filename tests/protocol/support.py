@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.arrays import from_record, to_record
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, Answer, Request
+from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.packing import pack_model, unpack_parts
 
@@ -182,3 +182,32 @@ def identity(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def contents(record: ArrayRecord) -> Arrays:
     return {name: array.numpy() for name, array in record.items()}
+
+
+def model(seed: int = 0) -> Arrays:
+    rng = np.random.default_rng(seed)
+    return {
+        "conv": rng.standard_normal((4, 3, 5)).astype(np.float32),
+        "bias": rng.standard_normal(4).astype(np.float32),
+        "head": rng.standard_normal((6, 8)).astype(np.float32),
+        "steps": np.array(3),
+    }
+
+
+def sparse_server(density: float = 0.4) -> Server:
+    return Server(model(), random_mask(Layout.of(model()), density))
+
+
+def drift(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Dense training: every number moves, buffers count on."""
+    if array.dtype.kind != "f":
+        return np.asarray(array + 1)
+    step = np.linspace(-0.5, 0.7, array.size, dtype=array.dtype).reshape(array.shape)
+    return np.asarray(array + step)
+
+
+def failed(reply: Message, code: ErrorCode, *words: str) -> bool:
+    assert not reply.has_content()
+    assert reply.error.code == code
+    assert all(word in (reply.error.reason or "") for word in words), reply.error.reason
+    return True

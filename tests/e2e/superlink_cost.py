@@ -1,0 +1,82 @@
+"""What a SuperLink costs per device, poll and message: the figures of docs/scale.md.
+
+    python -m tests.e2e.superlink_cost
+
+Linux only. Processor seconds are those of the processes, so a busy machine changes them little.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+from flwr.supernode.fleet_http_connection import http_request_response
+
+from tests.e2e.fleet import Fleet, fleet
+from tests.e2e.light_nodes import echoing
+from tests.e2e.variant import variant
+from tests.e2e.variant_exchange import usage
+
+NODES = 30
+POLLS = 1000
+REGISTERED = 500
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="caafp-cost-") as name:
+        folder = Path(name)
+        with fleet(folder / "fleet", []) as running:
+            address = running.address
+            pid = running.superlink.pid
+            _show("registration", *_registrations(address, pid))
+            _show("empty poll", *_polls(address, pid))
+            with echoing(address, NODES):
+                told = _exchanges(running, folder)
+    for size, row in told.items():
+        count = row["messages"]
+        print(
+            f"exchange, {size:8} {row['bytes'] / count / 2:9.0f} bytes a message: per client "
+            f"{1e3 * row['seconds'] / count:6.1f} ms, SuperLink {1e3 * row['superlink_cpu'] / count:6.1f} ms CPU, "
+            f"ServerApp {1e3 * row['server_cpu'] / count:6.1f} ms CPU; SuperLink {row['superlink_mb']:.0f} MB"
+        )
+
+
+def _show(what: str, count: int, seconds: float, megabytes: float) -> None:
+    print(
+        f"{what:14} {1e3 * seconds / count:8.2f} ms of the SuperLink's CPU, "
+        f"{1e6 * megabytes / count:8.0f} bytes of its memory"
+    )
+
+
+def _registrations(address: str, pid: int) -> tuple[int, float, float]:
+    import contextlib
+
+    before = usage(pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(REGISTERED):
+            stack.enter_context(http_request_response(address, insecure=True))
+        after = usage(pid)
+    return REGISTERED, after[0] - before[0], after[1] - before[1]
+
+
+def _polls(address: str, pid: int) -> tuple[int, float, float]:
+    with http_request_response(address, insecure=True) as (_, receive, *_rest):
+        receive()
+        before = usage(pid)
+        for _ in range(POLLS):
+            assert receive() is None
+        after = usage(pid)
+    return POLLS, after[0] - before[0], after[1] - before[1]
+
+
+def _exchanges(running: Fleet, folder: Path) -> dict[str, dict[str, float]]:
+    module = Path(__file__).with_name("variant_exchange.py").read_text(encoding="utf-8")
+    app = variant(folder / "app", module, serverapp="server")
+    outcome = running.flwr_run(app, {"num-clients": NODES, "output-dir": str(folder)})
+    assert outcome.succeeded, running.story()
+    told: dict[str, dict[str, float]] = json.loads((folder / "exchanges.json").read_text())
+    return told
+
+
+if __name__ == "__main__":
+    main()

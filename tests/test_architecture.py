@@ -1,6 +1,7 @@
 """The arrows between the parts of the package, as in ARCHITECTURE.md, read off the imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,15 @@ IMPORTS = {path: list(imports_of(ast.parse(path.read_text(encoding="utf-8")))) f
 def test_every_part_has_its_arrows() -> None:
     assert {part_of(path) for path in MODULES} == set(ARROWS)
     assert sum(map(len, IMPORTS.values())) > 200  # the parser sees them
+
+
+def test_the_documented_arrows_are_these() -> None:
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|$", text, flags=re.MULTILINE)
+    written = {
+        part: frozenset(re.findall(r"`(\w+)`", re.sub(r"\(.*", "", to))) for part, to in rows
+    }
+    assert written == {part: to for part, to in ARROWS.items() if part != "__init__"}
 
 
 def test_the_parser_tells_late_from_eager_and_leaves_out_what_is_for_types_only() -> None:

@@ -25,6 +25,6 @@ def test_describe_and_train() -> None:
         assert all(0 < row[stage] < row["total"] for stage in STAGES)
         assert row["import_seconds"]["flwr"] > 0
     assert rows["describe"]["torch"] == rows["mask-unknown"]["torch"] == "no"
-    assert (rows["train"]["torch"], rows["train"]["dynamo"]) == ("yes", "no")
+    assert (rows["train"]["torch"], rows["train"]["torch._dynamo"]) == ("yes", "no")
     assert rows["train"]["nbytes"] > 50_000 > rows["describe"]["nbytes"]
     assert [target.met for target in report.targets] == [True, True, True]

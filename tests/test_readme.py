@@ -1,0 +1,351 @@
+"""What the README says: its commands, snippets, tables and links are those of this version."""
+
+import io
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, Context, RecordDict
+from typer.testing import CliRunner
+
+import caafp_app
+from caafp_app import cli
+from caafp_app.datasets.base import DataShape
+from caafp_app.datasets.folder import read_folder
+from caafp_app.launch.presets import parse_pairs, preset_names, read_preset
+from caafp_app.launch.superlink import executable
+from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.observer import DirectoryObserver
+from caafp_app.runs.records import RoundRecord
+from caafp_app.runs.text import round_line
+from caafp_app.settings import Settings
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.support import nodes, prepare
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def blocks(language: str, holding: str = "") -> list[str]:
+    """Fenced blocks of a language that hold a text."""
+    found = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return [block for block in found if holding in block]
+
+
+def block(language: str, holding: str) -> str:
+    """The one such block."""
+    (found,) = blocks(language, holding)
+    return found
+
+
+def table(first_column: str) -> list[list[str]]:
+    """Rows of the table whose first column has this head."""
+    _, _, rest = README.partition(f"\n| {first_column} |")
+    lines = rest.partition("\n\n")[0].splitlines()[2:]
+    assert lines
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+# -- tables --------------------------------------------------------------------------------
+
+
+def test_settings_table_is_current() -> None:
+    written = README.partition("<!-- settings -->\n")[2].partition("<!-- end of settings -->")[0]
+    assert written == cli.settings_markdown(), "paste what `caafp settings --markdown` prints"
+
+
+def test_presets_are_those_in_conf() -> None:
+    assert sorted(row[0].strip("`") for row in table("preset")) == preset_names()
+
+
+def test_a_run_leaves_the_files_that_are_listed(tmp_path: Path) -> None:
+    setup = prepare({"clusters": 1, "prune-rounds": 2})
+    directory = RunDirectory.create(tmp_path, strategy="caafp", dataset="synthetic", seed=5)
+    setup.strategy.observer = DirectoryObserver(directory, setup.settings.to_dict())
+    setup.strategy.start(setup.grid, _initial(setup.settings), num_rounds=4)
+    files = {
+        path.relative_to(directory.path).as_posix()
+        for path in directory.path.rglob("*")
+        if path.is_file()
+    }
+    assert {row[0].strip("`") for row in table("file")} == files
+
+
+def _initial(settings: Settings) -> ArrayRecord:
+    from caafp_app.protocol.messages import to_record
+    from caafp_app.server_app import initial_arrays
+
+    return to_record(initial_arrays(settings))
+
+
+# -- commands ------------------------------------------------------------------------------
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with the files that the examples name; the commands run in it."""
+    rng = np.random.default_rng(0)
+    labels, users = np.arange(160) % 2, np.arange(160) % 4
+    np.savez(tmp_path / "windows.npz", X=rng.normal(size=(160, 16, 3)), y=labels, user=users)
+    (tmp_path / "my.toml").write_text('strategy = "caafp"\n', encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_commands_are_there() -> None:
+    kinds = {" ".join(words[:2]) for words in commands()}
+    assert {"make run", "make test", "caafp run", "flwr run"} <= kinds
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in commands() if w[0] == "caafp"], ids=lambda words: " ".join(words)
+)
+def test_caafp_commands_are_understood(words: list[str], elsewhere: Path) -> None:
+    dry = ["--dry-run"] if words[1] == "run" else []
+    result = CliRunner().invoke(cli.app, words[1:] + dry)
+    assert result.exit_code == 0, result.output
+
+
+def test_caafp_commands_in_the_text_are_understood(elsewhere: Path) -> None:
+    named = set(re.findall(r"`(caafp (?:run|settings)[^`]*)`", README)) - {"caafp run"}
+    assert len(named) >= 3
+    for command in named:
+        words = shlex.split(command)[1:]
+        result = CliRunner().invoke(cli.app, words + ["--dry-run"] * (words[0] == "run"))
+        assert result.exit_code == 0, result.output
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = [words[1] for words in commands() if words[0] == "make"]
+    targets += re.findall(r"`make (\w+)`", README)
+    assert {"run", "test", "setup"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_installation_names_extras_and_constraints_that_exist() -> None:
+    (words,) = [w for w in commands() if w[:4] == ["python", "-m", "pip", "install"]]
+    extra = re.fullmatch(r"\.\[(\w+)\]", words[words.index("-e") + 1])
+    assert extra
+    assert extra[1] in PROJECT["optional-dependencies"]
+    assert (ROOT / words[words.index("-c") + 1]).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flwr", "flower-superlink", "flower-supernode"])
+def test_flowers_commands_have_these_options(name: str) -> None:
+    mine = [words for words in commands() if words[0] == name]
+    assert mine
+    sub = ["run"] if name == "flwr" else []
+    done = subprocess.run(
+        [executable(name), *sub, "--help"], capture_output=True, text=True, check=True
+    )
+    for words in mine:
+        for option in (word for word in words if word.startswith("--")):
+            assert option in done.stdout, option
+
+
+def test_run_configs_of_flwr_run_are_valid() -> None:
+    found = [words[words.index("--run-config") + 1] for words in commands() if words[0] == "flwr"]
+    assert len(found) == 2
+    for value in found:
+        pairs = not value.endswith(".toml")
+        config = parse_pairs(shlex.split(value)) if pairs else read_preset(str(ROOT / value))
+        assert Settings.from_run_config(config).changes()
+
+
+def test_connections_are_toml() -> None:
+    (connection,) = tomllib.loads(block("toml", "superlink"))["superlink"].values()
+    (node,) = [words for words in commands() if words[0] == "flower-supernode"]
+    assert connection["address"] == node[node.index("--superlink") + 1]
+
+
+# -- snippets ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_is_python(code: str) -> None:
+    compile(code, "README.md", "exec")
+
+
+THEIR_SERVER = """
+from flwr.serverapp.strategy import FedAvg
+
+
+def main(grid, initial_arrays):
+    strategy = FedAvg(fraction_train=0.5)
+    return strategy.start(grid=grid, initial_arrays=initial_arrays, num_rounds=10)
+"""
+
+THEIR_CLIENT = """
+from flwr.app import Message, RecordDict, ArrayRecord, MetricRecord
+from flwr.clientapp import ClientApp
+
+from tests.strategies.numpy_app import TEST, descend, slopes, windows
+
+app = ClientApp()
+
+
+@app.train()
+def train(message, context):
+    x, y = windows(int(context.node_config["partition-id"]))
+    model = descend(message.content["arrays"].to_numpy_ndarrays(), x[:-TEST], y[:-TEST])
+    metrics = MetricRecord({"num-examples": len(y) - TEST})
+    return Message(RecordDict({"arrays": ArrayRecord(model), "metrics": metrics}), reply_to=message)
+
+
+@app.evaluate()
+def evaluate(message, context):
+    x, y = windows(int(context.node_config["partition-id"]))
+    model = message.content["arrays"].to_numpy_ndarrays()
+    _, loss, accuracy = slopes(model, x[-TEST:], y[-TEST:])
+    metrics = MetricRecord({"accuracy": accuracy, "loss": loss, "num-examples": TEST})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+"""
+
+
+def patched(source: str, diff: str) -> str:
+    """Apply a diff whose hunks are parted by blank lines; lines that are only added go first."""
+    for hunk in diff.strip().split("\n\n"):
+        old = "\n".join(line[1:] for line in hunk.splitlines() if line.startswith("-"))
+        new = "\n".join(line[1:] for line in hunk.splitlines() if line.startswith("+"))
+        assert source.count(old) == 1 or not old
+        source = source.replace(old, new) if old else f"{new}\n{source}"
+    return source
+
+
+def executed(source: str, **names: Any) -> dict[str, Any]:
+    exec(compile(source, "README.md", "exec"), names)
+    return names
+
+
+def grid_of(client: str) -> LocalGrid:
+    return LocalGrid(executed(client)["app"], nodes(6))
+
+
+def start(server: str, grid: LocalGrid) -> Any:
+    main: Callable[[LocalGrid, ArrayRecord], Any] = executed(server)["main"]
+    return main(grid, numpy_app.initial())
+
+
+def test_the_diff_turns_a_project_of_fedavg_into_one_of_caafp() -> None:
+    server, client = blocks("diff", "FedAvg")[0], blocks("diff", "sparse_mod")[0]
+    changed = [line for line in (server + client).splitlines() if line.startswith("-")]
+    assert len(changed) == 3
+
+    theirs = grid_of(THEIR_CLIENT)
+    before = start(THEIR_SERVER, theirs)
+    ours = grid_of(patched(THEIR_CLIENT, client))
+    after = start(patched(THEIR_SERVER, server), ours)
+
+    assert len(before.train_metrics_clientapp) == len(after.train_metrics_clientapp) == 10
+    groups = sorted(cluster.members for cluster in after.clusters.values())
+    assert groups == [tuple(f"part-{k:04d}" for k in range(6) if k % 2 == g) for g in (0, 1)]
+    assert {cluster.density for cluster in after.clusters.values()} == {
+        pytest.approx(0.3, abs=0.02)
+    }
+    # Each group has a truth of its own, which one model for both cannot learn.
+    one, many = (result.evaluate_metrics_clientapp[10]["accuracy"] for result in (before, after))
+    assert many > one
+
+
+def test_the_longer_snippet_runs_too() -> None:
+    snippet = block("python", "WireFormat")
+    grid = grid_of(patched(THEIR_CLIENT, blocks("diff", "sparse_mod")[0]))
+    said = io.StringIO()
+    with redirect_stdout(said):
+        names = executed(snippet, grid=grid, initial_arrays=numpy_app.initial())
+    assert [line[-12:] for line in said.getvalue().splitlines()] == ["density 0.19"] * 2
+    assert isinstance(names["model"], ArrayRecord)
+
+
+def test_the_mask_is_where_it_is_said_to_be() -> None:
+    context = Context(1, 1, {}, RecordDict(), {})
+    assert executed(block("python", "current_mask"), context=context)["mask"] is None
+
+
+def test_own_data_is_read(elsewhere: Path) -> None:
+    (elsewhere / "windows.npz").unlink()
+    x = np.random.default_rng(1).normal(size=(160, 16, 3))
+    executed(block("python", "np.savez"), X=x, y=np.arange(160) % 2, user=np.arange(160) % 4)
+    (words,) = [words for words in commands() if "dataset=npz" in words]
+    result = CliRunner().invoke(cli.app, [*words[1:], "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "num-supernodes=4" in result.output
+
+
+def test_the_table_of_samples_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "walks.csv"
+    path.write_text(block("text", "window,label"), encoding="utf-8")
+    windows = read_folder(tmp_path, DataShape((2, 3), ("a", "b", "c")))
+    assert (windows.x.shape, windows.y.tolist()) == ((1, 2, 3), [2])
+
+
+def test_the_log_has_lines_of_this_form() -> None:
+    record = RoundRecord(
+        round=19,
+        phase="prune",
+        seconds=0.8,
+        asked=10,
+        answered=10,
+        accuracy=0.963,
+        loss=0.1,
+        density={0: 0.45, 1: 0.45, 2: 0.45},
+        bytes_down=3_010_000,
+        mask_updated=True,
+    )
+    assert block("text", "round 19/35") == round_line(record, 35, 12.0, 15) + "\n"
+
+
+# -- links and versions --------------------------------------------------------------------
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors that GitHub gives to the headings of a document."""
+    heads = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_resolve(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = ROOT / (target or name)
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), link
+
+
+def test_versions_agree() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert caafp_app.__version__ == PROJECT["version"]
+    assert f"Python {PROJECT['requires-python'].removeprefix('>=')} or newer" in README
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    flower = re.search(r"Flower (\d+\.\d+)\.", README)
+    assert flower
+    assert f"\nflwr=={flower[1]}." in constraints

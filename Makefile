@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format coverage clean
+.PHONY: help setup run test lint format coverage bench clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ format: $(STAMP)  ## Put style and format right where that can be done
 
 coverage: $(STAMP)  ## Run all tests and list the lines they miss, also in htmlcov/
 	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-report=html
+
+bench: $(STAMP)  ## Measure bytes, seconds and memory, see benchmarks/README.md: ARGS="--json-dir DIR"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove the environment and what checks and tests left
 	rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -31,8 +31,8 @@ POINTS: dict[str, list[str]] = {
         *("down-dtype=int8", "up-dtype=int8", "rest-dtype=float16"),
     ],
     "sparse 70 %": ["lean-uci", "initial-sparsity=0.7", "sparsity=0.7"],
+    "sparse 80 %": ["lean-uci", "initial-sparsity=0.8", "sparsity=0.8"],
     "lean": ["lean-uci"],
-    "lean 90 %": ["lean-uci", "initial-sparsity=0.9", "sparsity=0.9"],
     "leanest": ["lean-uci", "initial-sparsity=0.95", "sparsity=0.95"],
 }
 AUTHORS = {"megabytes": 265.6 * 1.048576, "accuracy": 95.40}

@@ -37,6 +37,7 @@ COLUMNS = {
     "end_round_seconds": "end of round s",
     "scores_seconds": "scores s",
     "mask_seconds": "mask s",
+    "scores_and_mask_cpu_seconds": "both, CPU s",
     "note": "",
 }
 RATIO_COLUMNS = {
@@ -98,7 +99,7 @@ def measure(
 
 def ratio_report(report: Report) -> Report:
     """Make the table of the replies' times beside numpy's."""
-    title = "One reply, read, checked and added, in turn with numpy's np.load and += (medians)"
+    title = "One reply read, checked and added, in turn with numpy's np.load and += (CPU, medians)"
     return Report("server", title, RATIO_COLUMNS, report.more["ratios"])
 
 

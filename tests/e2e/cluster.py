@@ -11,7 +11,7 @@ from pathlib import Path
 
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.superlink import executable, flower_environment
-from tests.e2e.fleet import HOST, Daemon, free_port
+from tests.e2e.fleet import HOST, Daemon, free_port, sigterm_as_interrupt
 
 STORE_BYTES = 100_000_000
 
@@ -41,6 +41,7 @@ def ray_cluster(folder: Path) -> Iterator[str]:
     head += ["--dashboard-port", str(free_port()), "--ray-client-server-port", str(free_port())]
     nodes: list[Daemon] = []
     with contextlib.ExitStack() as stack:
+        stack.enter_context(sigterm_as_interrupt())
         stack.callback(_end, family, nodes)
         for name, options in (("head", head), ("second", ["--address", address])):
             # Short: Ray puts sockets there. Of its own: as on a machine of its own.

@@ -6,6 +6,7 @@ its process id.
 """
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -234,6 +235,7 @@ def fleet(
     connection = Connection(environment, "fleet")
     everyone = Fleet(folder, address, connection, superlink, [], Family(mark))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(sigterm_as_interrupt())
         stack.callback(_end, everyone)
         superlink.start()
         superlink.await_line("Uvicorn running on")
@@ -245,6 +247,16 @@ def fleet(
         for node in everyone.supernodes:
             node.await_line("SuperNode ID:")
         yield everyone
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let a pytest that is told to end do so by way of its fixtures."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def free_port() -> int:

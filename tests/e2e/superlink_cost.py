@@ -5,6 +5,7 @@
 Linux only. Processor seconds are those of the processes, so a busy machine changes them little.
 """
 
+import contextlib
 import json
 import tempfile
 from pathlib import Path
@@ -19,6 +20,11 @@ from tests.e2e.variant_exchange import usage
 NODES = 30
 POLLS = 1000
 REGISTERED = 500
+_COLUMNS = {
+    "seconds per client": "seconds",
+    "SuperLink, processor": "superlink_cpu",
+    "ServerApp, processor": "server_cpu",
+}
 
 
 def main() -> None:
@@ -32,13 +38,11 @@ def main() -> None:
             _show("empty poll", *_polls(address, pid))
             with echoing(address, NODES):
                 told = _exchanges(running, folder)
+    print(f"{'exchange':14}{'bytes each way':>16}" + "".join(f"{name:>26}" for name in _COLUMNS))
     for size, row in told.items():
         count = row["messages"]
-        print(
-            f"exchange, {size:8} {row['bytes'] / count / 2:9.0f} bytes a message: per client "
-            f"{1e3 * row['seconds'] / count:6.1f} ms, SuperLink {1e3 * row['superlink_cpu'] / count:6.1f} ms CPU, "
-            f"ServerApp {1e3 * row['server_cpu'] / count:6.1f} ms CPU; SuperLink {row['superlink_mb']:.0f} MB"
-        )
+        cells = [f"{1e3 * row[key] / count:23.1f} ms" for key in _COLUMNS.values()]
+        print(f"{size:14}{row['bytes'] / count / 2:16.0f}" + "".join(cells))
 
 
 def _show(what: str, count: int, seconds: float, megabytes: float) -> None:
@@ -49,8 +53,6 @@ def _show(what: str, count: int, seconds: float, megabytes: float) -> None:
 
 
 def _registrations(address: str, pid: int) -> tuple[int, float, float]:
-    import contextlib
-
     before = usage(pid)
     with contextlib.ExitStack() as stack:
         for _ in range(REGISTERED):

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import subprocess
@@ -176,6 +177,24 @@ class TestPlan:
         )
         assert settings.data.data_dir == str(tmp_path.resolve() / "data")
         assert settings.run.output_dir == str(tmp_path.resolve() / "out")
+
+    def test_the_machine_is_looked_at_before_anything_starts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("ray")
+        results = tmp_path / "new" / "runs" / "one"
+        plan.check_machine(Settings(), results)
+        assert results.parent.is_dir()
+        assert not results.exists()
+        (tmp_path / "file").touch()
+        with pytest.raises(SettingsError, match=r"output-dir: .*file/runs"):
+            plan.check_machine(Settings(), tmp_path / "file" / "runs" / "one")
+        uci = presets.merged("paper-uci", [f"data-dir={tmp_path}"])
+        with pytest.raises(DataError, match="expected the published UCI HAR archive"):
+            plan.check_machine(uci, results)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(RunError, match="needs Ray, found none"):
+            plan.check_machine(Settings(), results)
 
     def test_gpu_share(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "cpu_count", lambda: 8)

@@ -258,9 +258,7 @@ def test_the_diff_turns_a_project_of_fedavg_into_one_of_caafp() -> None:
     assert len(before.train_metrics_clientapp) == len(after.train_metrics_clientapp) == 10
     groups = sorted(cluster.members for cluster in after.clusters.values())
     assert groups == [tuple(f"part-{k:04d}" for k in range(6) if k % 2 == g) for g in (0, 1)]
-    assert {cluster.density for cluster in after.clusters.values()} == {
-        pytest.approx(0.3, abs=0.02)
-    }
+    assert all(0.28 < cluster.density < 0.32 for cluster in after.clusters.values())
     # Each group has a truth of its own, which one model for both cannot learn.
     one, many = (result.evaluate_metrics_clientapp[10]["accuracy"] for result in (before, after))
     assert many > one

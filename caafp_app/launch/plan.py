@@ -1,12 +1,13 @@
 """What ``caafp run`` will do, settled before anything is started."""
 
+import importlib.util
 import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from caafp_app.datasets import source_of
-from caafp_app.errors import SettingsError
+from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch.presets import to_toml
 from caafp_app.runs.directory import default_home
 from caafp_app.settings import Settings
@@ -121,7 +122,7 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
 
 
 def check_machine(settings: Settings, results: Path) -> None:
-    """Read the data and make the folder of the runs here, before anything is started.
+    """Look for Ray, read the data and make the folder of the runs, before anything is started.
 
     What is wrong with them is then told once and at once, not by every client; what was parsed or
     downloaded is in the cache when the clients come.
@@ -139,7 +140,15 @@ def check_machine(settings: Settings, results: Path) -> None:
         The data cannot be read.
     SettingsError
         There cannot be a run directory.
+    RunError
+        Flower's simulation is not installed.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise RunError(
+            "a simulation needs Ray, found none; install the extra 'simulation' (`pip install "
+            '"caafp-app[simulation]"`, or `make setup` in a clone), or run on real devices by '
+            "--superlink NAME"
+        )
     if settings.data.dataset != "synthetic":
         source_of(settings.data.dataset).windows(settings.data)
     try:

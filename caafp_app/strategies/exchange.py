@@ -19,6 +19,9 @@ from caafp_app.runs.ledger import Direction, Ledger
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.25
 GROWTH = 1.3
+REST = 10.0
+"""A pause is at least so many times as long as a poll that brought nothing: with thousands of
+replies outstanding that takes milliseconds, and simulated clients want the same cores."""
 HELD_BYTES = 64 << 20
 """Replies asked for at once are at most so many bytes together, or one: a grid hands out lists."""
 
@@ -57,6 +60,7 @@ class Exchange:
         self._outstanding: dict[str, int] = {}
         self._lost: list[int] = []
         self._largest = 1  # bytes of the largest message of this exchange
+        self._asking = 0.0  # seconds that the last poll took that brought nothing
         self._phase = ""
         self._round = 0
 
@@ -77,11 +81,12 @@ class Exchange:
             Seconds from now after which no reply is waited for.
         """
         self._phase, self._round = phase, round
-        self._outstanding, self._lost, self._largest = {}, [], 1
+        self._outstanding, self._lost = {}, []
+        self._largest, self._asking = 1, 0.0
         self.missing = ()
         deadline = self._clock() + timeout
         self.send(messages)
-        pause = FIRST_PAUSE
+        pause = FIRST_PAUSE / GROWTH
         while self._outstanding:
             answered = False
             for reply in self._ready():
@@ -100,11 +105,9 @@ class Exchange:
             left = deadline - self._clock()
             if left <= 0:
                 break
-            if answered:
-                pause = FIRST_PAUSE
-            elif self._outstanding:
-                self._sleep(min(pause, left))
-                pause = min(pause * GROWTH, LONGEST_PAUSE)
+            pause = FIRST_PAUSE if answered else min(pause * GROWTH, LONGEST_PAUSE)
+            if self._outstanding:
+                self._sleep(min(max(pause, REST * self._asking), LONGEST_PAUSE, left))
         self.missing = (*self._lost, *self._outstanding.values())
         self._outstanding = {}
 
@@ -128,7 +131,10 @@ class Exchange:
             # A reply is about as long as the longest message that was seen of this exchange.
             count = max(1, HELD_BYTES // self._largest)
             window = [asked.popleft() for _ in range(min(count, len(asked)))]
+            began = self._clock()
             replies = deque(self.grid.pull_messages(window))
+            if not replies:
+                self._asking = self._clock() - began
             while replies:
                 yield replies.popleft()
 

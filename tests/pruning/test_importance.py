@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caafp_app.pruning.chunks import CHUNK
 from caafp_app.pruning.importance import coherence, consistency, importance, magnitude
 from caafp_app.pruning.segments import MaskUpdateError, segments_of
 
@@ -134,3 +135,34 @@ def test_wrong_lengths_are_refused():
         importance(np.ones(2), np.ones(3), np.ones(2), segments=[slice(0, 2)])
     with pytest.raises(MaskUpdateError, match="cover"):
         importance(np.ones(2), np.ones(2), np.ones(2), segments=[slice(0, 1)])
+
+
+@pytest.mark.parametrize("form", ["relative", "paper"])
+def test_large_layers_are_scored_piece_by_piece_alike(form):
+    rng = np.random.default_rng(6)
+    segments = segments_of([CHUNK + 7, 5, 2 * CHUNK])
+    n = segments[-1].stop
+    weights = rng.standard_normal(n).astype(np.float32)
+    variance, agreement = rng.random(n) * 1e-6, rng.random(n)
+    variance[rng.random(n) < 0.2] = 0.0
+    parts = [
+        0.5 * magnitude(weights[layer])
+        + 0.25 * coherence(variance[layer], form)
+        + 0.25 * consistency(agreement[layer])
+        for layer in segments
+    ]
+    scores = importance(weights, variance, agreement, segments=segments, form=form)
+    np.testing.assert_array_equal(scores, np.minimum(np.concatenate(parts), 1.0))
+    found = importance(weights, variance, agreement, segments=segments, form=form, out=variance)
+    assert found is variance
+    np.testing.assert_array_equal(found, scores)
+
+
+@settings(deadline=None, max_examples=60)
+@given(values=st.lists(st.sampled_from([0.0, 1e-9, 3e-6, 0.5, 2.0, 7.5]), min_size=1, max_size=12))
+def test_the_scale_is_numpys_median_of_the_positive_variances(values):
+    variance = np.array(values)
+    positive = variance[variance > 0]
+    scale = np.median(positive) if positive.size else 1.0
+    truth = 1 / (1 + variance / scale)
+    np.testing.assert_array_equal(coherence(variance), truth / truth.max())

@@ -208,3 +208,22 @@ def test_states_survive_a_checkpoint():
     restored = GradientSums.from_state(gradients.state_dict())
     assert restored.mean().tolist() == gradients.mean().tolist() == [1.0, 0.0, 0.0, 0.0, 2.0]
     assert (restored.replies, restored.size) == (1, 5)
+
+
+def test_a_mean_moves_a_vector_and_may_be_had_in_the_memory_of_its_sum():
+    size = CHUNK + 5
+    ((updates, weights),) = make_rounds(3, size, [3])
+    sums = RoundSums(size)
+    for update, weight in zip(updates, weights, strict=True):
+        sums.add(update, weight)
+    mean = sums.mean()
+    model = np.random.default_rng(1).standard_normal(size).astype(np.float32)
+    moved = model.copy()
+    sums.move(moved)
+    assert moved.dtype == np.float32
+    assert moved.tobytes() == (model + mean).astype(np.float32).tobytes()
+    assert sums.spend().tobytes() == mean.tobytes()
+    empty = RoundSums(3)
+    empty.move(moved[:3])
+    assert moved[:3].tobytes() == (model + mean).astype(np.float32)[:3].tobytes()
+    assert empty.spend().tolist() == [0.0, 0.0, 0.0]

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caafp_app.pruning.chunks import CHUNK
 from caafp_app.pruning.segments import MaskUpdateError
-from caafp_app.pruning.topk import largest
+from caafp_app.pruning.topk import kth_largest, largest
 
 
 def by_sorting(values, count):
@@ -60,3 +61,17 @@ def test_impossible_counts_are_refused(count):
 def test_nan_is_refused():
     with pytest.raises(MaskUpdateError, match="NaN"):
         largest(np.array([1.0, np.nan]), 1)
+
+
+@pytest.mark.parametrize("distinct", [3, 1 << 40])
+def test_vectors_of_several_pieces(distinct):
+    size = 2 * CHUNK + 11
+    values = np.random.default_rng(2).integers(-distinct, distinct, size) * 1e-3
+    order = np.lexsort((np.arange(size), -values))
+    for count in (1, CHUNK, size - 5):
+        chosen = np.zeros(size, bool)
+        chosen[order[:count]] = True
+        np.testing.assert_array_equal(largest(values, count), chosen)
+        value, ties = kth_largest(values, count)
+        assert value == values[order[count - 1]]
+        assert ties == np.count_nonzero(values[order[:count]] == value)

@@ -12,7 +12,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from caafp_app.runs.ledger import Ledger
 from caafp_app.strategies import exchange
-from caafp_app.strategies.exchange import FIRST_PAUSE, GROWTH, LONGEST_PAUSE, Exchange
+from caafp_app.strategies.exchange import FIRST_PAUSE, GROWTH, LONGEST_PAUSE, REST, Exchange
 from tests.local_grid import LocalGrid
 from tests.strategies.numpy_app import make_app
 
@@ -228,3 +228,17 @@ def test_an_error_reply_is_handed_on_like_any_other() -> None:
     world.grid.reply = broken  # type: ignore[method-assign]
     (reply,) = world.run([1])
     assert reply.error.reason == "no"
+
+
+def test_polls_that_take_long_are_far_between() -> None:
+    world = World({1: 2.0})
+    pull = world.grid.pull_messages
+
+    def slow(ids: Iterable[str]) -> Iterable[Message]:
+        world.clock.now += 0.004
+        return pull(ids)
+
+    world.grid.pull_messages = slow  # type: ignore[method-assign]
+    assert [node for node, _ in world.answered([1])] == [1]
+    assert min(world.clock.pauses) == pytest.approx(REST * 0.004)
+    assert max(world.clock.pauses) == LONGEST_PAUSE

@@ -161,6 +161,10 @@ class TestRefusals:
                 ["warmup-rounds", "at least 1", "found 0"],
             ),
             ({"prune-rounds": 0}, ["prune-rounds", "sparsity 0.7"]),
+            (
+                {"cluster-rounds": 0, "prune-rounds": 1, "prune-every": 1},
+                ["prune-rounds", "at least 2 where cluster-rounds is 0", "found 1"],
+            ),
             ({"prune-rounds": 4}, ["prune-every", "at most prune-rounds (4)", "found 5"]),
             ({"evaluate-every": 51}, ["evaluate-every", "50 rounds", "found 51"]),
             ({"synthetic-groups": 13}, ["synthetic-groups", "synthetic-users (12)", "found 13"]),

@@ -16,7 +16,7 @@ from caafp_app.protocol.arrays import to_record
 from caafp_app.runs.ledger import Ledger
 from caafp_app.strategies.exchange import Exchange
 
-EXCHANGES = {"lean": (16_000, 6), "float32": (357_000, 2)}
+EXCHANGES = {"lean": (16_000, 4), "float32": (357_000, 2)}
 """Bytes of a message's values, and how many exchanges with all nodes."""
 
 server = ServerApp()
@@ -49,6 +49,7 @@ def main(grid: Grid, context: Context) -> None:
         told[name] = {
             "messages": rounds * len(nodes),
             "bytes": ledger.total,
+            "began": began[0],
             "seconds": time.monotonic() - began[0],
             "server_cpu": time.process_time() - began[1],
             "superlink_cpu": usage(superlink)[0] - began[2],

@@ -1,5 +1,8 @@
 """Sums of signs against plain numpy, narrow and wide."""
 
+from fractions import Fraction
+from operator import mul
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,10 +23,10 @@ def add(total, update, weight):
 
 
 def signed_sum(updates, weights):
-    return sum(
-        weight * np.sign(update.astype(np.float64))
-        for update, weight in zip(updates, weights, strict=True)
-    )
+    """The sum in whole numbers of 2**-24, rounded once."""
+    quanta = [int(weight * 2**24) for weight in weights]
+    signs = np.sign(updates).astype(int).T
+    return [float(Fraction(sum(map(mul, row.tolist(), quanta)), 2**24)) for row in signs]
 
 
 @settings(deadline=None, max_examples=60)

@@ -69,7 +69,8 @@ def test_memory_of_this_process() -> None:
     if current is None or peak is None:
         pytest.skip("this system tells neither")
     assert 10 < current < 1.05 * peak
-    ballast = np.ones(30_000_000, dtype=np.uint8)
+    ballast = np.ones(300_000_000, dtype=np.uint8)
     grown = current_memory_mb()
     assert grown is not None
-    assert grown - current == pytest.approx(ballast.nbytes / 1e6, abs=10)
+    # Pages that earlier tests gave back may serve first: hence the margin.
+    assert grown - current == pytest.approx(ballast.nbytes / 1e6, abs=90)

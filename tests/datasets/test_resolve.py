@@ -71,7 +71,8 @@ def test_more_nodes_than_users_are_idle_and_say_so() -> None:
     assert told.idle == "the data set uci-har has 30 users"
     assert (told.examples, told.population) == (0, 30)
     assert told.label != describe_client(settings, node(31, 40)).label
-    with pytest.raises(DataError, match="partition 30 of 40, .*: the data set uci-har has 30 users"):
+    reason = r"partition 30 of 40, .*: the data set uci-har has 30 users"
+    with pytest.raises(DataError, match=reason):
         load_client(settings, node(30, 40))
 
 

@@ -5,8 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from logging import WARNING
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.common.logger import log
 
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
@@ -58,10 +60,19 @@ class Tally:
         }
 
     def aggregate(self, function: Aggregate, weighted_by: str) -> MetricRecord | None:
-        """Aggregate the metrics as the user's function does, in the order of labels."""
+        """Aggregate the metrics as the user's function does, in the order of labels.
+
+        Replies whose metrics have other names or lengths than most are left out, with a warning:
+        one client's slip must not end a run.
+        """
         if not self.contents:
             return None
-        return function([self.contents[label] for label in sorted(self.contents)], weighted_by)
+        shapes = {label: _shape(metrics) for label, metrics in self.metrics().items()}
+        usual, _ = Counter(shapes.values()).most_common(1)[0]
+        odd = [label for label, shape in shapes.items() if shape != usual]
+        if odd:
+            log(WARNING, "metrics unlike the others', left out: of %s", ", ".join(odd))
+        return function([self.contents[k] for k in shapes if k not in odd], weighted_by)
 
     def mean(self, kind: str) -> float | None:
         """Return the mean over clients of a metric, without those that do not report it."""
@@ -110,3 +121,10 @@ def pick(metrics: MetricRecord | ConfigRecord, kind: str, model: str = "cluster"
         if kind[:3] in name.lower() and "train" not in name and isinstance(value, int | float):
             return float(value)
     return None
+
+
+def _shape(metrics: MetricRecord) -> tuple[tuple[str, int], ...]:
+    """Names of the metrics, and how long each is; -1 for a single number."""
+    return tuple(
+        sorted((name, len(v) if isinstance(v, list) else -1) for name, v in metrics.items())
+    )

@@ -2,6 +2,7 @@
 
 import pytest
 from flwr.app import MetricRecord, RecordDict
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.runs.ledger import Ledger
 from caafp_app.strategies.tally import Tally, pick
@@ -26,6 +27,14 @@ def test_a_record_sums_an_exchange_up() -> None:
     assert record.density == {0: 0.3}
     assert record.mask_updated
     assert record.seconds >= 0
+
+
+def test_metrics_unlike_the_others_are_left_out() -> None:
+    tally = Tally("prune", 1, asked=["a", "b", "c"])
+    for label, value in (("a", 1.0), ("b", [1.0, 2.0]), ("c", 3.0)):
+        tally.keep(label, RecordDict({"m": MetricRecord({"accuracy": value, "n": 1})}))
+    found = tally.aggregate(aggregate_metricrecords, "n")
+    assert found == MetricRecord({"accuracy": 2.0})
 
 
 def test_metrics_come_in_the_order_of_labels() -> None:

@@ -2,7 +2,7 @@
 
 No messages, no masks, no Flower: torch's own Adam over the same clients, windows, epochs and
 batches, and one evaluation of the received model for each client, as our clients do. FILE holds the
-flat settings as JSON. Prints the seconds of each round as JSON.
+flat settings as JSON. Prints the wall and CPU seconds of each round as JSON.
 """
 
 import json
@@ -38,8 +38,8 @@ def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:
             optimiser.step()
 
 
-def rounds(settings: Settings, nodes: int) -> list[float]:
-    """Return the seconds of each round, with the very clients that the strategy samples."""
+def rounds(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
+    """Return wall and CPU seconds of each round, with the very clients that the strategy samples."""
     torch.set_num_threads(settings.train.torch_threads)
     configs = [{"partition-id": place, "num-partitions": nodes} for place in range(nodes)]
     labels = [describe_client(settings.data, config).label for config in configs]
@@ -50,16 +50,17 @@ def rounds(settings: Settings, nodes: int) -> list[float]:
         settings.model.model, shape.input_shape, len(shape.class_names), settings.run.seed
     )
     train(model, load_client(settings.data, configs[0]), settings.train)  # imports and buffers
-    found = []
+    wall, cpu = [], []
     for number in range(1, settings.rounds.total + 1):
         rng = generator(settings.run.seed, number, "sample")
         chosen = sample(clients, settings.rounds.clients_per_round, rng)
         parts = [load_client(settings.data, configs[client.node]) for client in chosen]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         for data in parts:
             train(model, data, settings.train)
-        found.append(time.perf_counter() - began)
-    return found
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - used)
+    return wall, cpu
 
 
 def main() -> None:

@@ -179,7 +179,7 @@ def _row(kind: str, runs: list[Row], log: str) -> Row:
 def main() -> None:
     """Measure and print."""
     options = parser("A client's process from its start to its reply, by kind of message.")
-    options.add_argument("--repeats", type=int, default=3, metavar="N")
+    options.add_argument("--repeats", type=int, default=2, metavar="N")
     chosen = options.parse_args()
     measure(chosen.repeats).finish(chosen.json)
 

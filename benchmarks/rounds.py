@@ -24,12 +24,12 @@ FACTOR, ALLOWANCE = 1.25, 0.15
 
 QUICK: dict[str, Scalar] = {
     "warmup-rounds": 4,
-    "cluster-rounds": 3,
-    "prune-rounds": 6,
-    "prune-every": 3,
+    "cluster-rounds": 2,
+    "prune-rounds": 4,
+    "prune-every": 2,
     "finetune-epochs": 1,
 }
-SYNTHETIC: dict[str, Scalar] = {"dataset": "synthetic", "synthetic-windows": 400}
+SYNTHETIC: dict[str, Scalar] = {"dataset": "synthetic", "synthetic-windows": 160}
 COLUMNS = {
     "dataset": "data",
     "phase": "phase",
@@ -53,17 +53,20 @@ def measure(dataset: str, settings: dict[str, Scalar]) -> list[Row]:
     before = bare(checked, nodes)
     finished = run(settings)
     after = bare(checked, nodes)
-    mean = [(first + second) / 2 for first, second in zip(before, after, strict=True)]
+    alone = [
+        [(first + second) / 2 for first, second in zip(*pair, strict=True)]
+        for pair in zip(before, after, strict=True)
+    ]
     phases: dict[str, list[dict[str, Any]]] = {}
     for record in finished.numbered():
         if record["round"] > 1:  # clients start in the first
             phases.setdefault(str(record["phase"]), []).append(record)
     phases["all"] = [record for records in phases.values() for record in records]
-    return [_row(dataset, phase, records, mean) for phase, records in phases.items()]
+    return [_row(dataset, phase, records, *alone) for phase, records in phases.items()]
 
 
-def bare(settings: Settings, nodes: int) -> list[float]:
-    """Return the seconds of each round's training in one bare torch process."""
+def bare(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
+    """Return wall and CPU seconds of each round's training in one bare torch process."""
     with tempfile.TemporaryDirectory(prefix="caafp-bench-") as folder:
         path = Path(folder) / "bare.json"
         given = {"settings": settings.to_dict(), "nodes": nodes}
@@ -72,8 +75,8 @@ def bare(settings: Settings, nodes: int) -> list[float]:
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"the bare training failed: {result.stderr[-3000:]}")
-    found: list[float] = json.loads(result.stdout.splitlines()[-1])
-    return found
+    wall, cpu = json.loads(result.stdout.splitlines()[-1])
+    return wall, cpu
 
 
 def report_on(datasets: dict[str, dict[str, Scalar]]) -> Report:
@@ -95,9 +98,11 @@ def report_on(datasets: dict[str, dict[str, Scalar]]) -> Report:
     return report
 
 
-def _row(dataset: str, phase: str, records: list[dict[str, Any]], mean: list[float]) -> Row:
+def _row(
+    dataset: str, phase: str, records: list[dict[str, Any]], wall: list[float], cpu: list[float]
+) -> Row:
     seconds = median([record["seconds"] for record in records])
-    alone = median([mean[record["round"] - 1] for record in records])
+    alone = median([wall[record["round"] - 1] for record in records])
     ideal = alone / cores()
     return {
         "dataset": dataset,
@@ -105,6 +110,7 @@ def _row(dataset: str, phase: str, records: list[dict[str, Any]], mean: list[flo
         "rounds": len(records),
         "seconds": seconds,
         "bare_seconds": alone,
+        "bare_cpu_seconds": median([cpu[record["round"] - 1] for record in records]),
         "ideal_seconds": ideal,
         "limit_seconds": FACTOR * ideal + ALLOWANCE,
         "overhead": 1.0 - ideal / seconds,
@@ -115,7 +121,7 @@ def main() -> None:
     """Measure and print."""
     options = parser(
         "Seconds per round of a simulation beside bare training.",
-        full="the rounds of the preset caafp instead of 13",
+        full="the rounds of the preset caafp instead of 10",
     )
     options.add_argument(
         "--data-dir", type=Path, metavar="PATH", help="UCI HAR, as the setting: measured, too"

@@ -22,7 +22,7 @@ QUICK_REPLIES = (10, 100)
 FULL_WEIGHTS = (*QUICK_WEIGHTS, 86 * MILLION)
 FULL_REPLIES = (*QUICK_REPLIES, 1_000, 10_000)
 DENSITIES = (1.0, 0.3)
-RATIO_REPLIES = 25
+RATIO_REPLIES = 15
 TARGET_WEIGHTS = 11 * MILLION
 CASE_SECONDS = 900.0
 """A case that would take longer, by the figures of a smaller one, is left out and said so."""

@@ -38,14 +38,14 @@ MADE = federated.Finished(
 
 def test_bare_training_has_the_strategys_rounds() -> None:
     settings = Settings.from_run_config(default_config() | TINY)
-    found = bare.rounds(settings, 6)
-    assert len(found) == 5
-    assert all(0 < seconds < 60 for seconds in found)
+    wall, cpu = bare.rounds(settings, 6)
+    assert len(wall) == len(cpu) == 5
+    assert all(0 < seconds < 60 for seconds in wall + cpu)
 
 
 def test_rounds_are_compared_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "run", lambda settings: MADE)
-    monkeypatch.setattr(rounds, "bare", lambda settings, nodes: [0.4] * 5)
+    monkeypatch.setattr(rounds, "bare", lambda settings, nodes: ([0.4] * 5, [0.3] * 5))
     monkeypatch.setattr(rounds, "cores", lambda: 2)
     report = rounds.report_on({"synthetic": TINY})
     by_phase = {row["phase"]: row for row in report.rows}
@@ -53,6 +53,7 @@ def test_rounds_are_compared_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["rounds"] for row in report.rows] == [1, 1, 2, 4]
     assert by_phase["prune"]["seconds"] == pytest.approx(0.8)
     assert by_phase["prune"]["overhead"] == pytest.approx(1 - 0.2 / 0.8)
+    assert by_phase["all"]["bare_cpu_seconds"] == pytest.approx(0.3)
     (target,) = report.targets
     assert target.measured == pytest.approx(0.65)
     assert target.limit == pytest.approx(1.25 * 0.2 + 0.15)

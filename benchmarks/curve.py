@@ -152,7 +152,8 @@ def _draw(results: list[dict[str, Any]], figure: Path) -> None:
     axes.set_xlabel("MB sent in the whole run, both directions (log scale)")
     axes.set_ylabel("personal accuracy, % (mean over 30 clients)")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.margins(x=0.08, y=0.12)
+    axes.legend(loc="center", bbox_to_anchor=(0.4, 0.3), fontsize=8)
     for ending in (".png", ".svg"):
         drawing.savefig(figure.with_suffix(ending), dpi=150)
     plt.close(drawing)

@@ -39,7 +39,7 @@ def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:
 
 
 def rounds(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
-    """Return wall and CPU seconds of each round, with the very clients that the strategy samples."""
+    """Return wall and CPU seconds of each round, with the clients that the strategy samples."""
     torch.set_num_threads(settings.train.torch_threads)
     configs = [{"partition-id": place, "num-partitions": nodes} for place in range(nodes)]
     labels = [describe_client(settings.data, config).label for config in configs]

@@ -79,6 +79,6 @@ def _shuffled(content: RecordDict, number: int) -> RecordDict:
     rng = np.random.default_rng(number)
     for name, record in content.array_records.items():
         content[name] = to_record({k: rng.permutation(v.numpy()) for k, v in record.items()})
-    for name in content.config_records:
-        content[name] = ConfigRecord({**content[name], "label": str(number)})
+    for name, config in content.config_records.items():
+        content[name] = ConfigRecord({**config, "label": str(number)})
     return content

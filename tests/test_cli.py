@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from caafp_app import cli
+from caafp_app.cli import ending
 from caafp_app.errors import DataError, RunError, SettingsError
 from caafp_app.launch import plan, presets, source, start
 from caafp_app.launch.follow import Outcome
@@ -292,7 +293,7 @@ class TestMisuse:
     ) -> None:
         monkeypatch.setattr(start, "private_superlink", lambda: pytest.fail("it started"))
         result = invoke("run", *arguments)
-        assert result.exit_code == cli.MISUSED
+        assert result.exit_code == ending.MISUSED
         assert [part for part in parts if part not in result.stderr] == []
         assert "Traceback" not in result.output
 
@@ -345,18 +346,20 @@ class TestEnd:
     def test_a_failed_run_fails(self, outcome: dict[str, object], tmp_path: Path) -> None:
         outcome["status"] = "finished:failed"
         result = invoke("run", "smoke", f"output-dir={tmp_path}")
-        assert result.exit_code == cli.FAILED
+        assert result.exit_code == ending.FAILED
         assert "finished:failed" in result.stderr
         assert "the reason" in result.stderr
 
     def test_a_run_without_results_fails(self, outcome: dict[str, object], tmp_path: Path) -> None:
         outcome["summary"] = False
         result = invoke("run", "smoke", f"output-dir={tmp_path}")
-        assert result.exit_code == cli.FAILED
+        assert result.exit_code == ending.FAILED
         assert "summary.json" in result.stderr
 
     @pytest.mark.parametrize(
-        ("error", "code"), [(RunError("no"), cli.FAILED), (KeyboardInterrupt(), cli.INTERRUPTED)]
+        ("error", "code"),
+        [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
+        [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
     )
     def test_errors_and_interrupts(
         self, outcome: dict[str, object], error: BaseException, code: int

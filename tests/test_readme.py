@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import caafp_app
 from caafp_app import cli
+from caafp_app.cli.settings import settings_markdown
 from caafp_app.datasets.base import DataShape
 from caafp_app.datasets.folder import read_folder
 from caafp_app.launch.presets import parse_pairs, preset_names, read_preset
@@ -61,7 +62,7 @@ def table(first_column: str) -> list[list[str]]:
 
 def test_settings_table_is_current() -> None:
     written = README.partition("<!-- settings -->\n")[2].partition("<!-- end of settings -->")[0]
-    assert written == cli.settings_markdown(), "paste what `caafp settings --markdown` prints"
+    assert written == settings_markdown(), "paste what `caafp settings --markdown` prints"
 
 
 def test_presets_are_those_in_conf() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caafp_app.cli import settings_toml
+from caafp_app.cli.settings import settings_toml
 from caafp_app.errors import CaafpError, SettingsError
 from caafp_app.settings import GROUPS, Settings, knobs, nearest
 

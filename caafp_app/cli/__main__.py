@@ -1,0 +1,5 @@
+"""``python -m caafp_app.cli``."""
+
+from caafp_app.cli import main
+
+main()

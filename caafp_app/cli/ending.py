@@ -1,0 +1,24 @@
+"""How every command ends: an error in one line on stderr, and the exit status of its kind."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from caafp_app.errors import CaafpError, SettingsError
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+"""Exit statuses."""
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Turn the package's errors and Ctrl-C into a line on stderr and an exit status."""
+    try:
+        yield
+    except CaafpError as error:
+        typer.echo(f"caafp: {error}", err=True)
+        raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
+    except KeyboardInterrupt as interrupt:
+        typer.echo("caafp: stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from interrupt

@@ -1,0 +1,75 @@
+"""``caafp settings``: every setting, for a reader, a TOML file or the README."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from caafp_app.launch.presets import preset_names, to_toml
+from caafp_app.settings import Scalar, knobs
+
+
+def list_settings(
+    toml: Annotated[
+        bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As Markdown, for the table of the README.")
+    ] = False,
+) -> None:
+    """List every setting: its default, what it may be, what it does."""
+    if toml or markdown:
+        typer.echo(settings_toml() if toml else settings_markdown(), nl=False)
+        return
+    table = Table(title="Settings", title_justify="left", header_style="bold")
+    for column in ("setting", "default", "expected", "what it does"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
+    group = None
+    for knob in knobs():
+        if group not in (None, knob.group):
+            table.add_section()
+        group = knob.group
+        row = (knob.key, _literal(knob.default), knob.expected, knob.comment)
+        table.add_row(*map(_plain, row))
+    Console().print(table)
+    typer.echo("Presets: " + ", ".join(preset_names()))
+
+
+def _literal(value: Scalar) -> str:
+    """Return a value as TOML has it."""
+    return to_toml({"": value}).partition("= ")[2].strip()
+
+
+def _plain(text: str) -> str:
+    """Keep rich from reading square brackets as markup."""
+    return text.replace("[", r"\[")
+
+
+def settings_toml() -> str:
+    """Return the lines of ``[tool.flwr.app.config]``: groups, keys, defaults, comments."""
+    lines: list[str] = []
+    group = None
+    for knob in knobs():
+        if knob.group != group:
+            lines += ["", f"# {knob.group}"] if lines else [f"# {knob.group}"]
+            group = knob.group
+        line = to_toml({knob.key: knob.default}).rstrip("\n")
+        names = knob.expected.removeprefix("one of ")
+        choices = f" ({names})" if names != knob.expected else ""
+        lines.append(f"{line}  # {knob.comment}{choices}")
+    return "\n".join(lines) + "\n"
+
+
+def settings_markdown() -> str:
+    """Return the settings as a Markdown table, a row for each, groups in bold."""
+    lines = ["| setting | default | may be | what it does |", "|---|---|---|---|"]
+    group = None
+    for knob in knobs():
+        if knob.group != group:
+            lines.append(f"| **{knob.group}** | | | |")
+            group = knob.group
+        comment = knob.comment.replace("|", r"\|").replace("<", r"\<")
+        expected = knob.expected.removeprefix("one of ")
+        lines.append(f"| `{knob.key}` | `{_literal(knob.default)}` | {expected} | {comment} |")
+    return "\n".join(lines) + "\n"

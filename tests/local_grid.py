@@ -1,6 +1,7 @@
 """A grid that runs a ClientApp in this process: strategies are tested without Ray or servers."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.payload import attached, detached
 
 Tamper = Callable[[Message, Message], Message | None]
 
@@ -161,14 +166,16 @@ class LocalGrid(Grid):
             objects = get_all_nested_objects(message)
             contents = {key: value.deflate() for key, value in objects.items()}
         records = message.content if message.has_content() else RecordDict()
-        arrays = records.array_records.get("caafp.arrays", {})
+        arrays: dict[str, NDArray[Any]] = {}
+        with suppress(ProtocolError):  # one that was tampered with may be unreadable
+            arrays = attached(records)
         self.passages.append(
             Passage(
                 direction,
                 node,
                 sum(len(content) for content in contents.values()),
-                ConfigRecord(dict(records.config_records.get("caafp", {}))),
-                {name: len(array.data) for name, array in arrays.items()},
+                detached(records).config_records.get("caafp", ConfigRecord()),
+                {name: array.nbytes for name, array in arrays.items()},
             )
         )
         if not self.serialise:

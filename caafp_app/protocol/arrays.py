@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -56,13 +56,25 @@ def to_array(name: str, array: NDArray[Any]) -> Array:
     ProtocolError
         If it is not of plain numbers.
     """
-    plain = np.asarray(array, order="C")
-    if plain.dtype.kind not in "biufc":
-        raise ProtocolError(f"array {name!r}: dtype {plain.dtype} is not a plain number")
+    plain = as_plain(name, array)
     head = BytesIO()
     npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(plain))
     data = b"".join((head.getvalue(), plain.reshape(-1).view(np.uint8).data))
     return Array(str(plain.dtype), plain.shape, _STYPE, data)
+
+
+def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array in C order; the array itself where it is so.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not of plain numbers.
+    """
+    plain = np.asarray(array, order="C")
+    if plain.dtype.kind not in "biufc":
+        raise ProtocolError(f"array {name!r}: dtype {plain.dtype} is not a plain number")
+    return plain
 
 
 def read_array(name: str, array: Array) -> NDArray[Any]:
@@ -81,11 +93,29 @@ def read_array(name: str, array: Array) -> NDArray[Any]:
         )
     if math.prod(shape) * dtype.itemsize != len(array.data) - start:
         raise ProtocolError(f"array {name!r}: {dtype} {shape} does not fit its bytes")
-    flat = np.frombuffer(array.data, dtype=np.uint8)[start:].view(dtype)
+    data = np.frombuffer(array.data, dtype=np.uint8)[start:]
+    return view_of(name, data, dtype, shape, "F" if fortran else "C")
+
+
+def view_of(
+    name: str,
+    data: NDArray[np.uint8],
+    dtype: "np.dtype[Any]",
+    shape: tuple[int, ...],
+    order: Literal["C", "F"] = "C",
+) -> NDArray[Any]:
+    """View received bytes as an array; their number must fit `dtype` and `shape` already.
+
+    Raises
+    ------
+    ProtocolError
+        If a truth value is neither 0 nor 1, or numpy knows no such shape.
+    """
+    flat: NDArray[Any] = data.view(dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise ProtocolError(f"array {name!r}: a truth value is neither 0 nor 1")
     try:
-        return flat.reshape(shape, order="F" if fortran else "C")
+        return flat.reshape(shape, order=order)
     except ValueError as error:  # of too many axes, or empty with the others too long
         raise ProtocolError(f"array {name!r}: impossible shape {shape}") from error
 

@@ -1,8 +1,9 @@
 """The two kinds of message: what the server asks (`Request`) and what a client answers (`Answer`).
 
-A message is an ordinary Flower train or evaluate message. What is ours travels in two records of
-it, the ConfigRecord ``caafp`` (header) and the ArrayRecord ``caafp.arrays``; every other record
-belongs to the user and passes untouched. Every field is validated where it is read.
+A message is an ordinary Flower train or evaluate message. What is ours travels in the ConfigRecord
+``caafp`` (header) with the arrays in it or, if they are large, in the ArrayRecord ``caafp.arrays``
+(see `payload`); every other record belongs to the user and passes untouched. Every field is
+validated where it is read.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from caafp_app.errors import ProtocolError
 from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
 from caafp_app.protocol.codec import CODECS
 from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header, is_ours
+from caafp_app.protocol.payload import attach, attached
 
 # With what reads and writes a message's records, so that callers import them from one place.
 __all__ = [
@@ -103,6 +105,9 @@ class Request:
         Report the accuracy of the received model in the same reply.
     arrays_key : str
         Name of the ArrayRecord in which the inner app expects the model.
+    config_key : str
+        Name of a ConfigRecord that the mod makes, with ``server-round`` alone, as FedAvg sends it;
+        empty: the user's own config travels. A record less is a request of HTTP less.
     """
 
     action: Action
@@ -121,9 +126,10 @@ class Request:
     gradient_counts: tuple[int, ...] = ()
     evaluate: bool = False
     arrays_key: str = "arrays"
+    config_key: str = ""
 
     def to_records(self) -> RecordDict:
-        """Build the two records."""
+        """Build the records."""
         header = ConfigRecord(
             {
                 "version": PROTOCOL_VERSION,
@@ -147,10 +153,12 @@ class Request:
                 header["mask-base"] = self.mask_base
             if self.arrays_key != "arrays":
                 header["arrays-key"] = self.arrays_key
+            if self.config_key:
+                header["config-key"] = self.config_key
             arrays = dict(self.arrays)
             if self.mask is not None:
                 arrays["mask"] = self.mask
-            records[ARRAYS] = to_record(arrays)
+            attach(records, arrays)
         return records
 
     @classmethod
@@ -173,7 +181,7 @@ class Request:
         if arrays_key in RESERVED:
             raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
         codecs = header.names("codecs", 3, CODECS)
-        arrays = from_record(records)
+        arrays = attached(records)
         mask = arrays.pop("mask", None)
         return cls(
             action,
@@ -192,6 +200,7 @@ class Request:
             gradient_counts=header.wholes("gradient-counts"),
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,
+            config_key=header.text("config-key", ""),
         )
 
 
@@ -253,8 +262,7 @@ class Answer:
             header["outside"] = self.outside
         if "gradient-value" in self.arrays:
             header["gradient-scale"] = self.gradient_scale
-        if self.arrays:
-            records[ARRAYS] = to_record(self.arrays)
+        attach(records, self.arrays)
         return records
 
     @classmethod
@@ -272,7 +280,7 @@ class Answer:
             round=header.whole("round"),
             label=header.text("label"),
             mask_digest=header.text("mask-digest"),
-            arrays=from_record(records),
+            arrays=attached(records),
             gradient_scale=header.number("gradient-scale", 0.0),
             examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
             population=header.whole("population", -1, low=-1, high=MAX_EXAMPLES),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from logging import ERROR
 
-from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.logger import log
 
@@ -25,8 +25,9 @@ from caafp_app.protocol.held import (
 )
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import ARRAYS, Action, Answer, ErrorCode, Request, is_ours
+from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request, is_ours
 from caafp_app.protocol.packing import Parts, unpack_parts
+from caafp_app.protocol.payload import detached
 from caafp_app.protocol.trained import PERSONAL, pack_training, strip_records
 
 _MAX_REASON = 1000
@@ -186,8 +187,10 @@ def _receive(request: Request, content: RecordDict, context: Context) -> _Receiv
 
 def _for_the_app(request: Request, record: ArrayRecord, content: RecordDict) -> RecordDict:
     """Replace the packed arrays by the dense model; the user's own records stay as they are."""
-    user = {name: value for name, value in content.items() if name != ARRAYS}
-    return RecordDict({request.arrays_key: record, **user})
+    given = RecordDict({request.arrays_key: record, **detached(content)})
+    if request.config_key and request.config_key not in given:
+        given[request.config_key] = ConfigRecord({"server-round": request.round})
+    return given
 
 
 def _refuse(message: Message, code: ErrorCode, reason: str) -> Message:

@@ -38,7 +38,8 @@ def message_bytes(message: Message) -> dict[str, int]:
     Kinds: the arrays of the ArrayRecord ``caafp.arrays`` by their name up to the first slash
     (``values``, ``rest``, ``other``, ``mask``, ``gradient-index`` ...); ``arrays`` of all other
     ArrayRecords; ``metrics``; ``header`` for the ConfigRecord ``caafp``, but for its values of
-    type bytes, which count under their own key (``layout``); ``config`` for other ConfigRecords;
+    type bytes, which count under their own key (``layout``) or, of arrays that travel in the
+    header, under the array's name as above; ``config`` for other ConfigRecords;
     ``envelope`` for metadata, error texts and the heads of all objects.
 
     Parameters
@@ -116,7 +117,9 @@ class _Count:
             elif name == HEADER:
                 for key, value in record.items():
                     if isinstance(value, bytes):
-                        self.kinds[_kind(key)] += len(value)
+                        # An array's key is @<dtype>:<shape>:<name>.
+                        name = key.split(":", 2)[-1] if key.startswith("@") else key
+                        self.kinds[_kind(name)] += len(value)
                         body -= len(value)
                 self.kinds["header"] += body
             else:

@@ -10,6 +10,7 @@ where bytes are counted.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -24,6 +25,10 @@ REST = 10.0
 replies outstanding that takes milliseconds, and simulated clients want the same cores."""
 HELD_BYTES = 64 << 20
 """Replies asked for at once are at most so many bytes together, or one: a grid hands out lists."""
+
+
+BATCH = 256
+"""Messages handed to the grid at once: it sends them in one HTTP request, each a kilobyte or so."""
 
 
 class Exchange:
@@ -113,11 +118,15 @@ class Exchange:
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send messages whose replies the `run` in progress will yield."""
-        batch = list(messages)
+        waiting = iter(messages)
+        while batch := list(islice(waiting, BATCH)):
+            self._send(batch)
+
+    def _send(self, batch: list[Message]) -> None:
         for message in batch:
             self._record("down", message)
         # For a message that could not be pushed the grids return None, or nothing at all.
-        pushed = set(self.grid.push_messages(batch)) if batch else set()
+        pushed = set(self.grid.push_messages(batch))
         for message in batch:
             if message.metadata.message_id in pushed:
                 self._outstanding[message.metadata.message_id] = message.metadata.dst_node_id

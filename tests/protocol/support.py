@@ -18,6 +18,7 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.packing import pack_model, unpack_parts
+from caafp_app.protocol.payload import attach, attached, detached
 
 Arrays = dict[str, NDArray[Any]]
 Record = ArrayRecord | ConfigRecord | MetricRecord
@@ -174,6 +175,16 @@ def training(
         return Message(content, reply_to=message)
 
     return app
+
+
+def repacked(records: RecordDict, change: Callable[[Arrays], Any]) -> None:
+    """Change the arrays of a message in place, as somebody on its way would."""
+    packed = attached(records)
+    change(packed)
+    clean = detached(records)
+    attach(clean, packed)
+    records.clear()
+    records.update(clean)
 
 
 def identity(name: str, array: NDArray[Any]) -> NDArray[Any]:

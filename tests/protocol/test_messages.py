@@ -7,7 +7,6 @@ from flwr.app import ConfigRecord, RecordDict
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import (
-    ARRAYS,
     HEADER,
     MAX_EXAMPLES,
     RESERVED,
@@ -16,6 +15,7 @@ from caafp_app.protocol.messages import (
     ErrorCode,
     Request,
 )
+from caafp_app.protocol.payload import detached
 from tests.protocol.support import by_wire, same
 
 ARRAYS_SENT = {"values": np.arange(3, dtype=np.float32), "rest": np.ones(2, np.float32)}
@@ -36,6 +36,7 @@ REQUEST = Request(
     gradient_counts=(3, 0),
     evaluate=True,
     arrays_key="model",
+    config_key="config",
 )
 ANSWER = Answer(
     Action.TRAIN,
@@ -81,7 +82,7 @@ def test_answer_round_trip(answer: Answer) -> None:
 
 
 def test_what_is_at_its_default_does_not_travel() -> None:
-    plain = Request(Action.TRAIN, 1, mask_digest="d", arrays=ARRAYS_SENT).to_records()
+    plain = detached(Request(Action.TRAIN, 1, mask_digest="d", arrays=ARRAYS_SENT).to_records())
     assert set(plain[HEADER]) == {
         *("version", "action", "round", "seed", "phase"),
         *("cluster", "mask-digest", "codecs", "evaluate"),
@@ -122,6 +123,7 @@ WRONG: dict[str, list[Any]] = {
     "mask-base": [1, b"d"],
     "gradient-counts": [[-1, 0], ["3"], 3, [0.5], [True]],
     "arrays-key": [1, *RESERVED],
+    "config-key": [1, b"config"],
 }
 
 
@@ -154,8 +156,8 @@ def test_every_field_of_an_answer_is_checked(key: str, value: Any) -> None:
 
 
 def test_every_field_of_both_was_tried() -> None:
-    assert set(WRONG) == set(REQUEST.to_records()[HEADER])
-    sent = {*ANSWER.to_records()[HEADER], *DESCRIPTION.to_records()[HEADER]}
+    assert set(WRONG) == set(detached(REQUEST.to_records())[HEADER])
+    sent = {*detached(ANSWER.to_records())[HEADER], *DESCRIPTION.to_records()[HEADER]}
     assert set(WRONG_ANSWER) == sent
 
 
@@ -173,7 +175,7 @@ def test_records_of_somebody_else_are_refused(kind: type[Request | Answer]) -> N
 
 def test_arrays_are_checked_too() -> None:
     records = ANSWER.to_records()
-    records.array_records[ARRAYS]["values"].data = b"junk"
+    records.config_records[HEADER]["@<f4:3:values"] = b"junk"
     with pytest.raises(ProtocolError, match="'values'"):
         Answer.from_records(records)
 

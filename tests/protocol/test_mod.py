@@ -9,10 +9,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricR
 from numpy.typing import NDArray
 
 from caafp_app.errors import DataError
-from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import current_mask, held_digest
 from caafp_app.protocol.messages import (
-    ARRAYS,
     HEADER,
     Action,
     Answer,
@@ -20,6 +19,7 @@ from caafp_app.protocol.messages import (
     Request,
 )
 from caafp_app.protocol.mod import Description, SparseMod, describe_node
+from caafp_app.protocol.payload import attached
 from tests.protocol.support import (
     Arrays,
     Node,
@@ -31,12 +31,28 @@ from tests.protocol.support import (
     failed,
     identity,
     model,
+    repacked,
     same,
     sparse_server,
     training,
 )
 
 # -- what the app sees, and what comes back ------------------------------------------------------
+
+
+def test_a_config_of_the_round_alone_is_made_here() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def app(message: Message, context: Context) -> Message:
+        seen.append({name: dict(r) for name, r in message.content.config_records.items()})
+        return training(identity)(message, context)
+
+    records = sparse_server().request(config_key="hyper").to_records()
+    assert Node(app).ask(records).has_content()
+    assert seen[0]["hyper"] == {"server-round": 1}
+    records["hyper"] = ConfigRecord({"lr": 0.5})  # a mod on the way may have made one
+    Node(app).ask(records)
+    assert seen[1]["hyper"] == {"lr": 0.5}
 
 
 @pytest.mark.parametrize("density", [0.0, 0.4, 1.0])
@@ -79,11 +95,11 @@ def test_the_update_is_exactly_trained_minus_received() -> None:
 def test_bytes_up_are_those_of_the_active_weights() -> None:
     server = sparse_server()
     reply = Node(training(drift)).ask(server.records())
-    arrays = from_record(reply.content)
+    arrays = attached(reply.content)
     assert arrays["values"].nbytes == 4 * server.mask.count
     assert arrays["rest"].nbytes == 4 * 4
     assert arrays.keys() == {"values", "rest", "other/steps"}
-    assert list(reply.content.array_records) == [ARRAYS]
+    assert not reply.content.array_records
 
 
 def test_nonzero_weights_outside_the_mask_are_counted() -> None:
@@ -139,7 +155,7 @@ def test_user_records_pass_both_ways() -> None:
         return training(drift, extra=extra)(message, context)
 
     reply = Node(app).ask(records)
-    assert set(reply.content) == {HEADER, ARRAYS, "metrics", *extra}
+    assert set(reply.content) == {HEADER, "metrics", *extra}
     assert reply.content["metrics"] == MetricRecord({"num-examples": 10, "loss": 0.5})
     for name, record in extra.items():
         assert reply.content[name] == record
@@ -163,7 +179,7 @@ def test_the_app_finds_what_was_asked_in_the_header() -> None:
 def test_other_names_of_the_arrays() -> None:
     server = sparse_server()
     reply = Node(training(drift, name="weights")).ask(server.records(arrays_key="weights"))
-    assert list(reply.content.array_records) == [ARRAYS]
+    assert not reply.content.array_records
 
     def renamed(message: Message, context: Context) -> Message:
         reply = training(drift)(message, context)
@@ -171,7 +187,7 @@ def test_other_names_of_the_arrays() -> None:
         return reply
 
     reply = Node(renamed).ask(server.records())
-    assert list(reply.content.array_records) == [ARRAYS]
+    assert not reply.content.array_records
     assert server.add(reply).arrays["values"].any()
 
 
@@ -189,7 +205,7 @@ def test_arrays_in_another_order_and_float() -> None:
         return reply
 
     one, other = (Node(a).ask(server.records()).content for a in (app, training(drift)))
-    assert same(from_record(one), from_record(other))
+    assert same(attached(one), attached(other))
 
 
 def test_an_app_that_echoes_the_message_has_learnt_nothing() -> None:
@@ -203,7 +219,7 @@ def test_an_app_that_echoes_the_message_has_learnt_nothing() -> None:
     reply = Node(app).ask(server.records())
     server.add(reply)
     assert equal(server.arrays, before)
-    assert set(reply.content) == {HEADER, ARRAYS, "metrics", "config"}
+    assert set(reply.content) == {HEADER, "metrics", "config"}
 
 
 def test_mods_around_find_their_message_as_it_was() -> None:
@@ -219,7 +235,7 @@ def test_mods_around_find_their_message_as_it_was() -> None:
     from caafp_app.protocol.mod import sparse_mod
 
     assert Node(training(drift), outer, sparse_mod).ask(server.records()).has_content()
-    assert kept == [({HEADER, ARRAYS, "config"}, {HEADER, ARRAYS, "config"})]
+    assert kept == [({HEADER, "config"}, {HEADER, "config"})]
 
 
 def test_mods_within_see_an_ordinary_message_and_reply() -> None:
@@ -323,7 +339,7 @@ def test_bad_requests_become_error_replies() -> None:
     server = sparse_server()
     node = Node(raising(AssertionError("the app must not be asked")))
     lying = server.records()
-    lying[ARRAYS] = to_record(from_record(lying) | {"values": np.zeros(1, "f4")})
+    repacked(lying, lambda arrays: arrays.update({"values": np.zeros(1, "f4")}))
     twice = server.records()
     twice["arrays"] = ArrayRecord()
     for records, words in [

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.layout import Layout
-from caafp_app.protocol.messages import ARRAYS, GRADIENT, HEADER, Action, Answer, ErrorCode
+from caafp_app.protocol.messages import GRADIENT, HEADER, Action, Answer, ErrorCode
+from caafp_app.protocol.payload import attached
 from tests.protocol.support import Arrays, Node, Server, identity, random_mask, training
 
 MODEL: Arrays = {
@@ -33,8 +34,8 @@ def test_from_the_gradient_that_the_app_reports(density: float) -> None:
     of = server(density)
     node = Node(training(identity, extra={GRADIENT: to_record({"w": SLOPE})}))
     reply = node.ask(of.records(Action.SALIENCY))
-    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
-    arrays = from_record(reply.content)
+    assert set(reply.content) == {HEADER, "metrics"}
+    arrays = attached(reply.content)
     assert arrays.keys() == {"values"}
     assert arrays["values"].mean() == pytest.approx(1)
     np.testing.assert_allclose(arrays["values"], expected(of, SLOPE), rtol=1e-5)
@@ -44,20 +45,20 @@ def test_from_the_gradient_that_the_app_reports(density: float) -> None:
 def test_from_the_drift_of_an_app_that_reports_none() -> None:
     of = server(0.4)
     node = Node(training(lambda name, a: a - 0.1 * SLOPE if name == "w" else a))
-    arrays = from_record(node.ask(of.records(Action.SALIENCY)).content)
+    arrays = attached(node.ask(of.records(Action.SALIENCY)).content)
     np.testing.assert_allclose(arrays["values"], expected(of, SLOPE), rtol=1e-4)
 
 
 def test_by_the_codec_that_is_asked_for() -> None:
     of = server()
     node = Node(training(identity, extra={GRADIENT: to_record({"w": SLOPE})}))
-    arrays = from_record(node.ask(of.records(Action.SALIENCY, up="int8")).content)
+    arrays = attached(node.ask(of.records(Action.SALIENCY, up="int8")).content)
     assert arrays["values"].dtype == np.uint8
     assert "caafp.residual" not in node.context.state
 
 
 def test_an_app_that_does_not_move_finds_nothing_salient() -> None:
-    arrays = from_record(Node(training(identity)).ask(server().records(Action.SALIENCY)).content)
+    arrays = attached(Node(training(identity)).ask(server().records(Action.SALIENCY)).content)
     assert not arrays["values"].any()
     assert arrays["values"].size == 42
 

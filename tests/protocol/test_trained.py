@@ -7,17 +7,17 @@ import pytest
 from flwr.app import Context, Message
 from numpy.typing import NDArray
 
-from caafp_app.protocol.arrays import from_record, to_record
+from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.gradient import unpack_gradient
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import (
-    ARRAYS,
     GRADIENT,
     HEADER,
     Answer,
     ErrorCode,
 )
+from caafp_app.protocol.payload import attached
 from tests.protocol.support import (
     Arrays,
     Node,
@@ -68,7 +68,7 @@ def test_a_gradient_that_the_app_reports_goes_first() -> None:
     slopes = {name: part.copy() for name, part in layout.split(flat).items()}
     app = training(drift, extra={GRADIENT: to_record(slopes | {"bias": np.ones(4, np.float32)})})
     reply = Node(app).ask(server.records(gradient_counts=(9, 9)))
-    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
+    assert set(reply.content) == {HEADER, "metrics"}
     answer = Answer.from_records(reply.content)
     assert answer.gradient_scale == 2.0
     assert answer.arrays["gradient-value"].tolist() == [-1.0, 0.25]
@@ -78,8 +78,8 @@ def test_no_gradient_is_sent_unasked() -> None:
     server = sparse_server()
     app = training(drift, extra={GRADIENT: to_record({"conv": np.ones((4, 3, 5), np.float32)})})
     reply = Node(app).ask(server.records())
-    assert set(reply.content) == {HEADER, ARRAYS, "metrics"}
-    assert not any(name.startswith("gradient") for name in from_record(reply.content))
+    assert set(reply.content) == {HEADER, "metrics"}
+    assert not any(name.startswith("gradient") for name in attached(reply.content))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_codecs_both_ways() -> None:
         seen.append(contents(message.content.array_records["arrays"]))
         return training(drift)(message, context)
 
-    arrays = from_record(Node(app).ask(request.to_records()).content)
+    arrays = attached(Node(app).ask(request.to_records()).content)
     assert arrays["values"].dtype == np.uint8
     assert arrays["rest"].dtype == np.float16
     np.testing.assert_allclose(seen[0]["bias"], server.arrays["bias"], rtol=2**-10)

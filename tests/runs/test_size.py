@@ -176,3 +176,17 @@ def test_what_cannot_travel_is_refused_by_name(message: MakeMessage, value: int 
     content = RecordDict({"user-config": ConfigRecord({"a": value})})
     with pytest.raises(ProtocolError, match="user-config"):
         message_bytes(message(content))
+
+
+def test_arrays_that_travel_in_the_header_count_by_their_name() -> None:
+    arrays = {"values": np.ones(100, np.float32), "other/a/b": np.ones(3, np.int64)}
+    records = RecordDict({size.HEADER: ConfigRecord({"round": 1})})
+    attach(records, arrays)
+    counted = message_bytes(message(records))
+    plain = message_bytes(message(RecordDict({size.HEADER: ConfigRecord({"round": 1})})))
+    assert counted["values"] == 400
+    assert counted["other"] == 24
+    assert counted["header"] < plain["header"] + 80
+    assert sum(counted.values()) == sum(
+        len(thing.deflate()) for thing in get_all_nested_objects(message(records)).values()
+    )

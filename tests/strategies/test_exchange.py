@@ -186,6 +186,22 @@ def test_no_more_is_asked_for_at_once_than_fits(monkeypatch: pytest.MonkeyPatch)
     assert small.grid.pulls == [first] + [2] * ((40 - first) // 2) + [1] * ((40 - first) % 2)
 
 
+def test_many_messages_go_out_in_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "BATCH", 3)
+    world = World(dict.fromkeys(range(1, 8), 0.0))
+    sizes: list[int] = []
+    push = world.grid.push_messages
+
+    def counted(messages: Iterable[Message]) -> Iterable[str]:
+        batch = list(messages)
+        sizes.append(len(batch))
+        return push(batch)
+
+    monkeypatch.setattr(world.grid, "push_messages", counted)
+    assert [node for node, _ in world.answered(range(1, 8))] == list(range(1, 8))
+    assert sizes == [3, 3, 1]
+
+
 def test_messages_that_could_not_be_pushed_are_missing() -> None:
     world = World({1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0})
     world.grid.refuse, world.grid.leave_out = {2}, {1}

@@ -146,8 +146,7 @@ def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished)
     for passage in finished.grid.passages:
         if "values" not in passage.arrays:
             continue
-        # From the npy header, 128 bytes here, to 4 bytes a value.
-        active = (passage.arrays["values"] - 128) / 4
+        active = passage.arrays["values"] / 4
         # Evaluation comes after the mask update of its round, training before.
         step = int(passage.header["round"]) - (passage.header["action"] != "evaluate")
         before = finished.observer.round(min(step, ROUNDS)).density if step else {-1: 1.0}

@@ -1,0 +1,96 @@
+"""The arrays of a message: small ones in its header, in one object; large ones as an ArrayRecord.
+
+Flower sends a message as a tree of objects, each in a request of its own whose HTTP head alone
+takes about 850 bytes, and an ArrayRecord is one object, an Array two more. For a sparse model of
+ten kilobytes that is as much as the model. So arrays that together take no more than one of
+Flower's own chunks travel as bytes of the header's ConfigRecord, under the key
+
+    @<dtype>:<shape>:<name>         e.g.  @<f4:128:values   @|u1:64,3:other/steps
+
+which costs no object at all.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.arrays import ARRAYS, as_plain, from_record, to_record, view_of
+from caafp_app.protocol.header import HEADER
+
+INLINE_BYTES = 1 << 22
+"""Arrays of more than this in all travel as an ArrayRecord, which Flower sends in chunks."""
+
+_MARK = "@"
+_KEY = re.compile(
+    r"@(?P<dtype>[<|][biufc]\d{1,2}):(?P<shape>(?:\d{1,19}(?:,\d{1,19}){0,63})?):(?P<name>.*)",
+    re.DOTALL,
+)
+
+
+def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Add arrays to a message that has its header already; none add nothing.
+
+    Raises
+    ------
+    ProtocolError
+        If an array is not of plain numbers.
+    """
+    if sum(array.nbytes for array in arrays.values()) > INLINE_BYTES:
+        records[ARRAYS] = to_record(arrays)
+        return
+    header = records.config_records[HEADER]
+    for name, array in arrays.items():
+        plain = as_plain(name, array)
+        shape = ",".join(map(str, plain.shape))
+        header[f"{_MARK}{plain.dtype.str}:{shape}:{name}"] = plain.tobytes()
+
+
+def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a message, as read-only views, whichever way they came.
+
+    Raises
+    ------
+    ProtocolError
+        If an array's bytes are not what they are said to be, or a name comes twice.
+    """
+    arrays = from_record(records)
+    header = records.get(HEADER)
+    if isinstance(header, ConfigRecord):
+        for key, value in header.items():
+            if key.startswith(_MARK):
+                name, array = _read(key, value)
+                if name in arrays:
+                    raise ProtocolError(f"array {name!r} comes twice")
+                arrays[name] = array
+    return arrays
+
+
+def detached(records: RecordDict) -> RecordDict:
+    """Return a message's records without its arrays; the records themselves are not changed."""
+    kept = RecordDict({name: record for name, record in records.items() if name != ARRAYS})
+    header = records.get(HEADER)
+    if isinstance(header, ConfigRecord):
+        fields = {key: value for key, value in header.items() if not key.startswith(_MARK)}
+        kept[HEADER] = ConfigRecord(fields)
+    return kept
+
+
+def _read(key: str, value: object) -> tuple[str, NDArray[Any]]:
+    found = _KEY.fullmatch(key)
+    if found is None or not isinstance(value, bytes):
+        raise ProtocolError(f"header {key[:80]!r}: not an array")
+    name = found["name"]
+    try:
+        dtype = np.dtype(found["dtype"])
+    except TypeError as error:
+        raise ProtocolError(f"array {name!r}: no such dtype: {error}") from error
+    shape = tuple(int(axis) for axis in found["shape"].split(",") if axis)
+    if math.prod(shape) * dtype.itemsize != len(value):
+        raise ProtocolError(f"array {name!r}: {dtype} {shape} does not fit its {len(value)} bytes")
+    return name, view_of(name, np.frombuffer(value, dtype=np.uint8), dtype, shape)

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol import messages as protocol
+from caafp_app.protocol.payload import attach
 from caafp_app.runs import size
 from caafp_app.runs.size import message_bytes
 

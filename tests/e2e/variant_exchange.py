@@ -12,11 +12,11 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from caafp_app.protocol.arrays import to_record
+from caafp_app.protocol.payload import attach
 from caafp_app.runs.ledger import Ledger
 from caafp_app.strategies.exchange import Exchange
 
-EXCHANGES = {"lean": (16_000, 4), "float32": (357_000, 2)}
+EXCHANGES = {"lean": (9_000, 4), "float32": (357_000, 2)}
 """Bytes of a message's values, and how many exchanges with all nodes."""
 
 server = ServerApp()
@@ -35,13 +35,9 @@ def main(grid: Grid, context: Context) -> None:
         began = time.monotonic(), time.process_time(), usage(superlink)[0]
         for number in range(rounds):
             values = np.random.default_rng(number).integers(0, 256, size, dtype=np.uint8)
-            content = RecordDict(
-                {
-                    "caafp": ConfigRecord({"action": "train", "round": number}),
-                    "caafp.arrays": to_record({"values": values, "rest": values[:800]}),
-                    "config": ConfigRecord({"server-round": number}),
-                }
-            )
+            header = ConfigRecord({"action": "train", "round": number})
+            content = RecordDict({"caafp": header})
+            attach(content, {"values": values, "rest": values[:800]})
             messages = [Message(content, node, MessageType.TRAIN) for node in nodes]
             for reply in exchange.run(messages, phase=name, round=number, timeout=600.0):
                 del reply

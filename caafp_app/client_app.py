@@ -6,14 +6,18 @@ that a message which needs none is answered without it.
 """
 
 import zlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import describe_client, load_client
-from caafp_app.protocol.held import current_mask
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.held import current_mask, keep_record, kept_arrays
 from caafp_app.protocol.messages import (
     GRADIENT,
     Action,
@@ -23,6 +27,7 @@ from caafp_app.protocol.messages import (
     to_record,
 )
 from caafp_app.protocol.mod import Description, SparseMod
+from caafp_app.protocol.objective import CENTRE_WEIGHT, CUT_FILTERS, DUAL_WEIGHT, OWN, option
 from caafp_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,13 +49,22 @@ app = ClientApp(mods=[SparseMod(describe)])
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the received model, or fine-tune it when the request is to personalise."""
+    """Train the received model, or fine-tune it when the request is to personalise.
+
+    A strategy may ask for another objective, or for a second model: see `protocol.objective`.
+    """
     from caafp_app import training
 
     settings, data, model = _prepare(message, context)
     request = _request(message)
     mask = current_mask(context) if request else None
     personalise = request is not None and request.action is Action.PERSONALISE
+    dual, pull = option(message.content, DUAL_WEIGHT), option(message.content, CENTRE_WEIGHT)
+    received = from_record(message.content, _model_name(message))
+    start: Mapping[str, NDArray[Any]] = received
+    if pull:
+        start = _own_model(message, context)
+        training.load_arrays(model, start)
     metrics: dict[str, int | float] = {"num-examples": len(data.train_y)}
     if personalise or (request is not None and request.evaluate):
         before = training.evaluate(model, data.test_x, data.test_y)
@@ -59,16 +73,78 @@ def train(message: Message, context: Context) -> Message:
     if request is not None and request.action is Action.SALIENCY:
         return _saliency(message, settings, data, model)
     how = _local_training(settings, request, data)
-    metrics["train-loss"] = training.train(model, data.train_x, data.train_y, how, mask)
-    content = RecordDict({"arrays": to_record(training.dump_arrays(model))})
+    near = replace(how, proximal=dual or pull or how.proximal)
+    if dual and personalise:
+        metrics["train-loss"] = _train_dual(model, received, data, near, mask, context)
+        trained = training.dump_arrays(model)
+    else:
+        told = how if dual else near
+        windows, classes = data.train_x, data.train_y
+        metrics["train-loss"] = training.train(model, windows, classes, told, mask, received)
+        trained = training.dump_arrays(model)
+        if dual:
+            _train_dual(model, received, data, near, mask, context)
+    if pull:
+        keep_record(context, OWN, trained)
+        trained = {name: _moved(received[name], trained[name], start[name]) for name in trained}
+    content = RecordDict({"arrays": to_record(trained)})
     if personalise:
         after = training.evaluate(model, data.test_x, data.test_y)
         metrics |= _score("personal", after.accuracy, after.loss)
+        _keep_personal(context, settings, data, model, metrics)
     content["metrics"] = MetricRecord(dict(metrics))
     if request is not None and request.gradient_counts:
         gradient = training.full_gradient(model, data.train_x, data.train_y)
         content[GRADIENT] = to_record(gradient)
     return Message(content, reply_to=message)
+
+
+def _keep_personal(
+    context: Context,
+    settings: Settings,
+    data: "ClientData",
+    model: "nn.Module",
+    metrics: Mapping[str, int | float],
+) -> None:
+    """Keep the model in the device's own folder; a simulated client has none."""
+    from caafp_app import training
+    from caafp_app.devices.personal import card_of, keep_personal, state_folder
+
+    folder = state_folder(context.node_config, data.label)
+    if folder is not None:
+        arrays = training.dump_arrays(model)
+        card = card_of(settings, context.node_config, data, arrays, current_mask(context), metrics)
+        keep_personal(folder, arrays, card)
+
+
+def _train_dual(
+    model: "nn.Module",
+    received: Mapping[str, NDArray[Any]],
+    data: "ClientData",
+    how: "LocalTraining",
+    mask: Mapping[str, NDArray[np.bool_]] | None,
+    context: Context,
+) -> float:
+    """Train the model kept here near the received one; it starts as that one, also when lost."""
+    from caafp_app import training
+
+    training.load_arrays(model, kept_arrays(context, OWN) or received)
+    loss = training.train(model, data.train_x, data.train_y, how, mask, received)
+    keep_record(context, OWN, training.dump_arrays(model))
+    return loss
+
+
+def _own_model(message: Message, context: Context) -> dict[str, NDArray[Any]]:
+    """Return this client's own model: the one sent, in case it is lost here, or the one kept."""
+    own = from_record(message.content, OWN) or kept_arrays(context, OWN)
+    if not own:
+        raise ProtocolError("asked to train this client's own model, of which it has none")
+    return own
+
+
+def _moved(from_: NDArray[Any], after: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Return a point moved as another one was; what is not averaged is passed on."""
+    return from_ + (after - before) if after.dtype.kind == "f" else after
 
 
 def _saliency(
@@ -107,12 +183,16 @@ def _prepare(message: Message, context: Context) -> "tuple[Settings, ClientData,
 
     from caafp_app import training
     from caafp_app.models import build_model
+    from caafp_app.models.resize import resize
 
     settings = Settings.from_run_config(context.run_config)
     torch.set_num_threads(settings.train.torch_threads)
     data = load_client(settings.data, context.node_config)
     model = build_model(settings.model.model, data.input_shape, len(data.class_names), seed=0)
-    training.load_arrays(model, from_record(message.content, _model_name(message)))
+    arrays = from_record(message.content, _model_name(message))
+    if option(message.content, CUT_FILTERS):
+        resize(model, arrays)
+    training.load_arrays(model, arrays)
     return settings, data, training.place(model, settings.train.device)
 
 

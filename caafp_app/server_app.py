@@ -12,7 +12,8 @@ from caafp_app.datasets.resolve import data_shape
 from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import to_record
 from caafp_app.runs.directory import RunDirectory
-from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver
+from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
+from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy
 
@@ -31,6 +32,8 @@ def main(grid: Grid, context: Context) -> None:
 
 def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
+    if settings.run.tensorboard:
+        require_tensorboard()
     arrays = initial_arrays(settings)
     directory = RunDirectory.create(
         settings.run.output_dir,
@@ -41,8 +44,13 @@ def run(grid: Grid, settings: Settings) -> None:
     )
     data = settings.data
     log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
-    observer = CompositeObserver([DirectoryObserver(directory, settings.to_dict()), LogObserver()])
-    strategy = make_strategy(settings, observer)
+    observers: list[Observer] = [
+        DirectoryObserver(directory, settings.to_dict()),
+        LogObserver(),
+    ]
+    if settings.run.tensorboard:
+        observers.append(TensorBoardObserver(directory.path))
+    strategy = make_strategy(settings, CompositeObserver(observers))
     strategy.start(
         grid,
         to_record(arrays),

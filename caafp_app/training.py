@@ -75,6 +75,13 @@ class FlatParameters:
         if self.mask is not None:
             self.values.mul_(self.mask)
 
+    def gather(self, arrays: Arrays) -> Tensor:
+        """Return named arrays of the parameters' names and shapes as one vector."""
+        flat = torch.empty_like(self.values)
+        for name, (place, _) in self._places.items():
+            flat[place] = torch.from_numpy(np.array(arrays[name], dtype=np.float32)).reshape(-1)
+        return flat
+
     def gradient_by_name(self) -> dict[str, NDArray[np.float32]]:
         """Copy the gradient out, by parameter name and shape."""
         return {
@@ -119,10 +126,12 @@ def train(
     classes: NDArray[np.int64],
     how: LocalTraining,
     mask: Arrays | None = None,
+    anchor: Arrays | None = None,
 ) -> float:
     """Train `model` in place by cross-entropy, with a fresh optimiser, inside `mask`.
 
-    With `how.proximal` mu the loss has mu / 2 |w - w_received|^2 besides (Li et al., FedProx).
+    With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
+    the model as it came (Li et al., FedProx).
 
     Returns
     -------
@@ -133,7 +142,7 @@ def train(
     device = parameters.values.device
     data, target = torch.from_numpy(windows).to(device), torch.from_numpy(classes).to(device)
     optimiser = MaskedAdam(parameters, how.learning_rate)
-    received = parameters.values.clone()
+    centre = parameters.values.clone() if anchor is None else parameters.gather(anchor)
     mean_loss = 0.0
     model.train()
     with seeded(how.seed), torch.enable_grad():
@@ -143,7 +152,7 @@ def train(
                 loss = functional.cross_entropy(model(data[batch]), target[batch])
                 loss.backward()  # type: ignore[no-untyped-call]
                 if how.proximal:
-                    drift = parameters.values.detach() - received
+                    drift = parameters.values.detach() - centre
                     parameters.gradient.add_(drift, alpha=how.proximal)
                 optimiser.step()
                 total += loss.item() * len(batch)
@@ -163,6 +172,15 @@ def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np
         correct += int((logits.argmax(1) == target).sum())
         loss += functional.cross_entropy(logits, target, reduction="sum").item()
     return Score(correct / len(classes), loss / len(classes), len(classes))
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what `model` in evaluation mode gives each class [n, classes]; rows sum to 1."""
+    model.eval()
+    classes = np.zeros(len(windows), np.int64)
+    found = [model(batch).double().softmax(1) for batch, _ in _batches(model, windows, classes)]
+    return torch.cat(found).cpu().numpy()
 
 
 def full_gradient(

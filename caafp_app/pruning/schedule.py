@@ -10,10 +10,15 @@ SCHEDULES = ("one-shot", "linear", "cubic")
 
 
 class Phase(StrEnum):
-    """The phases of a run. Three of them consist of numbered rounds, the others of one exchange."""
+    """The phases of a run.
+
+    ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` and ``PRUNE`` have numbered rounds, the others are
+    one exchange. ``TRAIN`` is of methods whose rounds are all alike.
+    """
 
     DESCRIBE = "describe"
     SALIENCY = "saliency"
+    TRAIN = "train"
     WARM_UP = "warm-up"
     CLUSTER = "cluster"
     CLUSTER_WARM_UP = "cluster-warm-up"
@@ -30,7 +35,7 @@ class RoundPlan:
     round : int
         Number of the round, from 1.
     phase : Phase
-        ``WARM_UP``, ``CLUSTER_WARM_UP`` or ``PRUNE``.
+        ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` or ``PRUNE``.
     mask_update : bool
         Whether the masks change at the end of the round.
     sparsity : float
@@ -93,6 +98,16 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
         return final
     progress = step / steps if kind == "linear" else 1.0 - (1.0 - step / steps) ** 3
     return min(initial + (final - initial) * progress, final)
+
+
+def even_plan(
+    rounds: int, *, phase: Phase = Phase.TRAIN, sparsity: float = 0.0, first: int = 1
+) -> tuple[RoundPlan, ...]:
+    """Plan rounds that are all alike, numbered from `first`; no mask changes by plan."""
+    return tuple(
+        RoundPlan(first + i, phase, False, sparsity, gradients=False, statistics=False)
+        for i in range(rounds)
+    )
 
 
 def build_plan(

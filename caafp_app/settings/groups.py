@@ -16,6 +16,10 @@ from caafp_app.settings.knob import check_group, knob
 _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text.strip() else ()
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """What is run, from which seed, and where its results go."""
@@ -24,6 +28,7 @@ class RunSettings:
     seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
+    tensorboard: bool = knob(False, "write scalars for TensorBoard into the folder of the run")
 
     def __post_init__(self) -> None:
         """Check the values, and that a run name cannot leave the folder of the runs."""
@@ -57,6 +62,9 @@ class DataSettings:
     standardise: str = knob("auto", "auto: as the data set's paper does", choices=names.STANDARDISE)
     input_shape: str = knob("", 'folder: window shape that the server builds for, as "128,9"')
     num_classes: int = knob(0, "folder: classes that the server builds for", low=0)
+    class_names: str = knob("", 'folder: their names in order, as "walk,sit", for num-classes')
+    channels: str = knob("", 'folder: channels that devices have to name, as "acc_x,acc_y"')
+    sampling_rate: float = knob(0.0, "folder: Hz that devices have to have; 0: not asked", low=0.0)
     synthetic_users: int = knob(12, "synthetic: users", low=1)
     synthetic_groups: int = knob(3, "synthetic: latent groups of users", low=1)
     synthetic_windows: int = knob(120, "synthetic: windows per user", low=1)
@@ -70,10 +78,12 @@ class DataSettings:
                 'input-shape: expected positive whole numbers as "128,9" (time, channels), '
                 f"found {self.input_shape!r}"
             )
-        if self.dataset == "folder" and (self.shape is None or not self.num_classes):
+        self._check_names()
+        told = self.shape is not None and (self.num_classes or self.class_names)
+        if self.dataset == "folder" and not told:
             raise SettingsError(
                 "dataset 'folder' leaves the windows on the devices, so the server has to be told "
-                'their form: expected input-shape="time,channels" and num-classes, '
+                'their form: expected input-shape="time,channels" and num-classes or class-names, '
                 f"found input-shape={self.input_shape!r} and num-classes={self.num_classes}"
             )
         if self.dataset == "folder" and self.partition != "natural":
@@ -96,6 +106,36 @@ class DataSettings:
                 f"synthetic-groups: expected at most synthetic-users ({self.synthetic_users}), "
                 f"found {self.synthetic_groups}"
             )
+
+    def _check_names(self) -> None:
+        for key, found in (
+            ("class-names", self.names_of_classes),
+            ("channels", self.names_of_channels),
+        ):
+            if len(set(found)) != len(found) or not all(found):
+                raise SettingsError(
+                    f"{key}: expected different names with commas between, found {', '.join(found)}"
+                )
+        if self.class_names and self.num_classes not in (0, len(self.names_of_classes)):
+            raise SettingsError(
+                f"num-classes: expected the {len(self.names_of_classes)} of class-names, or 0, "
+                f"found {self.num_classes}"
+            )
+        if self.channels and self.shape and self.shape[-1] != len(self.names_of_channels):
+            raise SettingsError(
+                f"channels: expected the {self.shape[-1]} of input-shape, "
+                f"found {len(self.names_of_channels)}"
+            )
+
+    @property
+    def names_of_classes(self) -> tuple[str, ...]:
+        """``class-names`` apart; empty where there are none."""
+        return _names(self.class_names)
+
+    @property
+    def names_of_channels(self) -> tuple[str, ...]:
+        """``channels`` apart; empty where there are none."""
+        return _names(self.channels)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -137,6 +177,9 @@ class TrainSettings:
     )
     finetune_learning_rate: float = knob(0.001, "of Adam in fine-tuning", above=0.0)
     proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
+    dual_weight: float = knob(
+        1.0, "fedchar: pull of a client's second model to its cluster's", above=0.0
+    )
     torch_threads: int = knob(1, "threads per client process", low=1)
     device: str = knob("cpu", "where clients train", choices=names.DEVICES)
 
@@ -176,15 +219,24 @@ class RoundSettings:
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """How clients are grouped by their updates."""
+    """How clients are grouped by their updates, and what the groups' models share."""
 
     clusters: int = knob(0, "clusters; 0: 2 to 6 by silhouette", low=0)
     linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
     min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
+    recluster_every: int = knob(5, "clusterfl: rounds between clusterings", low=1)
+    admm_alpha: float = knob(0.001, "clusterfl: weight of |W|^2", low=0.0)
+    admm_beta: float = knob(0.0005, "clusterfl: pull inside a cluster", low=0.0)
+    admm_rho: float = knob(0.002, "clusterfl: penalty, above 2 admm-beta", above=0.0)
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values, and that clusterfl's penalty keeps its problem convex in Omega."""
         check_group(self)
+        if self.admm_rho <= 2 * self.admm_beta:
+            raise SettingsError(
+                f"admm-rho: expected more than 2 admm-beta ({2 * self.admm_beta:g}), "
+                f"found {self.admm_rho:g}"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ pandas or Ray is imported. A registry that grows adds its name here too; its tes
 import difflib
 from collections.abc import Iterable
 
-STRATEGIES = ("caafp",)
-DATASETS = ("synthetic", "uci-har", "wisdm", "npz", "folder")
+STRATEGIES = ("caafp", "fedavg", "fedsnip", "efficientfl", "fedchar", "clusterfl")
+DATASETS = ("synthetic", "digits", "uci-har", "wisdm", "npz", "folder")
 PARTITIONS = ("natural", "dirichlet", "shards", "iid")
 STANDARDISE = ("auto", "none", "client")
-MODELS = ("har-cnn",)
+MODELS = ("har-cnn", "digits-cnn")
 DEVICES = ("cpu", "cuda", "mps")
 WEIGHTINGS = ("examples", "uniform")
 LINKAGES = ("average", "complete")

@@ -118,6 +118,17 @@ class Settings:
 
 def _check_rounds(settings: Settings) -> None:
     rounds, pruning = settings.rounds, settings.pruning
+    if settings.run.strategy == "caafp":
+        _check_pruning(rounds, pruning)
+    if rounds.evaluate_every > rounds.total:
+        raise SettingsError(
+            f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
+            f"none, found {rounds.evaluate_every}"
+        )
+
+
+def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
+    """Refuse masks that could not evolve; the other methods have no rounds for that."""
     if pruning.sparsity > pruning.initial_sparsity and not rounds.prune_rounds:
         raise SettingsError(
             f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
@@ -132,11 +143,6 @@ def _check_rounds(settings: Settings) -> None:
         raise SettingsError(
             "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
             "clusters comes before the first mask update and one after it, found 1"
-        )
-    if rounds.evaluate_every > rounds.total:
-        raise SettingsError(
-            f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
-            f"none, found {rounds.evaluate_every}"
         )
 
 

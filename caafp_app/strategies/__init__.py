@@ -2,7 +2,23 @@
 
 from caafp_app.strategies.caafp import CAAFP
 from caafp_app.strategies.cluster_model import ScoreRule
+from caafp_app.strategies.clusterfl import ClusterFL
+from caafp_app.strategies.efficientfl import EfficientFL
+from caafp_app.strategies.fedavg import FedAvg
+from caafp_app.strategies.fedchar import FedCHAR
+from caafp_app.strategies.fedsnip import FedSNIP
 from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.rules import Clustering, Pruning
 
-__all__ = ["CAAFP", "Clustering", "Pruning", "ScoreRule", "WireFormat"]
+__all__ = [
+    "CAAFP",
+    "ClusterFL",
+    "Clustering",
+    "EfficientFL",
+    "FedAvg",
+    "FedCHAR",
+    "FedSNIP",
+    "Pruning",
+    "ScoreRule",
+    "WireFormat",
+]

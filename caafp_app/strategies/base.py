@@ -1,10 +1,10 @@
 """What a strategy is told and what it decides; how a run goes is in `phased`."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import INFO
 
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.common.logger import log
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
@@ -12,6 +12,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from caafp_app.errors import RunError
 from caafp_app.protocol.layout import FlatModel, Layout, PrunableRule
 from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import LogObserver, Observer
@@ -158,8 +159,27 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Place clients that appeared after the start."""
 
     def model_of(self, client: Client) -> ClusterModel:
-        """Return the model of the client's cluster."""
+        """Return the client's model: its replies are added to it, and it is personalised.
+
+        By default that of its cluster.
+        """
         return self.models[client.cluster]
+
+    def sent_to(self, client: Client) -> ClusterModel:
+        """Return what a client is sent to train; by default its model."""
+        return self.model_of(client)
+
+    def instructions(self, client: Client, action: Action) -> Mapping[str, float]:
+        """Say what the ClientApp is told besides the user's config: see `protocol.objective`."""
+        return {}
+
+    def supplies(self, client: Client, action: Action) -> Mapping[str, ArrayRecord]:
+        """Return the records that go to a client of which nothing is known to be held there."""
+        return {}
+
+    def published(self) -> Mapping[int, ClusterModel]:
+        """Return the models by cluster as the caller gets them, in the layout of the start."""
+        return self.models
 
     def sampled(self, round_: int) -> list[Client]:
         """Draw the clients of a round."""

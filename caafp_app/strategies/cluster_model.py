@@ -65,11 +65,14 @@ class ClusterModel:
         Initial weights; copied. Weights outside `mask` are set to zero.
     mask : Mask
         Which weights are active.
+    whole : int, optional
+        Prunable weights of the network that this one is a part of; by default its own.
     """
 
-    def __init__(self, model: FlatModel, mask: Mask) -> None:
+    def __init__(self, model: FlatModel, mask: Mask, whole: int | None = None) -> None:
         self.model = model.copy()
         self.mask = mask
+        self.whole = mask.bits.size if whole is None else whole
         self.model.weights[~mask.bits] = 0
         self.statistics: UpdateStatistics | None = None
         self.gradients: GradientSums | None = None
@@ -82,6 +85,11 @@ class ClusterModel:
     def layout(self) -> Layout:
         """The layout of the model."""
         return self.mask.layout
+
+    @property
+    def density(self) -> float:
+        """Active share of the prunable weights of the whole network."""
+        return self.mask.count / self.whole if self.whole else 1.0
 
     @property
     def replies(self) -> int:

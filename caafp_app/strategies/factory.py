@@ -1,9 +1,18 @@
 """From settings to the strategy they name."""
 
+from collections.abc import Callable
+from typing import Any
+
+from caafp_app.clustering.admm import Penalties
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import Settings
 from caafp_app.strategies.caafp import CAAFP
 from caafp_app.strategies.cluster_model import ScoreRule
+from caafp_app.strategies.clusterfl import ClusterFL
+from caafp_app.strategies.efficientfl import EfficientFL
+from caafp_app.strategies.fedavg import FedAvg
+from caafp_app.strategies.fedchar import FedCHAR
+from caafp_app.strategies.fedsnip import FedSNIP
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.rules import Clustering, Pruning
@@ -12,28 +21,34 @@ from caafp_app.strategies.rules import Clustering, Pruning
 def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
     """Build the strategy; `Settings` has checked its name."""
     rounds, pruning = settings.rounds, settings.pruning
+    shared: dict[str, Any] = {
+        "min_available_nodes": rounds.min_available_nodes,
+        "clients_per_round": rounds.clients_per_round,
+        "cluster_floor": rounds.cluster_floor,
+        "seed": settings.run.seed,
+        "uniform": rounds.weighting == "uniform",
+        "spare_first": pruning.spare_first_layer,
+        "spare_last": pruning.spare_last_layer,
+        "wire": WireFormat(
+            settings.wire.down_dtype, settings.wire.up_dtype, settings.wire.rest_dtype
+        ),
+        "one_exchange": True,
+        "evaluate_every": rounds.evaluate_every,
+        "average_last": rounds.average_last,
+        "split": "validation" if settings.data.validation_fraction > 0 else "test",
+        "observer": observer,
+    }
+    return STRATEGIES[settings.run.strategy](settings, shared)
+
+
+def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    rounds, pruning = settings.rounds, settings.pruning
     return CAAFP(
-        min_available_nodes=rounds.min_available_nodes,
-        clients_per_round=rounds.clients_per_round,
-        cluster_floor=rounds.cluster_floor,
-        seed=settings.run.seed,
-        uniform=rounds.weighting == "uniform",
-        spare_first=pruning.spare_first_layer,
-        spare_last=pruning.spare_last_layer,
-        wire=WireFormat(settings.wire.down_dtype, settings.wire.up_dtype, settings.wire.rest_dtype),
-        one_exchange=True,
-        evaluate_every=rounds.evaluate_every,
-        average_last=rounds.average_last,
-        split="validation" if settings.data.validation_fraction > 0 else "test",
-        observer=observer,
+        **shared,
         warmup_rounds=rounds.warmup_rounds,
         cluster_rounds=rounds.cluster_rounds,
         prune_rounds=rounds.prune_rounds,
-        clustering=Clustering(
-            settings.clustering.clusters,
-            settings.clustering.linkage,
-            settings.clustering.min_cluster_size,
-        ),
+        clustering=_clustering(settings, settings.clustering.linkage),
         pruning=Pruning(
             sparsity=pruning.sparsity,
             initial_sparsity=pruning.initial_sparsity,
@@ -50,3 +65,49 @@ def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
             ),
         ),
     )
+
+
+def _fedavg(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    return FedAvg(**shared)
+
+
+def _fedsnip(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    return FedSNIP(**shared, sparsity=settings.pruning.sparsity)
+
+
+def _efficientfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    return EfficientFL(**shared, sparsity=settings.pruning.sparsity)
+
+
+def _fedchar(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    return FedCHAR(
+        **shared,
+        warmup_rounds=settings.rounds.warmup_rounds,
+        dual_weight=settings.train.dual_weight,
+        clustering=_clustering(settings, "complete"),  # the paper's; `linkage` is of the others
+    )
+
+
+def _clusterfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+    rule = settings.clustering
+    return ClusterFL(
+        **shared,
+        clustering=_clustering(settings, rule.linkage),
+        every=rule.recluster_every,
+        penalties=Penalties(rule.admm_alpha, rule.admm_beta, rule.admm_rho),
+    )
+
+
+def _clustering(settings: Settings, linkage: str) -> Clustering:
+    return Clustering(settings.clustering.clusters, linkage, settings.clustering.min_cluster_size)
+
+
+STRATEGIES: dict[str, Callable[[Settings, dict[str, Any]], PhasedStrategy]] = {
+    "caafp": _caafp,
+    "fedavg": _fedavg,
+    "fedsnip": _fedsnip,
+    "efficientfl": _efficientfl,
+    "fedchar": _fedchar,
+    "clusterfl": _clusterfl,
+}
+"""By the names that ``settings.names`` lists."""

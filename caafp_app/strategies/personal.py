@@ -48,7 +48,7 @@ def personalise(
         # A foreign app is scored on what the mod kept, our own on what it has trained.
         outside = max(answer.outside, 0) if one_exchange else 0
         active = model.mask.count + outside
-        sparsity = 1.0 - active / max(model.layout.weight_count, 1)
+        sparsity = 1.0 - active / max(model.whole, 1)
         scores.setdefault(client.label, {})["personal-sparsity"] = sparsity
 
     def keep(tally: Tally, model: str) -> None:

@@ -67,7 +67,7 @@ class PhasedStrategy(BaseStrategy):
         for step in self.plan:
             self._run_round(step, result, train_config, evaluate_config)
             if evaluate_fn:
-                mean = mean_model(layout, self.models, self.roster.clusters())
+                mean = mean_model(layout, self.published(), self.roster.clusters())
                 if (metrics := evaluate_fn(step.round, to_record(mean))) is not None:
                     result.evaluate_metrics_serverapp[step.round] = metrics
         for model in self.models.values():
@@ -94,17 +94,18 @@ class PhasedStrategy(BaseStrategy):
         if self.fraction_train == 0.0:
             return []
         chosen = self.sampled(server_round)
-        for number, model in self.models.items():
+        for model in self.models.values():
             model.collect(statistics=step.statistics, gradients=step.gradients)
-            asked = sum(client.cluster == number for client in chosen)
-            self.ledger.add_formula(model.layout.parameter_count, model.mask.density, 2 * asked)
-        counts = {k: self.gradient_counts(model, step) for k, model in self.models.items()}
-        return [
-            session.message(
-                client, self.model_of(client), Action.TRAIN, config, counts[client.cluster]
-            )
-            for client in chosen
-        ]
+        counts: dict[int, tuple[int, ...]] = {}
+        messages = []
+        for client in chosen:
+            model = self.sent_to(client)
+            if client.cluster not in counts:
+                counts[client.cluster] = self.gradient_counts(model, step)
+            asked = counts[client.cluster]
+            messages.append(session.message(client, model, Action.TRAIN, config, asked))
+            self.ledger.add_formula(model.layout.parameter_count, model.mask.density, 2)
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -122,7 +123,8 @@ class PhasedStrategy(BaseStrategy):
         if server_round > len(self.plan) - self.average_last:
             for model in self.models.values():
                 model.remember()
-        session.close(self._densities(), mask_updated=updated)
+        layers = self._layer_densities() if updated or server_round == 1 else None
+        session.close(self._densities(), mask_updated=updated, layers=layers)
         return None, session.tally.aggregate(self.train_metrics_aggr_fn, self.weighted_by_key)
 
     def configure_evaluate(
@@ -169,7 +171,8 @@ class PhasedStrategy(BaseStrategy):
             one_exchange=self.one_exchange,
             timeout=timeout,
         )
-        self._session = Session(grid, self.ledger, self.observer, options, len(self.plan))
+        total, instruct, supply = len(self.plan), self.instructions, self.supplies
+        self._session = Session(grid, self.ledger, self.observer, options, total, instruct, supply)
         return self._session
 
     def _begin(self, initial_arrays: ArrayRecord) -> Layout:
@@ -205,13 +208,20 @@ class PhasedStrategy(BaseStrategy):
         self, layout: Layout, result: ClusteredResult, scores: Scores, seconds: dict[str, float]
     ) -> None:
         members = self.roster.clusters()
-        result.arrays = to_record(mean_model(layout, self.models, members))
-        report = build_report(self.models, self.roster, scores, self.ledger, seconds, self.split)
+        models = self.published()
+        result.arrays = to_record(mean_model(layout, models, members))
+        report = build_report(models, self.roster, scores, self.ledger, seconds, self.split)
         result.clusters = {
-            number: ClusterResult.of(cluster, self.models[number].mask)
+            number: ClusterResult.of(cluster, models[number].mask)
             for number, cluster in report.clusters.items()
         }
         self.observer.on_finish(report)
 
+    def _layer_densities(self) -> dict[int, dict[str, float]]:
+        return {
+            number: {name: float(bits.mean()) for name, bits in model.mask.by_layer().items()}
+            for number, model in sorted(self.published().items())
+        }
+
     def _densities(self) -> dict[int, float]:
-        return {number: model.mask.density for number, model in sorted(self.models.items())}
+        return {number: model.density for number, model in sorted(self.published().items())}

@@ -1,10 +1,11 @@
 """Building the messages of one round: the model once per cluster, the mask only where it lacks."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.protocol.held import mask_difference
@@ -61,7 +62,7 @@ class RequestWriter:
         client: Client,
         model: ClusterModel,
         request: Request,
-        extra: dict[str, ConfigRecord],
+        extra: Mapping[str, ArrayRecord | ConfigRecord],
         *,
         in_full: bool = False,
         route: str = MessageType.TRAIN,
@@ -72,8 +73,8 @@ class RequestWriter:
         ----------
         request : Request
             Action, round and phase; the rest is filled in here.
-        extra : dict of ConfigRecord
-            The user's own records.
+        extra : mapping of str to ArrayRecord or ConfigRecord
+            The user's own records, and the strategy's; equal for equal clients.
         in_full : bool
             Send layout and mask whatever the client is thought to hold.
         route : str
@@ -83,7 +84,7 @@ class RequestWriter:
         base = "" if in_full else client.held
         known = self._masks.get(base)
         self._remember(mask)
-        key = (request.action, request.round, request.phase, client.cluster, mask.digest, base)
+        key = (model, client.cluster, mask.digest, base)
         generation = (request.action, request.round, request.phase)
         if generation != self._key:
             self._key, self._round = generation, {}

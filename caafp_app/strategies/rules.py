@@ -1,9 +1,11 @@
-"""What CA-AFP is told of clustering and pruning, and how rounds are divided among its phases."""
+"""What strategies are told of clustering and pruning, and how rounds are divided among phases."""
 
 from dataclasses import dataclass, field
 
 from caafp_app.errors import SettingsError
+from caafp_app.strategies.base import BaseStrategy
 from caafp_app.strategies.cluster_model import ScoreRule
+from caafp_app.strategies.roster import Roster
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,11 @@ class Clustering:
     clusters: int = 0
     linkage: str = "average"
     min_size: int = 1
+
+    def __str__(self) -> str:
+        """Say it as the plan shows it."""
+        number = str(self.clusters) if self.clusters else "2 to 6 by silhouette"
+        return f"{number}, {self.linkage} linkage"
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,35 @@ class Pruning:
     allocation: str = "uniform"
     regrow: float = 0.05
     score: ScoreRule = field(default_factory=ScoreRule)
+
+
+def check_clusters(rule: Clustering, roster: Roster) -> None:
+    """Refuse more clusters than clients.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if rule.clusters > len(roster.clients):
+        raise SettingsError(
+            f"clusters: expected at most the {len(roster.clients)} clients that take part, "
+            f"found {rule.clusters}"
+        )
+
+
+def check_own_app(strategy: BaseStrategy, key: str) -> None:
+    """Refuse a ClientApp that is not said to be one like ours, which keeps a model of its own.
+
+    Raises
+    ------
+    SettingsError
+    """
+    if not strategy.one_exchange:
+        raise SettingsError(
+            f"{type(strategy).__name__}: expected a ClientApp that keeps a model of its own and "
+            f"follows {key!r} in its config, as that of caafp_app does, found one_exchange=False; "
+            "set it to True for such an app, or take FedAvg, FedSNIP or CAAFP"
+        )
 
 
 def divide_rounds(

@@ -3,11 +3,11 @@
 A session knows the protocol; it does not know what the exchanges are for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING
 
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
@@ -24,6 +24,11 @@ from caafp_app.strategies.tally import Tally
 
 Accept = Callable[[Client, Answer, Expected, float], None]
 """Called with each valid reply: client, its answer, what was expected, its weight in a mean."""
+
+Instruct = Callable[[Client, Action], Mapping[str, float]]
+"""What a strategy adds to the user's config in a request, e.g. a key of `protocol.objective`."""
+Supply = Callable[[Client, Action], Mapping[str, ArrayRecord]]
+"""Arrays that a strategy sends where a client may not hold what it once had."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Session:
     options : SessionOptions
     total_rounds : int
         For the observer.
+    instruct, supply : callable
+        What the strategy adds to requests.
 
     Attributes
     ----------
@@ -69,12 +76,16 @@ class Session:
         observer: Observer,
         options: SessionOptions,
         total_rounds: int,
+        instruct: Instruct = lambda client, action: {},
+        supply: Supply = lambda client, action: {},
     ) -> None:
         self.grid = grid
         self.ledger = ledger
         self.observer = observer
         self.options = options
         self.total_rounds = total_rounds
+        self.instruct = instruct
+        self.supply = supply
         self.roster = Roster()
         self.tally = Tally("", 0)
         self.writer = RequestWriter(options.wire, options.seed, options.arrayrecord_key)
@@ -109,19 +120,24 @@ class Session:
             sum(gradient_counts),
         )
         train = action in TRAINING
+        told = {**config, **self.instruct(client, action)}
         request = Request(
             action,
             round=tally.round,
             phase=tally.phase,
             gradient_counts=gradient_counts,
             evaluate=train and options.one_exchange,
+            config_key="" if told else options.configrecord_key,
         )
-        extra = {
-            options.configrecord_key: ConfigRecord({**config, "server-round": tally.round}),
-        }
         route = MessageType.TRAIN if train else MessageType.EVALUATE
 
         def write(*, in_full: bool = False) -> Message:
+            extra: dict[str, ArrayRecord | ConfigRecord] = {}
+            if told:
+                sent = ConfigRecord({**told, "server-round": tally.round})
+                extra[options.configrecord_key] = sent
+            if in_full or not client.held:
+                extra.update(self.supply(client, action))
             return self.writer.write(client, model, request, extra, in_full=in_full, route=route)
 
         self._in_full[client.label] = lambda: write(in_full=True)
@@ -162,9 +178,14 @@ class Session:
         self.tally.missing = tuple(sorted(client.label for client in absent if client))
 
     def close(
-        self, density: dict[int, float], *, mask_updated: bool = False, needed: bool = True
+        self,
+        density: dict[int, float],
+        *,
+        mask_updated: bool = False,
+        layers: Mapping[int, Mapping[str, float]] | None = None,
+        needed: bool = True,
     ) -> None:
-        """End the exchange and tell the observer.
+        """End the exchange and tell the observer; `layers` has densities by cluster and array.
 
         Raises
         ------
@@ -172,7 +193,7 @@ class Session:
             If every client that was asked failed, and the run cannot do without (`needed`).
         """
         tally = self.tally
-        record = tally.record(self.ledger, density, mask_updated=mask_updated)
+        record = tally.record(self.ledger, density, mask_updated=mask_updated, layers=layers)
         self.observer.on_round(record, self.total_rounds)
         if needed and tally.all_failed:
             reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
@@ -194,7 +215,7 @@ class Session:
         self.open(phase, round_)
         messages = [self.message(client, model_of(client), action, config) for client in clients]
         self.consume(self.send(messages), accept)
-        self.close({c.cluster: model_of(c).mask.density for c in clients}, needed=needed)
+        self.close({c.cluster: model_of(c).density for c in clients}, needed=needed)
         return self.tally
 
     def _accept(

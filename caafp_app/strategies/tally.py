@@ -81,7 +81,12 @@ class Tally:
         return sum(known) / len(known) if known else None
 
     def record(
-        self, ledger: Ledger, density: Mapping[int, float], *, mask_updated: bool = False
+        self,
+        ledger: Ledger,
+        density: Mapping[int, float],
+        *,
+        mask_updated: bool = False,
+        layers: Mapping[int, Mapping[str, float]] | None = None,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
         traffic = ledger.exchange(self.phase, self.round)
@@ -101,6 +106,7 @@ class Tally:
             bytes_by_kind=traffic.by_kind(),
             reasons=dict(Counter(self.refusals.values())),
             mask_updated=mask_updated,
+            layer_density=layers or {},
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

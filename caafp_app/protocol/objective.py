@@ -1,0 +1,44 @@
+"""What a strategy asks of local training besides cross-entropy, in the user's own records.
+
+The keys stand in the ConfigRecord of the user's settings, so any ClientApp can read and follow
+them; ours does.
+"""
+
+import math
+
+from flwr.app import RecordDict
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.header import HEADER
+
+DUAL_WEIGHT = "dual-weight"
+"""lambda: besides the received model w, train a second one v, kept on the client from round to
+round, by CE(v) + lambda / 2 |v - w|^2; when asked to personalise, v alone."""
+
+CENTRE_WEIGHT = "centre-weight"
+"""mu: what was received is no model but a point z. Train the client's own model w, kept from round
+to round, by CE(w) + mu / 2 |w - z|^2, and return z plus the change of w."""
+
+CUT_FILTERS = "cut-filters"
+"""Above 0: the received arrays have fewer filters than the network of the settings."""
+
+OWN = "own"
+"""Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that
+may have lost it; and of what is kept in ``context.state``."""
+
+
+def option(records: RecordDict, key: str) -> float:
+    """Return the number that a request gives for `key`; 0 if it gives none.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not a finite number of at least 0.
+    """
+    for name, record in records.config_records.items():
+        if name != HEADER and key in record:
+            value = record[key]
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ProtocolError(f"{key!r}: expected a number of at least 0, found {value!r}")
+            return float(value)
+    return 0.0

@@ -1,0 +1,56 @@
+"""Asking clients which weights matter before anything is trained (SNIP)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from flwr.app import ConfigRecord
+from numpy.typing import NDArray
+
+from caafp_app.errors import RunError
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.pruning.schedule import Phase
+from caafp_app.pruning.statistics import RoundSums
+from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.replies import Expected, read_saliency
+from caafp_app.strategies.roster import Client
+from caafp_app.strategies.session import Session
+
+
+def ask_saliency(
+    session: Session,
+    clients: Sequence[Client],
+    model: ClusterModel,
+    config: ConfigRecord,
+    *,
+    uniform: bool = False,
+) -> NDArray[np.float64]:
+    """Return the clients' mean connection sensitivity of each active weight [mask.count].
+
+    A client's is ``|g w|`` of one batch at the given weights, at a scale of its own: divided by
+    its mean (Lee, Ajanthan, Torr, "SNIP", ICLR 2019, eq. 5 but for the constant factor).
+
+    Parameters
+    ----------
+    session : Session
+    clients : sequence of Client
+    model : ClusterModel
+        The initial model.
+    config : ConfigRecord
+        The user's own.
+    uniform : bool
+        Weigh clients equally, whatever their examples.
+
+    Raises
+    ------
+    RunError
+        If nobody answers.
+    """
+    sums = RoundSums(model.mask.count)
+
+    def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
+        sums.add(read_saliency(answer, expected), 1.0 if uniform else weight)
+
+    session.ask(clients, lambda _: model, Action.SALIENCY, Phase.SALIENCY, 0, config, accept)
+    if not sums.replies:
+        raise RunError("no client answered with saliencies: there is no mask to begin with")
+    return sums.mean()

@@ -1,0 +1,224 @@
+"""ClusterFL against ADMM on matrices, with clients whose problem has an exact solution."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from caafp_app.clustering.admm import Penalties
+from caafp_app.errors import SettingsError
+from caafp_app.protocol.messages import from_record, to_record
+from caafp_app.protocol.mod import sparse_mod
+from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
+from caafp_app.strategies.clusterfl import ClusterFL
+from caafp_app.strategies.rules import Clustering
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, nodes, run
+
+COUNT, WIDTH = 6, 8  # values of which the last three are not prunable
+ALPHA, BETA, RHO = 0.3, 0.15, 1.0
+KEPT = "kept"
+
+
+def start() -> dict[str, np.ndarray]:
+    values = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+    return {"w": values[:5].reshape(1, 5), "b": values[5:]}
+
+
+def targets() -> np.ndarray:
+    """Where each client's own loss is least [COUNT, WIDTH]: clients k and k + 2 are alike."""
+    rng = np.random.default_rng(2)
+    groups = rng.normal(size=(2, WIDTH)) * 2
+    return groups[np.arange(COUNT) % 2] + rng.normal(size=(COUNT, WIDTH)) * 0.3
+
+
+def flat(arrays: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(arrays[name], dtype=np.float64).ravel() for name in "wb"])
+
+
+def named(vector: np.ndarray) -> dict[str, np.ndarray]:
+    values = vector.astype(np.float32)
+    return {"w": values[:5].reshape(1, 5), "b": values[5:]}
+
+
+def solver(seen: list[tuple[int, set[str]]] | None = None) -> ClientApp:
+    """Client k minimises |w - t_k|^2 / 2 + mu / 2 |w - z|^2 exactly, and keeps w."""
+    app = ClientApp(mods=[sparse_mod])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        part = int(context.node_config["partition-id"])
+        if seen is not None:
+            seen.append((part, set(message.content.array_records)))
+        mu, received = option(message.content, CENTRE_WEIGHT), message.content["arrays"]
+        point = flat(from_record(message.content, "arrays"))
+        if not mu:  # to personalise
+            return answer(message, {name: array.numpy() for name, array in received.items()})
+        source = message.content if OWN in message.content else context.state
+        own = flat(from_record(source, OWN))
+        solved = (targets()[part] + mu * point) / (1 + mu)
+        context.state[OWN] = to_record(named(solved))
+        return answer(message, named(point + solved - own))
+
+    return app
+
+
+def answer(message: Message, arrays: dict[str, np.ndarray]) -> Message:
+    metrics = MetricRecord({"num-examples": 10, "accuracy": 0.5})
+    return Message(RecordDict({"arrays": to_record(arrays), "metrics": metrics}), reply_to=message)
+
+
+def make(**kwargs: Any) -> ClusterFL:
+    return ClusterFL(
+        **{
+            "clustering": Clustering(2),
+            "every": 2,
+            "penalties": Penalties(ALPHA, BETA, RHO),
+            "one_exchange": True,
+            "personalise": False,
+            "observer": Recorder(),
+            **kwargs,
+        }
+    )
+
+
+def reference(rounds: int) -> np.ndarray:
+    """All clients in each round; one cluster in rounds 1 and 2, the two groups after them."""
+    w = np.tile(flat(start()), (COUNT, 1))
+    f = np.full((COUNT, 1), COUNT**-0.5)
+    omega, u = f.T @ w, -2 * BETA * f.T @ w
+    for number in range(1, rounds + 1):
+        if number == 3:
+            f = (np.arange(COUNT)[:, None] % 2 == np.arange(2)) / np.sqrt(COUNT / 2)
+            omega, u = f.T @ w, -2 * BETA * f.T @ w
+        elif number > 1:
+            omega = (RHO * f.T @ w + u) / (RHO - 2 * BETA)
+            u = u + RHO * (f.T @ w - omega)
+        joint, new = f.T @ w, w.copy()
+        for i in range(COUNT):
+            square = ALPHA + RHO / 2 * (f[i] ** 2).sum()
+            linear = sum(
+                f[i, j] * (u[j] + RHO * (joint[j] - f[i, j] * w[i] - omega[j]))
+                for j in range(f.shape[1])
+            )
+            # |w - t|^2 / 2 + square |w|^2 + <linear, w> is least where its gradient is zero.
+            new[i] = (targets()[i] - linear) / (1 + 2 * square)
+        w = new
+    return w
+
+
+def models(strategy: ClusterFL) -> np.ndarray:
+    rows = []
+    for client in strategy.roster.reachable():
+        model = strategy.model_of(client)
+        rows.append(np.concatenate([model.model.weights, model.model.rest]))
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 6])
+def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
+    strategy = make()
+    result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
+    np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
+    groups = [set(cluster.members) for cluster in result.clusters.values()]
+    both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
+    assert groups == (both if rounds > 2 else [both[0] | both[1]])
+    for number, cluster in result.clusters.items():
+        mean = reference(rounds)[number::2] if rounds > 2 else reference(rounds)
+        arrays = {name: array.numpy() for name, array in cluster.arrays.items()}
+        np.testing.assert_allclose(flat(arrays), mean.mean(axis=0), atol=2e-5)
+
+
+def test_only_sampled_clients_train_and_a_model_travels_down_once() -> None:
+    seen: list[tuple[int, set[str]]] = []
+    strategy = make(clients_per_round=2, every=100)
+    strategy.start(LocalGrid(solver(seen), nodes(COUNT)), to_record(start()), 6)
+    met: set[int] = set()
+    for part, records in seen:
+        assert (OWN in records) == (part not in met)
+        met.add(part)
+    assert len(seen) == 12
+    assert met < set(range(COUNT)), "a client has to be left out for this to be a test"
+    moved = (models(strategy) != flat(start()).astype(np.float32)).any(axis=1)
+    assert set(np.flatnonzero(moved)) == met
+
+
+def test_a_client_that_lost_its_state_is_sent_its_model_in_the_same_round() -> None:
+    seen: list[tuple[int, set[str]]] = []
+    strategy, calm = make(), make()
+    recorder = strategy.observer
+    assert isinstance(recorder, Recorder)
+    grid = LocalGrid(solver(seen), nodes(COUNT))
+    lost = list(grid.contexts)[1]
+    recorder.at[3, "train"] = lambda: grid.contexts[lost].state.clear()
+    strategy.start(grid, to_record(start()), 5)
+    calm.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 5)
+    np.testing.assert_allclose(models(strategy), models(calm), atol=1e-6)
+    assert [part for part, records in seen if OWN in records] == [*range(COUNT), 1]
+
+
+def test_a_reply_that_was_lost_leaves_the_server_and_the_client_of_one_mind() -> None:
+    seen: list[tuple[int, set[str]]] = []
+    strategy = make()
+    lose: list[int] = []
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        header = request.content.config_records["caafp"]
+        gone = header["round"] == 2 and request.metadata.dst_node_id == lose[0]
+        return None if gone else reply
+
+    grid = LocalGrid(solver(seen), nodes(COUNT), tamper=tamper)
+    lose.append(list(grid.contexts)[2])
+    strategy.start(grid, to_record(start()), 4, timeout=0.3)
+    sent = [part for part, records in seen if OWN in records]
+    assert sent == [*range(COUNT), 2]
+    kept = grid.contexts[lose[0]].state
+    np.testing.assert_allclose(models(strategy)[2], flat(from_record(kept, OWN)), atol=1e-6)
+
+
+def test_late_clients_start_from_the_common_weights() -> None:
+    strategy = make(every=2)
+    recorder = strategy.observer
+    assert isinstance(recorder, Recorder)
+    grid = LocalGrid(solver(), nodes(COUNT))
+    late = list(grid.contexts)[5]
+    grid.offline.add(late)
+    recorder.at[1, "train"] = lambda: grid.offline.clear()
+    strategy.start(grid, to_record(start()), 4)
+    assert len(models(strategy)) == COUNT
+    assert {client.cluster for client in strategy.roster.reachable()} == {0, 1}
+
+
+def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
+    grid = LocalGrid(numpy_app.make_app(), nodes(4))
+    with pytest.raises(SettingsError, match=r"ClusterFL: expected a ClientApp that keeps a model"):
+        ClusterFL().start(grid, numpy_app.initial(), num_rounds=2)
+    with pytest.raises(SettingsError, match=r"at most the 4 clients .* found 5"):
+        make(clustering=Clustering(5)).start(grid, numpy_app.initial(), num_rounds=2)
+    assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
+
+
+@pytest.mark.e2e
+def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
+    done = run({"strategy": "clusterfl", "recluster-every": 2, "local-epochs": 2})
+    assert isinstance(done.strategy, ClusterFL)
+    for client in done.strategy.roster.reachable():
+        state = done.grid.contexts[client.node].state
+        if OWN not in {name.removeprefix("caafp.") for name in state}:
+            continue  # never sampled
+        kept = from_record(state, f"caafp.{OWN}")
+        model = done.strategy.model_of(client)
+        for name, array in model.layout.unflatten(model.model).items():
+            np.testing.assert_allclose(array, kept[name], atol=1e-6)
+    # What is scored in a round is the client's model: the point it is drawn to is far smaller.
+    scores = [r.loss for r in done.seen.rounds if r.phase == "train"]
+    assert scores[-1] < scores[0]
+    assert done.seen.report is not None
+    means = [
+        np.mean([getattr(c, f"{m}_accuracy") for c in done.seen.report.clients])
+        for m in ("cluster", "personal")
+    ]
+    assert min(means) > 0.3

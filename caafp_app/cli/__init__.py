@@ -5,6 +5,11 @@ One command a module; each is registered here.
 
 import typer
 
+from caafp_app.cli.bench import bench
+from caafp_app.cli.keys import keys
+from caafp_app.cli.node import node
+from caafp_app.cli.predict import predict
+from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
 
@@ -16,7 +21,12 @@ app = typer.Typer(
 )
 
 app.command()(run)
+app.command()(bench)
+app.command()(report)
 app.command("settings")(list_settings)
+app.add_typer(keys, name="keys")
+app.command()(node)
+app.command()(predict)
 
 
 def main() -> None:

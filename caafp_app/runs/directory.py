@@ -4,7 +4,7 @@
 
     <output-dir>/runs/<name>/
         settings.json  plan.json  rounds.jsonl  clients.csv  clusters.json  summary.json
-        models/<cluster>.safetensors  masks/<cluster>.safetensors
+        models/<cluster>.safetensors  masks/<cluster>.safetensors  distances.safetensors
     <output-dir>/runs/latest -> <name>
 """
 
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -146,6 +146,12 @@ class RunDirectory:
         """Write ``clusters.json``."""
         write_json(self.path / "clusters.json", clusters)
 
+    def write_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
+        """Write the clients' distances [n, n] to ``distances.safetensors``, labels as metadata."""
+        tensors = {"distances": _storable("distances", distances.astype(np.float32))}
+        content = to_safetensors(tensors, {"labels": json.dumps(list(labels))})
+        write_atomic(self.path / "distances.safetensors", content)
+
     def write_model(
         self,
         name: str,
@@ -191,6 +197,36 @@ class RunDirectory:
         tensors = {key: _storable(key, array) for key, array in arrays.items()}
         write_atomic(path, to_safetensors(tensors, dict(metadata) if metadata else None))
         return path
+
+
+def find_run(name: str, output_dir: str | Path = "") -> Path:
+    """Return the folder of a run that is named by its path, or by its name below `output_dir`.
+
+    Parameters
+    ----------
+    name : str
+        A path; or a name in ``runs/`` of `output_dir`, ``latest`` among them.
+    output_dir : str or Path
+        As of `RunDirectory.create`; empty: `default_home`.
+
+    Raises
+    ------
+    SettingsError
+        There is neither.
+    """
+    path = Path(name).expanduser()
+    runs = (Path(output_dir).expanduser() if output_dir else default_home()) / "runs"
+    if path.is_dir():
+        return path.resolve()
+    if len(path.parts) == 1 and path.name == name:
+        latest = runs / _LATEST_FILE
+        if name == _LATEST and not (runs / _LATEST).is_dir() and latest.is_file():
+            name = check_name(latest.read_text(encoding="utf-8").strip(), "the name in latest.txt")
+        if (runs / name).is_dir():
+            return (runs / name).resolve()
+    raise SettingsError(
+        f"expected the folder of a run, or the name of one in {runs}, found {name!r}"
+    )
 
 
 def check_name(name: str, what: str) -> str:

@@ -3,6 +3,9 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from caafp_app.runs import text
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
@@ -28,6 +31,9 @@ class Observer:
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         """Take one round, or another exchange, that has ended."""
 
+    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
+        """Take the distances [n, n] between the clients' updates that are about to be clustered."""
+
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Take the cluster of each client label, and how it came about."""
 
@@ -50,6 +56,11 @@ class CompositeObserver(Observer):
         """Hand on."""
         for observer in self._observers:
             observer.on_round(record, total_rounds)
+
+    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_distances(labels, distances)
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Hand on."""
@@ -99,6 +110,10 @@ class DirectoryObserver(Observer):
         # By number, not by count: a resumed run has had rounds that this process did not see.
         self._rounds = max(self._rounds, min(record.round, total_rounds))
         self.directory.append_round(record)
+
+    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
+        """Write ``distances.safetensors``."""
+        self.directory.write_distances(labels, distances)
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Write a first ``clusters.json``, so that a run cut short has one."""

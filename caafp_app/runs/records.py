@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from caafp_app.runs.files import plain
 from caafp_app.runs.ledger import Ledger
 
+BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise")
+"""Phases of records that are no rounds of training, whatever their number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoundRecord:
@@ -38,6 +41,9 @@ class RoundRecord:
         Why answers were refused, and how often.
     mask_updated : bool
         Whether the masks changed at the end of this round.
+    layer_density : mapping of int to (mapping of str to float)
+        The density of each prunable array, by cluster: of the first round, and where
+        `mask_updated`.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -57,6 +63,7 @@ class RoundRecord:
     bytes_by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     mask_updated: bool = False
+    layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

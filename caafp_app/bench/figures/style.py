@@ -1,0 +1,79 @@
+"""How all figures look, and how they are saved."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from caafp_app.errors import RunError
+from caafp_app.runs.files import write_atomic
+from caafp_app.runs.palette import COLOURS
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", ":", "-.")
+HEAT = "cividis"
+"""Colour map of heat maps: as bright as it is blue to yellow, in grey too."""
+
+_SETTINGS: Any = {
+    "svg.hashsalt": "caafp",  # the same figure is the same file
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "figure.constrained_layout.use": True,
+}
+
+
+def plotting() -> Any:
+    """Return ``matplotlib.pyplot`` on the backend that needs no screen.
+
+    Raises
+    ------
+    RunError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise RunError(
+            "figures need matplotlib, found none; install the extra 'simulation' (`pip "
+            'install "caafp-app[simulation]"`)'
+        ) from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update(_SETTINGS)
+    return plt
+
+
+def look(index: int) -> dict[str, str]:
+    """Return colour, marker and line of the index-th of several series, all three different."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+    }
+
+
+def save(figure: Any, path: Path) -> list[Path]:
+    """Write a figure as PNG and SVG beside each other, and let it go; `path` has no ending."""
+    written = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+        # Not with_suffix: a case's name may hold a point.
+        written.append(path.with_name(f"{path.name}.{kind}"))
+        write_atomic(written[-1], content.getvalue())
+    plotting().close(figure)
+    return written
+
+
+def width(count: int) -> float:
+    """Return inches for so many things side by side."""
+    return max(5.5, min(16.0, 1.5 + 0.55 * count))
+
+
+def short(names: Sequence[str], limit: int = 24) -> list[str]:
+    """Cut long names, so that they leave room for the figure."""
+    return [name if len(name) <= limit else f"{name[: limit - 1]}…" for name in names]

@@ -1,0 +1,81 @@
+"""Accuracy against a setting that differs between cases, such as the alpha of Dirichlet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from caafp_app.bench.figures.style import look, plotting
+from caafp_app.bench.results import Result
+from caafp_app.bench.statistics import mean_of
+from caafp_app.bench.tables import by_case
+from caafp_app.settings import Scalar
+
+_MODELS = (
+    ("personal-accuracy", "personal accuracy, %"),
+    ("cluster-accuracy", "accuracy without fine-tuning, %"),
+)
+
+
+Lines = dict[str, dict[float, list[Result]]]
+"""Runs by what else is varied, then by the value of the setting."""
+
+
+def swept(results: Sequence[Result]) -> list[str]:
+    """Return the settings that a line of three points or more can be drawn over."""
+    keys = dict.fromkeys(key for result in results for key in result.case.varied)
+    return [key for key in keys if any(len(line) >= 3 for line in _lines(results, key).values())]
+
+
+def _lines(results: Sequence[Result], key: str) -> Lines:
+    """Join the cases that differ in nothing but the setting, and in what follows from it."""
+    cases = [
+        (runs, runs[0].case.varied)
+        for runs in by_case(results).values()
+        if type(runs[0].case.varied.get(key)) in (int, float)
+    ]
+    seen: dict[tuple[str, Scalar], set[Scalar | None]] = {}
+    for _, varied in cases:
+        for other in varied:
+            seen.setdefault((other, varied[key]), set()).add(varied[other])
+    free = {other for (other, _), values in seen.items() if len(values) > 1}
+    lines: Lines = {}
+    for runs, varied in cases:
+        label = ", ".join(str(value) for name, value in varied.items() if name in free)
+        lines.setdefault(label, {}).setdefault(float(varied[key]), []).extend(runs)
+    return lines
+
+
+def draw_sweep(results: Sequence[Result], key: str) -> Any:
+    """Draw accuracy against one setting, with and without fine-tuning.
+
+    A line joins the cases that differ in nothing else; bars are a standard deviation over seeds.
+    """
+    lines = {label: line for label, line in _lines(results, key).items() if len(line) > 1}
+    plt = plotting()
+    figure, both = plt.subplots(1, 2, figsize=(10.0, 4.2), sharex=True)
+    for axes, (column, title) in zip(both, _MODELS, strict=True):
+        for i, (label, points) in enumerate(lines.items()):
+            known = [
+                (x, mean)
+                for x in sorted(points)
+                if (mean := mean_of([run.value(column) for run in points[x]])) is not None
+            ]
+            axes.errorbar(
+                [x for x, _ in known],
+                [100 * mean.mean for _, mean in known],
+                yerr=np.nan_to_num([100 * mean.deviation for _, mean in known]),
+                **look(i),
+                capsize=2,
+                label=label or None,
+            )
+        axes.set_xlabel(key)
+        axes.set_ylabel(title)
+        numbers = sorted({x for points in lines.values() for x in points})
+        if numbers[0] > 0 and numbers[-1] / numbers[0] >= 8:
+            axes.set_xscale("log")
+        axes.set_xticks(numbers, [f"{x:g}" for x in numbers])
+        axes.minorticks_off()
+    if any(lines):
+        both[0].legend(fontsize=8)
+    return figure

@@ -1,0 +1,91 @@
+"""One run by Flower's simulation in this process: no SuperLink, no app bundle, the same numbers.
+
+``flwr run`` hands the settings to both apps as the run configuration; Flower's ``run_simulation``
+hands on none, so the apps are wrapped here.
+"""
+
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from caafp_app import server_app
+from caafp_app.client_app import app as client_app
+from caafp_app.errors import CaafpError
+from caafp_app.launch.plan import Simulation, check_machine, gpu_share
+from caafp_app.settings import Scalar, Settings
+
+
+class ConfiguredClientApp(ClientApp):
+    """Our ClientApp with a run configuration; what it keeps in its state stays in Flower's context.
+
+    Parameters
+    ----------
+    config : mapping of str to scalar
+        Flat settings.
+    """
+
+    def __init__(self, config: Mapping[str, Scalar]) -> None:
+        super().__init__()
+        self.config = dict(config)
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Execute our app."""
+        configured = Context(
+            context.run_id, context.node_id, context.node_config, context.state, self.config
+        )
+        return client_app(message, configured)
+
+
+def simulate_here(settings: Settings, simulation: Simulation) -> None:
+    """Run a simulation in this process, on a Ray of its own that ends with it.
+
+    Parameters
+    ----------
+    settings : Settings
+        With ``output-dir`` and ``run-name``.
+    simulation : Simulation
+        How many clients, and their share of this machine.
+
+    Raises
+    ------
+    CaafpError
+        As of any run.
+    """
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        server_app.run(grid, settings)
+
+    run_simulation(
+        server,
+        ConfiguredClientApp(settings.to_dict()),
+        simulation.supernodes,
+        backend_config={
+            "init_args": {"log_to_driver": simulation.client_logs},
+            "client_resources": {
+                "num_cpus": simulation.client_cpus,
+                "num_gpus": simulation.client_gpus,
+            },
+        },
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a file of settings: its path, the number of SuperNodes, cores per client."""
+    path, supernodes, cpus = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    try:
+        settings = Settings.from_run_config(tomllib.loads(path.read_text(encoding="utf-8")))
+        run = settings.run
+        check_machine(settings, Path(run.output_dir) / "runs" / run.run_name)
+        simulate_here(settings, Simulation(supernodes, cpus, gpu_share(settings, None, cpus)))
+    except CaafpError as error:
+        sys.stderr.write(f"caafp: {error}\n")
+        return 1
+    return 0

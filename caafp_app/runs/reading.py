@@ -1,0 +1,158 @@
+"""Reading what a run left: the inverse of `caafp_app.runs.directory`."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from caafp_app.errors import RunError
+from caafp_app.runs.records import ClientRecord
+
+_TEXT_LIMIT = 256 * 1024 * 1024
+"""Bytes of the largest file of text that is read."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunFiles:
+    """A run directory, read. What a run that was cut short has not written is empty.
+
+    Attributes
+    ----------
+    path : Path
+    settings, plan, clusters, summary : mapping
+        The JSON files of these names.
+    rounds : list of mapping
+        Lines of ``rounds.jsonl``; a torn last line is left out.
+    clients : list of ClientRecord
+        Rows of ``clients.csv``.
+    """
+
+    path: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    clusters: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    clients: list[ClientRecord] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: the summary is written last."""
+        return bool(self.summary)
+
+    def masks(self) -> dict[int, NDArray[np.uint8]]:
+        """Return the packed mask bits of each cluster, uint8 [ceil(P / 8)], little bit first."""
+        found = {}
+        for path in sorted((self.path / "masks").glob("cluster-*.safetensors")):
+            number = path.stem.removeprefix("cluster-")
+            if number.lstrip("-").isdigit():
+                found[int(number)] = _tensor(path, "mask")[0]
+        return dict(sorted(found.items()))
+
+    def distances(self) -> tuple[list[str], NDArray[np.float32]] | None:
+        """Return the clients' labels and distances [n, n] that were clustered; None if not kept."""
+        path = self.path / "distances.safetensors"
+        if not path.is_file():
+            return None
+        matrix, metadata = _tensor(path, "distances")
+        labels = json.loads(metadata.get("labels", "[]"))
+        if matrix.shape != (len(labels), len(labels)):
+            raise RunError(
+                f"expected distances of {len(labels)} clients in {path}, found {matrix.shape}"
+            )
+        return [str(label) for label in labels], matrix
+
+
+def read_run(path: Path) -> RunFiles:
+    """Read a run directory.
+
+    Raises
+    ------
+    RunError
+        It is not one, or a file of it is not what it should be.
+    """
+    if not (path / "settings.json").is_file():
+        raise RunError(
+            f"expected a run directory with settings.json at {path}, found "
+            f"{'a folder without' if path.is_dir() else 'no folder'}"
+        )
+    documents = {
+        name: _document(path / f"{name}.json")
+        for name in ("settings", "plan", "clusters", "summary")
+    }
+    return RunFiles(
+        path=path,
+        rounds=_lines(path / "rounds.jsonl"),
+        clients=_clients(path / "clients.csv"),
+        **documents,
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _TEXT_LIMIT:
+            raise RunError(f"expected at most {_TEXT_LIMIT} bytes in {path}, found {size}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(_text(path))
+    except ValueError as error:
+        raise RunError(f"expected JSON in {path}, found: {error}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"expected a JSON object in {path}, found {type(value).__name__}")
+    return value
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    text = _text(path)
+    try:
+        # What stands behind the last line break was torn by a crash.
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except ValueError as error:
+        raise RunError(f"expected a JSON object in each line of {path}, found: {error}") from error
+
+
+def _clients(path: Path) -> list[ClientRecord]:
+    if not path.is_file():
+        return []
+    try:
+        return [_client(row) for row in csv.DictReader(io.StringIO(_text(path), newline=""))]
+    except (TypeError, ValueError) as error:
+        raise RunError(f"expected a row of numbers for each client in {path}: {error}") from error
+
+
+def _client(row: Mapping[str, str]) -> ClientRecord:
+    values: dict[str, Any] = {}
+    for column in fields(ClientRecord):
+        text = row.get(column.name, "")
+        if column.name == "label":
+            values["label"] = text
+        elif column.type is int:
+            values[column.name] = int(text)
+        else:
+            values[column.name] = float(text) if text else None
+    return ClientRecord(**values)
+
+
+def _tensor(path: Path, name: str) -> tuple[NDArray[Any], dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_tensor(name), file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"expected a tensor {name!r} in {path}, found: {error}") from error

@@ -1,0 +1,158 @@
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from caafp_app.bench.figures.clients import accuracies
+from caafp_app.bench.figures.dendrogram import draw_dendrogram
+from caafp_app.bench.figures.density import draw_density, layer_densities
+from caafp_app.bench.figures.masks import draw_masks
+from caafp_app.bench.figures.rounds import accuracy_by_round, draw_rounds
+from caafp_app.bench.figures.sweep import draw_sweep, swept
+from caafp_app.bench.place import BenchFolder
+from caafp_app.bench.plan import BenchPlan, Case
+from caafp_app.bench.results import Result, gather
+from caafp_app.bench.write import write_figures
+from caafp_app.runs.reading import RunFiles, read_run
+from caafp_app.settings import Scalar, Settings
+from tests.bench.conftest import Finish
+from tests.left_run import leave_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFiles:
+    return read_run(leave_run(tmp_path / "run"))
+
+
+def test_all_of_a_bench(plan: BenchPlan, folder: BenchFolder, finish: Finish) -> None:
+    for seed in (1, 2):
+        finish("dense", seed)
+        finish("caafp", seed, 0.75, 0.75, 1.0, 0.5)
+    written = write_figures(folder, gather(plan, folder))
+    names = {path.stem for path in written}
+    assert names == {
+        "accuracy-by-megabytes",
+        "accuracy-by-round",
+        "accuracy-by-client",
+        "dendrogram-caafp",
+        "mask-overlap-caafp",
+        "density-caafp",
+        "density-dense",
+    } - ({"accuracy-by-megabytes"} if "accuracy-by-megabytes" not in names else set())
+    for path in written:
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+        else:
+            assert path.read_bytes().startswith(b"\x89PNG")
+    again = {path: path.read_bytes() for path in written}
+    write_figures(folder, gather(plan, folder))
+    assert again == {path: path.read_bytes() for path in written}  # the same to the byte
+
+
+def test_nothing_without_runs(folder: BenchFolder) -> None:
+    assert write_figures(folder, []) == []
+
+
+def test_rounds_are_of_all_clients_where_all_runs_know_them(
+    plan: BenchPlan, folder: BenchFolder, finish: Finish
+) -> None:
+    path = finish("dense", 1, evaluated=True)
+    found = read_run(path)
+    assert accuracy_by_round(found, whole=True)[4] == pytest.approx(0.2)
+    assert accuracy_by_round(found, whole=False)[4] == pytest.approx(0.4)
+    figure = draw_rounds(gather(plan, folder))
+    assert "all clients" in figure.axes[0].get_ylabel()
+    np.testing.assert_allclose(
+        figure.axes[0].lines[0].get_ydata(), 100 * 0.05 * np.arange(1, 7), rtol=1e-9
+    )
+    finish("caafp", 1)
+    assert "the round's clients" in draw_rounds(gather(plan, folder)).axes[0].get_ylabel()
+
+
+def test_clients_are_averaged_over_seeds(
+    plan: BenchPlan, folder: BenchFolder, finish: Finish
+) -> None:
+    finish("dense", 1, 0.5, 1.0)
+    finish("dense", 2, 0.7, 0.0)
+    assert accuracies(gather(plan, folder)) == pytest.approx([60.0, 50.0])
+
+
+def test_dendrogram_is_cut_between_the_clusters(run: RunFiles) -> None:
+    axes = draw_dendrogram(run).axes[0]
+    assert {text.get_text() for text in axes.get_xticklabels()} == {
+        client.label for client in run.clients
+    }
+    (cut,) = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+    assert 0.1 < cut < 0.9  # within clusters 0.1, between them 0.9
+    colours = {text.get_text(): text.get_color() for text in axes.get_xticklabels()}
+    assert colours["user-00"] == colours["user-01"] != colours["user-02"] == colours["user-03"]
+
+
+def test_no_tree_without_distances(tmp_path: Path) -> None:
+    assert draw_dendrogram(read_run(leave_run(tmp_path / "run", clustered=False))) is None
+
+
+def test_mask_overlap(run: RunFiles, tmp_path: Path) -> None:
+    axes = draw_masks(run).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["1.00", "0.33", "0.33", "1.00"]
+    assert draw_masks(read_run(leave_run(tmp_path / "one", clustered=False))) is None
+
+
+def test_density_holds_from_its_round_on(run: RunFiles) -> None:
+    layers = layer_densities(run)
+    assert set(layers) == {"conv", "head"}
+    updates = [r["round"] for r in run.rounds if r["mask_updated"]]
+    assert updates
+    assert layers["conv"] == [(n, pytest.approx(1 - 0.1 * n)) for n in [1, *updates]]
+    assert draw_density(run) is not None
+    assert draw_density(RunFiles(path=run.path)) is None
+
+
+class TestSweep:
+    def results(self, run: RunFiles, *cases: dict[str, Scalar]) -> list[Result]:
+        return [
+            Result(Case(str(i), Settings(), varied), 1, run) for i, varied in enumerate(cases)
+        ]
+
+    def test_a_line_for_each_strategy(self, run: RunFiles) -> None:
+        cases = [
+            {"strategy": strategy, "partition-alpha": alpha}
+            for strategy in ("caafp", "fedavg")
+            for alpha in (0.1, 0.5, 1.0)
+        ]
+        results = self.results(run, *cases)
+        assert swept(results) == ["partition-alpha"]
+        axes = draw_sweep(results, "partition-alpha").axes[0]
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["caafp", "fedavg"]
+        assert axes.get_xscale() == "log"
+
+    def test_what_follows_from_the_setting_makes_no_line_of_its_own(self, run: RunFiles) -> None:
+        cases: list[dict[str, Scalar]] = [
+            {"warmup-rounds": n, "cluster-rounds": 30 - n} for n in (0, 5, 10)
+        ]
+        results = self.results(run, *cases)
+        assert swept(results) == ["warmup-rounds", "cluster-rounds"]
+        axes = draw_sweep(results, "warmup-rounds").axes[0]
+        assert len(axes.containers) == 1
+        assert axes.get_xscale() == "linear"  # it begins at 0
+
+    def test_not_where_there_is_no_line(self, run: RunFiles) -> None:
+        parts: list[dict[str, Scalar]] = [
+            {"score-magnitude": a, "score-coherence": b} for a, b in ((1.0, 0.0), (0.5, 0.5))
+        ]
+        assert swept(self.results(run, *parts)) == []
+        names: list[dict[str, Scalar]] = [{"schedule": n} for n in ("linear", "cubic", "one-shot")]
+        assert swept(self.results(run, *names)) == []
+        switch: list[dict[str, Scalar]] = [{"spare-first-layer": n} for n in (True, False)]
+        assert swept(self.results(run, *switch)) == []
+
+    def test_results_are_those_of_the_cases(self, run: RunFiles, tmp_path: Path) -> None:
+        better = read_run(leave_run(tmp_path / "better", (1.0, 1.0)))
+        results = self.results(run, {"sparsity": 0.9}, {"sparsity": 0.5}, {"sparsity": 0.7})
+        results[1] = replace(results[1], run=better)
+        axes = draw_sweep(results, "sparsity").axes[0]
+        (line,) = axes.containers
+        np.testing.assert_allclose(line[0].get_xdata(), [0.5, 0.7, 0.9])
+        np.testing.assert_allclose(line[0].get_ydata(), [100.0, 62.5, 62.5])

@@ -12,10 +12,10 @@ STAMP := $(VENV)/.installed
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format coverage bench clean
+.PHONY: help setup run test e2e drill fuzz lint format coverage bench docs clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Make the environment in .venv (the others do it when they need it)
 
@@ -33,6 +33,15 @@ test: $(STAMP)  ## Run all tests, and check that they reach the core: ARGS="-k m
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	@if [ -z "$(ARGS)" ]; then $(BIN)/coverage report --include='$(CORE)' --fail-under=90; fi
 
+e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and strangers among them
+	$(BIN)/python -m pytest -m e2e --durations=10 $(ARGS)
+
+drill: $(STAMP)  ## Hold the fault drill: six SuperNodes, of which hardly one behaves; some minutes
+	$(BIN)/python -m tests.e2e.drill
+
+fuzz: $(STAMP)  ## Send 100 000 mutated messages to both decoders; some minutes
+	$(BIN)/python -m tests.fuzz.decoders 100000
+
 lint: $(STAMP)  ## Check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +57,10 @@ coverage: $(STAMP)  ## Run all tests and list the lines they miss, also in htmlc
 bench: $(STAMP)  ## Measure bytes, seconds and memory, see benchmarks/README.md: ARGS="--json-dir DIR"
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(STAMP)  ## Build the pages and the API reference in site/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]" -c constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:  ## Remove the environment and what checks and tests left
-	rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) .coverage htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -43,11 +43,15 @@ def main() -> None:
     objects = get_all_nested_objects(reply)
     size = sum(len(part.deflate()) for part in objects.values())
     _MARKS["reply"] = time.time()
+    cpu = time.process_time()
     error = reply.error.code if reply.has_error() else 0
     started = float(sys.argv[2])
     modules = {name: name in sys.modules for name in given["modules"]}
     marks = {stage: mark - started for stage, mark in _MARKS.items()}
-    print(json.dumps({"marks": marks, "modules": modules, "error": error, "nbytes": size}))
+    told = {"marks": marks, "modules": modules, "error": error, "nbytes": size}
+    from caafp_app.runs.memory import peak_memory_mb  # not before the clock has stopped
+
+    print(json.dumps(told | {"peak_mb": peak_memory_mb(), "cpu": cpu}))
 
 
 if __name__ == "__main__":

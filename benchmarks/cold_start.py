@@ -46,6 +46,8 @@ COLUMNS = {
     "app": "our app s",
     "reply": "work s",
     "total": "in all s",
+    "cpu": "processor s",
+    "peak_mb": "peak MB",
     TORCH: "torch",
     DYNAMO: "dynamo",
     "imports": "largest imports, s",
@@ -148,8 +150,9 @@ def measure(
             there = float(row["imported"][name])
             report.targets.append(Target(f"{row['kind']}: imports {name}", there, 0.0))
     report.notes = [
-        f"medians of {repeats}; flwr: all that `flwr-clientapp` imports; work: reading the "
-        "request, the app's handler, and writing the reply"
+        f"medians of {repeats}, of memory the most; flwr: all that `flwr-clientapp` imports; work: "
+        "reading the request, the app's handler, and writing the reply; processor: time of this "
+        "process, which a busy machine changes little"
     ]
     return report
 
@@ -167,6 +170,8 @@ def _row(kind: str, runs: list[Row], log: str) -> Row:
         "kind": kind,
         **stages,
         "total": median([mark["reply"] for mark in marks]),
+        "cpu": median([run["cpu"] for run in runs]),
+        "peak_mb": max((run["peak_mb"] or 0.0 for run in runs), default=0.0),
         TORCH: "yes" if modules[TORCH] else "no",
         DYNAMO: "yes" if modules[DYNAMO] else "no",
         "imports": ", ".join(f"{name} {seconds:.2f}" for name, seconds in packages[:LARGEST]),

@@ -1,27 +1,32 @@
 """Clustered, sparse, personalised federated learning (CA-AFP) on Flower.
 
-The two public names are resolved on first use, so that a device which imports the mod does not
+The public names are resolved on first use, so that a device which imports the mod does not
 load the server's half, nor the other way round.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from caafp_app.masking import masked as masked
+    from caafp_app.protocol.held import current_mask as current_mask
     from caafp_app.protocol.mod import sparse_mod as sparse_mod
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
 __version__ = "0.1.0"
-__all__ = ["CAAFP", "__version__", "sparse_mod"]
+__all__ = ["CAAFP", "__version__", "current_mask", "masked", "sparse_mod"]
+
+
+_HOMES = {
+    "CAAFP": "caafp_app.strategies.caafp",
+    "current_mask": "caafp_app.protocol.held",
+    "masked": "caafp_app.masking",
+    "sparse_mod": "caafp_app.protocol.mod",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``CAAFP`` or ``sparse_mod`` when it is first asked for."""
-    if name == "CAAFP":
-        from caafp_app.strategies.caafp import CAAFP
-
-        return CAAFP
-    if name == "sparse_mod":
-        from caafp_app.protocol.mod import sparse_mod
-
-        return sparse_mod
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name from its module when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -11,13 +11,26 @@ from numpy.typing import NDArray
 from caafp_app.datasets.resolve import data_shape
 from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import to_record
-from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
+from caafp_app.runs.directory import RunDirectory, find_run
+from caafp_app.runs.ending import told_to_end
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy
 
 app = ServerApp()
+
+MAY_CHANGE = frozenset(
+    {
+        *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from"),
+        *("checkpoint-every", "keep-checkpoints", "torch-threads", "device"),
+        *("min-available-nodes", "round-timeout", "min-replies", "grace", "rest-after"),
+        *("max-update-norm", "max-weight"),
+    }
+)
+"""Settings that a resumed run may have otherwise than the one that it goes on with: where things
+are, and what is done about clients that fail."""
 
 
 @app.main()
@@ -35,13 +48,7 @@ def run(grid: Grid, settings: Settings) -> None:
     if settings.run.tensorboard:
         require_tensorboard()
     arrays = initial_arrays(settings)
-    directory = RunDirectory.create(
-        settings.run.output_dir,
-        settings.run.run_name,
-        strategy=settings.run.strategy,
-        dataset=settings.data.dataset,
-        seed=settings.run.seed,
-    )
+    directory, checkpoints, saved = _place(settings)
     data = settings.data
     log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
     observers: list[Observer] = [
@@ -50,14 +57,51 @@ def run(grid: Grid, settings: Settings) -> None:
     ]
     if settings.run.tensorboard:
         observers.append(TensorBoardObserver(directory.path))
-    strategy = make_strategy(settings, CompositeObserver(observers))
-    strategy.start(
-        grid,
-        to_record(arrays),
-        num_rounds=settings.rounds.total,
-        timeout=settings.rounds.round_timeout,
-    )
+    with told_to_end() as stop:
+        strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
+        if saved is not None:
+            strategy.resume(saved)
+        strategy.start(
+            grid,
+            to_record(arrays),
+            num_rounds=settings.rounds.total,
+            timeout=settings.rounds.round_timeout,
+        )
     log(INFO, "results: %s", directory.path)
+
+
+def _place(settings: Settings) -> tuple[RunDirectory, Checkpoints, Saved | None]:
+    """Make the run directory; or find that of the run to resume, and cut it back to what is saved.
+
+    Raises
+    ------
+    SettingsError
+        There cannot be a run directory, or the run to resume is not there.
+    RunError
+        It cannot be resumed: see `Checkpoints.load`.
+    """
+    run = settings.run
+    if run.resume_from:
+        directory = RunDirectory(find_run(run.resume_from, run.output_dir))
+    else:
+        directory = RunDirectory.create(
+            run.output_dir,
+            run.run_name,
+            strategy=run.strategy,
+            dataset=settings.data.dataset,
+            seed=run.seed,
+        )
+    checkpoints = Checkpoints(
+        directory.path / FOLDER,
+        every=run.checkpoint_every,
+        keep=run.keep_checkpoints,
+        terms={k: v for k, v in settings.to_dict().items() if k not in MAY_CHANGE},
+    )
+    saved = None
+    if run.resume_from:
+        saved = checkpoints.load()
+        directory.cut_rounds(saved.round)
+    return directory, checkpoints, saved
 
 
 def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:

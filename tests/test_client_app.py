@@ -13,7 +13,7 @@ from caafp_app import training
 from caafp_app.client_app import app
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, Answer, Request, from_record, to_record
+from caafp_app.protocol.messages import Action, Answer, Request, to_record
 from caafp_app.protocol.packing import pack_model
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
@@ -79,7 +79,7 @@ class Server:
         return reply
 
     def update(self, reply: Message) -> np.ndarray:
-        return from_record(reply.content)["values"]
+        return np.asarray(Answer.from_records(reply.content).arrays["values"])
 
 
 def metrics_of(reply: Message) -> MetricRecord:
@@ -94,9 +94,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[training.LocalTrainin
     calls: list[tuple[training.LocalTraining, Any]] = []
     original = training.train
 
-    def train(model: Any, x: Any, y: Any, how: training.LocalTraining, mask: Any = None) -> float:
+    def train(
+        model: Any,
+        x: Any,
+        y: Any,
+        how: training.LocalTraining,
+        mask: Any = None,
+        anchor: Any = None,
+    ) -> float:
         calls.append((how, mask))
-        return original(model, x, y, how, mask)
+        return original(model, x, y, how, mask, anchor)
 
     monkeypatch.setattr(training, "train", train)
     return calls

@@ -5,7 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 from caafp_app.errors import SettingsError
-from caafp_app.models import MODELS, HarCNN, build_model
+from caafp_app.models import MODELS, DigitsCNN, HarCNN, build_model
+from caafp_app.settings import names
 
 
 def count(model: nn.Module) -> tuple[int, int]:
@@ -105,10 +106,29 @@ def test_building_a_model_leaves_the_random_state_alone() -> None:
 def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(SettingsError, match="unknown model 'har-rnn'; expected one of har-cnn"):
         build_model("har-rnn", (64, 6), 5, seed=0)
-    assert "har-cnn" in MODELS
+    assert tuple(MODELS) == names.MODELS
 
 
 @pytest.mark.parametrize("shape", [(3, 9), (128,), (8, 8, 3), ()])
 def test_windows_that_the_model_cannot_take_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(SettingsError, match=r"windows of \(samples >= 4, channels\), found"):
         build_model("har-cnn", shape, 5, seed=0)
+
+
+def test_digits_cnn_computes_what_its_docstring_says() -> None:
+    model = build_model("digits-cnn", (8, 8, 1), 10, seed=1)
+    assert isinstance(model, DigitsCNN)
+    assert count(model) == (13_706, 13_584)
+    pictures = torch.rand(5, 8, 8, 1)
+    x = pictures[..., 0].unsqueeze(1)
+    for conv in (model.conv1, model.conv2):
+        x = functional.max_pool2d(functional.relu(conv(x)), 2)
+    x = model.head(functional.relu(model.dense(x.flatten(1))))
+    torch.testing.assert_close(model(pictures), x)
+    assert build_model("digits-cnn", (13, 9, 3), 4, seed=1)(torch.rand(2, 13, 9, 3)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (3, 8, 1), (8, 3, 1), (64,)])
+def test_pictures_that_digits_cnn_cannot_take_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"pictures of \(rows >= 4, .*found"):
+        build_model("digits-cnn", shape, 10, seed=0)

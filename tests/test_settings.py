@@ -110,13 +110,15 @@ class TestRefusals:
             ("sparsty", 0.5, ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
             ("local_epochs", 3, ["unknown setting", "did you mean 'local-epochs'?"]),
             ("strategy", "cafp", ["one of caafp", "found 'cafp'", "did you mean 'caafp'?"]),
-            ("dataset", "UCI_HAR", ["synthetic, uci-har", "did you mean 'uci-har'?"]),
+            ("dataset", "UCI_HAR", ["synthetic, digits, uci-har", "did you mean 'uci-har'?"]),
             ("model", "resnet", ["one of har-cnn", "found 'resnet'"]),
             ("up-dtype", "float8", ["float32, float16, int8", "found 'float8'"]),
             ("rest-dtype", "int8", ["one of float32, float16", "found 'int8'"]),
             ("sparsity", 1.0, ["at least 0 and below 1", "found 1.0"]),
             ("sparsity", -0.1, ["at least 0 and below 1", "found -0.1"]),
             ("regrow", 1, ["at least 0 and below 1", "found 1.0"]),
+            ("admm-rho", 0.001, ["more than 2 admm-beta (0.001)", "found 0.001"]),
+            ("dual-weight", 0, ["a number above 0", "found 0.0"]),
             ("train-fraction", 0.0, ["above 0 and below 1", "found 0.0"]),
             ("learning-rate", 0, ["above 0", "found 0.0"]),
             ("learning-rate", float("nan"), ["above 0", "found nan"]),
@@ -242,3 +244,10 @@ class TestDerived:
 )
 def test_nearest(word: str, expected: str | None) -> None:
     assert nearest(word, ("synthetic", "uci-har", "wisdm")) == expected
+
+
+def test_methods_without_evolving_masks_need_no_rounds_for_them() -> None:
+    rounds = {"warmup_rounds": 1, "cluster_rounds": 1, "prune_rounds": 0}
+    assert build(strategy="fedsnip", sparsity=0.9, **rounds).rounds.total == 2
+    with pytest.raises(SettingsError, match="prune-rounds: expected at least 1"):
+        build(strategy="caafp", sparsity=0.9, **rounds)

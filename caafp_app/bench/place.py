@@ -23,7 +23,7 @@ from caafp_app.runs.directory import default_home
 from caafp_app.runs.files import write_json
 from caafp_app.settings import Scalar, Settings
 
-NO_MATTER = ("output-dir", "run-name", "tensorboard")
+NO_MATTER = ("output-dir", "run-name", "tensorboard", "checkpoint-every", "keep-checkpoints")
 """Settings that change nothing of what is measured."""
 
 _CARD = "bench.json"

@@ -39,7 +39,11 @@ from caafp_app.settings import Scalar, Settings, hint
 _TABLES = {"bench", "settings", "case"}
 _BENCH_KEYS = {"name", "preset", "seeds", "against"}
 # Where a run's results lie is the bench's own business.
-_NOT_HERE = {"output-dir": "--output", "run-name": "the name of the case"}
+_NOT_HERE = {
+    "output-dir": "--output",
+    "run-name": "the name of the case",
+    "resume-from": "the same command again, which keeps what is finished",
+}
 _KEY = re.compile(r"\{([a-z-]+)\}")
 
 

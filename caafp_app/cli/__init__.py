@@ -6,6 +6,7 @@ One command a module; each is registered here.
 import typer
 
 from caafp_app.cli.bench import bench
+from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
 from caafp_app.cli.predict import predict
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(bench)
 app.command()(report)
+app.command()(export)
 app.command("settings")(list_settings)
 app.add_typer(keys, name="keys")
 app.command()(node)

@@ -31,8 +31,9 @@ at rho = 4 beta, the default. So U starts there, with Omega = F^T W; the first p
 2 (alpha w_i - beta mean of its cluster), the gradient of the problem itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,21 @@ class Coupling:
         self.joint = self._join(models)
         self.omega = self.joint.copy()
         self.multiplier = -2 * penalties.beta * self.joint
+
+    KEPT: ClassVar = ("joint", "omega", "multiplier")
+    """Names of the arrays of `state`."""
+
+    def state(self) -> dict[str, Vector]:
+        """Return all there is to save: arrays [D]."""
+        return {"joint": self.joint, "omega": self.omega, "multiplier": self.multiplier}
+
+    @classmethod
+    def from_state(cls, penalties: Penalties, count: int, state: Mapping[str, Vector]) -> Self:
+        """Build the coupling of `count` clients that `state` described."""
+        restored = cls(penalties, [state["joint"]] * count)
+        restored.joint, restored.omega = state["joint"], state["omega"]
+        restored.multiplier = state["multiplier"]
+        return restored
 
     def step(self, models: Sequence[NDArray[np.floating]]) -> None:
         """Update Omega and then U for the models as they are now, of the same clients."""

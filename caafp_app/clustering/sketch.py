@@ -64,6 +64,7 @@ class Sketcher:
             )
         self.size = size
         self.seed = seed
+        self.budget = budget
         self.exact = size <= budget
         self.length = size if self.exact else min(budget, COMPONENTS)
         self._projection: Any = None

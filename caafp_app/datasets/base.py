@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from caafp_app.datasets.scaling import Scaling
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -50,6 +51,8 @@ class ClientData:
         five windows of every class has none to spare.
     class_names : tuple[str, ...]
         Names of the classes of the data set, whether the client has windows of them or not.
+    scaling : Scaling, optional
+        How both parts were scaled, by the training part; None where they are as recorded.
     """
 
     label: str
@@ -58,6 +61,7 @@ class ClientData:
     test_x: FloatArray
     test_y: IntArray
     class_names: tuple[str, ...]
+    scaling: Scaling | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -4,18 +4,29 @@
 holds one ``.npz`` file or any number of ``.csv`` files (read in the order of their names).
 
 - NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
-- CSV: a line per sample; :mod:`caafp_app.datasets.table` has the layout.
+- CSV: a line per sample, of recordings or of windows; :mod:`caafp_app.datasets.table` has the
+  layout.
 
 No device sees all classes, so what the numbers mean is for the settings to say, the same
-everywhere: ``input-shape`` and ``num-classes``.
+everywhere: ``input-shape`` and ``num-classes`` or ``class-names``. What a device's own numbers and
+columns mean may stand beside them, in ``dataset.toml`` (:mod:`caafp_app.datasets.form`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from caafp_app.datasets.arrays import as_numbers, as_windows, read_npz
-from caafp_app.datasets.base import DataShape, DataSource, Windows
+from caafp_app.datasets.base import DataShape, DataSource, FloatArray, Windows
+from caafp_app.datasets.form import (
+    Form,
+    check_rate,
+    class_names,
+    ordered_channels,
+    read_form,
+    run_classes,
+)
 from caafp_app.datasets.table import read_table
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -27,11 +38,13 @@ class FolderSource(DataSource):
     name = "folder"
 
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what ``input-shape`` and ``num-classes`` say."""
+        """Return what ``input-shape`` and ``num-classes`` or ``class-names`` say."""
+        if settings.shape is not None and settings.names_of_classes:
+            return DataShape(settings.shape, settings.names_of_classes)
         if settings.shape is None or not settings.num_classes:
             raise SettingsError(
-                "dataset 'folder': expected input-shape=\"time,channels\" and num-classes, because "
-                "the server has no data to see them in; found "
+                "dataset 'folder': expected input-shape=\"time,channels\" and num-classes (or "
+                "class-names), because the server has no data to see them in; found "
                 f"input-shape={settings.input_shape!r} and num-classes={settings.num_classes}"
             )
         return DataShape(settings.shape, tuple(str(k) for k in range(settings.num_classes)))
@@ -52,47 +65,87 @@ def _not_here() -> DataError:
     )
 
 
-def read_folder(path: Path, shape: DataShape) -> Windows:
+def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Windows:
     """Read one client's windows.
 
     Parameters
     ----------
     path : Path
-        A ``.npz`` or ``.csv`` file, or a folder of them.
+        A ``.npz`` or ``.csv`` file, or a folder of them; ``dataset.toml`` may lie beside.
     shape : DataShape
         What they have to be.
+    run : Form, optional
+        What the run says of them besides.
 
     Returns
     -------
     Windows
-        Of one user, number 0.
+        Of one user, number 0. The classes are the run's, by the device's names where it alone has
+        any.
 
     Raises
     ------
     DataError
         Nothing there, or it is not windows of that shape and those classes.
     """
+    run = run or Form()
     files = _files(path)
+    own = read_form(path)
+    check_rate(path, own, run)
+    named = bool(run.classes)
+    names = class_names(path, own, shape, named)
+    local = DataShape(shape.input_shape, names)
     if files[0].suffix == ".npz":
         arrays = read_npz(files[0], ("X", "y"))
-        x = as_windows(arrays["X"], str(path))
+        x = as_windows(ordered_channels(arrays["X"], own, run, path), str(path))
         y = as_numbers(arrays["y"], "y", len(x), str(path))
     else:
-        parts = [read_table(file, shape) for file in files]
+        parts = [read_table(file, local, _picked(own, run)) for file in files]
         x = as_windows(np.concatenate([part[0] for part in parts]), str(path))
         y = np.concatenate([part[1] for part in parts])
+    _check_shape(x, shape, path)
+    if y.min() < 0 or y.max() >= len(names):
+        raise DataError(
+            f"{path}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
+            f"{y.min()}..{y.max()}"
+        )
+    y = run_classes(y, names, shape, named)
+    return Windows(x, y, np.zeros(len(y), np.int64), shape.class_names if named else names)
+
+
+def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> FloatArray:
+    """Read windows as `read_folder` does, without their labels, which may be missing.
+
+    Raises
+    ------
+    DataError
+        As `read_folder`.
+    """
+    run = run or Form()
+    files = _files(path)
+    own = read_form(path)
+    check_rate(path, own, run)
+    if files[0].suffix == ".npz":
+        x = ordered_channels(read_npz(files[0], ("X",))["X"], own, run, path)
+    else:
+        form = _picked(own, run)
+        x = np.concatenate([read_table(file, shape, form, labelled=False)[0] for file in files])
+    windows = as_windows(x, str(path))
+    _check_shape(windows, shape, path)
+    return windows
+
+
+def _picked(own: Form, run: Form) -> Form:
+    """Return the form by which columns of a table are picked: the run's channels go before."""
+    return replace(own, channels=run.channels or own.channels)
+
+
+def _check_shape(x: FloatArray, shape: DataShape, path: Path) -> None:
     if tuple(x.shape[1:]) != shape.input_shape:
         raise DataError(
             f"{path}: expected windows of shape {shape.input_shape} (input-shape), found "
             f"{x.shape[1:]}"
         )
-    classes = len(shape.class_names)
-    if y.min() < 0 or y.max() >= classes:
-        raise DataError(
-            f"{path}: expected labels 0..{classes - 1} ({classes} classes), found "
-            f"{y.min()}..{y.max()}"
-        )
-    return Windows(x, y, np.zeros(len(y), np.int64), shape.class_names)
 
 
 def _files(path: Path) -> list[Path]:

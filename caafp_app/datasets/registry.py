@@ -1,6 +1,7 @@
 """Names of the data sets, as the setting ``dataset`` has them."""
 
 from caafp_app.datasets.base import DataSource
+from caafp_app.datasets.digits import DigitsSource
 from caafp_app.datasets.folder import FolderSource
 from caafp_app.datasets.npz import NpzSource
 from caafp_app.datasets.synthetic import SyntheticSource
@@ -11,7 +12,14 @@ from caafp_app.settings import hint
 
 SOURCES: dict[str, DataSource] = {
     source.name: source
-    for source in (SyntheticSource(), UciHarSource(), WisdmSource(), NpzSource(), FolderSource())
+    for source in (
+        SyntheticSource(),
+        DigitsSource(),
+        UciHarSource(),
+        WisdmSource(),
+        NpzSource(),
+        FolderSource(),
+    )
 }
 
 

@@ -15,9 +15,11 @@ import numpy as np
 
 from caafp_app.datasets.base import ClientData, DataShape, FloatArray, IntArray, Windows
 from caafp_app.datasets.folder import FolderSource, read_folder
+from caafp_app.datasets.form import Form
 from caafp_app.datasets.partition import Part, partitions
 from caafp_app.datasets.registry import source_of
-from caafp_app.datasets.split import Split, split_by_class, standardise
+from caafp_app.datasets.scaling import Scaling
+from caafp_app.datasets.split import Split, split_by_class
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -119,8 +121,9 @@ def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
         raise DataError(f"{client.label}: {_nothing_left(settings, client)}")
     windows, split = client.windows, client.split
     train_x, test_x = _copied(windows, split.train), _copied(windows, split.held_out)
-    if client.standardise == "client":
-        train_x, test_x = standardise(train_x, test_x)
+    scaling = Scaling.of(train_x) if client.standardise == "client" else None
+    if scaling is not None:
+        train_x, test_x = scaling.apply(train_x), scaling.apply(test_x)
     return ClientData(
         client.label,
         train_x,
@@ -128,6 +131,7 @@ def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
         test_x,
         windows.y[split.held_out],
         windows.class_names,
+        scaling,
     )
 
 
@@ -157,7 +161,7 @@ def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None)
     treatment = source.standardise if settings.standardise == "auto" else settings.standardise
     if seat is None:
         path = _data_path(node_config)
-        windows = read_folder(path, _shape_on_device(settings))
+        windows = read_folder(path, *form_on_device(settings))
         return _Client(
             _device_label(path, node_config), windows, _split(windows, settings), treatment
         )
@@ -232,13 +236,16 @@ def _data_path(node_config: NodeConfig) -> Path:
     return Path(value).expanduser()
 
 
-def _shape_on_device(settings: DataSettings) -> DataShape:
-    """Return the form that a device's windows have to have.
+def form_on_device(settings: DataSettings) -> tuple[DataShape, Form]:
+    """Return the form that a device's windows have to have, and what the run says of recordings.
 
     A run over devices may name any data set, for its shape and class names; what the settings spell
-    out goes before it.
+    out goes before it. Classes that are numbers alone have no names to compare.
     """
-    return FolderSource().shape(settings) if settings.shape is not None else data_shape(settings)
+    spelt_out = settings.shape is not None
+    shape = FolderSource().shape(settings) if spelt_out else data_shape(settings)
+    names = settings.names_of_classes if spelt_out else shape.class_names
+    return shape, Form(names, settings.names_of_channels, settings.sampling_rate)
 
 
 def _device_label(path: Path, node_config: NodeConfig) -> str:

@@ -1,4 +1,4 @@
-"""What of a client's windows is trained on and what is held out, and how they are scaled.
+"""What of a client's windows is trained on and what is held out.
 
 Per class and in time order the first part is train, the last part test: a model is judged on what
 comes after what it learnt from, as on a device. Windows of published sets overlap by half, so by
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.base import FloatArray, IntArray
+from caafp_app.datasets.base import IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,30 +96,3 @@ def _cut(ordered: IntArray, fraction: float, gap: int) -> tuple[IntArray, IntArr
 
 def _ascending(parts: list[IntArray]) -> IntArray:
     return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
-
-
-def standardise(train: FloatArray, held_out: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Scale both parts by the mean and standard deviation of each channel of the training part.
-
-    Parameters
-    ----------
-    train, held_out : ndarray
-        float32 ``[n, ..., channels]``.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray]
-        float32, the same shapes; a channel that never changes becomes 0.
-    """
-    if not len(train):
-        return train, held_out
-    axes = tuple(range(train.ndim - 1))
-    mean = train.mean(axis=axes, dtype=np.float64)
-    deviation = train.std(axis=axes, dtype=np.float64)
-    # A constant channel's deviation may be a rounding error instead of 0; dividing by it is noise.
-    steady = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
-    deviation = np.where(steady, 1.0, deviation)
-    return (
-        ((train - mean) / deviation).astype(np.float32),
-        ((held_out - mean) / deviation).astype(np.float32),
-    )

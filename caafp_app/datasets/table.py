@@ -1,27 +1,46 @@
-"""A table of samples as windows: the CSV layout of one client's own recordings.
+"""Samples in a CSV file: recordings that are cut here, or windows that are cut already.
 
-A line per *sample*, with a header: ``window,label,<channel>,<channel>,...``. Lines that follow each
-other with the same ``window`` are one window; all of them carry its label, which is a class number
-0..k-1 or the name of a class of the data set::
+The first line names the columns. A recording has a label and the channels, a line per sample, in
+the order of recording; it is cut wherever the label changes, then into windows that overlap::
+
+    label,acc_x,acc_y,acc_z
+    walking,0.01,0.98,0.13
+    walking,0.02,0.97,0.11
+
+With a column ``window`` before the label, lines that follow each other with the same ``window`` are
+one window, of as many lines as a window has samples::
 
     window,label,acc_x,acc_y,acc_z
     0,2,0.01,0.98,0.13
     0,2,0.02,0.97,0.11
     ...
     1,2,0.02,0.99,0.10
+
+A label is a class number 0..k-1 or the name of a class.
 """
 
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from caafp_app.datasets.arrays import MAX_BYTES, AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
+from caafp_app.datasets.form import Form
+from caafp_app.datasets.windowing import window_rows
 from caafp_app.errors import DataError
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def read_table(path: Path, shape: DataShape) -> tuple[AnyArray, IntArray]:
+Names = npt.NDArray[np.str_]
+
+
+def read_table(
+    path: Path, shape: DataShape, form: Form | None = None, *, labelled: bool = True
+) -> tuple[AnyArray, IntArray]:
     """Read a table of samples.
 
     Parameters
@@ -30,58 +49,81 @@ def read_table(path: Path, shape: DataShape) -> tuple[AnyArray, IntArray]:
         The file.
     shape : DataShape
         ``(time, channels)`` of a window, and the classes.
+    form : Form, optional
+        Its channels are picked by name, whatever else the table has; its stride is that of
+        recordings. Without channels all columns are channels, in their order.
+    labelled : bool
+        Whether labels are read; if not, the column may be missing.
 
     Returns
     -------
     tuple[ndarray, ndarray]
-        Windows ``[n, time, channels]``, numbers of whatever type, and classes int64 ``[n]``.
+        Windows ``[n, time, channels]``, numbers of whatever type, and classes int64 ``[n]``, zeros
+        where labels are not read.
 
     Raises
     ------
     DataError
         It is no such table: which line or window, and what was expected of it.
     """
-    import pandas as pd  # seconds on a small device, so only where a table is read
-
+    form = form or Form()
     if len(shape.input_shape) != 2:
         raise DataError(
             f"{path}: expected input-shape to be (time, channels) for a table, found "
             f"{shape.input_shape}; save an .npz file instead"
         )
+    time, count = shape.input_shape
+    table = _read(path)
+    columns = [str(column) for column in table.columns]
+    heads = ["window", "label"] if "window" in columns else ["label"]
+    if not labelled and "label" not in columns:
+        heads.remove("label")
+    channels = list(form.channels) or columns[len(heads) :]
+    if columns[: len(heads)] != heads or len(channels) != count or not set(channels) <= {*columns}:
+        wanted = ", ".join(form.channels) or f"{count} channels"
+        raise DataError(
+            f"{path}: expected the columns {', '.join(heads)} and {wanted}, "
+            f"found {', '.join(columns)}"
+        )
+    samples = table[channels].to_numpy()
+    told = table[heads]
+    if not len(samples) or samples.dtype.kind not in "fiu" or told.isna().any(axis=None):
+        raise DataError(f"{path}: expected {_line(heads)} and {count} numbers on every line")
+    label = np.full(len(samples), shape.class_names[0])
+    if labelled:
+        label = told["label"].to_numpy(str)
+    if heads[:1] == ["window"]:
+        rows = _windows(path, told["window"].to_numpy(str), label, time)
+    else:
+        rows = _recordings(path, label, time, form.stride or max(time // 2, 1))
+    return samples[rows], _classes(path, label[rows[:, 0]], shape)
+
+
+def _read(path: Path) -> "DataFrame":
+    import pandas as pd  # seconds on a small device, so only where a table is read
+
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB")
-    channels = shape.input_shape[1]
     try:
-        table = pd.read_csv(path, dtype={"window": str, "label": str}, skipinitialspace=True)
+        return pd.read_csv(path, dtype={"window": str, "label": str}, skipinitialspace=True)
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
-    columns = [str(column) for column in table.columns]
-    if columns[:2] != ["window", "label"] or len(columns) != 2 + channels:
-        raise DataError(
-            f"{path}: expected the columns window, label and {channels} channels, found "
-            f"{', '.join(columns)}"
-        )
-    samples = table.iloc[:, 2:].to_numpy()
-    if (
-        not len(samples)
-        or samples.dtype.kind not in "fiu"
-        or table.iloc[:, :2].isna().any(axis=None)
-    ):
-        raise DataError(f"{path}: expected a window, a label and {channels} numbers on every line")
-    return _cut(path, table["window"].to_numpy(str), table["label"].to_numpy(str), samples, shape)
 
 
-def _cut(
-    path: Path,
-    window: npt.NDArray[np.str_],
-    label: npt.NDArray[np.str_],
-    samples: AnyArray,
-    shape: DataShape,
-) -> tuple[AnyArray, IntArray]:
-    """Cut lines into windows and look up their labels."""
-    time, channels = shape.input_shape
-    starts = np.flatnonzero(np.concatenate([[True], window[1:] != window[:-1]]))
-    lengths = np.diff(np.concatenate([starts, [len(window)]]))
+def _line(heads: list[str]) -> str:
+    return " and ".join(f"a {head}" for head in heads) or "nothing else"
+
+
+def _runs(values: Names) -> IntArray:
+    """Return where runs of equal values begin, and the end of the last one."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return np.concatenate([[0], changes, [len(values)]])
+
+
+def _windows(path: Path, window: Names, label: Names, time: int) -> IntArray:
+    """Return the lines of windows that are cut already [n, time]."""
+    borders = _runs(window)
+    starts, lengths = borders[:-1], np.diff(borders)
     wrong = np.flatnonzero(lengths != time)
     if len(wrong):
         first = starts[wrong[0]]
@@ -89,21 +131,38 @@ def _cut(
             f"{path}: expected {time} lines per window, found {lengths[wrong[0]]} for window "
             f"{window[first]} (line {first + 2}), and {len(wrong)} such windows"
         )
-    per_window = label.reshape(-1, time)
-    mixed = np.flatnonzero((per_window != per_window[:, :1]).any(axis=1))
+    rows = starts[:, None] + np.arange(time)
+    mixed = np.flatnonzero((label[rows] != label[starts][:, None]).any(axis=1))
     if len(mixed):
         raise DataError(
             f"{path}: expected one label per window, found several in window "
             f"{window[starts[mixed[0]]]}"
         )
+    return rows
+
+
+def _recordings(path: Path, label: Names, time: int, stride: int) -> IntArray:
+    """Cut lines into windows that hold one label each [n, time]."""
+    borders = _runs(label)
+    rows = [start + window_rows(int(end - start), time, stride) for start, end in pairwise(borders)]
+    found = np.concatenate(rows)
+    if not len(found):
+        raise DataError(
+            f"{path}: expected at least {time} lines of one label after each other (a window), "
+            f"found at most {int(np.diff(borders).max())}"
+        )
+    return found
+
+
+def _classes(path: Path, label: Names, shape: DataShape) -> IntArray:
+    """Look up the numbers of labels."""
     # A name goes before a number, where the names are numbers themselves.
     classes = {str(k): k for k in range(len(shape.class_names))}
     classes |= {name: k for k, name in enumerate(shape.class_names)}
-    unknown = sorted(set(per_window[:, 0]) - set(classes))
+    unknown = sorted(set(label) - set(classes))
     if unknown:
         raise DataError(
             f"{path}: expected labels 0..{len(shape.class_names) - 1} or one of "
             f"{', '.join(shape.class_names)}, found {', '.join(unknown[:5])}"
         )
-    y = np.array([classes[name] for name in per_window[:, 0]], np.int64)
-    return samples.reshape(-1, time, channels), y
+    return np.array([classes[name] for name in label], np.int64)

@@ -20,6 +20,7 @@ import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, Windows
 from caafp_app.datasets.cache import Notes, cached_windows, signature
+from caafp_app.datasets.windowing import window_rows
 from caafp_app.datasets.wisdm_text import ACTIVITIES, ParseReport, Samples, parse
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -102,8 +103,7 @@ def cut(samples: Samples, where: str) -> Windows:
         for activity in range(len(ACTIVITIES)):
             rows = np.flatnonzero((samples.user == user) & (samples.activity == activity))
             if len(rows) >= TIME:
-                starts = np.arange(0, len(rows) - TIME + 1, STRIDE)
-                parts.append((rows[starts[:, None] + np.arange(TIME)], activity, user))
+                parts.append((rows[window_rows(len(rows), TIME, STRIDE)], activity, user))
     if not parts:
         raise DataError(
             f"{where}: expected at least {TIME} samples of one user and activity, found none; "

@@ -9,7 +9,8 @@ from pathlib import Path
 from caafp_app.datasets import source_of
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch.presets import to_toml
-from caafp_app.runs.directory import default_home
+from caafp_app.runs.directory import default_home, find_run
+from caafp_app.runs.tensorboard import require_tensorboard
 from caafp_app.settings import Settings
 
 
@@ -101,24 +102,30 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
     Settings
         With ``output-dir``, ``run-name`` and ``data-dir`` filled in.
     Path
-        The run directory; it does not exist yet.
+        The run directory; it does not exist yet, unless it is of a run to resume.
+
+    Raises
+    ------
+    SettingsError
+        There is no run to resume.
     """
     run, data = settings.run, settings.data
     home = Path(run.output_dir).expanduser() if run.output_dir else default_home()
     home = home.resolve()
+    data_dir = str(Path(data.data_dir).expanduser().resolve()) if data.data_dir else ""
+    data = replace(data, data_dir=data_dir)
+    if run.resume_from:
+        results = find_run(run.resume_from, home)
+        run = replace(run, output_dir=str(home), resume_from=str(results))
+        return replace(settings, run=run, data=data), results
     stamp = now.strftime("%Y%m%d-%H%M%S")
     wanted = run.run_name or f"{stamp}-{run.strategy}-{data.dataset}-{run.seed}"
     name, number = wanted, 1
     while (home / "runs" / name).exists():
         number += 1
         name = f"{wanted}-{number}"
-    data_dir = str(Path(data.data_dir).expanduser().resolve()) if data.data_dir else ""
-    settings = replace(
-        settings,
-        run=replace(run, output_dir=str(home), run_name=name),
-        data=replace(data, data_dir=data_dir),
-    )
-    return settings, home / "runs" / name
+    run = replace(run, output_dir=str(home), run_name=name)
+    return replace(settings, run=run, data=data), home / "runs" / name
 
 
 def check_machine(settings: Settings, results: Path) -> None:
@@ -141,7 +148,7 @@ def check_machine(settings: Settings, results: Path) -> None:
     SettingsError
         There cannot be a run directory.
     RunError
-        Flower's simulation is not installed.
+        Flower's simulation is not installed, or TensorBoard, which is asked for.
     """
     if importlib.util.find_spec("ray") is None:
         raise RunError(
@@ -149,6 +156,8 @@ def check_machine(settings: Settings, results: Path) -> None:
             '"caafp-app[simulation]"`, or `make setup` in a clone), or run on real devices by '
             "--superlink NAME"
         )
+    if settings.run.tensorboard:
+        require_tensorboard()
     if settings.data.dataset != "synthetic":
         source_of(settings.data.dataset).windows(settings.data)
     try:

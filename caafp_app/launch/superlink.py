@@ -108,7 +108,7 @@ def private_superlink() -> Iterator[Connection]:
         environment["RAY_TMPDIR"] = str(home)
     started: list[subprocess.Popen[bytes]] = []
     try:
-        with _signals_as_exceptions():
+        with signals_as_exceptions():
             _start(home, environment, started)
             yield Connection(environment)
     finally:
@@ -184,8 +184,8 @@ def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that the `finally` above is reached."""
+def signals_as_exceptions() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that what stands in a `finally` is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,10 +10,22 @@ import torch
 from torch import nn
 
 from caafp_app.errors import SettingsError
+from caafp_app.models.deep_conv_lstm import DeepConvLSTM
+from caafp_app.models.digits_cnn import DigitsCNN
 from caafp_app.models.har_cnn import HarCNN
+from caafp_app.models.resnet1d import ResNet1d
+from caafp_app.models.sensor_fusion import SensorFusion
+from caafp_app.models.transformer import TransformerEncoder
 
 ModelFactory = Callable[[tuple[int, ...], int], nn.Module]
-MODELS: dict[str, ModelFactory] = {"har-cnn": HarCNN}
+MODELS: dict[str, ModelFactory] = {
+    "har-cnn": HarCNN,
+    "digits-cnn": DigitsCNN,
+    "deep-conv-lstm": DeepConvLSTM,
+    "resnet1d": ResNet1d,
+    "transformer": TransformerEncoder,
+    "sensor-fusion": SensorFusion,
+}
 
 
 def build_model(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:

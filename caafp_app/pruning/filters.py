@@ -6,7 +6,8 @@ weights, its entry in the layer's bias and normalisation, and its inputs in the 
 convolution, one column per position of a dense layer behind a flattening of (filters, positions).
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,79 @@ def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> P
     SettingsError
         If there is no such convolution, or a layer does not follow on the one before it.
     """
-    names = set(prunable)
+    return _follow(arrays, set(prunable), lambda _, weights: strongest_filters(weights, density))
+
+
+def choose_by_weight(
+    arrays: Arrays, scores: Mapping[str, NDArray[np.floating]], density: float
+) -> Places:
+    """Choose filters so that at most a share of the prunable *weights* is left with them.
+
+    Without a share of its filters a layer behind another loses weights twice, as rows and as
+    columns; the share of filters, one for all layers, is the largest that keeps to `density`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The full network, layers in order.
+    scores : mapping of str to ndarray
+        Importance, at least 0, of each weight of the prunable arrays; a filter counts by its sum.
+    density : float
+        Share of the weights in the arrays of `scores` that may be left, in (0, 1]. Each layer keeps
+        one filter at least, whatever that comes to.
+
+    Raises
+    ------
+    SettingsError
+        As `choose_filters`.
+    """
+    scored = {name: scores.get(name, array) for name, array in arrays.items()}
+    allowed = density * sum(array.size for array in scores.values())
+
+    def chosen(share: float) -> tuple[Places, int]:
+        places = choose_filters(scored, share, scores)
+        left = sum(math.prod(len(axis) for axis in places[name]) for name in scores)
+        return places, left
+
+    low, high = 0.0, 1.0
+    places, left = chosen(high)
+    if left <= allowed:
+        return places
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if chosen(middle)[1] <= allowed else (low, middle)
+    return chosen(low)[0]
+
+
+def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
+    """Find the filters again that a mask of whole filters has kept: the inverse of `filter_mask`.
+
+    Raises
+    ------
+    SettingsError
+        As `choose_filters`.
+    """
+
+    def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
+        return np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))
+
+    return _follow(arrays, set(mask), kept)
+
+
+def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:
+    """Return a mask by array: True at the places."""
+    mask = {name: np.zeros(array.shape, np.bool_) for name, array in arrays.items()}
+    for name, bits in mask.items():
+        bits[np.ix_(*places[name])] = True
+    return mask
+
+
+def _follow(
+    arrays: Arrays,
+    names: set[str],
+    choose: Callable[[str, NDArray[Any]], NDArray[np.intp]],
+) -> Places:
+    """Choose the filters of each convolution in `names`, and follow them through the layers."""
     places: Places = {}
     filters, kept = 0, np.arange(0)  # of the layer before; 0: nothing is cut of it
     convolutions = 0
@@ -73,7 +146,7 @@ def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> P
             filters = 0
             if array.ndim >= 3 and name in names:
                 convolutions += 1
-                kept = place[0] = strongest_filters(array, density)
+                kept = place[0] = choose(name, array)
                 filters = len(array)
         elif filters and array.shape == (filters,):
             place = [kept]

@@ -133,6 +133,23 @@ class RunDirectory:
         """Append one line to ``rounds.jsonl``; it is on the disk when this returns."""
         append_line(self.path / "rounds.jsonl", json.dumps(record.to_json(), allow_nan=False))
 
+    def cut_rounds(self, last: int) -> None:
+        """Remove what ``rounds.jsonl`` has of rounds after `last`: they are run again."""
+        path = self.path / "rounds.jsonl"
+        if path.is_file():
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
+            kept = [line for line in whole if int(json.loads(line)["round"]) <= last]
+            write_atomic(path, b"".join(kept))
+
+    def note(self) -> str:
+        """Return how the clusters came about, as ``clusters.json`` has it; empty if unknown."""
+        try:
+            found = json.loads((self.path / "clusters.json").read_text(encoding="utf-8"))
+            return str(found["note"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
         """Write ``clients.csv``: one row per client, unknown values empty."""
         text = io.StringIO(newline="")

@@ -1,10 +1,11 @@
 """Files that are whole or not there: atomic writes, and lines that survive a crash."""
 
+import contextlib
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,28 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one.
+    """Write `content` to `path` as `replaced` does.
 
-    The content goes to a temporary file of the same folder first, reaches the disk, and then
-    takes the name.
+    Raises
+    ------
+    RunError
+        If the file cannot be written; the old one is unchanged then.
+    """
+    with replaced(path) as temporary, temporary.open("xb") as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Let `path` be written so that a reader, or a crash, sees the old file or the new one.
+
+    What is written to the temporary file of the same folder reaches the disk, and then takes the
+    name.
+
+    Yields
+    ------
+    Path
+        Of the temporary file, which is not there yet.
 
     Raises
     ------
@@ -66,9 +85,8 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
         finally:

@@ -89,7 +89,7 @@ class DirectoryObserver(Observer):
         self.directory = directory
         self._settings = dict(settings)
         self._rounds = 0
-        self._note = ""
+        self._note = directory.note()  # of a run that is resumed
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Write ``settings.json`` and ``plan.json``."""

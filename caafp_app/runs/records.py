@@ -39,6 +39,10 @@ class RoundRecord:
         The same by direction and kind (`Traffic.by_kind`).
     reasons : mapping of str to int
         Why answers were refused, and how often.
+    refusals : mapping of str to str
+        The reason by the label of each client whose answer was refused.
+    used : bool
+        Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     mask_updated : bool
         Whether the masks changed at the end of this round.
     layer_density : mapping of int to (mapping of str to float)
@@ -62,6 +66,8 @@ class RoundRecord:
     bytes_up: int = 0
     bytes_by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    used: bool = True
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     server_memory_mb: float | None = None

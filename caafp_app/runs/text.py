@@ -87,8 +87,12 @@ def trouble_line(record: RoundRecord) -> str:
     if record.refused:
         reasons = [f"{reason} ({count})" for reason, count in record.reasons.items()]
         parts.append(f"{record.refused} refused: {_some(reasons) or 'no reason given'}")
+        if record.refusals:
+            parts[-1] += f"; of {_some(list(record.refusals))}"
     if record.missing:
         parts.append(f"{len(record.missing)} missing: {_some(record.missing)}")
+    if not record.used:
+        parts.append("too few replies (min-replies): the models stay as they are")
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
 
 

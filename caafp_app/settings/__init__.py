@@ -12,6 +12,7 @@ from caafp_app.settings.groups import (
 )
 from caafp_app.settings.knob import Scalar
 from caafp_app.settings.names import (
+    AGGREGATIONS,
     ALLOCATIONS,
     CODECS,
     COHERENCES,
@@ -31,6 +32,7 @@ from caafp_app.settings.names import (
 from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
 
 __all__ = [
+    "AGGREGATIONS",
     "ALLOCATIONS",
     "CODECS",
     "COHERENCES",

@@ -29,6 +29,9 @@ class RunSettings:
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
     tensorboard: bool = knob(False, "write scalars for TensorBoard into the folder of the run")
+    checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
+    keep_checkpoints: int = knob(2, "last checkpoints that are kept until the run ends", low=1)
+    resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
 
     def __post_init__(self) -> None:
         """Check the values, and that a run name cannot leave the folder of the runs."""
@@ -202,6 +205,16 @@ class RoundSettings:
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
     weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
+    min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
+    grace: float = knob(0.0, "seconds that min-replies are waited for beyond the timeout", low=0.0)
+    rest_after: int = knob(3, "failures in a row before a client rests; 0: never", low=0)
+    aggregation: str = knob("mean", "of the updates in a cluster", choices=names.AGGREGATIONS)
+    max_update_norm: float = knob(
+        0.0, "longest update taken; 0: 10 times the median of the cluster's last rounds", low=0.0
+    )
+    max_weight: float = knob(
+        10.0, "a client weighs at most so many times the median one; 0: no bound", low=0.0
+    )
 
     def __post_init__(self) -> None:
         """Check the values, and that there is a round at all."""
@@ -209,6 +222,11 @@ class RoundSettings:
         if self.total == 0:
             raise SettingsError(
                 "warmup-rounds + cluster-rounds + prune-rounds: expected at least 1, found 0"
+            )
+        if self.min_replies > self.clients_per_round:
+            raise SettingsError(
+                f"min-replies: expected at most clients-per-round ({self.clients_per_round}), "
+                f"found {self.min_replies}"
             )
 
     @property
@@ -252,6 +270,9 @@ class PruneSettings:
     regrow: float = knob(
         0.05, "share of a layer's active weights that is exchanged", low=0.0, below=1.0
     )
+    granularity: str = knob(
+        "weight", "what goes; whole filters do not grow back", choices=names.GRANULARITIES
+    )
     initial_sparsity: float = knob(0.0, "sparse from round 1 when above 0", low=0.0, below=1.0)
     initial_mask: str = knob(
         "magnitude", "what decides the mask of round 1", choices=names.INITIAL_MASKS
@@ -272,6 +293,11 @@ class PruneSettings:
             raise SettingsError(
                 f"initial-sparsity: expected at most sparsity ({self.sparsity:g}), "
                 f"found {self.initial_sparsity:g}"
+            )
+        if self.granularity == "filter" and self.allocation != "uniform":
+            raise SettingsError(
+                "allocation: whole filters (granularity 'filter') go evenly over layers; expected "
+                f"uniform, found {self.allocation!r}"
             )
         if self.score_magnitude + self.score_coherence + self.score_consistency <= 0.0:
             raise SettingsError(

@@ -16,7 +16,7 @@ from caafp_app.settings.groups import (
     WireSettings,
 )
 from caafp_app.settings.knob import Scalar, key_of
-from caafp_app.settings.names import hint
+from caafp_app.settings.names import CHAINS, hint
 
 GROUPS: dict[str, type[Any]] = {
     "run": RunSettings,
@@ -72,6 +72,7 @@ class Settings:
         """Check what concerns more than one group."""
         _check_rounds(self)
         _check_clusters(self)
+        _check_filters(self)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
@@ -143,6 +144,21 @@ def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
         raise SettingsError(
             "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
             "clusters comes before the first mask update and one after it, found 1"
+        )
+
+
+def _check_filters(settings: Settings) -> None:
+    """Refuse to cut filters of a network whose layers do not form a chain."""
+    if settings.run.strategy == "caafp" and settings.pruning.granularity == "filter":
+        key = "granularity 'filter'"
+    elif settings.run.strategy == "efficientfl":
+        key = "strategy 'efficientfl'"
+    else:
+        return
+    if settings.model.model not in CHAINS:
+        raise SettingsError(
+            f"model: {key} cuts whole filters, which takes a plain chain of layers; expected one "
+            f"of {', '.join(CHAINS)}, found {settings.model.model!r}"
         )
 
 

@@ -1,7 +1,7 @@
 """What a strategy is told and what it decides; how a run goes is in `phased`."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord
@@ -14,13 +14,19 @@ from caafp_app.protocol.layout import FlatModel, Layout, PrunableRule
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runs.checkpoint import Checkpoints, Saved, State
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import LogObserver, Observer
 from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.exchange import Quorum
+from caafp_app.strategies.health import available
+from caafp_app.strategies.report import ClusterRound
 from caafp_app.strategies.requests import WireFormat
+from caafp_app.strategies.robust import MEAN
 from caafp_app.strategies.roster import Client, Roster, generator, sample
 from caafp_app.strategies.session import Session
 from caafp_app.strategies.tally import Aggregate
+from caafp_app.strategies.trust import NormBound
 
 
 class BaseStrategy(Strategy):
@@ -55,8 +61,25 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         End with fine-tuning on every client inside its cluster's mask.
     split : str
         Which held-out part the clients score on: ``test`` or ``validation``; for the report.
+    min_replies, grace
+        See `Quorum`: so many replies a round needs to move the models, and so many seconds are
+        they waited for beyond the timeout.
+    rest_after : int
+        Failures in a row after which a client rests for some rounds; 0: never. See `health`.
+    max_update_norm : float
+        Longest update that is taken; 0: by the median of the cluster's last rounds, see `trust`.
+    max_weight : float
+        A client weighs at most so many times the median client; 0: no bound. With another
+        `weighted_by_key` than FedAvg's there is none, since nobody knows the counts beforehand.
+    aggregation : {"mean", "trimmed-mean", "median"}
+        Of the updates inside a cluster. The last two count every reply alike, and hold one round's
+        replies of each cluster in memory.
     observer : Observer, optional
         Told of plan, rounds and end; by default they are logged.
+    checkpoints : Checkpoints, optional
+        Where the state is saved after each round; by default nowhere. See `resume`.
+    stop : callable
+        Asked often; once it returns true the run ends, by RunError, with what is saved.
     """
 
     def __init__(
@@ -85,7 +108,15 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         average_last: int = 0,
         personalise: bool = True,
         split: str = "test",
+        min_replies: int = 0,
+        grace: float = 0.0,
+        rest_after: int = 3,
+        max_update_norm: float = 0.0,
+        max_weight: float = 10.0,
+        aggregation: str = MEAN,
         observer: Observer | None = None,
+        checkpoints: Checkpoints | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.fraction_train = fraction_train
         self.fraction_evaluate = fraction_evaluate
@@ -110,12 +141,26 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.average_last = average_last
         self.personalise = personalise
         self.split = split
+        self.quorum = Quorum(min_replies, grace)
+        self.rest_after = rest_after
+        self.max_weight = max_weight
+        self.aggregation = aggregation
+        self.update_bound = NormBound(max_update_norm)
+        self.gradient_bound = NormBound()
         self.observer = observer or LogObserver()
+        self.checkpoints = checkpoints
+        self.stop = stop
         self.ledger = Ledger()
         self.models: dict[int, ClusterModel] = {}
+        self.history: dict[int, list[ClusterRound]] = {}
         self.plan: Sequence[RoundPlan] = ()
         self.train_config = ConfigRecord()
         self._session: Session | None = None
+        self._saved: Saved | None = None
+
+    def resume(self, saved: Saved) -> None:
+        """Let the next `start` go on after the round of a checkpoint, see `Checkpoints.load`."""
+        self._saved = saved
 
     # -- what a strategy decides ------------------------------------------------------------
 
@@ -181,9 +226,30 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Return the models by cluster as the caller gets them, in the layout of the start."""
         return self.models
 
+    def own_state(self) -> State:
+        """Return what this strategy has to save besides models, clients and bytes."""
+        return State()
+
+    def restore_own(self, state: State) -> None:
+        """Take up what `own_state` returned, before the models are restored.
+
+        Raises
+        ------
+        RunError
+            If it is not of this strategy.
+        """
+
+    def model_layout(self, layout: Layout) -> Layout:
+        """Return the layout of the models that are restored; by default that of the start."""
+        return layout
+
+    def available(self, round_: int) -> list[Client]:
+        """Return the clients that can be reached and do not rest, sorted by label."""
+        return available(self.roster.reachable(), round_)
+
     def sampled(self, round_: int) -> list[Client]:
         """Draw the clients of a round."""
-        clients = self.roster.reachable()
+        clients = self.available(round_)
         count = self.clients_per_round or max(
             int(len(clients) * self.fraction_train), self.min_train_nodes
         )

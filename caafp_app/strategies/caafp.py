@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.allocation import layer_counts
+from caafp_app.pruning.filters import choose_filters
 from caafp_app.pruning.schedule import RoundPlan, build_plan
 from caafp_app.pruning.segments import active_counts, sizes_of
 from caafp_app.pruning.select import growth_counts, magnitude_mask
@@ -69,6 +70,8 @@ class CAAFP(ClusteredStrategy):
     def begin(self, layout: Layout, model: FlatModel) -> None:
         """Start from one model; sparse already if there is an initial sparsity."""
         first = ClusterModel(model, Mask.full(layout))
+        if self.pruning.granularity == "filter":  # refuses now what has no filters to cut
+            choose_filters(layout.unflatten(model), 1.0, [e.name for e in layout.weight_entries])
         kind = self.pruning.initial_mask
         if self.pruning.initial_sparsity > 0 and kind != "snip":
             # The largest initial weights by default: a unit that keeps few inputs then keeps the
@@ -89,6 +92,9 @@ class CAAFP(ClusteredStrategy):
 
     def _cut(self, model: ClusterModel, saliency: NDArray[np.float64]) -> ClusterModel:
         """Keep the most salient weights at the initial sparsity."""
+        if self.pruning.granularity == "filter":
+            model.remove_filters(saliency, 1 - self.pruning.initial_sparsity)
+            return model
         counts = self._counts(model, 1 - self.pruning.initial_sparsity, saliency)
         bits = magnitude_mask(saliency, counts, model.layout.segments)
         return ClusterModel(model.model, Mask(model.layout, bits))
@@ -96,6 +102,9 @@ class CAAFP(ClusteredStrategy):
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
         pruning = self.pruning
+        if pruning.granularity == "filter":
+            how = f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, by whole filters"
+            return {**super().facts(), "pruning": how}
         return {
             **super().facts(),
             "pruning": f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, "
@@ -108,13 +117,16 @@ class CAAFP(ClusteredStrategy):
             return False
         for model in self.models.values():
             scores = model.scores(self.pruning.score)
+            if self.pruning.granularity == "filter":
+                model.remove_filters(scores, 1 - step.sparsity)
+                continue
             counts = self._counts(model, 1 - step.sparsity, scores)
             model.evolve(scores, counts, self.pruning.regrow)
         return True
 
     def gradient_counts(self, model: ClusterModel, step: RoundPlan) -> tuple[int, ...]:
         """Ask for as many gradients of each layer as will be regrown."""
-        if not step.gradients or model.mask.is_full:
+        if not step.gradients or model.mask.is_full or self.pruning.granularity == "filter":
             return ()
         segments = model.layout.segments
         active = active_counts(model.mask.bits, segments)

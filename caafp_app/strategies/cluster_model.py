@@ -4,7 +4,7 @@ Each reply is added to the sums and let go, so memory does not depend on the num
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.gradient import SparseGradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.filters import choose_by_weight, filter_mask
 from caafp_app.pruning.importance import importance
 from caafp_app.pruning.reproducible import largest_magnitude
 from caafp_app.pruning.segments import packed_segments
@@ -22,6 +23,8 @@ from caafp_app.pruning.statistics import (
     UpdateStatistics,
     accumulate,
 )
+from caafp_app.runs.checkpoint import State
+from caafp_app.strategies.robust import MEAN, HeldReplies
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class ClusterModel:
         self._statistics_now: UpdateStatistics | None = None
         self._past: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self._past_count = 0
+        self._aggregation = MEAN
         self._begin()
 
     @property
@@ -101,9 +105,14 @@ class ClusterModel:
         self._rest = RoundSums(self.layout.rest_count)
         self._other_from = ""
         self._other: dict[str, NDArray[Any]] = {}
+        rule = self._aggregation
+        self._held = None if rule == MEAN else HeldReplies(rule)
 
-    def collect(self, *, statistics: bool, gradients: bool) -> None:
-        """Say what this round's updates are added to, besides the mean."""
+    def collect(self, *, statistics: bool, gradients: bool, aggregation: str = MEAN) -> None:
+        """Say what this round's updates are added to, besides the mean, and if that is robust."""
+        if aggregation != self._aggregation:
+            self._aggregation = aggregation
+            self._begin()
         if statistics and self.statistics is None:
             self.statistics = UpdateStatistics(self.mask.count)
         self._statistics_now = self.statistics if statistics else None
@@ -125,26 +134,40 @@ class ClusterModel:
             gradients.total.check(peak * weight)
         accumulate(update.values, weight, self._sums, self._statistics_now)
         self._rest.add(update.rest, weight)
+        if self._held is not None:
+            self._held.add(update.values, update.rest)
         if update.other and (not self._other_from or label < self._other_from):
             self._other_from, self._other = label, update.other
         if gradients is not None and update.gradient is not None:
             gradients.add(update.gradient.index, update.gradient.value, weight)
 
-    def end_round(self) -> None:
-        """Move the model by the weighted mean of the updates; without any it stays as it is."""
+    def end_round(self, *, move: bool = True) -> None:
+        """Move the model by the mean of the updates; without any it stays as it is.
+
+        Parameters
+        ----------
+        move : bool
+            False: the replies are too few. They are in the statistics all the same: how honest
+            replies to one model agree is known from few as well.
+        """
         if self._sums.replies:
             if self._statistics_now is not None:
                 self._statistics_now.end_round(self._sums)
-            if self.mask.is_full:
-                self._sums.move(self.model.weights)
-            else:
-                active = self.mask.select(self.model.weights)
-                self._sums.move(active)
-                self.model.weights[self.mask.active] = active
-            self._rest.move(self.model.rest)
-            if self._other:
-                self.model.other = {name: array.copy() for name, array in self._other.items()}
+            if move:
+                self._move()
         self._begin()
+
+    def _move(self) -> None:
+        active = self.model.weights if self.mask.is_full else self.mask.select(self.model.weights)
+        if self._held is not None:
+            self._held.move(active, self.model.rest)
+        else:
+            self._sums.move(active)
+            self._rest.move(self.model.rest)
+        if not self.mask.is_full:
+            self.model.weights[self.mask.active] = active
+        if self._other:
+            self.model.other = {name: array.copy() for name, array in self._other.items()}
 
     def remember(self) -> None:
         """Add the model as it is now to those that `average` takes the mean of."""
@@ -194,9 +217,86 @@ class ClusterModel:
             else np.zeros(self.layout.weight_count, dtype=np.float64)
         )
         change = update_mask(self.mask.bits, scores, gradient, counts, regrow, self.layout.segments)
-        self.mask = Mask(self.layout, change.mask)
-        self.model.weights[~self.mask.bits] = 0
+        self._put_on(Mask(self.layout, change.mask))
+        return change
+
+    def remove_filters(self, scores: NDArray[np.float64], density: float) -> None:
+        """Keep whole filters alone, until at most `density` of the prunable weights is active.
+
+        Parameters
+        ----------
+        scores : NDArray[np.float64]
+            Of active weights [mask.count], at least 0; a filter counts by its sum. Filters that are
+            gone have none, and stay gone.
+        density : float
+            In (0, 1].
+
+        Raises
+        ------
+        SettingsError
+            The network is no plain chain of layers: see `pruning.filters`.
+        """
+        self.statistics = self._statistics_now = None
+        every = np.zeros(self.layout.weight_count, dtype=np.float64)
+        every[self.mask.active] = scores
+        by_layer = self.layout.split(every)
+        places = choose_by_weight(self.layout.unflatten(self.model), by_layer, density)
+        layers = filter_mask(by_layer, places).values()
+        bits = np.concatenate([layer.reshape(-1) for layer in layers])
+        self._put_on(Mask(self.layout, bits & self.mask.bits))
+
+    def _put_on(self, mask: Mask) -> None:
+        """Go on with another mask; grown weights start at zero."""
+        self.mask = mask
+        self.model.weights[~mask.bits] = 0
         self.gradients = None
         self._past = None  # models of another mask
         self._begin()
-        return change
+
+    def state(self) -> State:
+        """Return all that the model is between two rounds: the sums of a round are empty then."""
+        state = State(
+            {"whole": self.whole, "past": self._past_count if self._past is not None else 0},
+            {"weights": self.model.weights, "rest": self.model.rest, "mask": self.mask.packed},
+        )
+        for name, array in self.model.other.items():
+            # As bytes: safetensors knows fewer dtypes than layouts do.
+            state.arrays[f"other/{name}"] = np.atleast_1d(array).reshape(-1).view(np.uint8)
+        if self._past is not None:
+            state.arrays |= {"past-weights": self._past[0], "past-rest": self._past[1]}
+        for kind, sums in (("statistics", self.statistics), ("gradients", self.gradients)):
+            if sums is not None:
+                state.put(kind, State({}, sums.state_dict()))
+        return state
+
+    @classmethod
+    def from_state(cls, layout: Layout, state: State) -> Self:
+        """Build the model that `state` described.
+
+        Raises
+        ------
+        RunError
+            If it is not one of this layout.
+        """
+        mask = Mask.unpack(layout, state.array("mask"))
+        weights = state.array("weights", (layout.weight_count,)).astype(layout.dtype)
+        rest = state.array("rest", (layout.rest_count,)).astype(layout.dtype)
+        other = {}
+        for entry in layout.other_entries:
+            size = entry.size * np.dtype(entry.dtype).itemsize
+            content = state.array(f"other/{entry.name}", (size,))
+            other[entry.name] = content.copy().view(entry.dtype).reshape(entry.shape)
+        restored = cls(FlatModel(weights, rest, other), mask, int(state.fact("whole")))
+        if mask.is_full:
+            restored.mask = Mask.full(layout)
+        if count := int(state.fact("past")):
+            shapes = (layout.weight_count,), (layout.rest_count,)
+            names = ("past-weights", "past-rest")
+            past = [state.array(n, shape).copy() for n, shape in zip(names, shapes, strict=True)]
+            restored._past, restored._past_count = (past[0], past[1]), count
+        if "statistics" in state.facts:
+            sums = state.part("statistics").arrays
+            restored.statistics = UpdateStatistics.from_state(sums)
+        if "gradients" in state.facts:
+            restored.gradients = GradientSums.from_state(state.part("gradients").arrays)
+        return restored

@@ -18,6 +18,7 @@ from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
 from caafp_app.errors import RunError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.schedule import Phase, RoundPlan
+from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.replies import Expected, read_update
@@ -72,12 +73,32 @@ class ClusteredStrategy(PhasedStrategy):
                 log(WARNING, "%s: no update to place it by, put in cluster 0", client.label)
         log(INFO, "joined late: %s", ", ".join(f"{c.label} -> {c.cluster}" for c in newcomers))
 
+    def own_state(self) -> State:
+        """Return what late clients are placed by: the centroids, and the model trained from."""
+        state = State()
+        if self.centroids is not None and self._base is not None and self._sketcher is not None:
+            state.arrays["centroids"] = self.centroids
+            state.facts["budget"] = self._sketcher.budget
+            state.put("base", self._base.state())
+        return state
+
+    def restore_own(self, state: State) -> None:
+        """Take up centroids and base; the sketches of newcomers are then those of before."""
+        if "base" in state.facts:
+            self._base = ClusterModel.from_state(self.models[-1].layout, state.part("base"))
+            self._sketcher = self._make_sketcher(self._base, int(state.fact("budget")))
+            self.centroids = state.array("centroids")
+
+    def _make_sketcher(self, base: ClusterModel, budget: int) -> Sketcher:
+        size = max(base.mask.count + base.layout.rest_count, 1)
+        return Sketcher(size, seed=self.seed, budget=budget)
+
     def _cluster_clients(self, step: RoundPlan) -> None:
         base = self._base = self.models[-1]
         self._sketcher = None
-        asked, rule = self.roster.reachable(), self.clustering
+        asked, rule = self.available(step.round), self.clustering
         sketches = self._sketches(asked, step.round)
-        if len(sketches) < max(1, min(rule.clusters, len(asked))):
+        if not self.session.enough() or len(sketches) < max(1, min(rule.clusters, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
             return
         labels = sorted(sketches)
@@ -109,9 +130,8 @@ class ClusteredStrategy(PhasedStrategy):
         if base is None:
             raise RunError("clients are compared after the warm-up only")
         if self._sketcher is None:  # kept: late clients are compared with these
-            size = max(base.mask.count + base.layout.rest_count, 1)
             budget = min(DEFAULT_BUDGET, sketch_budget(len(clients)))
-            self._sketcher = Sketcher(size, seed=self.seed, budget=budget)
+            self._sketcher = self._make_sketcher(base, budget)
         sketcher = self._sketcher
         sketches: dict[str, NDArray[Any]] = {}
 

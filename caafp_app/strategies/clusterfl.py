@@ -16,13 +16,16 @@ from caafp_app.clustering.admm import Coupling, Penalties
 from caafp_app.clustering.agglomerative import cluster
 from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
 from caafp_app.clustering.stable import keep_numbers
+from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, to_record
 from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN
 from caafp_app.pruning.schedule import RoundPlan, even_plan
+from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.phased import PhasedStrategy
+from caafp_app.strategies.robust import MEAN
 from caafp_app.strategies.roster import Client, Roster
 from caafp_app.strategies.rules import Clustering, check_clusters, check_own_app
 
@@ -80,7 +83,12 @@ class ClusterFL(PhasedStrategy):
         self.models = {}
 
     def check(self, roster: Roster) -> None:
-        """Refuse more clusters than clients, and an app that keeps no model."""
+        """Refuse more clusters than clients, an app that keeps no model, a robust mean."""
+        if self.aggregation != MEAN:
+            raise SettingsError(
+                f"aggregation: expected mean, found {self.aggregation}: in clusterfl every client "
+                "has a model of its own, and there is nothing to take a mean of"
+            )
         check_clusters(self.clustering, roster)
         check_own_app(self, CENTRE_WEIGHT)
 
@@ -148,6 +156,41 @@ class ClusterFL(PhasedStrategy):
             return {}
         model = self.model_of(client)
         return {OWN: to_record(model.layout.unflatten(model.model, copy=False))}
+
+    def own_state(self) -> State:
+        """Return whose model is which, who has trained, and Omega and U of each cluster."""
+        couplings = {str(number): labels for number, (labels, _) in sorted(self._couplings.items())}
+        state = State(
+            {
+                "numbers": dict(self._numbers),
+                "trained": sorted(self._trained),
+                "couplings": couplings,
+            }
+        )
+        for number, (_, coupling) in self._couplings.items():
+            state.arrays |= {f"{number}/{k}": array for k, array in coupling.state().items()}
+        return state
+
+    def restore_own(self, state: State) -> None:
+        """Take them up; nobody is thought to hold its model, so each is sent it once."""
+        self._numbers = {label: int(number) for label, number in state.fact("numbers").items()}
+        self._trained = set(state.fact("trained"))
+        self._holding = set()
+        self._couplings = {
+            int(number): (
+                [str(label) for label in labels],
+                Coupling.from_state(
+                    self.penalties,
+                    len(labels),
+                    {name: state.array(f"{number}/{name}") for name in Coupling.KEPT},
+                ),
+            )
+            for number, labels in state.fact("couplings").items()
+        }
+
+    def model_layout(self, layout: Layout) -> Layout:
+        """Return the layout of the clients' models."""
+        return self._initial.layout
 
     def published(self) -> Mapping[int, ClusterModel]:
         """Return the mean of the models of each cluster."""

@@ -34,7 +34,36 @@ def wait_for_nodes(session: Session, minimum: int) -> None:
         if waited - told >= TELL_SECONDS:
             told = waited
             log(INFO, "waiting for SuperNodes: %d of %d", found, minimum)
+        if session.options.stop():
+            raise RunError("told to end while waiting for SuperNodes")
         time.sleep(POLL_SECONDS)
+
+
+def gather(session: Session) -> list[Client]:
+    """Ask new nodes who they are, and wait until there is a client that can be asked to work.
+
+    Returns
+    -------
+    list of Client
+        The newcomers.
+
+    Raises
+    ------
+    RunError
+        If nobody takes part, or can be reached within the session's timeout.
+    """
+    began = time.monotonic()
+    newcomers = discover(session)
+    while not session.roster.reachable():
+        if time.monotonic() - began > session.options.timeout:
+            raise RunError(
+                f"no client could be reached for {session.options.timeout:g} s: "
+                f"{len(session.roster.clients)} are known; resume the run when they are back"
+            )
+        wait_for_nodes(session, 1)
+        time.sleep(POLL_SECONDS)
+        newcomers += discover(session)
+    return newcomers
 
 
 def discover(session: Session) -> list[Client]:
@@ -43,7 +72,7 @@ def discover(session: Session) -> list[Client]:
     Returns
     -------
     list of Client
-        The newcomers, sorted by label.
+        The newcomers, sorted by label; not those who come back.
 
     Raises
     ------
@@ -68,7 +97,8 @@ def discover(session: Session) -> list[Client]:
             answer = Answer.from_records(reply.content)
             if answer.action is not Action.DESCRIBE:
                 raise ProtocolError(f"expected an answer to describe, found {answer.action}")
-            if not roster.enrol(node, answer):
+            known = answer.label in roster.clients
+            if not roster.enrol(node, answer) and not known:
                 found.append(roster.clients[answer.label])
         except ProtocolError as error:
             roster.idle[node] = str(error)

@@ -17,6 +17,7 @@ from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import CUT_FILTERS
 from caafp_app.pruning.filters import Places, choose_filters, cut, write_back
 from caafp_app.pruning.schedule import RoundPlan, even_plan
+from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.roster import Client
@@ -87,6 +88,30 @@ class EfficientFL(PhasedStrategy):
         arrays = write_back(empty, small.layout.unflatten(small.model), self._places)
         return {-1: ClusterModel(layout.flatten(arrays), Mask(layout, bits))}
 
+    def own_state(self) -> State:
+        """Return the full network, and which of its filters are trained."""
+        state = State({"axes": {}}, {f"whole/{k}": v for k, v in self._whole.items()})
+        for name, kept in self._places.items():
+            state.facts["axes"][name] = len(kept)
+            state.arrays |= {f"place/{axis}/{name}": index for axis, index in enumerate(kept)}
+        return state
+
+    def restore_own(self, state: State) -> None:
+        """Take up the full network, and take the same small one out of it."""
+        self._whole = {
+            name: state.array(f"whole/{name}", array.shape).astype(array.dtype)
+            for name, array in self._whole.items()
+        }
+        self._places = {
+            name: tuple(state.array(f"place/{axis}/{name}") for axis in range(int(axes)))
+            for name, axes in state.fact("axes").items()
+        }
+        self._cut()
+
+    def model_layout(self, layout: Layout) -> Layout:
+        """Return the layout of the small network."""
+        return self.models[-1].layout
+
     def _choose(self) -> bool:
         """Take the small network out of the full one; return whether its filters changed."""
         layout = self._layout
@@ -96,11 +121,15 @@ class EfficientFL(PhasedStrategy):
         if same:  # the model lives on, so that the last rounds can be averaged
             return False
         self._places = places
-        arrays = cut(self._whole, places)
+        self._cut()
+        return True
+
+    def _cut(self) -> None:
+        """Make the small network of the filters that were chosen."""
+        layout, arrays = self._layout, cut(self._whole, self._places)
         small = Layout(tuple(replace(e, shape=arrays[e.name].shape) for e in layout.entries))
         flat, mask = small.flatten(arrays), Mask.full(small)
         self.models = {-1: ClusterModel(flat, mask, whole=layout.weight_count)}
-        return True
 
 
 def _equal(one: tuple[NDArray[np.intp], ...], other: tuple[NDArray[np.intp], ...] | None) -> bool:

@@ -10,11 +10,13 @@ where bytes are counted.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from caafp_app.errors import RunError
 from caafp_app.runs.ledger import Direction, Ledger
 
 FIRST_PAUSE = 0.005
@@ -31,6 +33,26 @@ BATCH = 256
 """Messages handed to the grid at once: it sends them in one HTTP request, each a kilobyte or so."""
 
 
+@dataclass(frozen=True)
+class Quorum:
+    """How many replies an exchange needs, and how long they are waited for beyond its timeout.
+
+    Attributes
+    ----------
+    replies : int
+        0: any number, even none.
+    grace : float
+        Seconds; no longer than until there are as many replies.
+    """
+
+    replies: int = 0
+    grace: float = 0.0
+
+
+NO_QUORUM = Quorum()
+"""Whatever comes until the timeout."""
+
+
 class Exchange:
     """Messages out, replies in.
 
@@ -42,6 +64,8 @@ class Exchange:
         Every message that passes is recorded in it.
     clock, sleep : callable
         Seconds now, and waiting; replaced in tests.
+    stop : callable
+        Asked while replies are waited for; true: the run is to end.
 
     Attributes
     ----------
@@ -56,12 +80,14 @@ class Exchange:
         ledger: Ledger,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.grid = grid
         self.ledger = ledger
         self.missing: tuple[int, ...] = ()
         self._clock = clock
         self._sleep = sleep
+        self._stop = stop
         self._outstanding: dict[str, int] = {}
         self._lost: list[int] = []
         self._largest = 1  # bytes of the largest message of this exchange
@@ -70,7 +96,13 @@ class Exchange:
         self._round = 0
 
     def run(
-        self, messages: Iterable[Message], *, phase: str, round: int, timeout: float
+        self,
+        messages: Iterable[Message],
+        *,
+        phase: str,
+        round: int,
+        timeout: float,
+        quorum: Quorum = NO_QUORUM,
     ) -> Iterator[Message]:
         """Send `messages` and yield each reply once, in order of arrival.
 
@@ -84,6 +116,13 @@ class Exchange:
             What the bytes are recorded under.
         timeout : float
             Seconds from now after which no reply is waited for.
+        quorum : Quorum
+            How many are waited for all the same.
+
+        Raises
+        ------
+        RunError
+            If the run is to end.
         """
         self._phase, self._round = phase, round
         self._outstanding, self._lost = {}, []
@@ -91,6 +130,7 @@ class Exchange:
         self.missing = ()
         deadline = self._clock() + timeout
         self.send(messages)
+        wanted, replies = min(quorum.replies, len(self._outstanding)), 0
         pause = FIRST_PAUSE / GROWTH
         while self._outstanding:
             answered = False
@@ -105,9 +145,14 @@ class Exchange:
                 if reply.metadata.src_node_id != node:
                     self._lost.append(node)
                     continue
+                replies += 1
                 yield reply
                 del reply
+            if self._stop():
+                raise RunError(f"told to end while {phase}, round {round}, was going on")
             left = deadline - self._clock()
+            if replies < wanted:
+                left += quorum.grace
             if left <= 0:
                 break
             pause = FIRST_PAUSE if answered else min(pause * GROWTH, LONGEST_PAUSE)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from caafp_app.clustering.admm import Penalties
+from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import Settings
 from caafp_app.strategies.caafp import CAAFP
@@ -18,8 +19,13 @@ from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.rules import Clustering, Pruning
 
 
-def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
-    """Build the strategy; `Settings` has checked its name."""
+def make_strategy(
+    settings: Settings,
+    observer: Observer,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> PhasedStrategy:
+    """Build the strategy; `Settings` has checked its name. The rest is as of `BaseStrategy`."""
     rounds, pruning = settings.rounds, settings.pruning
     shared: dict[str, Any] = {
         "min_available_nodes": rounds.min_available_nodes,
@@ -36,7 +42,15 @@ def make_strategy(settings: Settings, observer: Observer) -> PhasedStrategy:
         "evaluate_every": rounds.evaluate_every,
         "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
+        "min_replies": rounds.min_replies,
+        "grace": rounds.grace,
+        "rest_after": rounds.rest_after,
+        "max_update_norm": rounds.max_update_norm,
+        "max_weight": rounds.max_weight,
+        "aggregation": rounds.aggregation,
         "observer": observer,
+        "checkpoints": checkpoints,
+        "stop": stop,
     }
     return STRATEGIES[settings.run.strategy](settings, shared)
 
@@ -57,6 +71,7 @@ def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
             initial_mask=pruning.initial_mask,
             allocation=pruning.allocation,
             regrow=pruning.regrow,
+            granularity=pruning.granularity,
             score=ScoreRule(
                 pruning.score_magnitude,
                 pruning.score_coherence,

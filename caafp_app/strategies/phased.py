@@ -2,20 +2,32 @@
 
 import time
 from collections.abc import Callable, Iterable
+from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
+from caafp_app.errors import RunError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action, Answer, from_record, to_record
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.strategies.base import BaseStrategy
-from caafp_app.strategies.discovery import discover, tell_population, wait_for_nodes
+from caafp_app.strategies.cluster_model import Update
+from caafp_app.strategies.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.strategies.personal import Scores, personalise
 from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.report import ClusteredResult, ClusterResult, build_report, mean_model
+from caafp_app.strategies.report import (
+    ClusteredResult,
+    ClusterResult,
+    ClusterRound,
+    build_report,
+    mean_model,
+)
 from caafp_app.strategies.roster import Client, generator, sample
 from caafp_app.strategies.session import Session, SessionOptions
+from caafp_app.strategies.state import restore_run, save_run
+from caafp_app.strategies.trust import norm_of
 
 
 class PhasedStrategy(BaseStrategy):
@@ -46,30 +58,41 @@ class PhasedStrategy(BaseStrategy):
         Raises
         ------
         RunError
-            If no client can be found, or every client of a round fails.
+            If no client can be found, every client of a round fails, or it was told to end.
         """
         began = time.monotonic()
         train_config = self.train_config = train_config or ConfigRecord()
+        evaluate_config = evaluate_config or ConfigRecord()
         self.plan = self.make_plan(num_rounds)
         session = self._open(grid, timeout)
         layout = self._begin(initial_arrays)
+        result = ClusteredResult(arrays=initial_arrays)
+        ended, earlier = 0, 0.0
+        if self._saved is not None:
+            ended, state = self._saved
+            earlier = restore_run(self, layout, result, state)
+            log(INFO, "resumed after round %d of %d", ended, len(self.plan))
         wait_for_nodes(session, self.min_available_nodes)
-        discover(session)
+        newcomers = gather(session)
         tell_population(session)
         self.check(self.roster)
-        first_reply = time.monotonic()
+        startup = time.monotonic() - began
+        first_reply = time.monotonic() - earlier
         self.observer.on_plan(self.plan, self.plan_facts(layout))
-        self.prepare()
-        evaluate_config = evaluate_config or ConfigRecord()
-        result = ClusteredResult(arrays=initial_arrays)
-        if evaluate_fn and (metrics := evaluate_fn(0, initial_arrays)) is not None:
-            result.evaluate_metrics_serverapp[0] = metrics
-        for step in self.plan:
-            self._run_round(step, result, train_config, evaluate_config)
+        if self._saved is None:
+            self.prepare()
+            if evaluate_fn and (metrics := evaluate_fn(0, initial_arrays)) is not None:
+                result.evaluate_metrics_serverapp[0] = metrics
+            self._save(0, layout, result, first_reply)
+            newcomers = []
+        for step in self.plan[ended:]:
+            self._run_round(step, newcomers, result, train_config, evaluate_config)
+            newcomers = []
             if evaluate_fn:
                 mean = mean_model(layout, self.published(), self.roster.clusters())
                 if (metrics := evaluate_fn(step.round, to_record(mean))) is not None:
                     result.evaluate_metrics_serverapp[step.round] = metrics
+            self._save(step.round, layout, result, first_reply)
         for model in self.models.values():
             model.average()
         rounds_ended = time.monotonic()
@@ -78,11 +101,13 @@ class PhasedStrategy(BaseStrategy):
             last = len(self.plan) + 1
             scores = personalise(session, self.model_of, last, train_config, evaluate_config)
         seconds = {
-            "total": time.monotonic() - began,
+            "total": startup + time.monotonic() - first_reply,
             "rounds": rounds_ended - first_reply,
-            "startup": first_reply - began,
+            "startup": startup,
         }
         self._finish(layout, result, scores, seconds)
+        if self.checkpoints is not None:
+            self.checkpoints.clear()
         return result
 
     def configure_train(
@@ -95,7 +120,11 @@ class PhasedStrategy(BaseStrategy):
             return []
         chosen = self.sampled(server_round)
         for model in self.models.values():
-            model.collect(statistics=step.statistics, gradients=step.gradients)
+            model.collect(
+                statistics=step.statistics,
+                gradients=step.gradients,
+                aggregation=self.aggregation,
+            )
         counts: dict[int, tuple[int, ...]] = {}
         messages = []
         for client in chosen:
@@ -114,17 +143,23 @@ class PhasedStrategy(BaseStrategy):
         session = self.session
 
         def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
-            self.model_of(client).add(client.label, read_update(answer, expected), weight)
+            self._take_in(client, read_update(answer, expected), weight)
 
         session.consume(replies, accept)
         for model in self.models.values():
-            model.end_round()
+            model.end_round(move=session.enough())
+        self.update_bound.end_round()
+        self.gradient_bound.end_round()
         updated = self.after_round(self.plan[server_round - 1])
         if server_round > len(self.plan) - self.average_last:
             for model in self.models.values():
                 model.remember()
         layers = self._layer_densities() if updated or server_round == 1 else None
         session.close(self._densities(), mask_updated=updated, layers=layers)
+        members = self.roster.clusters()
+        for number, density in self._densities().items():
+            row = ClusterRound.of(session.tally, members.get(number, []), density)
+            self.history.setdefault(number, []).append(row)
         return None, session.tally.aggregate(self.train_metrics_aggr_fn, self.weighted_by_key)
 
     def configure_evaluate(
@@ -132,7 +167,7 @@ class PhasedStrategy(BaseStrategy):
     ) -> Iterable[Message]:
         """Write evaluate requests: for all clients every so many rounds, or at FedAvg's rate."""
         session = self.session
-        clients = self.roster.reachable()
+        clients = self.available(server_round)
         if self.one_exchange:
             due = self.evaluate_every and server_round % self.evaluate_every == 0
             chosen = clients if due else []
@@ -170,6 +205,10 @@ class PhasedStrategy(BaseStrategy):
             uniform=self.uniform,
             one_exchange=self.one_exchange,
             timeout=timeout,
+            quorum=self.quorum,
+            rest_after=self.rest_after,
+            max_weight=self.max_weight,
+            stop=self.stop,
         )
         total, instruct, supply = len(self.plan), self.instructions, self.supplies
         self._session = Session(grid, self.ledger, self.observer, options, total, instruct, supply)
@@ -183,15 +222,44 @@ class PhasedStrategy(BaseStrategy):
         self.begin(layout, layout.flatten(arrays))
         return layout
 
+    def _take_in(self, client: Client, update: Update, weight: float) -> None:
+        """Add an update to the sums, if it is not too long."""
+        model, cluster = self.model_of(client), client.cluster
+        norm = norm_of(update.values, update.rest)
+        self.update_bound.check(cluster, norm, model.model)
+        slope = 0.0 if update.gradient is None else norm_of(update.gradient.value)
+        self.gradient_bound.check(cluster, slope)
+        model.add(client.label, update, weight)
+        self.update_bound.note(cluster, norm)
+        if update.gradient is not None:
+            self.gradient_bound.note(cluster, slope)
+
+    def _save(
+        self, round_: int, layout: Layout, result: ClusteredResult, first_reply: float
+    ) -> None:
+        """Save the state after a round; end the run here if it was told to.
+
+        Raises
+        ------
+        RunError
+            If it was.
+        """
+        kept, stop = self.checkpoints, self.stop()
+        if kept is not None and kept.every and (stop or kept.due(round_, len(self.plan))):
+            kept.save(round_, save_run(self, layout, result, time.monotonic() - first_reply))
+        if stop:
+            raise RunError(f"told to end after round {round_} of {len(self.plan)}")
+
     def _run_round(
         self,
         step: RoundPlan,
+        newcomers: list[Client],
         result: ClusteredResult,
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
         session, grid = self.session, self.session.grid
-        if newcomers := discover(session):
+        if newcomers := newcomers + gather(session):
             self.welcome(newcomers, step)
         self.before_round(step)
         number = step.round
@@ -212,7 +280,11 @@ class PhasedStrategy(BaseStrategy):
         result.arrays = to_record(mean_model(layout, models, members))
         report = build_report(models, self.roster, scores, self.ledger, seconds, self.split)
         result.clusters = {
-            number: ClusterResult.of(cluster, models[number].mask)
+            number: ClusterResult.of(
+                cluster,
+                models[number].mask,
+                self.history.get(-1, []) * (number >= 0) + self.history.get(number, []),
+            )
             for number, cluster in report.clusters.items()
         }
         self.observer.on_finish(report)

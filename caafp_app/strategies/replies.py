@@ -124,8 +124,8 @@ def read_metrics(message: Message) -> MetricRecord:
     return records[0]
 
 
-def read_weight(metrics: MetricRecord, key: str) -> float:
-    """Return the weight of a reply in the mean.
+def read_weight(metrics: MetricRecord, key: str, *, none_allowed: bool = False) -> float:
+    """Return the weight of a reply in the mean; 0 only if that is allowed.
 
     Raises
     ------
@@ -135,6 +135,8 @@ def read_weight(metrics: MetricRecord, key: str) -> float:
     value = metrics.get(key)
     if not isinstance(value, int | float):
         raise ProtocolError(f"metric {key!r}: expected one number, found {value!r:.60}")
+    if none_allowed and value == 0:
+        return 0.0
     if not math.isfinite(value) or not 0 < value <= MAX_WEIGHT:
         raise ProtocolError(
             f"metric {key!r}: expected a number in (0, {MAX_WEIGHT:g}], found {value}"

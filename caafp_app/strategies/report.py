@@ -1,6 +1,6 @@
 """What a run ends with, put together from the models, the roster and the scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,37 @@ from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.roster import Client, Roster, weights_by_examples
+from caafp_app.strategies.tally import Tally
+
+
+@dataclass(frozen=True)
+class ClusterRound:
+    """One round of training of one cluster.
+
+    Attributes
+    ----------
+    round : int
+    replies : int
+        Clients of the cluster whose updates entered the mean.
+    density : float
+        Active share of the prunable weights as the round ended.
+    accuracy, loss : float or None
+        Mean over these clients of what their train replies report, if they do: of our own app, the
+        received model's on held-out data.
+    """
+
+    round: int
+    replies: int
+    density: float
+    accuracy: float | None
+    loss: float | None
+
+    @classmethod
+    def of(cls, tally: Tally, members: Sequence[Client], density: float) -> "ClusterRound":
+        """Take the cluster's part of what came of an exchange."""
+        labels = {client.label for client in members} & tally.contents.keys()
+        accuracy, loss = (tally.mean(kind, labels) for kind in ("accuracy", "loss"))
+        return cls(tally.round, len(labels), density, accuracy, loss)
 
 
 @dataclass(frozen=True)
@@ -32,17 +63,23 @@ class ClusterResult:
         Labels of its clients.
     density : float
         Active share of the prunable weights.
+    history : tuple of ClusterRound
+        Its rounds, from the one that all clients shared on; after a resumption those since then.
     """
 
     arrays: ArrayRecord
     mask: dict[str, NDArray[np.bool_]]
     members: tuple[str, ...]
     density: float
+    history: tuple[ClusterRound, ...] = ()
 
     @classmethod
-    def of(cls, report: ClusterReport, mask: Mask) -> "ClusterResult":
+    def of(
+        cls, report: ClusterReport, mask: Mask, history: Iterable[ClusterRound] = ()
+    ) -> "ClusterResult":
         """Wrap a report's arrays for the user."""
-        return cls(to_record(report.arrays), mask.by_layer(), report.members, report.density)
+        arrays, layers = to_record(report.arrays), mask.by_layer()
+        return cls(arrays, layers, report.members, report.density, tuple(history))
 
 
 @dataclass

@@ -6,6 +6,7 @@ Node ids are random and change when a SuperNode comes back; everything is kept b
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,12 @@ class Client:
         Its cluster; -1 while it has none.
     held : str
         Digest of the mask it holds, as far as known; empty: not even the layout.
+    failures, rests_until : int
+        Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
+    silent : bool
+        Whether it did not answer when it was last asked.
+    absent : int
+        Rounds in a row in which its node could not be reached.
     """
 
     label: str
@@ -31,6 +38,17 @@ class Client:
     examples: int = -1
     cluster: int = -1
     held: str = ""
+    failures: int = 0
+    rests_until: int = -1
+    silent: bool = False
+    absent: int = 0
+
+
+GONE_AFTER = 20
+"""Rounds out of reach after which a client is no member of its cluster until it comes back."""
+
+NOWHERE = 0
+"""The node of a client that is known from before and has not come back yet; no node's id."""
 
 
 class Roster:
@@ -42,10 +60,20 @@ class Roster:
         self.population = -1
         self._label_of: dict[int, str] = {}
         self._reachable: set[int] = set()
+        self._waiting: dict[int, str] = {}
 
     def unknown(self, nodes: Iterable[int]) -> list[int]:
-        """Nodes that have not described themselves yet."""
-        return [n for n in nodes if n not in self._label_of and n not in self.idle]
+        """Nodes to be asked who they are: new ones, and those whose label has become free."""
+        return [
+            n
+            for n in nodes
+            if n not in self._label_of and (n not in self.idle or self._free(self._waiting.get(n)))
+        ]
+
+    def _free(self, label: str | None) -> bool:
+        """Whether the node that has this label is gone, or does not answer any more."""
+        known = self.clients.get(label) if label is not None else None
+        return known is not None and (known.node not in self._reachable or known.silent)
 
     def enrol(self, node: int, answer: Answer) -> str:
         """Take a description in; return why the node takes no part, or an empty text."""
@@ -55,21 +83,28 @@ class Roster:
             self.idle[node] = answer.idle
             return answer.idle
         known = self.clients.get(answer.label)
-        if known is not None and known.node != node and known.node in self._reachable:
+        if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"
             self.idle[node] = reason
+            # A device that was registered anew comes back before its old node is given up.
+            self._waiting[node] = answer.label
             return reason
         if known is None:
             self.clients[answer.label] = Client(answer.label, node, answer.examples)
         else:
             self._label_of.pop(known.node, None)
             known.node, known.examples, known.held = node, answer.examples, ""
+            known.failures, known.rests_until, known.silent, known.absent = 0, -1, False, 0
+        self.idle.pop(node, None)
+        self._waiting.pop(node, None)
         self._label_of[node] = answer.label
         return ""
 
     def meet(self, nodes: Iterable[int]) -> None:
-        """Note which nodes can be reached now."""
+        """Note which nodes can be reached in the round that begins."""
         self._reachable = set(nodes)
+        for client in self.clients.values():
+            client.absent = 0 if client.node in self._reachable else client.absent + 1
 
     def reachable(self) -> list[Client]:
         """Clients that can be reached now, sorted by label."""
@@ -83,11 +118,39 @@ class Roster:
         return None if label is None else self.clients[label]
 
     def clusters(self) -> dict[int, list[Client]]:
-        """Clients by cluster, each list sorted by label."""
+        """Clients by cluster, each list sorted by label; without those that left for good."""
         groups: dict[int, list[Client]] = {}
         for client in sorted(self.clients.values(), key=lambda c: c.label):
-            groups.setdefault(client.cluster, []).append(client)
+            if client.absent < GONE_AFTER:
+                groups.setdefault(client.cluster, []).append(client)
         return dict(sorted(groups.items()))
+
+    def state(self) -> dict[str, Any]:
+        """Return what is known of the clients by label, JSON-able; nodes are of one run alone."""
+        kept = ("examples", "cluster", "failures", "rests_until", "absent")
+        return {
+            "population": self.population,
+            "clients": {
+                label: {name: getattr(client, name) for name in kept}
+                for label, client in sorted(self.clients.items())
+            },
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned; the clients are out of reach until they are enrolled."""
+        self.population = int(state["population"])
+        self.clients = {
+            label: Client(
+                label,
+                NOWHERE,
+                examples=int(known["examples"]),
+                cluster=int(known["cluster"]),
+                failures=int(known["failures"]),
+                rests_until=int(known["rests_until"]),
+                absent=int(known["absent"]),
+            )
+            for label, known in state["clients"].items()
+        }
 
 
 def sample(

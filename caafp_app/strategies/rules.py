@@ -38,6 +38,9 @@ class Pruning:
     allocation : {"uniform", "erk", "global"}
     regrow : float
         Share of a layer's active weights exchanged in an update.
+    granularity : {"weight", "filter"}
+        What is pruned. Whole filters (of plain chains of convolutions and dense layers) do not grow
+        back, and go evenly over layers; `regrow` and `allocation` are of single weights.
     score : ScoreRule
     """
 
@@ -48,6 +51,7 @@ class Pruning:
     initial_mask: str = "magnitude"
     allocation: str = "uniform"
     regrow: float = 0.05
+    granularity: str = "weight"
     score: ScoreRule = field(default_factory=ScoreRule)
 
 

@@ -3,6 +3,7 @@
 A session knows the protocol; it does not know what the exchanges are for.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING
@@ -13,17 +14,31 @@ from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError, RunError
 from caafp_app.protocol.messages import HEADER, TRAINING, Action, Answer, ErrorCode, Request
+from caafp_app.pruning.schedule import Phase
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.exchange import Exchange
+from caafp_app.strategies.exchange import NO_QUORUM, Exchange, Quorum
+from caafp_app.strategies.health import note_failures
 from caafp_app.strategies.replies import Expected, failure, read_answer, read_metrics, read_weight
 from caafp_app.strategies.requests import RequestWriter, WireFormat
 from caafp_app.strategies.roster import Client, Roster
 from caafp_app.strategies.tally import Tally
+from caafp_app.strategies.trust import largest_weight
 
 Accept = Callable[[Client, Answer, Expected, float], None]
 """Called with each valid reply: client, its answer, what was expected, its weight in a mean."""
+
+FEDAVG_KEY = "num-examples"
+"""The metric that FedAvg weighs by, which is what clients say of themselves beforehand."""
+
+WITHOUT_QUORUM = (
+    Phase.DESCRIBE,
+    Phase.PERSONALISE,
+    Action.EVALUATE,
+    Action.EVALUATE_PERSONAL,
+)
+"""Exchanges of which every single reply is worth having, and that move no model."""
 
 Instruct = Callable[[Client, Action], Mapping[str, float]]
 """What a strategy adds to the user's config in a request, e.g. a key of `protocol.objective`."""
@@ -43,6 +58,10 @@ class SessionOptions:
     uniform: bool = False
     one_exchange: bool = False
     timeout: float = 3600.0
+    quorum: Quorum = NO_QUORUM
+    rest_after: int = 3
+    max_weight: float = 10.0
+    stop: Callable[[], bool] = lambda: False
 
 
 class Session:
@@ -89,13 +108,21 @@ class Session:
         self.roster = Roster()
         self.tally = Tally("", 0)
         self.writer = RequestWriter(options.wire, options.seed, options.arrayrecord_key)
-        self._exchange = Exchange(grid, ledger)
+        self._exchange = Exchange(grid, ledger, stop=options.stop)
+        self._quorum = NO_QUORUM
+        self._heaviest = math.inf
         self._expected: dict[str, Expected] = {}
         self._in_full: dict[str, Callable[[], Message]] = {}
 
-    def open(self, phase: str, round_: int) -> None:
-        """Begin an exchange; what `message` writes belongs to it."""
+    def open(self, phase: str, round_: int, *, needed: bool = True) -> None:
+        """Begin an exchange; what `message` writes belongs to it; `needed` as of `close`."""
         self.tally = Tally(phase, round_)
+        free = phase in WITHOUT_QUORUM or not needed
+        self._quorum = NO_QUORUM if free else self.options.quorum
+        self._heaviest = math.inf
+        if self.options.weighted_by_key == FEDAVG_KEY:
+            examples = (client.examples for client in self.roster.clients.values())
+            self._heaviest = largest_weight(examples, self.options.max_weight)
         self._expected.clear()
         self._in_full.clear()
 
@@ -150,6 +177,7 @@ class Session:
             phase=self.tally.phase,
             round=self.tally.round,
             timeout=self.options.timeout,
+            quorum=self._quorum,
         )
 
     def consume(self, replies: Iterable[Message], accept: Accept | None = None) -> None:
@@ -176,6 +204,7 @@ class Session:
                 client.held = ""
         absent = (self.roster.at(node) for node in self._exchange.missing)
         self.tally.missing = tuple(sorted(client.label for client in absent if client))
+        note_failures(self.roster.clients.values(), self.tally, self.options.rest_after)
 
     def close(
         self,
@@ -193,11 +222,21 @@ class Session:
             If every client that was asked failed, and the run cannot do without (`needed`).
         """
         tally = self.tally
-        record = tally.record(self.ledger, density, mask_updated=mask_updated, layers=layers)
+        record = tally.record(
+            self.ledger,
+            density,
+            mask_updated=mask_updated,
+            layers=layers,
+            used=self.enough(),
+        )
         self.observer.on_round(record, self.total_rounds)
         if needed and tally.all_failed:
             reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
             raise RunError(f"{tally.phase}, round {tally.round}: every client failed: {reasons}")
+
+    def enough(self) -> bool:
+        """Tell whether as many replies were taken as the exchange needs."""
+        return len(self.tally.contents) >= self._quorum.replies
 
     def ask(
         self,
@@ -212,7 +251,7 @@ class Session:
         needed: bool = True,
     ) -> Tally:
         """Hold one whole exchange outside of the rounds; `needed` as of `close`."""
-        self.open(phase, round_)
+        self.open(phase, round_, needed=needed)
         messages = [self.message(client, model_of(client), action, config) for client in clients]
         self.consume(self.send(messages), accept)
         self.close({c.cluster: model_of(c).density for c in clients}, needed=needed)
@@ -222,10 +261,18 @@ class Session:
         self, client: Client, reply: Message, expected: Expected, accept: Accept | None
     ) -> None:
         answer = read_answer(reply, expected)
-        weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
+        trained = expected.action in TRAINING
+        # A client may well have nothing to evaluate on; it says so, and is in no mean.
+        weight = read_weight(
+            read_metrics(reply), self.options.weighted_by_key, none_allowed=not trained
+        )
         if accept is not None:
-            accept(client, answer, expected, 1.0 if self.options.uniform else weight)
+            capped = 1.0 if self.options.uniform else min(weight, self._heaviest)
+            accept(client, answer, expected, capped)
         client.held = answer.mask_digest
+        if not weight:
+            self.tally.empty.add(client.label)
+            return
         trained = expected.action in (Action.TRAIN, Action.PERSONALISE)
         if client.examples < 0 and trained:  # an evaluation counts held-out ones
             client.examples = int(weight)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from logging import WARNING
 
@@ -33,6 +33,8 @@ class Tally:
         Reason by label.
     missing : tuple of str
         Labels that did not answer in time.
+    empty : set of str
+        Labels that had nothing to evaluate on.
     """
 
     phase: str
@@ -42,6 +44,7 @@ class Tally:
     contents: dict[str, RecordDict] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    empty: set[str] = field(default_factory=set)
 
     @property
     def all_failed(self) -> bool:
@@ -74,9 +77,16 @@ class Tally:
             log(WARNING, "metrics unlike the others', left out: of %s", ", ".join(odd))
         return function([self.contents[k] for k in shapes if k not in odd], weighted_by)
 
-    def mean(self, kind: str) -> float | None:
-        """Return the mean over clients of a metric, without those that do not report it."""
-        values = [pick(metrics, kind) for metrics in self.metrics().values()]
+    def mean(self, kind: str, labels: Collection[str] | None = None) -> float | None:
+        """Return the mean over clients of a metric, without those that do not report it.
+
+        With `labels` over these clients alone.
+        """
+        values = [
+            pick(metrics, kind)
+            for label, metrics in self.metrics().items()
+            if labels is None or label in labels
+        ]
         known = [value for value in values if value is not None and math.isfinite(value)]
         return sum(known) / len(known) if known else None
 
@@ -87,6 +97,7 @@ class Tally:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
         traffic = ledger.exchange(self.phase, self.round)
@@ -95,7 +106,7 @@ class Tally:
             phase=self.phase,
             seconds=time.monotonic() - self.started,
             asked=len(self.asked),
-            answered=len(self.contents),
+            answered=len(self.contents) + len(self.empty),
             refused=len(self.refusals),
             missing=self.missing,
             accuracy=self.mean("accuracy"),
@@ -105,6 +116,8 @@ class Tally:
             bytes_up=traffic.up,
             bytes_by_kind=traffic.by_kind(),
             reasons=dict(Counter(self.refusals.values())),
+            refusals=dict(sorted(self.refusals.items())),
+            used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},
             server_memory_mb=current_memory_mb(),

@@ -34,7 +34,9 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in(monkeypatch, tmp_path)
 
 
-def stand_in(patch: pytest.MonkeyPatch, folder: Path, failing: int = -1, seconds: float = 0.0) -> None:
+def stand_in(
+    patch: pytest.MonkeyPatch, folder: Path, failing: int = -1, seconds: float = 0.0
+) -> None:
     path = folder / "program.py"
     path.write_text(textwrap.dedent(PROGRAM.format(failing=failing, seconds=seconds)))
 
@@ -94,7 +96,7 @@ def test_what_an_earlier_attempt_left_is_gone(
     assert not ended.complaint
 
 
-@pytest.mark.skipif(client_cpus(1) < 2, reason="needs two cores")
+@pytest.mark.skipif(module._cores() < 2, reason="needs two cores")
 def test_at_most_so_many_at_once(
     plan: BenchPlan, folder: BenchFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -126,9 +128,10 @@ def test_what_runs_is_ended_when_nobody_waits_for_it(
             raise KeyboardInterrupt
 
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), closing(
-        execute([(plan.cases[0], 1)], folder, look=interrupt)
-    ) as endings:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        closing(execute([(plan.cases[0], 1)], folder, look=interrupt)) as endings,
+    ):
         list(endings)
     assert time.monotonic() - began < 30.0
     assert families[0].members() == set()

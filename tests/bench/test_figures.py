@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from caafp_app.bench.figures.clients import accuracies
+from caafp_app.bench.figures.cost import draw_cost
 from caafp_app.bench.figures.dendrogram import draw_dendrogram
 from caafp_app.bench.figures.density import draw_density, layer_densities
 from caafp_app.bench.figures.masks import draw_masks
 from caafp_app.bench.figures.rounds import accuracy_by_round, draw_rounds
+from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import BenchPlan, Case
@@ -33,22 +35,38 @@ def test_all_of_a_bench(plan: BenchPlan, folder: BenchFolder, finish: Finish) ->
     written = write_figures(folder, gather(plan, folder))
     names = {path.stem for path in written}
     assert names == {
-        "accuracy-by-megabytes",
         "accuracy-by-round",
         "accuracy-by-client",
         "dendrogram-caafp",
         "mask-overlap-caafp",
         "density-caafp",
         "density-dense",
-    } - ({"accuracy-by-megabytes"} if "accuracy-by-megabytes" not in names else set())
+    }
     for path in written:
         if path.suffix == ".svg":
             assert ElementTree.parse(path).getroot().tag.endswith("svg")
         else:
             assert path.read_bytes().startswith(b"\x89PNG")
-    again = {path: path.read_bytes() for path in written}
-    write_figures(folder, gather(plan, folder))
-    assert again == {path: path.read_bytes() for path in written}  # the same to the byte
+
+
+def test_the_same_figure_is_the_same_file(run: RunFiles, tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in save(draw_masks(run), tmp_path / "a-0.5")]
+    assert first == [path.read_bytes() for path in save(draw_masks(run), tmp_path / "b")]
+    assert {path.name for path in tmp_path.glob("a*")} == {"a-0.5.png", "a-0.5.svg"}
+
+
+def test_cost_is_a_point_for_each_case(run: RunFiles) -> None:
+    cases = [Case(name, Settings(), {}) for name in ("cheap", "dear")]
+    runs = []
+    for megabytes in (10, 100):
+        summary = {**run.summary, "bytes": {**run.summary["bytes"], "total": megabytes * 1e6}}
+        runs.append(replace(run, summary=summary))
+    results = [Result(case, 1, one) for case, one in zip(cases, runs, strict=True)]
+    figure = draw_cost(results)
+    places = [container[0].get_xydata()[0] for container in figure.axes[0].containers]
+    np.testing.assert_allclose(places, [[10.0, 62.5], [100.0, 62.5]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cheap", "dear"]
+    assert draw_cost(results[:1]) is None
 
 
 def test_nothing_without_runs(folder: BenchFolder) -> None:
@@ -113,7 +131,8 @@ def test_density_holds_from_its_round_on(run: RunFiles) -> None:
 class TestSweep:
     def results(self, run: RunFiles, *cases: dict[str, Scalar]) -> list[Result]:
         return [
-            Result(Case(str(i), Settings(), varied), 1, run) for i, varied in enumerate(cases)
+            Result(Case(str(i), Settings.from_run_config(dict(varied)), varied), 1, run)
+            for i, varied in enumerate(cases)
         ]
 
     def test_a_line_for_each_strategy(self, run: RunFiles) -> None:
@@ -127,6 +146,15 @@ class TestSweep:
         axes = draw_sweep(results, "partition-alpha").axes[0]
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["caafp", "fedavg"]
         assert axes.get_xscale() == "log"
+
+    def test_what_follows_from_the_strategy_is_not_told(self, run: RunFiles) -> None:
+        cases: list[dict[str, Scalar]] = [
+            {"strategy": strategy, "partition-alpha": alpha, **more}
+            for strategy, more in (("fedavg", {"down-dtype": "int8"}), ("caafp", {}))
+            for alpha in (0.1, 0.5, 1.0)
+        ]
+        legend = draw_sweep(self.results(run, *cases), "partition-alpha").axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["fedavg", "caafp"]
 
     def test_what_follows_from_the_setting_makes_no_line_of_its_own(self, run: RunFiles) -> None:
         cases: list[dict[str, Scalar]] = [
@@ -154,5 +182,5 @@ class TestSweep:
         results[1] = replace(results[1], run=better)
         axes = draw_sweep(results, "sparsity").axes[0]
         (line,) = axes.containers
-        np.testing.assert_allclose(line[0].get_xdata(), [0.5, 0.7, 0.9])
-        np.testing.assert_allclose(line[0].get_ydata(), [100.0, 62.5, 62.5])
+        np.testing.assert_allclose(line[0].get_xdata(orig=False), [0.5, 0.7, 0.9])
+        np.testing.assert_allclose(line[0].get_ydata(orig=False), [100.0, 62.5, 62.5])

@@ -27,4 +27,5 @@ def test_describe_and_train() -> None:
     assert rows["describe"]["torch"] == rows["mask-unknown"]["torch"] == "no"
     assert (rows["train"]["torch"], rows["train"]["torch._dynamo"]) == ("yes", "no")
     assert rows["train"]["nbytes"] > 50_000 > rows["describe"]["nbytes"]
+    assert 1000 > rows["train"]["peak_mb"] > rows["describe"]["peak_mb"] > 30
     assert [target.met for target in report.targets] == [True, True, True]

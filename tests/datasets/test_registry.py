@@ -13,5 +13,5 @@ def test_the_names_are_those_of_the_setting() -> None:
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match="found 'uci_har'; did you mean 'uci-har'"):
         source_of("uci_har")
-    with pytest.raises(SettingsError, match="expected one of synthetic, uci-har"):
+    with pytest.raises(SettingsError, match="expected one of synthetic, digits, uci-har"):
         source_of("qqqq")

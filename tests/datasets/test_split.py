@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caafp_app.datasets.split import held_out_count, split_by_class, standardise
+from caafp_app.datasets.split import held_out_count, split_by_class
 
 labels_of = st.lists(st.integers(0, 4), max_size=120).map(lambda y: np.array(y, np.int64))
 
@@ -81,32 +81,3 @@ def test_validation_is_the_end_of_train_and_never_test(
         before = chosen.train[labels[chosen.train] == label]
         after = chosen.held_out[labels[chosen.held_out] == label]
         assert not len(before) or before.max() < after.min()
-
-
-def test_scaling_is_by_the_training_part_alone() -> None:
-    rng = np.random.default_rng(0)
-    train = rng.normal([3.0, -100.0, 0.0], [2.0, 0.01, 5.0], size=(40, 10, 3)).astype(np.float32)
-    test = rng.normal(50.0, 9.0, size=(7, 10, 3)).astype(np.float32)
-    scaled_train, scaled_test = standardise(train, test)
-
-    flat = train.astype(np.float64).reshape(-1, 3)
-    mean, deviation = flat.mean(axis=0), flat.std(axis=0)
-    np.testing.assert_allclose(scaled_test, (test - mean) / deviation, rtol=1e-5)
-    np.testing.assert_allclose(scaled_train.mean((0, 1)), 0, atol=1e-5)
-    np.testing.assert_allclose(scaled_train.std((0, 1)), 1, rtol=1e-4)
-    assert scaled_train.dtype == scaled_test.dtype == np.float32
-
-
-def test_a_channel_that_never_changes_becomes_zero() -> None:
-    train = np.full((30, 7, 2), 0.1, np.float32)
-    train[:, :, 1] = np.arange(7)
-    scaled, empty = standardise(train, train[:0])
-
-    np.testing.assert_allclose(scaled[..., 0], 0, atol=1e-6)
-    assert np.isfinite(scaled).all()
-    assert empty.shape == (0, 7, 2)
-
-
-def test_nothing_to_train_on_is_left_as_it_is() -> None:
-    none, test = np.empty((0, 4, 2), np.float32), np.ones((3, 4, 2), np.float32)
-    assert standardise(none, test)[1] is test

@@ -40,11 +40,17 @@ class Security:
         Options of ``flower-superlink``, and of every ``flower-supernode``.
     connection : mapping
         Keys of the connection in the operator's Flower configuration.
+    own : sequence of sequence of str
+        Options of each ``flower-supernode`` besides: its private key.
+    admit : callable
+        What the operator does before the SuperNodes start: registers their keys.
     """
 
     superlink: Sequence[str] = ("--insecure",)
     supernode: Sequence[str] = ("--insecure",)
     connection: Values = field(default_factory=lambda: {"insecure": True})
+    own: Sequence[Sequence[str]] = ()
+    admit: Callable[[Connection], None] = lambda _: None
 
 
 class Daemon:
@@ -104,6 +110,11 @@ class Daemon:
             if ended or time.monotonic() > deadline:
                 raise AssertionError(f"{self.name} did not come to {words!r}:\n{self.text()}")
             time.sleep(0.1)
+
+    def await_end(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout=STARTUP_SECONDS)
 
     @property
     def pid(self) -> int:
@@ -239,9 +250,10 @@ def fleet(
         stack.callback(_end, everyone)
         superlink.start()
         superlink.await_line("Uvicorn running on")
+        security.admit(connection)
         towards = stack.enter_context(between(port)) if between else port
         for number, config in enumerate(nodes):
-            command = _supernode(config, towards, security)
+            command = supernode_command(config, towards, security, number)
             everyone.supernodes.append(Daemon(f"node-{number}", command, folder, environment))
             everyone.supernodes[-1].start()
         for node in everyone.supernodes:
@@ -267,10 +279,12 @@ def free_port() -> int:
         return port
 
 
-def _supernode(config: Values, port: int, security: Security) -> list[str]:
+def supernode_command(config: Values, port: int, security: Security, number: int = 0) -> list[str]:
+    """Return the command of a SuperNode that calls a port of this machine."""
     # Flower's notation of a node-config: no blanks around the sign.
     typed = " ".join(line.replace(" = ", "=", 1) for line in to_toml(config).splitlines())
-    command = [executable("flower-supernode"), *security.supernode]
+    own = security.own[number] if security.own else ()
+    command = [executable("flower-supernode"), *security.supernode, *own]
     command += ["--superlink", f"{HOST}:{port}", "--host", HOST, "--port", str(free_port())]
     return [*command, "--node-config", typed]
 

@@ -3,7 +3,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,6 +219,10 @@ def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
         observer.on_round(record(entry.round, entry.phase), 6)
     observer.on_round(record(7, "personalise"), 6)
     assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 7
+    distances = np.array([[0.0, 0.5], [0.5, 0.0]])
+    observer.on_distances(["a", "b"], distances)
+    kept = load_file(tmp_path / "distances.safetensors")["distances"]
+    np.testing.assert_array_equal(kept, distances)
     observer.on_clusters({"b": 0, "a": 0, "c": 1}, "k = 2")
     first = json.loads((tmp_path / "clusters.json").read_text())
     assert first == {
@@ -265,6 +269,9 @@ def test_composite_hands_on_in_order(report: RunReport) -> None:
         def on_round(self, record: RoundRecord, total_rounds: int) -> None:
             calls.append((self.name, f"round {record.round}/{total_rounds}"))
 
+        def on_distances(self, labels: Sequence[str], distances: object) -> None:
+            calls.append((self.name, f"{len(labels)} apart"))
+
         def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
             calls.append((self.name, note))
 
@@ -274,9 +281,10 @@ def test_composite_hands_on_in_order(report: RunReport) -> None:
     both = CompositeObserver([Spy("a"), Observer(), Spy("b")])
     both.on_plan(PLAN, {})
     both.on_round(record(), 50)
+    both.on_distances(["a", "b"], np.zeros((2, 2)))
     both.on_clusters({}, "none")
     both.on_finish(report)
-    events = ["plan", "round 17/50", "none", "test"]
+    events = ["plan", "round 17/50", "2 apart", "none", "test"]
     assert calls == [(name, event) for event in events for name in ("a", "b")]
 
 

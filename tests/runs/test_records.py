@@ -25,6 +25,7 @@ def test_round_to_json() -> None:
         bytes_by_kind={"down": {"values": 10}, "up": {"values": 7}},
         reasons={"NaN": 1},
         mask_updated=True,
+        layer_density={0: {"conv": np.float32(0.5)}},  # type: ignore[dict-item]
         server_memory_mb=100.0,
     )
     found = json.loads(json.dumps(record.to_json(), allow_nan=False))
@@ -43,7 +44,10 @@ def test_round_to_json() -> None:
         "bytes_up": 7,
         "bytes_by_kind": {"down": {"values": 10}, "up": {"values": 7}},
         "reasons": {"NaN": 1},
+        "refusals": {},
+        "used": True,
         "mask_updated": True,
+        "layer_density": {"0": {"conv": 0.5}},
         "server_memory_mb": 100.0,
         "server_memory_peak_mb": None,
     }

@@ -62,6 +62,7 @@ def save(figure: Any, path: Path) -> list[Path]:
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         content = io.BytesIO()
         figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+        figure.set_layout_engine("none")  # it is laid out now; that takes as long as drawing
         # Not with_suffix: a case's name may hold a point.
         written.append(path.with_name(f"{path.name}.{kind}"))
         write_atomic(written[-1], content.getvalue())

@@ -30,19 +30,21 @@ def swept(results: Sequence[Result]) -> list[str]:
 def _lines(results: Sequence[Result], key: str) -> Lines:
     """Join the cases that differ in nothing but the setting, and in what follows from it."""
     cases = [
-        (runs, runs[0].case.varied)
+        (runs, runs[0].case.settings.to_dict())
         for runs in by_case(results).values()
         if type(runs[0].case.varied.get(key)) in (int, float)
     ]
-    seen: dict[tuple[str, Scalar], set[Scalar | None]] = {}
-    for _, varied in cases:
-        for other in varied:
-            seen.setdefault((other, varied[key]), set()).add(varied[other])
-    free = {other for (other, _), values in seen.items() if len(values) > 1}
+    apart = [key]  # settings that tell the cases apart
+    for other in dict.fromkeys(name for runs, _ in cases for name in runs[0].case.varied):
+        seen: dict[tuple[Scalar, ...], set[Scalar]] = {}
+        for _, settings in cases:
+            seen.setdefault(tuple(settings[name] for name in apart), set()).add(settings[other])
+        if any(len(values) > 1 for values in seen.values()):
+            apart.append(other)
     lines: Lines = {}
-    for runs, varied in cases:
-        label = ", ".join(str(value) for name, value in varied.items() if name in free)
-        lines.setdefault(label, {}).setdefault(float(varied[key]), []).extend(runs)
+    for runs, settings in cases:
+        label = ", ".join(str(settings[name]) for name in apart[1:])
+        lines.setdefault(label, {}).setdefault(float(settings[key]), []).extend(runs)
     return lines
 
 

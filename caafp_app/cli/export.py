@@ -1,0 +1,91 @@
+"""``caafp export``: a cluster's model as a file that something else runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from caafp_app.export import Exported, Trained
+
+_HONEST = (
+    "Zeros do not make dense kernels faster: torch and ONNX Runtime multiply by them. A sparse "
+    "file is smaller; a faster network needs whole filters gone (granularity=filter)."
+)
+
+
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Run directory, or the name of a run below --output-dir; `latest` is one.",
+            show_default=False,
+        ),
+    ],
+    cluster: Annotated[int, typer.Option(metavar="K", help="Whose model.")] = 0,
+    format_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="NAME",
+            help="safetensors, sparse, pt2, onnx or onnx-int8; may be given several times.",
+            show_default="safetensors",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where to.", show_default="export in the run"
+        ),
+    ] = None,
+    output_dir: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it."),
+    ] = "",
+) -> None:
+    """Export the model of a cluster, check it against torch, and say its size and speed here.
+
+    [bold]caafp export latest --cluster 0 --format onnx[/]
+
+    [bold]caafp export latest -f safetensors -f sparse -f pt2[/]
+
+    onnx needs the extra 'export'. The paths are printed last, a line each.
+    """
+    with ending():
+        import torch
+
+        from caafp_app.export import export_cluster
+        from caafp_app.runs.directory import find_run
+
+        torch.set_num_threads(1)
+        trained, made = export_cluster(
+            find_run(run, output_dir), cluster, format_ or ["safetensors"], output
+        )
+        for line in table(trained, made):
+            typer.echo(line, err=True)
+        for one in made:
+            typer.echo(str(one.path))
+
+
+def table(trained: "Trained", made: "Sequence[Exported]") -> list[str]:
+    """Say size, agreement and speed, a line for each file."""
+    size = sum(array.size for array in trained.arrays.values())
+    dense = 4 * trained.full_size
+    lines = [
+        f"{trained.name}: {size} numbers of {trained.full_size}, density {trained.density:.2f}, "
+        f"{len(trained.class_names)} classes",
+        f"{'format':<12} {'bytes':>9} {'of dense':>8} {'difference':>10} {'same class':>10} "
+        f"{'1 window':>9} {'256':>9}",
+    ]
+    lines += [
+        f"{one.format:<12} {one.nbytes:>9} {one.nbytes / dense:>8.2f} {one.difference:>10.1e} "
+        f"{one.agreement:>10.1%} {1e3 * one.one:>6.2f} ms {1e3 * one.batch:>6.2f} ms"
+        for one in made
+    ]
+    return [*lines, "Times: this CPU, one thread, median. " + _HONEST]

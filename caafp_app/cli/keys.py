@@ -1,0 +1,60 @@
+"""``caafp keys``: certificates for the server, key pairs for the devices."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+
+keys = typer.Typer(
+    no_args_is_help=True,
+    help="Make certificates and keys: who the server is, and who a device is.",
+)
+
+_Folder = Annotated[
+    Path, typer.Argument(help="Where the files go; made if it is not there.", show_default=False)
+]
+
+
+@keys.command("server")
+def server_keys(
+    folder: _Folder,
+    name: Annotated[
+        list[str],
+        typer.Option(
+            help="Host name or IP address by which devices reach the server; may be repeated.",
+            show_default=False,
+        ),
+    ],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Life of the certificate.")] = 825,
+) -> None:
+    """Make the server's certificate, and an authority to sign it where FOLDER has none.
+
+    ca.pem goes to every device, server.pem and server.key to the server; ca.key signs the next
+    certificate and is best kept elsewhere. To renew: move server.* away and ask again.
+    """
+    from caafp_app.devices.keys import make_server_keys
+
+    with ending():
+        _tell(make_server_keys(folder.expanduser(), name, days=days))
+
+
+@keys.command("device")
+def device_keys(
+    folder: _Folder,
+    name: Annotated[str, typer.Argument(help="Of the device, as in its label.")],
+) -> None:
+    """Make a device's key pair, best on the device itself: NAME.key never has to leave it.
+
+    NAME.pub goes to the operator, who lets the device in by `flwr supernode register`.
+    """
+    from caafp_app.devices.keys import make_device_keys
+
+    with ending():
+        _tell(make_device_keys(folder.expanduser(), name))
+
+
+def _tell(files: list[Path]) -> None:
+    for file in files:
+        typer.echo(f"wrote {file}")

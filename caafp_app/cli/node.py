@@ -1,0 +1,69 @@
+"""``caafp node``: is this device ready, what will leave it, and how its SuperNode is started."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+from caafp_app.launch.presets import merged
+
+
+def node(
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET-OR-FILE", help="As the run will have it.", show_default=False
+        ),
+    ],
+    data_path: Annotated[
+        Path, typer.Option(help="This device's windows or recordings.", show_default=False)
+    ],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="Likewise.", show_default=False),
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="Name of this device for good.", show_default="from data-path")
+    ] = "",
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the personal model is kept.", show_default="~/.caafp/personal/LABEL"
+        ),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="Write the node-config to this .toml file.", show_default=False),
+    ] = None,
+    rehearse: Annotated[
+        bool, typer.Option(help="Answer one message of each kind, here and to nobody.")
+    ] = True,
+) -> None:
+    """Prepare a device: check its data, show what will leave it, print its node-config.
+
+    PRESET-OR-FILE and settings are those of the run that is to come; its operator knows them.
+
+    [bold]caafp node caafp dataset=folder input-shape=128,9 num-classes=6 --data-path walks[/]
+    """
+    from caafp_app.devices.check import check_data
+    from caafp_app.devices.node_config import as_line, device_config, write_file
+
+    with ending():
+        settings = merged(preset, pairs or [])
+        config = device_config(data_path, label, state_dir)
+        report = check_data(settings.data, config)
+        # torch is imported from here on: seconds on a small device.
+        from caafp_app.devices.report import data_text, rehearsal_text
+
+        typer.echo(data_text(report))
+        if rehearse:
+            from caafp_app.client_app import app
+            from caafp_app.devices.rehearsal import rehearse as rehearsed
+
+            typer.echo("\n" + rehearsal_text(rehearsed(app, settings, config)))
+        if write is not None:
+            write_file(write.expanduser(), config)
+    line = str(write) if write is not None else shlex.quote(as_line(config))
+    typer.echo(f"\nready. Its SuperNode is started with\n--node-config {line}")

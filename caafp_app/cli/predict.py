@@ -1,0 +1,47 @@
+"""``caafp predict``: what this device's personal model says of new recordings."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+
+
+def predict(
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Windows or recordings, as data-path: .npz, .csv, or a folder. Labels are not "
+            "read and may be missing.",
+            show_default=False,
+        ),
+    ],
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the SuperNode keeps its model: the state-dir of its node-config.",
+            show_default="the only one in ~/.caafp/personal",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write.", show_default="standard output"),
+    ] = None,
+) -> None:
+    """Predict: class and probabilities of each window, by the model that stayed on this device.
+
+    [bold]caafp predict --data today.csv --output today-classes.csv[/]
+    """
+    from caafp_app.devices.personal import the_only_state
+    from caafp_app.devices.predict import predict as predicted
+
+    with ending():
+        folder = state_dir.expanduser() if state_dir is not None else the_only_state()
+        found = predicted(data.expanduser(), folder)
+        if output is None:
+            typer.echo(found.to_csv(), nl=False)
+            return
+        found.write_csv(output.expanduser())
+    counts = ", ".join(f"{name} {found.classes.count(name)}" for name in found.class_names)
+    typer.echo(f"{len(found.classes)} windows: {counts}")

@@ -1,0 +1,55 @@
+"""``caafp report``: runs as one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+from caafp_app.errors import SettingsError
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories, or names of runs below --output-dir; `latest` is one.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to.",
+            show_default="report.html in the run directory, if it is one run",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it."),
+    ] = "",
+) -> None:
+    """Tell of runs: settings, plan, curves, clients, clusters, masks and bytes on one page.
+
+    [bold]caafp report latest[/]
+
+    [bold]caafp report RUN RUN -o both.html[/]     two, side by side
+
+    The page needs no network and nothing beside it.
+    """
+    with ending():
+        from caafp_app.report.page import build_page
+        from caafp_app.runs.directory import find_run
+        from caafp_app.runs.files import write_atomic
+        from caafp_app.runs.reading import read_run
+
+        found = [read_run(find_run(name, output_dir)) for name in runs]
+        if output is None and len(found) > 1:
+            raise SettingsError("-o: expected a file to write several runs to, found none")
+        path = output if output is not None else found[0].path / "report.html"
+        write_atomic(path, build_page(found).encode())
+        typer.echo(str(path))

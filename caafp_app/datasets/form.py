@@ -1,0 +1,184 @@
+"""``dataset.toml``: what the numbers beside it mean, in the words of who recorded them.
+
+::
+
+    classes = ["walking", "sitting", "standing"]   # in the order of their numbers
+    channels = ["acc_x", "acc_y", "acc_z"]         # in the order of the arrays
+    sampling-rate = 50                             # samples a second
+    stride = 64                                    # recordings: samples from window to window
+
+Every line may be left out. The run may say the first three as well (``class-names``, ``channels``,
+``sampling-rate``); then they are compared, and classes and channels are found by their names, so
+that devices may list them in another order and lack classes that others have.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from caafp_app.datasets.arrays import AnyArray
+from caafp_app.datasets.base import DataShape, IntArray
+from caafp_app.errors import DataError
+from caafp_app.settings import hint
+
+FILE = "dataset.toml"
+_KEYS = ("classes", "channels", "sampling-rate", "stride")
+_RATE_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is known of recordings besides their numbers; empty or 0 where nothing is.
+
+    Attributes
+    ----------
+    classes, channels : tuple of str
+        Names, in the order of their numbers.
+    sampling_rate : float
+        Samples a second.
+    stride : int
+        Samples from one window to the next, where recordings are cut; 0: half a window.
+    """
+
+    classes: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    sampling_rate: float = 0.0
+    stride: int = 0
+
+
+def read_form(path: Path) -> Form:
+    """Read the ``dataset.toml`` that lies beside a file, or in a folder; empty if there is none.
+
+    Raises
+    ------
+    DataError
+        It is not TOML, has another key, or a value that is none.
+    """
+    file = _place(path)
+    if not file.is_file():
+        return Form()
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{file}: expected TOML, found {error}") from error
+    for key in values:
+        if key not in _KEYS:
+            raise DataError(f"{file}: expected {', '.join(_KEYS)}, found {key!r}{hint(key, _KEYS)}")
+    return Form(
+        _names(file, "classes", values.get("classes", [])),
+        _names(file, "channels", values.get("channels", [])),
+        float(_number(file, "sampling-rate", values.get("sampling-rate", 0.0), whole=False)),
+        int(_number(file, "stride", values.get("stride", 0), whole=True)),
+    )
+
+
+def check_rate(path: Path, own: Form, run: Form) -> None:
+    """Compare a device's sampling rate with the run's, where that says one.
+
+    Raises
+    ------
+    DataError
+        It is another, or is not told.
+    """
+    if abs(own.sampling_rate - run.sampling_rate) > _RATE_TOLERANCE * run.sampling_rate > 0:
+        raise DataError(
+            f"{_place(path)}: expected sampling-rate {run.sampling_rate:g}, as the run says, found "
+            f"{own.sampling_rate or 'none'}; resample the recordings, or say their rate"
+        )
+
+
+def ordered_channels(x: AnyArray, own: Form, run: Form, path: Path) -> AnyArray:
+    """Return windows ``[..., channels]`` with the channels that the run names, in its order.
+
+    Raises
+    ------
+    DataError
+        There are more or fewer channels than the device names, or it does not name those of the
+        run.
+    """
+    if own.channels and x.shape[-1:] != (len(own.channels),):
+        raise DataError(
+            f"{path}: expected {len(own.channels)} channels ({', '.join(own.channels)}, as "
+            f"{FILE} says), found windows of shape {x.shape[1:]}"
+        )
+    missing = [name for name in run.channels if name not in own.channels]
+    if missing:
+        raise DataError(
+            f"{_place(path)}: expected the channels {', '.join(run.channels)}, as the run says, "
+            f"found {', '.join(own.channels) or 'none'}; name {', '.join(missing)}"
+        )
+    if not run.channels or run.channels == own.channels:
+        return x
+    return x[..., [own.channels.index(name) for name in run.channels]]
+
+
+def run_classes(y: IntArray, names: tuple[str, ...], shape: DataShape, named: bool) -> IntArray:
+    """Return a device's class numbers as those of the run.
+
+    Parameters
+    ----------
+    y : ndarray
+        int64 ``[n]``, into ``names``.
+    names : tuple of str
+        The device's classes.
+    shape : DataShape
+        Of the run.
+    named : bool
+        Whether the run names its classes; if not, numbers are numbers.
+    """
+    if not named or names == shape.class_names:
+        return y
+    place = {name: number for number, name in enumerate(shape.class_names)}
+    return np.array([place[name] for name in names], np.int64)[y]
+
+
+def class_names(path: Path, own: Form, shape: DataShape, named: bool) -> tuple[str, ...]:
+    """Return the classes that a device's numbers stand for.
+
+    Raises
+    ------
+    DataError
+        The device names a class that the run does not have, or the run has no names and the device
+        not as many as it has classes.
+    """
+    if not own.classes:
+        return shape.class_names
+    where = _place(path)
+    if named:
+        unknown = [name for name in own.classes if name not in shape.class_names]
+        if unknown:
+            raise DataError(
+                f"{where}: expected classes of {', '.join(shape.class_names)}, as the run says, "
+                f"found {', '.join(unknown)}{hint(unknown[0], shape.class_names)}"
+            )
+    elif len(own.classes) != len(shape.class_names):
+        raise DataError(
+            f"{where}: expected {len(shape.class_names)} classes (num-classes), found "
+            f"{len(own.classes)}; name all, also those that are not recorded here, or let the run "
+            "name them (class-names)"
+        )
+    return own.classes
+
+
+def _place(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent) / FILE
+
+
+def _names(file: Path, key: str, value: object) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or not all(isinstance(name, str) and name.strip() == name and name for name in value)
+        or len(set(value)) != len(value)
+    ):
+        raise DataError(f"{file}: expected {key} to be a list of different names, found {value!r}")
+    return tuple(value)
+
+
+def _number(file: Path, key: str, value: object, *, whole: bool) -> int | float:
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < 1e6:
+        kind = "a whole number" if whole else "a number"
+        raise DataError(f"{file}: expected {key} to be {kind} from 0 below 1e6, found {value!r}")
+    return value

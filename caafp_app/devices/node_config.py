@@ -1,0 +1,57 @@
+"""A SuperNode's node-config, as Flower takes it on a command line or from a file."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+from caafp_app.runs.files import write_atomic
+from caafp_app.settings import Scalar
+
+_QUOTED = re.compile(r"[^\"\\\x00-\x1f\x7f]*")
+
+
+def device_config(data_path: Path, label: str, state_dir: Path | None) -> dict[str, Scalar]:
+    """Return the node-config of a device; paths are made absolute.
+
+    Raises
+    ------
+    SettingsError
+        A value that Flower's notation cannot hold.
+    """
+    values: dict[str, Scalar] = {"data-path": str(data_path.expanduser().absolute())}
+    if label:
+        values["label"] = label
+    if state_dir is not None:
+        values["state-dir"] = str(state_dir.expanduser().absolute())
+    for key, value in values.items():
+        if not _QUOTED.fullmatch(str(value)):
+            raise SettingsError(
+                f"{key}: expected no quotes, backslashes or control characters, found {value!r}"
+            )
+    return values
+
+
+def as_line(config: Mapping[str, Scalar]) -> str:
+    """Return the value of ``--node-config``: ``key="value"`` pairs with blanks between."""
+    return " ".join(f"{key}={_literal(value)}" for key, value in config.items())
+
+
+def write_file(path: Path, config: Mapping[str, Scalar]) -> None:
+    """Write the ``.toml`` file that ``--node-config`` may name instead.
+
+    Raises
+    ------
+    SettingsError, RunError
+        Flower would not take it for such a file; or it cannot be written.
+    """
+    if path.suffix != ".toml":
+        raise SettingsError(f"expected a file that ends in .toml, found {path}")
+    lines = [f"{key} = {_literal(value)}\n" for key, value in config.items()]
+    write_atomic(path, "".join(lines).encode())
+
+
+def _literal(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)

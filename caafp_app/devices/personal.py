@@ -1,0 +1,253 @@
+"""The personal model on its device: kept after the personalise phase, and never sent.
+
+One file, ``personal.safetensors``, holds the weights and, as its metadata, the card: what the
+model takes, what it tells apart, and how good it was. So the two cannot come apart, and the file
+is whole or the old one. ``personal.json`` beside it is the card for people.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from caafp_app.datasets.base import ClientData
+from caafp_app.datasets.form import read_form
+from caafp_app.datasets.resolve import NodeConfig
+from caafp_app.errors import DataError, ProtocolError, RunError
+from caafp_app.runs.directory import default_home
+from caafp_app.runs.files import write_atomic, write_json
+from caafp_app.settings import Settings
+
+MODEL, CARD = "personal.safetensors", "personal.json"
+VERSION = 1
+_MAX_BYTES = 2**30
+_KEY = "caafp"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What there is to know of a personal model besides its weights.
+
+    Attributes
+    ----------
+    label : str
+        The client's.
+    model : str
+        Name of the network.
+    input_shape : tuple of int
+        Of a window, ``(time, channels)``.
+    class_names : tuple of str
+        In the order of the network's outputs.
+    channels : tuple of str
+        In the order of the windows' last axis; empty where nobody named them.
+    sampling_rate : float
+        Hz; 0 where nobody said.
+    mean, deviation : tuple of float
+        Of each channel, by which windows are scaled first; empty where they are not.
+    sparsity : float
+        Share of the prunable weights that are pruned.
+    train_examples, test_examples : int
+        Windows that it learnt from, and was judged on.
+    cluster_accuracy, personal_accuracy : float or None
+        On the device's own test windows, before and after fine-tuning; None without any.
+    written : str
+        When, in UTC.
+    version : int
+        Of this file's form.
+    """
+
+    label: str
+    model: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    channels: tuple[str, ...] = ()
+    sampling_rate: float = 0.0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    sparsity: float = 0.0
+    train_examples: int = 0
+    test_examples: int = 0
+    cluster_accuracy: float | None = None
+    personal_accuracy: float | None = None
+    written: str = ""
+    version: int = VERSION
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> Self:
+        """Read what `keep_personal` wrote.
+
+        Raises
+        ------
+        DataError
+            It is of another version, or was not written by it.
+        """
+        try:
+            values = json.loads(text)
+            if values["version"] != VERSION:
+                raise DataError(
+                    f"{where}: expected version {VERSION}, found {values['version']}; personalise "
+                    "again, or use the version of this app that wrote it"
+                )
+            given: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
+            card = cls(**given)
+            card._check()
+            return card
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{where}: expected a model card, found {error!r}") from error
+
+    def _check(self) -> None:
+        """Raise TypeError where a value that a model is built from is of no use for it."""
+        texts = (self.label, self.model, *self.class_names, *self.channels)
+        numbers = (self.sampling_rate, *self.mean, *self.deviation)
+        sizes = all(isinstance(size, int) and 0 < size < 10**6 for size in self.input_shape)
+        if not (
+            sizes
+            and len(self.input_shape)
+            and len(self.class_names)
+            and all(isinstance(text, str) for text in texts)
+            and all(isinstance(number, int | float) for number in numbers)
+            and len(self.mean) == len(self.deviation)
+            and len(self.mean) in (0, self.input_shape[-1])
+        ):
+            raise TypeError("a value of another kind than this version writes")
+
+
+def card_of(
+    settings: Settings,
+    node_config: NodeConfig,
+    data: ClientData,
+    arrays: Mapping[str, NDArray[Any]],
+    mask: Mapping[str, NDArray[np.bool_]] | None,
+    metrics: Mapping[str, int | float],
+) -> Card:
+    """Describe a personal model: what it takes and tells apart, and how good it was.
+
+    Raises
+    ------
+    ProtocolError
+        The weights hold NaN or infinity.
+    """
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ProtocolError("training diverged: the personal model holds NaN or infinity")
+    form = read_form(Path(str(node_config["data-path"])).expanduser())
+    bits = [layer.reshape(-1) for layer in (mask or {}).values()]
+    scaling = data.scaling
+    return Card(
+        data.label,
+        settings.model.model,
+        data.input_shape,
+        data.class_names,
+        settings.data.names_of_channels or form.channels,
+        settings.data.sampling_rate or form.sampling_rate,
+        () if scaling is None else tuple(scaling.mean.tolist()),
+        () if scaling is None else tuple(scaling.deviation.tolist()),
+        1.0 - float(np.concatenate(bits).mean()) if bits else 0.0,
+        len(data.train_y),
+        len(data.test_y),
+        _known(metrics, "cluster-accuracy"),
+        _known(metrics, "personal-accuracy"),
+    )
+
+
+def _known(metrics: Mapping[str, int | float], name: str) -> float | None:
+    value = metrics.get(name, math.nan)
+    return float(value) if math.isfinite(value) else None
+
+
+def state_folder(node_config: NodeConfig, label: str) -> Path | None:
+    """Return where a device keeps what it learnt: ``state-dir``, else a folder of its label.
+
+    None in a simulation, whose clients have no ``data-path``.
+    """
+    if "data-path" not in node_config:
+        return None
+    told = str(node_config.get("state-dir", ""))
+    return Path(told).expanduser() if told else default_states() / label
+
+
+def default_states() -> Path:
+    """Return the folder of the devices' folders: ``personal`` in ``$CAAFP_HOME`` or ``~/.caafp``.
+
+    A SuperNode and ``caafp predict`` on one device find the same, when one user runs them.
+    """
+    return default_home() / "personal"
+
+
+def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) -> None:
+    """Write a personal model and its card; the ones before are replaced at once, or kept.
+
+    Raises
+    ------
+    RunError
+        The folder cannot be written to.
+    """
+    written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    values = {**asdict(card), "written": written}
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        content = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, _metadata(values))
+        write_atomic(folder / MODEL, content)
+        write_json(folder / CARD, values)
+    except (OSError, RunError) as error:
+        raise RunError(
+            f"state-dir {folder}: expected to keep the personal model there, found: {error}"
+        ) from error
+
+
+def _metadata(values: Mapping[str, Any]) -> dict[str, str]:
+    return {_KEY: json.dumps(values)}
+
+
+def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
+    """Read what `keep_personal` wrote.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is damaged.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise DataError(
+            f"{path}: expected the personal model of this device, found nothing; a run leaves it "
+            "after its personalise phase, in the state-dir of the SuperNode's node-config"
+        )
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path}: expected at most {_MAX_BYTES / 2**30:g} GiB")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY, "")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path}: expected a model that is whole, found {error}") from error
+    return arrays, Card.from_json(text, path)
+
+
+def the_only_state() -> Path:
+    """Return the one folder that `default_states` has.
+
+    Raises
+    ------
+    DataError
+        There is none, or more than one.
+    """
+    states = default_states()
+    found = sorted(path.parent for path in states.glob(f"*/{MODEL}"))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(
+            f"{states}: expected the personal model of one device, found {names}; say which by "
+            "--state-dir"
+        )
+    return found[0]

@@ -1,0 +1,16 @@
+"""Models out: a cluster's network as a file that something else runs, checked and measured."""
+
+from caafp_app.export.export import Exported, export_cluster
+from caafp_app.export.formats import FORMATS
+from caafp_app.export.sparse import read_sparse, write_sparse
+from caafp_app.export.trained import Trained, load_cluster
+
+__all__ = [
+    "FORMATS",
+    "Exported",
+    "Trained",
+    "export_cluster",
+    "load_cluster",
+    "read_sparse",
+    "write_sparse",
+]

@@ -1,0 +1,140 @@
+"""Exporting a cluster: write each format, read it back, compare, and measure."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import RunError, SettingsError
+from caafp_app.export.formats import FORMATS, Format, Predict
+from caafp_app.export.trained import Trained, load_cluster, logits_of, windows_like
+from caafp_app.settings import hint
+
+COMPARED = 1000
+"""Windows on which an exported network has to say what torch says."""
+BATCH = 256
+_REPEATS = 15
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One exported file.
+
+    Attributes
+    ----------
+    format : str
+    path : Path
+    nbytes : int
+        Of the file.
+    difference : float
+        Largest difference of a logit from torch's, over `COMPARED` windows.
+    agreement : float
+        Share of those windows that get the same class.
+    one, batch : float
+        Seconds for one window, and for `BATCH` of them; median.
+    """
+
+    format: str
+    path: Path
+    nbytes: int
+    difference: float
+    agreement: float
+    one: float
+    batch: float
+
+
+def export_cluster(
+    run: Path, number: int, formats: Sequence[str], folder: Path | None = None
+) -> tuple[Trained, list[Exported]]:
+    """Write a cluster's network in some formats, and hold each against torch's.
+
+    Parameters
+    ----------
+    run : Path
+        A run directory.
+    number : int
+        The cluster.
+    formats : sequence of str
+        Names in `FORMATS`.
+    folder : Path, optional
+        Where to; by default ``export`` in the run directory.
+
+    Returns
+    -------
+    Trained
+        The network.
+    list of Exported
+        One for each format, in order.
+
+    Raises
+    ------
+    SettingsError
+        A format is not known, or needs what is not installed.
+    RunError
+        The run has no such cluster, or what was written does not compute the same; the file is
+        then left to be looked at.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise SettingsError(
+                f"--format: expected one of {', '.join(FORMATS)}, found {name!r}"
+                f"{hint(name, FORMATS)}"
+            )
+        FORMATS[name].require(name)
+    trained = load_cluster(run, number)
+    folder = run / "export" if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"--output: expected a folder that can be made, found {folder}: {error.strerror}"
+        ) from error
+    windows = windows_like(trained, COMPARED)
+    truth = logits_of(trained.model, windows)
+    made = []
+    for name in formats:
+        path = folder / (trained.name + FORMATS[name].suffix)
+        made.append(_export(name, FORMATS[name], trained, path, windows, truth))
+    return trained, made
+
+
+def _export(
+    name: str,
+    kind: Format,
+    trained: Trained,
+    path: Path,
+    windows: NDArray[np.float32],
+    truth: NDArray[np.float32],
+) -> Exported:
+    kind.write(trained, path)
+    predict = kind.load(trained, path)
+    logits = predict(windows)
+    difference = float(np.abs(logits - truth).max())
+    if not difference <= kind.tolerance:  # NaN is more than any tolerance
+        raise RunError(
+            f"{path}: expected the logits of torch within {kind.tolerance:g} on {COMPARED} "
+            f"windows, found a difference of {difference:g}"
+        )
+    return Exported(
+        name,
+        path,
+        path.stat().st_size,
+        difference,
+        float((logits.argmax(1) == truth.argmax(1)).mean()),
+        one=median_seconds(predict, windows[:1]),
+        batch=median_seconds(predict, windows[:BATCH]),
+    )
+
+
+def median_seconds(predict: Predict, windows: NDArray[np.float32]) -> float:
+    """Return the median time of a call, after one that does not count."""
+    predict(windows)
+    times = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        predict(windows)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))

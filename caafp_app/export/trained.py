@@ -1,0 +1,131 @@
+"""A cluster's network, put together again from a run directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from caafp_app.datasets.resolve import data_shape
+from caafp_app.errors import RunError
+from caafp_app.export.shrink import shrunk
+from caafp_app.models import build_model
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.runs.reading import read_run
+from caafp_app.settings import Settings
+from caafp_app.training import dump_arrays, load_arrays
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A network that is ready to be exported.
+
+    Attributes
+    ----------
+    name : str
+        Such as ``cluster-0``.
+    model : nn.Module
+        In evaluation mode, on the CPU.
+    mask : dict of ndarray of bool
+        Active weights, by name and shape of each prunable array.
+    input_shape : tuple of int
+        Of one window.
+    class_names : tuple of str
+        In the order of the logits.
+    full_size : int
+        Parameters and buffers before whole filters were left out; else those of `model`.
+    """
+
+    name: str
+    model: nn.Module
+    mask: dict[str, NDArray[np.bool_]]
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    full_size: int
+
+    @property
+    def arrays(self) -> Arrays:
+        """Copies of the network's parameters and buffers, in its own order."""
+        return dump_arrays(self.model)
+
+    @property
+    def density(self) -> float:
+        """Active share of the prunable weights of `model`."""
+        active = sum(int(mask.sum()) for mask in self.mask.values())
+        return active / max(sum(mask.size for mask in self.mask.values()), 1)
+
+
+def load_cluster(run: Path, number: int) -> Trained:
+    """Read the model and the mask of a cluster from a run directory.
+
+    Where the run removed whole filters (``granularity=filter``) they are left out, and the network
+    is as small as what is left of it.
+
+    Raises
+    ------
+    RunError
+        It is no run directory, has no such cluster, or its files do not belong together.
+    """
+    files = read_run(run)
+    settings = Settings.from_run_config(files.settings)
+    name = f"cluster-{number}"
+    arrays, digest = _read(run / "models" / f"{name}.safetensors", run)
+    packed, _ = _read(run / "masks" / f"{name}.safetensors", run)
+    shape = data_shape(settings.data)
+    model = build_model(settings.model.model, shape.input_shape, len(shape.class_names), seed=0)
+    load_arrays(model, arrays)
+    pruning = settings.pruning
+    layout = Layout.of(
+        dump_arrays(model),
+        spare_first=pruning.spare_first_layer,
+        spare_last=pruning.spare_last_layer,
+    )
+    mask = Mask.unpack(layout, packed["mask"])
+    if mask.digest != digest:
+        raise RunError(
+            f"{run}: expected the mask {digest} of {name}, found {mask.digest}; model, mask and "
+            "settings.json are not of one run"
+        )
+    by_layer = mask.by_layer()
+    full_size = sum(tensor.numel() for tensor in model.state_dict().values())
+    if pruning.granularity == "filter":
+        model, by_layer = shrunk(model, by_layer)
+    return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
+
+
+def _read(path: Path, run: Path) -> tuple[Arrays, str]:
+    if not path.is_file():
+        known = sorted(file.stem for file in (run / "models").glob("cluster-*.safetensors"))
+        raise RunError(
+            f"expected {path.name} in {path.parent}, found none; this run has "
+            f"{', '.join(known) or 'no cluster yet: it did not come to its end'}"
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, (file.metadata() or {}).get("mask-digest", "")
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
+
+
+def windows_like(trained: Trained, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Draw windows of standard normal numbers, float32 [count, *input_shape].
+
+    What an exported network is compared on: it has to compute the same on any input.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, *trained.input_shape), dtype=np.float32)
+
+
+def logits_of(model: nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logits [n, classes] of a torch model."""
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = model(torch.from_numpy(windows)).numpy()
+    return logits

@@ -1,0 +1,251 @@
+"""Checkpoints: all that the server needs to go on after a round, in one file that is whole.
+
+``checkpoints/round-0012.safetensors``: the arrays as tensors, everything else as JSON in the
+metadata, with a version and a SHA-256 over all of it. A file takes its name when it is on the disk,
+so a crash leaves the one before.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from caafp_app.errors import RunError
+from caafp_app.runs.files import replaced
+
+VERSION = 1
+FOLDER = "checkpoints"
+_NAME = re.compile(r"round-(\d{4,9})\.safetensors")
+_TEXT_LIMIT = 256 * 1024 * 1024
+"""Bytes of the longest JSON that is read."""
+
+
+@dataclass
+class State:
+    """What a part of a run saves, and is restored from.
+
+    Attributes
+    ----------
+    facts : dict
+        In JSON's types; floats come back as they were, bit by bit.
+    arrays : dict of ndarray
+        Of bools, integers or floats, by names that are unique in this part.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def put(self, name: str, part: Self) -> None:
+        """Add a part under a name without a slash; the inverse of `part`."""
+        self.facts[name] = part.facts
+        self.arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
+
+    def part(self, name: str) -> "State":
+        """Return the part of that name.
+
+        Raises
+        ------
+        RunError
+            If there is none.
+        """
+        facts = self.fact(name)
+        if not isinstance(facts, dict):
+            raise damaged(f"{name!r} is no part")
+        start = f"{name}/"
+        return State(
+            facts, {k[len(start) :]: v for k, v in self.arrays.items() if k.startswith(start)}
+        )
+
+    def fact(self, name: str) -> Any:
+        """Return a fact.
+
+        Raises
+        ------
+        RunError
+            If it is not there.
+        """
+        if name not in self.facts:
+            raise damaged(f"{name!r} is missing")
+        return self.facts[name]
+
+    def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+        """Return an array, which is read-only perhaps; of a shape, if one is named.
+
+        Raises
+        ------
+        RunError
+            If it is not there, or of another shape.
+        """
+        found = self.arrays.get(name)
+        if found is None or (shape is not None and found.shape != shape):
+            raise damaged(
+                f"array {name!r}: expected {'one' if shape is None else list(shape)}, "
+                f"found {'none' if found is None else list(found.shape)}"
+            )
+        return found
+
+
+class Saved(NamedTuple):
+    """A checkpoint that was read: the number of its round, and the state after it."""
+
+    round: int
+    state: State
+
+
+def damaged(why: str) -> RunError:
+    """Return the error of a checkpoint that is whole and yet not one of this run."""
+    return RunError(f"the checkpoint does not fit this run: {why}; resume with the same release")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        ``checkpoints/`` of the run directory; made when there is something to save.
+    every : int
+        Rounds between two; 0: none at all.
+    keep : int
+        So many of the last are kept, at least 1.
+    terms : mapping of str to object
+        What a run that goes on must have in common with the one that saved: its settings, without
+        those that may change. JSON's types.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: int = 1,
+        keep: int = 2,
+        terms: Mapping[str, object] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.every = every
+        self.keep = max(keep, 1)
+        self.terms = dict(terms or {})
+
+    def due(self, round_: int, total: int) -> bool:
+        """Tell whether to save after this round; after the last one always."""
+        return self.every > 0 and (round_ % self.every == 0 or round_ == total)
+
+    def save(self, round_: int, state: State) -> Path:
+        """Write the state after a round, and remove those that are too old.
+
+        Raises
+        ------
+        RunError
+            If the file cannot be written; those before are as they were.
+        """
+        path = self.folder / f"round-{round_:04d}.safetensors"
+        text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
+        tensors = {name: _plain(array) for name, array in state.arrays.items()}
+        metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
+        with replaced(path) as temporary:
+            save_file(tensors, temporary, metadata)
+        for old in self._paths()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load(self) -> Saved:
+        """Read the newest.
+
+        Raises
+        ------
+        RunError
+            If there is none; it is damaged, and then the one before is named; it is of another
+            version; or of a run with other settings, and then the first that differs is named.
+        """
+        paths = self._paths()
+        if not paths:
+            raise RunError(
+                f"expected a checkpoint to resume from in {self.folder}, found none: the run "
+                "ended, was never saved (checkpoint-every=0), or did not come so far; start a new run"
+            )
+        text, state = _read(paths[-1], paths[:-1])
+        self._compare(text["terms"])
+        return Saved(text["round"], state)
+
+    def clear(self) -> None:
+        """Remove all of them: the run has ended."""
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+    def _paths(self) -> list[Path]:
+        """Return the files, the oldest first."""
+        found = {}
+        for path in self.folder.glob("round-*.safetensors"):
+            if match := _NAME.fullmatch(path.name):
+                found[int(match[1])] = path
+        return [found[number] for number in sorted(found)]
+
+    def _compare(self, terms: Mapping[str, object]) -> None:
+        for key in sorted(self.terms.keys() | terms.keys()):
+            # Through JSON, as the other went.
+            mine = json.loads(json.dumps(self.terms.get(key)))
+            if mine != terms.get(key):
+                raise RunError(
+                    f"{key}: expected {terms.get(key)!r}, as in the run to resume, found {mine!r}; "
+                    "give the settings that it began with, or start a new run"
+                )
+
+
+def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        version = metadata.get("version")
+        text = metadata.get("state", "")
+        if len(text) > _TEXT_LIMIT or metadata.get("sha256") != _digest(text, arrays):
+            raise ValueError("its SHA-256 is another than the one it was saved with")
+        if version != str(VERSION):
+            raise RunError(
+                f"checkpoint {path} has version {version}, this release reads {VERSION}; resume "
+                "with the release that saved it"
+            )
+        document = json.loads(text)
+        _check(document)
+    except (OSError, SafetensorError, ValueError) as error:
+        # Not the first that is whole: what a run goes on from is for its operator to say.
+        before = f"the one before is {older[-1].name}" if older else "there is none before it"
+        raise RunError(
+            f"checkpoint {path} is damaged ({error}); {before}: "
+            + ("remove the damaged file to go on from there" if older else "start a new run")
+        ) from error
+    return document, State(document["facts"], arrays)
+
+
+def _check(document: Any) -> None:
+    """Refuse, by ValueError, what is whole and was not written here."""
+    kinds = {"round": int, "terms": dict, "facts": dict}
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    for key, kind in kinds.items():
+        if not isinstance(document.get(key), kind):
+            raise ValueError(f"no {key}")
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array as safetensors reads it: in C order and native byte order."""
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    sha = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"\n{name}\n{array.dtype.str}{list(array.shape)}\n".encode())
+        sha.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return sha.hexdigest()

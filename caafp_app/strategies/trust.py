@@ -1,0 +1,125 @@
+"""How far one client may move a model: a bound on its update's norm, and one on its weight.
+
+Both bounds of a round are settled before its first reply, from what was known then. So they need no
+second look at a reply, and the order in which replies arrive decides nothing.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.layout import FlatModel
+from caafp_app.pruning.chunks import chunks
+
+NORM_FACTOR = 10.0
+"""An update may be so many times as long as the median one, or as the model before there is any."""
+
+RECENT = 5
+"""Rounds whose updates the median is over."""
+
+
+class NormBound:
+    """The largest norm that an update may have, by cluster.
+
+    Without a fixed bound it is `NORM_FACTOR` times the median norm of the updates that the cluster
+    took in its last `RECENT` rounds; of a cluster that has had none, that of all clusters. In a
+    run's first round it is that many times the norm of the model itself (none for a model of
+    zeros): coarse, and enough for an update that is absurd.
+
+    Parameters
+    ----------
+    fixed : float
+        The bound; 0: by the median.
+    """
+
+    def __init__(self, fixed: float = 0.0) -> None:
+        self.fixed = fixed
+        self._recent: dict[int, deque[list[float]]] = {}
+        self._now: dict[int, list[float]] = {}
+        self._medians: dict[int, float] = {}
+        self._overall = 0.0
+
+    def check(self, cluster: int, norm: float, model: FlatModel | None = None) -> None:
+        """Refuse an update that is too long.
+
+        Raises
+        ------
+        ProtocolError
+        """
+        limit = self.limit(cluster, model)
+        if norm > limit:
+            raise ProtocolError(
+                f"expected an update of norm at most {limit:.3g}, found {norm:.3g}: refuse such a "
+                "client, or set max-update-norm if it is honest"
+            )
+
+    def limit(self, cluster: int, model: FlatModel | None = None) -> float:
+        """Return the bound in this round; `model` is what the update is added to."""
+        if self.fixed:
+            return self.fixed
+        usual = self._medians.get(cluster, self._overall)
+        if not usual and model is not None:
+            usual = norm_of(model.weights, model.rest)
+        return NORM_FACTOR * usual if usual else math.inf
+
+    def note(self, cluster: int, norm: float) -> None:
+        """Take note of an update that was taken in; it counts from the next round on."""
+        self._now.setdefault(cluster, []).append(norm)
+
+    def end_round(self) -> None:
+        """Settle the bounds of the next round."""
+        for cluster, norms in self._now.items():
+            recent = self._recent.setdefault(cluster, deque(maxlen=RECENT))
+            recent.append(sorted(norms))
+        self._now = {}
+        self._settle()
+
+    def state(self) -> list[list[Any]]:
+        """Return the norms by cluster and round, JSON-able."""
+        return [[cluster, list(recent)] for cluster, recent in sorted(self._recent.items())]
+
+    def restore(self, state: Iterable[Iterable[Any]]) -> None:
+        """Take up what `state` returned."""
+        self._recent = {
+            int(cluster): deque(([float(n) for n in norms] for norms in recent), maxlen=RECENT)
+            for cluster, recent in state
+        }
+        self._settle()
+
+    def _settle(self) -> None:
+        norms = {k: [n for part in recent for n in part] for k, recent in self._recent.items()}
+        self._medians = {k: float(np.median(found)) for k, found in norms.items()}
+        every = [n for found in norms.values() for n in found]
+        self._overall = float(np.median(every)) if every else 0.0
+
+
+def norm_of(*vectors: NDArray[np.floating]) -> float:
+    """Return the Euclidean norm of vectors put together; NaN or infinity if they hold one."""
+    total = 0.0
+    for vector in vectors:
+        for part in chunks(vector.size):
+            block = vector[part].astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total += float(block @ block)
+    return math.sqrt(total) if total == total else math.nan
+
+
+def largest_weight(examples: Iterable[int], times: float) -> float:
+    """Return what a client may weigh at most: `times` the median of the known example counts.
+
+    Parameters
+    ----------
+    examples : iterable of int
+        Of all clients; below 1: unknown.
+    times : float
+        0: no bound.
+    """
+    known = [count for count in examples if count > 0]
+    if not times or not known:
+        return math.inf
+    return float(max(int(times * float(np.median(known))), 1))

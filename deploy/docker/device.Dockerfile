@@ -1,0 +1,34 @@
+# A device: a SuperNode and the ClientApp; no Ray, no plotting. From the clone, for both kinds at once:
+#   docker buildx build --platform linux/amd64,linux/arm64 \
+#       -f deploy/docker/device.Dockerfile -t caafp-device .
+FROM python:3.11-slim-bookworm
+
+# amd64 wants the address of PyTorch's index of CPU wheels, or gigabytes of CUDA come with torch.
+# arm64 does without: its constraints name a torch whose wheel is for processors.
+ARG PIP_EXTRA_INDEX_URL=""
+ARG TARGETARCH=amd64
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY constraints.txt constraints-amd64.txt
+COPY deploy/constraints-aarch64.txt constraints-arm64.txt
+COPY conf conf
+COPY caafp_app caafp_app
+RUN python -m pip install --no-cache-dir . -c "constraints-${TARGETARCH}.txt" \
+    && rm -rf /src/* \
+    && useradd --uid 10001 --create-home --home-dir /var/lib/caafp caafp
+
+ENV PYTHONUNBUFFERED=1 \
+    OMP_NUM_THREADS=1 \
+    FLWR_TELEMETRY_ENABLED=0 \
+    FLWR_DISABLE_UPDATE_CHECK=1
+
+USER caafp
+WORKDIR /var/lib/caafp
+VOLUME /var/lib/caafp
+
+HEALTHCHECK --interval=60s --timeout=10s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9094/health', timeout=5)"]
+
+ENTRYPOINT ["flower-supernode"]
+CMD ["--help"]

@@ -1,0 +1,1 @@
+"""A JAX project on Flower that uses CA-AFP."""

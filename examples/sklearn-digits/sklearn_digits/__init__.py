@@ -1,0 +1,1 @@
+"""A scikit-learn project on Flower that uses CA-AFP."""

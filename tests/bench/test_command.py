@@ -1,0 +1,134 @@
+"""`caafp bench` as a command: with runs that are there already, and with real ones."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app import Context, RecordDict
+from typer.testing import CliRunner, Result
+
+from caafp_app import cli
+from caafp_app.bench import write
+from caafp_app.bench.place import BenchFolder
+from caafp_app.bench.plan import BenchPlan
+from caafp_app.client_app import app as client_app
+from caafp_app.server_app import app as server_app
+from tests.bench.conftest import Finish
+from tests.local_grid import LocalGrid
+from tests.strategies.support import nodes
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.app, ["bench", *map(str, arguments)])
+
+
+def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path) -> None:
+    result = invoke("smoke", "--dry-run", "--output", tmp_path / "out", "seed=7")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert "caafp seed 7: to run" in lines
+    assert len(lines) == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_finished_is_kept_and_put_in_tables(
+    tmp_path: Path,
+    plan: BenchPlan,
+    folder: BenchFolder,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(write, "OF_A_RUN", {})  # drawing takes its time
+    with folder.opened(plan):
+        for case in plan.cases:
+            for seed in plan.seeds:
+                finish(case.name, seed)
+    result = invoke(tmp_path / "pair.toml", "--output", folder.path)
+    assert result.exit_code == 0, result.output
+    assert "| dense | 2 |" in result.output
+    assert f"Results: {folder.path}" in result.output
+    assert (folder.path / "figures" / "accuracy-by-round.svg").is_file()
+    assert not (folder.path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["smoek"], "did you mean 'smoke'"),
+        (["smoke", "--only", "fedavgg"], "did you mean 'fedavg'"),
+        (["smoke", "--jobs", "999"], "--jobs: expected at most"),
+        (["smoke", "strategy=caafp"], "--only"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(
+    tmp_path: Path, arguments: list[str], part: str
+) -> None:
+    result = invoke(*arguments, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert part in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_are_not_overwritten_silently(
+    tmp_path: Path, plan: BenchPlan, folder: BenchFolder, finish: Finish
+) -> None:
+    with folder.opened(plan):
+        finish("dense", 1)
+    arguments = (tmp_path / "pair.toml", "--output", folder.path, "--dry-run", "batch-size=5")
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
+    assert "batch-size is 32 there, 5 here" in refused.output
+    assert invoke(*arguments, "--force").exit_code == 0
+
+
+BENCH = """
+[bench]
+preset = "smoke"
+seeds = [3]
+
+[settings]
+synthetic-users = 4
+warmup-rounds = 1
+prune-rounds = 2
+
+[[case]]
+name = "{strategy}"
+strategy = ["caafp", "fedavg"]
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--in-process"], []], ids=["in-process", "flwr-run"])
+def test_real_runs_give_the_very_numbers(tmp_path: Path, options: list[str]) -> None:
+    """Of a grid in this process: neither Ray, nor a SuperLink, nor two at once changes a digit."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(BENCH, encoding="utf-8")
+    out = tmp_path / "out"
+    # `flwr run` is as slow to start as all else together: one of it will do.
+    only = [] if options else ["--only", "caafp"]
+    result = invoke(path, "--output", out, "--jobs", 2, *options, *only)
+    assert result.exit_code == 0, result.output
+    with (out / "results.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert set(rows) == ({"caafp"} if only else {"caafp", "fedavg"})
+    for name in rows:
+        place = out / "runs" / name / "3"
+        truth = _here(json.loads((place / "settings.json").read_text()), tmp_path / name)
+        found = json.loads((place / "summary.json").read_text())
+        assert found["accuracy"] == truth["accuracy"]
+        assert found["clusters"] == truth["clusters"]
+        assert found["sparsity"] == truth["sparsity"]
+        assert float(rows[name]["personal-accuracy"]) == truth["accuracy"]["personal"]["mean"]
+    assert not (out / "unfinished").exists()
+
+
+def _here(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Run the same settings in this process and return the summary."""
+    config = settings | {"output-dir": str(folder), "run-name": "here"}
+    grid = LocalGrid(client_app, nodes(4), config)
+    server_app(grid, Context(1, 1, {}, RecordDict(), config))
+    summary: dict[str, Any] = json.loads((folder / "runs" / "here" / "summary.json").read_text())
+    return summary

@@ -1,0 +1,117 @@
+"""docs/deploy.md: its commands, files and links. What it starts is in tests/e2e/test_secure.py."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from caafp_app import cli
+from caafp_app.launch.superlink import executable
+from tests.e2e import guide
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = guide.GUIDE.read_text(encoding="utf-8")
+DOCUMENTS = ["deploy.md", "devices.md", "privacy.md"]
+
+
+def shell_lines() -> list[list[str]]:
+    """All commands of all shell blocks, a backslash joining lines."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    assert len(lines) > 40
+    return [shlex.split(line) for line in lines]
+
+
+def test_the_blocks_that_tests_run_are_those_with_a_name() -> None:
+    assert set(guide.blocks()) == {
+        *("server-keys", "superlink", "connection", "device-keys", "register", "supernode"),
+        *("form", "recording", "node", "run", "predict"),
+    }
+
+
+@pytest.mark.parametrize(
+    "program", ["flwr supernode register", "flower-superlink", "flower-supernode"]
+)
+def test_flowers_commands_have_these_options(program: str) -> None:
+    words = program.split()
+    mine = [line for line in shell_lines() if line[: len(words)] == words]
+    assert mine
+    done = subprocess.run(
+        [executable(words[0]), *words[1:], "--help"], capture_output=True, text=True, check=True
+    )
+    for line in mine:
+        for option in (word for word in line if word.startswith("--")):
+            assert option in done.stdout, option
+
+
+def test_a_device_is_prepared_as_the_guide_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dataset.toml, a recording and `caafp node`, as they stand there."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    walks = tmp_path / "walks"
+    walks.mkdir()
+    (walks / "dataset.toml").write_text(guide.blocks()["form"], encoding="utf-8")
+    head = guide.blocks()["recording"].splitlines()[0]
+    rng = np.random.default_rng(0)
+    lines = [
+        ",".join([label, *(f"{value:.3f}" for value in rng.normal(size=3))])
+        for label in ("walking", "sitting")
+        for _ in range(1400)
+    ]
+    (walks / "today.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    words = guide.words("node", {"~/walks": str(walks)})
+    done = CliRunner().invoke(cli.app, words[1:])
+    assert done.exit_code == 0, done.output
+    # 1 + (1400 - 128) // 64 windows of each label, a fifth of them to test by.
+    assert "data of pi-1: 32 windows to train on, 8 to test by, each 128 samples (2.56 s) x 3" in (
+        done.output
+    )
+    node_config = shlex.split(done.output.splitlines()[-1])[1]
+    assert node_config == f'data-path="{walks}" label="pi-1"'
+
+
+def test_the_run_of_the_guide_is_understood() -> None:
+    result = CliRunner().invoke(cli.app, [*guide.words("run", {})[1:], "--dry-run"])
+    assert result.exit_code == 0, result.output
+    (connection,) = tomllib.loads(guide.blocks()["connection"])["superlink"]
+    words = guide.words("run", {})
+    assert words[words.index("--superlink") + 1] == connection
+    node = guide.words("node", {})
+    assert [word for word in node if "=" in word] == [
+        word for word in words if "=" in word and "clients" not in word and "nodes" not in word
+    ]
+
+
+def test_files_that_commands_name_are_there() -> None:
+    named = {
+        word
+        for line in shell_lines()
+        for word in line
+        if word.startswith("deploy/") or word in {"constraints.txt"}
+    }
+    assert len(named) >= 8
+    for name in named:
+        assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_resolve(name: str) -> None:
+    from tests.test_readme import anchors
+
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        path = ROOT / "docs" / (target or name)
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors(path.read_text(encoding="utf-8")), link

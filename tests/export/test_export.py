@@ -1,0 +1,197 @@
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from caafp_app import cli
+from caafp_app.datasets import source_of
+from caafp_app.errors import RunError, SettingsError
+from caafp_app.export import FORMATS, export_cluster, load_cluster, read_sparse
+from caafp_app.export.export import median_seconds
+from caafp_app.export.trained import logits_of, windows_like
+from caafp_app.models import build_model
+from caafp_app.settings import DataSettings
+from caafp_app.training import load_arrays
+
+ONNX = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
+    reason="the extra 'export' is not installed (onnx, onnxscript, onnxruntime)",
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def stored(run: Path) -> torch.nn.Module:
+    """The full network, read from the run directory without our reader."""
+    model = build_model("har-cnn", (64, 6), 5, seed=1)
+    load_arrays(model, load_file(run / "models" / "cluster-0.safetensors"))
+    return model.eval()
+
+
+@pytest.mark.parametrize("granularity", ["weight", "filter"])
+def test_the_network_of_a_cluster_computes_what_was_stored(
+    runs: dict[str, Path], granularity: str
+) -> None:
+    trained = load_cluster(runs[granularity], 0)
+    windows = windows_like(trained, 50)
+    truth = logits_of(stored(runs[granularity]), windows)
+    np.testing.assert_allclose(logits_of(trained.model, windows), truth, rtol=0, atol=1e-6)
+    assert np.ptp(truth) > 0.1
+    assert trained.input_shape == (64, 6)
+    assert trained.full_size == 55_493
+    assert trained.class_names[0] == "walking"
+    for name, mask in trained.mask.items():
+        assert not trained.arrays[name][~mask].any()
+
+
+def test_density_is_that_of_the_mask(runs: dict[str, Path]) -> None:
+    assert load_cluster(runs["weight"], 0).density == pytest.approx(0.3, abs=0.001)
+    assert load_cluster(runs["filter"], 0).density == 1.0
+
+
+def test_whole_filters_are_gone_and_the_network_is_smaller(runs: dict[str, Path]) -> None:
+    full = load_file(runs["filter"] / "models" / "cluster-0.safetensors")
+    small = load_cluster(runs["filter"], 0).arrays
+    kept = len(small["conv1.weight"])
+    assert small["conv2.weight"].shape == (kept, kept, 5)
+    assert small["dense.weight"].shape == (32, kept * 16)
+    assert small["conv1.bias"].shape == (kept,)
+    weights = sum(array.size for array in small.values() if array.ndim >= 2)
+    dense = sum(array.size for array in full.values() if array.ndim >= 2)
+    assert 0.25 < weights / dense <= 0.3  # sparsity 0.7, by whole filters
+    clusters = json.loads((runs["filter"] / "clusters.json").read_text())["clusters"]
+    assert clusters["0"]["density"] == pytest.approx(weights / dense)
+
+
+@pytest.mark.slow
+def test_a_network_without_its_filters_is_smaller_and_faster(runs: dict[str, Path]) -> None:
+    _, (made,) = export_cluster(runs["filter"], 0, ["safetensors"])
+    (dense,) = (runs["filter"] / "models").glob("*.safetensors")
+    assert dense.stat().st_size / made.nbytes >= 2.5
+    trained, full = load_cluster(runs["filter"], 0), stored(runs["filter"])
+    windows = windows_like(trained, 256)
+    pairs = [  # in turns, so that a busy machine is busy for both
+        (
+            median_seconds(lambda x: logits_of(full, x), windows),
+            median_seconds(lambda x: logits_of(trained.model, x), windows),
+        )
+        for _ in range(3)
+    ]
+    slow, fast = np.median(pairs, axis=0)
+    assert slow / fast >= 1.5, pairs
+
+
+def test_files_of_arrays_hold_the_very_network(runs: dict[str, Path], tmp_path: Path) -> None:
+    trained, made = export_cluster(runs["weight"], 0, ["safetensors", "sparse"], tmp_path)
+    assert [one.path.name for one in made] == [
+        "cluster-0.safetensors",
+        "cluster-0.sparse.safetensors",
+    ]
+    truth = load_file(runs["weight"] / "models" / "cluster-0.safetensors")
+    for arrays in (load_file(made[0].path), read_sparse(made[1].path)[0]):
+        assert arrays.keys() == truth.keys()
+        assert all(np.array_equal(arrays[name], truth[name]) for name in truth)
+    assert [(one.difference, one.agreement) for one in made] == [(0.0, 1.0)] * 2
+    # 30 % of the weights, and a bit each.
+    assert made[1].nbytes / made[0].nbytes == pytest.approx(0.34, abs=0.01)
+    assert trained.name == "cluster-0"
+
+
+@pytest.mark.slow
+def test_pt2_is_a_program_of_any_number_of_windows(runs: dict[str, Path], tmp_path: Path) -> None:
+    trained, (made,) = export_cluster(runs["filter"], 0, ["pt2"], tmp_path)
+    program = torch.export.load(made.path).module()
+    windows = windows_like(trained, 7, seed=3)
+    np.testing.assert_allclose(
+        logits_of(program, windows), logits_of(trained.model, windows), rtol=0, atol=1e-6
+    )
+    assert made.difference <= 1e-5
+
+
+@ONNX
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", ["weight", "filter"])
+def test_onnx_agrees_with_torch_on_a_thousand_windows(
+    runs: dict[str, Path], tmp_path: Path, granularity: str
+) -> None:
+    import onnxruntime
+
+    trained, (made,) = export_cluster(runs[granularity], 0, ["onnx"], tmp_path)
+    settings = DataSettings(synthetic_users=20, synthetic_windows=50)
+    windows = source_of("synthetic").windows(settings).x
+    assert len(windows) == 1000
+    session = onnxruntime.InferenceSession(made.path)
+    (logits,) = session.run(None, {"windows": windows})
+    truth = logits_of(trained.model, windows)
+    assert np.abs(logits - truth).max() <= 1e-5
+    assert np.ptp(truth) > 1
+    assert made.difference <= 1e-5
+    assert [session.get_inputs()[0].name, session.get_outputs()[0].name] == ["windows", "logits"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["classes"] == ",".join(trained.class_names)
+
+
+@ONNX
+@pytest.mark.slow
+def test_int8_is_smaller_and_finds_the_same_classes(runs: dict[str, Path], tmp_path: Path) -> None:
+    trained, (small,) = export_cluster(runs["weight"], 0, ["onnx-int8"], tmp_path)
+    assert small.nbytes < 0.65 * 4 * trained.full_size
+    assert 0 < small.difference < 0.3
+    assert small.agreement > 0.97
+
+
+def test_an_export_that_does_not_agree_is_an_error(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    def wrong(trained: object, path: Path) -> object:
+        return lambda windows: np.full((len(windows), 5), np.nan, np.float32)
+
+    monkeypatch.setitem(FORMATS, "sparse", replace(FORMATS["sparse"], load=wrong))
+    with pytest.raises(RunError, match="found a difference of nan"):
+        export_cluster(runs["weight"], 0, ["sparse"], tmp_path)
+
+
+def test_what_cannot_be_exported_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"expected cluster-7\.safetensors .* has cluster-0"):
+        load_cluster(runs["weight"], 7)
+    with pytest.raises(SettingsError, match=r"expected one of safetensors.*did you mean 'onnx'"):
+        export_cluster(runs["weight"], 0, ["onx"])
+    with pytest.raises(RunError, match="expected a run directory"):
+        export_cluster(tmp_path, 0, ["sparse"])
+    mixed = tmp_path / "mixed"
+    shutil.copytree(runs["weight"], mixed)
+    shutil.copy(runs["filter"] / "masks" / "cluster-0.safetensors", mixed / "masks")
+    with pytest.raises(RunError, match="are not of one run"):
+        load_cluster(mixed, 0)
+
+
+def test_a_format_without_its_packages_names_the_extra(
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"onnxruntime is not installed.*caafp-app\[export\]"):
+        FORMATS["onnx"].require("onnx")
+
+
+def test_the_command_prints_paths_and_is_honest(runs: dict[str, Path], tmp_path: Path) -> None:
+    words = ["export", str(runs["weight"]), "-f", "safetensors", "-f", "sparse", "-o"]
+    result = CliRunner().invoke(cli.app, [*words, str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    names = ["cluster-0.safetensors", "cluster-0.sparse.safetensors"]
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    assert "sparse" in result.stderr
+    assert "Zeros do not make dense kernels faster" in result.stderr
+    bad = CliRunner().invoke(cli.app, ["export", str(runs["weight"]), "--cluster", "9"])
+    assert bad.exit_code == 1
+    assert "caafp: expected cluster-9.safetensors" in bad.stderr

@@ -1,0 +1,113 @@
+"""The page in headless Chromium: it renders, sorts, and complains of nothing.
+
+The browser is started by itself, once: what a person would do is a script at the end of the page,
+what came of it is read from the page that the browser prints. ``CHROMIUM`` names the program where
+it is not on the path.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html import unescape
+from typing import Any
+
+import pytest
+
+from caafp_app.report.page import build_page
+from caafp_app.runs.reading import read_run
+from tests.left_run import leave_run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+PERSON = """
+<script>
+const first = (table, column) =>
+  [...table.tBodies[0].rows].map((row) => row.cells[column].textContent);
+const clients = [...document.querySelectorAll("table.sortable")].find(
+  (table) => table.tHead.textContent.startsWith("client"));
+const press = (column) => clients.tHead.rows[0].cells[column].querySelector("button").click();
+const seen = { before: first(clients, 0) };
+press(5); seen.downwards = first(clients, 5); seen.mark = clients.tHead.rows[0].cells[5].ariaSort;
+press(5); seen.upwards = first(clients, 5);
+press(0); seen.names = first(clients, 0);
+press(0); seen.back = first(clients, 0);
+seen.marks = clients.tHead.querySelectorAll("[aria-sort]").length;
+const area = (box) => box.width * box.height;
+seen.charts = [...document.querySelectorAll("figure svg")].map(
+  (svg) => area(svg.getBoundingClientRect()));
+seen.folded = [...document.querySelectorAll("details")].map((part) => part.open);
+seen.requests = performance.getEntriesByType("resource").map((entry) => entry.name);
+const out = document.createElement("pre");
+out.id = "seen";
+out.textContent = JSON.stringify(seen);
+document.body.append(out);
+</script></body>"""
+
+
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """What the script saw, and what the browser said."""
+    if BROWSER is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the path, and CHROMIUM not set")
+    folder = tmp_path_factory.mktemp("browser")
+    accuracies = [0.5, 1.0, 0.095, 0.75, 0.25, 0.3, 0.2, 0.6, 0.7, 0.8, 0.9]
+    labels = [f"user-{i}" for i in range(len(accuracies))]
+    run = leave_run(folder / "run", accuracies, labels=labels)
+    page = folder / "page.html"
+    page.write_text(build_page([read_run(run)]).replace("</body>", PERSON), encoding="utf-8")
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={folder / 'profile'}",
+            "--enable-logging=stderr",
+            "--v=0",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, flags=re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return json.loads(unescape(found[1])), done.stderr
+
+
+def test_a_click_sorts_and_another_turns_round(browsed: tuple[dict[str, Any], str]) -> None:
+    seen, _ = browsed
+    numbers = [float(text) for text in seen["downwards"]]
+    assert len(numbers) == 11
+    assert numbers == sorted(numbers, reverse=True)
+    assert numbers != [float(text) for text in seen["upwards"]]
+    assert [float(text) for text in seen["upwards"]] == sorted(numbers)
+    assert seen["mark"] == "descending"
+
+
+def test_text_is_sorted_as_people_count(browsed: tuple[dict[str, Any], str]) -> None:
+    seen, _ = browsed
+    assert seen["before"] == [f"user-{i}" for i in range(11)]
+    assert seen["names"] == [f"user-{i}" for i in range(11)]  # user-10 after user-9
+    assert seen["back"] == seen["names"][::-1]
+    assert seen["marks"] == 1
+
+
+def test_everything_is_drawn(browsed: tuple[dict[str, Any], str]) -> None:
+    seen, _ = browsed
+    assert len(seen["charts"]) == 6
+    assert all(area > 2_000 for area in seen["charts"])
+    assert seen["folded"] == [False, False]
+
+
+def test_the_browser_has_nothing_to_say(browsed: tuple[dict[str, Any], str]) -> None:
+    seen, said = browsed
+    assert "CONSOLE" not in said
+    assert seen["requests"] == []

@@ -1,0 +1,157 @@
+"""Checkpoints are whole or refused, and only the same run goes on from one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from caafp_app.errors import RunError
+from caafp_app.runs.checkpoint import Checkpoints, State
+
+TERMS = {"seed": 42, "sparsity": 0.7, "strategy": "caafp"}
+
+
+def some_state(seed: int = 0) -> State:
+    rng = np.random.default_rng(seed)
+    inner = State({"count": 3}, {"weights": rng.normal(size=100).astype(np.float32)})
+    state = State({"nan": float("nan"), "tenth": 0.1, "names": ["a", "ü"]})
+    state.arrays["bits"] = rng.integers(0, 2, 9).astype(bool)
+    state.arrays["nothing"] = np.zeros((0, 3), np.int64)
+    state.put("model 0", inner)
+    return state
+
+
+def assert_same(one: State, other: State) -> None:
+    assert repr(one.facts) == repr(other.facts)  # NaN is not equal to itself
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, array in one.arrays.items():
+        found = other.arrays[name]
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        assert found.tobytes() == array.tobytes()
+
+
+def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "checkpoints", terms=TERMS)
+    path = kept.save(7, some_state())
+    assert path == tmp_path / "checkpoints" / "round-0007.safetensors"
+    saved = Checkpoints(tmp_path / "checkpoints", terms=dict(TERMS)).load()
+    assert saved.round == 7
+    assert_same(saved.state, some_state())
+    assert_same(saved.state.part("model 0"), some_state().part("model 0"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    array=arrays_of.arrays(
+        dtype=st.sampled_from(["bool", "i1", "<i8", ">i4", "f2", "f4", ">f8"]),
+        shape=arrays_of.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+    )
+)
+def test_any_array_comes_back(array: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
+    kept = Checkpoints(tmp_path_factory.mktemp("run"))
+    kept.save(1, State({}, {"x": array}))
+    found = kept.load().state.array("x", array.shape)
+    assert found.dtype == array.dtype.newbyteorder("=")
+    assert found.tobytes() == array.astype(found.dtype).tobytes()
+
+
+def test_the_last_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, keep=2)
+    (tmp_path / "round-notes.txt").touch()
+    for number in (0, 1, 9, 10, 10_000):
+        kept.save(number, some_state(number))
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["round-0010.safetensors", "round-10000.safetensors", "round-notes.txt"]
+    assert kept.load().round == 10_000
+    kept.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["round-notes.txt"]
+
+
+def test_when_one_is_due() -> None:
+    def due(every: int) -> list[int]:
+        return [n for n in range(8) if Checkpoints(Path(), every=every).due(n, 7)]
+
+    assert due(0) == []
+    assert due(1) == list(range(8))
+    assert due(3) == [0, 3, 6, 7]
+
+
+def test_nothing_to_resume_from_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"expected a checkpoint to resume from in .* found none"):
+        Checkpoints(tmp_path / "nowhere").load()
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped", "text", "json"])
+@pytest.mark.parametrize("older", [True, False])
+def test_a_damaged_one_is_refused_and_the_one_before_is_named(
+    how: str, older: bool, tmp_path: Path
+) -> None:
+    kept = Checkpoints(tmp_path)
+    if older:
+        kept.save(3, some_state(3))
+    path = kept.save(4, some_state(4))
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[: len(content) // 2]
+    elif how == "empty":
+        content = bytearray()
+    elif how == "flipped":
+        content[-5] ^= 1
+    elif how == "text":
+        position = content.index(b"tenth")
+        content[position] = ord("T")
+    else:
+        content[20] = 0
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"round-0004\.safetensors is damaged") as error:
+        kept.load()
+    if not older:
+        assert "there is none before it: start a new run" in str(error.value)
+        return
+    assert "the one before is round-0003.safetensors" in str(error.value)
+    path.unlink()  # as it says
+    assert kept.load().round == 3
+
+
+@settings(deadline=None, max_examples=150)
+@given(seed=st.integers(0, 10**9))
+def test_no_altered_byte_passes(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    kept = Checkpoints(tmp_path_factory.mktemp("run"))
+    path = kept.save(4, some_state())
+    rng = np.random.default_rng(seed)
+    content = bytearray(path.read_bytes())
+    place = int(rng.integers(len(content)))
+    content[place] ^= int(rng.integers(1, 256))
+    path.write_bytes(content)
+    try:
+        state = kept.load().state
+    except RunError:
+        return
+    assert_same(state, some_state())  # white space of the JSON, or such
+
+
+@pytest.mark.parametrize("change", [{"sparsity": 0.8}, {"more": 1}, {"strategy": None}])
+def test_other_settings_are_refused_by_name(change: dict[str, object], tmp_path: Path) -> None:
+    Checkpoints(tmp_path, terms=TERMS).save(1, some_state())
+    (key,) = change
+    with pytest.raises(RunError, match=f"^{key}: expected .* as in the run to resume, found"):
+        Checkpoints(tmp_path, terms={**TERMS, **change}).load()
+
+
+def test_a_failed_write_leaves_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(1, some_state())
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        kept.save(2, some_state())
+    assert [path.name for path in tmp_path.iterdir()] == ["round-0001.safetensors"]
+    assert kept.load().round == 1

@@ -1,0 +1,412 @@
+"""Devices that fail, leave, come back and lie: the run goes on, and says so."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message, MetricRecord
+
+from caafp_app import CAAFP
+from caafp_app.errors import RunError, SettingsError
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.strategies import discovery
+from caafp_app.strategies.fedavg import FedAvg
+from caafp_app.strategies.roster import GONE_AFTER, Client, Roster
+from caafp_app.strategies.rules import Clustering, Pruning
+from tests.local_grid import LocalGrid, Tamper
+from tests.protocol.support import repacked
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, bits_of, nodes, prepare
+
+VICTIM = "part-0002"
+
+
+class Trial:
+    """A run of the numpy app."""
+
+    def __init__(
+        self,
+        tamper: Tamper | None = None,
+        *,
+        rounds: int = 10,
+        configs: list[Mapping[str, Any]] | None = None,
+        timeout: float = 0.05,
+        kind: type[Any] = FedAvg,
+        **more: Any,
+    ) -> None:
+        self.seen = Recorder()
+        defaults = {"fraction_evaluate": 0.0, "personalise": False, "observer": self.seen}
+        self.strategy = kind(**{**defaults, **more})
+        self.grid = LocalGrid(
+            numpy_app.make_app(), configs or list(nodes(5)), serialise=False, tamper=tamper
+        )
+        self.rounds, self.timeout = rounds, timeout
+
+    def start(self) -> "Trial":
+        self.strategy.start(
+            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
+        )
+        return self
+
+    def asked(self, label: str) -> list[int]:
+        """Rounds in which a label was asked."""
+        node = self.strategy.roster.clients[label].node
+        return [
+            int(p.header["round"])
+            for p in self.grid.passages
+            if p.direction == "down" and p.node == node and p.header["action"] == "train"
+        ]
+
+
+def of(label: str, reply: Message | None = None, *, action: str = "train") -> Tamper:
+    """Let the replies of one client get lost, or be another."""
+
+    def tamper(request: Message, answer: Message) -> Message | None:
+        header = answer.content.config_records["caafp"]
+        return reply if (header["label"], header["action"]) == (label, action) else answer
+
+    return tamper
+
+
+def error_of(label: str) -> Tamper:
+    def tamper(request: Message, answer: Message) -> Message:
+        header = answer.content.config_records["caafp"]
+        if (header["label"], header["action"]) != (label, "train"):
+            return answer
+        error = Message(Error(472, "MemoryError"), reply_to=request)
+        error.metadata.__dict__.update(answer.metadata.__dict__)
+        return error
+
+    return tamper
+
+
+# -- resting -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["silent", "refused"])
+def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
+    tamper = of(VICTIM) if how == "silent" else error_of(VICTIM)
+    trial = Trial(tamper, rounds=25).start()
+    # Three failures, then 2, 4, 8 rounds of rest.
+    assert trial.asked(VICTIM) == [1, 2, 3, 6, 11, 20]
+    assert trial.asked("part-0001") == list(range(1, 26))
+    assert all(trial.seen.round(n).answered == 4 for n in range(1, 26))
+    assert trial.seen.round(3).refusals == (
+        {VICTIM: "client-failed: MemoryError"} if how == "refused" else {}
+    )
+
+
+def test_who_answers_again_is_well_again_and_nobody_rests_if_told_so() -> None:
+    lost: list[int] = []
+
+    def lose_two_of_three(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        if header["label"] == VICTIM and header["action"] == "train" and header["round"] % 3:
+            lost.append(int(header["round"]))
+            return None
+        return reply
+
+    trial = Trial(lose_two_of_three).start()
+    assert lost == [1, 2, 4, 5, 7, 8, 10]
+    assert trial.asked(VICTIM) == list(range(1, 11))
+    assert Trial(of(VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
+
+
+def test_if_all_rest_all_are_asked() -> None:
+    def silent(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        return None if header["action"] == "train" and header["round"] <= 4 else reply
+
+    trial = Trial(silent, rounds=6, timeout=0.02).start()
+    assert [trial.seen.round(n).asked for n in range(1, 7)] == [5] * 6
+    assert trial.seen.round(5).answered == 5
+
+
+# -- quorum --------------------------------------------------------------------------------
+
+
+def test_too_few_replies_do_not_move_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    def only_two(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        few = header["action"] == "train" and header["round"] == 2
+        return None if few and header["label"] > "part-0001" else reply
+
+    snapshots: list[Any] = []
+    trial = Trial(only_two, rounds=3, min_replies=3)
+    for number in (1, 2, 3):
+        trial.seen.at[number, "train"] = lambda: snapshots.append(bits_of(trial.strategy))
+    trial.start()
+    assert snapshots[0] == snapshots[1] != snapshots[2]
+    assert [trial.seen.round(n).used for n in (1, 2, 3)] == [True, False, True]
+    assert trial.seen.round(2).missing == ("part-0002", "part-0003", "part-0004")
+
+
+def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
+    def only_one(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        few = header["action"] == "train" and header["round"] >= 3 and header["label"] != VICTIM
+        return None if few else reply
+
+    trial = Trial(
+        only_one,
+        kind=CAAFP,
+        rounds=5,
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=3,
+        min_replies=2,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.5, every=1),
+    ).start()
+    assert [r.used for r in trial.seen.rounds if r.phase == "prune"] == [False] * 3
+    assert all(m.density == pytest.approx(0.5) for m in trial.strategy.models.values())
+
+
+# -- coming and going ----------------------------------------------------------------------
+
+
+def test_a_label_that_comes_back_before_its_old_node_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
+    configs = [{"partition-id": k % 4, "num-partitions": 4} for k in range(5)]  # 0 comes twice
+    trial = Trial(rounds=6, configs=configs)
+    old, new = (
+        n for n, c in trial.grid.contexts.items() if int(c.node_config["partition-id"]) == 0
+    )
+    trial.grid.offline.add(new)
+    dead: set[int] = set()
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        return None if request.metadata.dst_node_id in dead else reply
+
+    def restart() -> None:  # the SuperLink still lists the old one
+        dead.add(old)
+        trial.grid.offline.clear()
+
+    trial.grid.tamper = silent
+    trial.seen.at[2, "train"] = restart
+    trial.start()
+    answered = [trial.seen.round(n).answered for n in range(1, 7)]
+    assert answered == [4, 4, 3, 4, 4, 4]
+    assert trial.seen.round(3).missing == ("part-0000",)
+    assert trial.strategy.roster.clients["part-0000"].node == new
+    assert new not in trial.strategy.roster.idle
+
+
+def test_who_comes_back_is_not_placed_anew() -> None:
+    trial = Trial(
+        kind=CAAFP,
+        rounds=6,
+        warmup_rounds=1,
+        cluster_rounds=3,
+        prune_rounds=2,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.5, every=2),
+        configs=[{"partition-id": k % 5, "num-partitions": 5} for k in range(6)],
+    )
+    first, again = (
+        n for n, c in trial.grid.contexts.items() if int(c.node_config["partition-id"]) == 0
+    )
+    trial.grid.offline.add(again)
+    found: list[int] = []
+
+    def restart() -> None:
+        found.append(trial.strategy.roster.clients["part-0000"].cluster)
+        trial.grid.offline.clear()
+        trial.grid.offline.add(first)
+
+    trial.seen.at[3, "cluster-warm-up"] = restart
+    trial.start()
+    assert [r.round for r in trial.seen.rounds if r.phase == "cluster"] == [2]
+    assert trial.strategy.roster.clients["part-0000"].cluster == found[0]
+    assert trial.seen.round(4).answered == 5
+
+
+def test_who_stays_away_is_no_member_until_it_comes_back() -> None:
+    roster = Roster()
+    roster.meet([1, 2])
+    for node, label in ((1, "a"), (2, "b")):
+        roster.enrol(node, Answer(Action.DESCRIBE, 0, label, examples=5))
+        roster.clients[label].cluster = node - 1
+    for _ in range(GONE_AFTER - 1):
+        roster.meet([1])
+    assert list(roster.clusters()) == [0, 1]
+    roster.meet([1])
+    assert list(roster.clusters()) == [0]
+    roster.meet([1, 2])
+    assert list(roster.clusters()) == [0, 1]
+
+
+def test_the_roster_comes_back_from_its_state_without_nodes() -> None:
+    roster = Roster()
+    roster.population = 7
+    roster.clients["a"] = Client("a", 99, 12, 2, "digest", failures=2, rests_until=5, absent=3)
+    restored = Roster()
+    restored.restore(roster.state())
+    assert restored.population == 7
+    found = restored.clients["a"]
+    assert (found.examples, found.cluster, found.failures) == (12, 2, 2)
+    assert (found.rests_until, found.absent, found.held) == (5, 3, "")
+    assert restored.reachable() == []
+    restored.meet([99, 4])
+    assert restored.enrol(4, Answer(Action.DESCRIBE, 0, "a", examples=12)) == ""
+    assert [c.label for c in restored.reachable()] == ["a"]
+
+
+def test_if_all_are_gone_the_run_waits_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
+    trial = Trial(rounds=4, min_available_nodes=1)
+    trial.seen.at[2, "train"] = lambda: trial.grid.offline.update(trial.grid.contexts)
+    with pytest.raises(RunError, match=r"found 0 within 0\.05 s"):
+        trial.start()
+    assert len(trial.seen.rounds) == 2
+
+
+def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
+    def nothing(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if header["action"] == "evaluate" and header["label"] in empty:
+            reply.content["metrics"] = MetricRecord({"num-examples": 0, "eval_acc": 0.0})
+        return reply
+
+    empty = {f"part-{k:04d}" for k in range(5)}
+    trial = Trial(nothing, rounds=1, fraction_evaluate=1.0).start()
+    record = trial.seen.round(1, "evaluate")
+    assert (record.asked, record.answered, record.refused) == (5, 5, 0)
+    assert record.accuracy is None
+    empty = {VICTIM}
+    trial = Trial(nothing, rounds=1, fraction_evaluate=1.0).start()
+    record = trial.seen.round(1, "evaluate")
+    assert (record.answered, record.refused) == (5, 0)
+    assert record.accuracy is not None
+    assert record.accuracy > 0
+
+
+# -- liars ---------------------------------------------------------------------------------
+
+
+def scaled(by: float, first: int = 1) -> Tamper:
+    """Let one client's updates be so many times as long, from a round on."""
+
+    def tamper(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        ours = header["label"] == VICTIM and header["action"] == "train"
+        if ours and header["round"] >= first:
+            repacked(
+                reply.content,
+                lambda arrays: arrays.update(
+                    {k: arrays[k] * np.float32(by) for k in ("values", "rest")}
+                ),
+            )
+        return reply
+
+    return tamper
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_an_update_that_is_absurdly_long_moves_nothing(first: int) -> None:
+    trial = Trial(scaled(1000.0, first), rounds=6, rest_after=0).start()
+    without = Trial(
+        lambda q, r: (
+            None
+            if r.content.config_records["caafp"]["label"] == VICTIM
+            and r.content.config_records["caafp"]["action"] == "train"
+            and r.content.config_records["caafp"]["round"] >= first
+            else r
+        ),
+        rounds=6,
+        rest_after=0,
+    ).start()
+    assert bits_of(trial.strategy) == bits_of(without.strategy)
+    (reason,) = trial.seen.round(first).reasons
+    assert reason.startswith("expected an update of norm at most")
+    assert trial.seen.round(6).refusals.keys() == {VICTIM}
+
+
+def test_a_fixed_bound_and_its_reason() -> None:
+    with pytest.raises(RunError, match=r"train, round 1: every client failed: .* at most 1e-06"):
+        Trial(rounds=1, max_update_norm=1e-6).start()
+
+
+def test_a_claim_of_many_examples_buys_little() -> None:
+    def claim(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if header["label"] == VICTIM and header["action"] == "train":
+            reply.content.metric_records["metrics"]["num-examples"] = 10**8
+        return reply
+
+    def claim_ten_times(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if header["label"] == VICTIM and header["action"] == "train":
+            # The app does not say how many it has before its first reply.
+            first = int(header["round"]) == 1
+            reply.content.metric_records["metrics"]["num-examples"] = 10**8 if first else 490
+        return reply
+
+    one, other = Trial(claim, rounds=2).start(), Trial(claim_ten_times, rounds=2).start()
+    counts = [c.examples for c in one.strategy.roster.clients.values()]
+    assert sorted(counts)[2] == 49
+    assert bits_of(one.strategy) == bits_of(other.strategy)
+    free = Trial(claim, rounds=2, max_weight=0.0).start()
+    assert bits_of(free.strategy) != bits_of(one.strategy)
+
+
+@pytest.mark.parametrize("aggregation", ["trimmed-mean", "median"])
+def test_a_robust_mean_is_not_moved_far_by_one_that_lies_within_the_bounds(
+    aggregation: str,
+) -> None:
+    def distance(rule: str) -> float:
+        lied = Trial(scaled(-9.0), rounds=2, aggregation=rule).start()
+        honest = Trial(rounds=2, aggregation=rule).start()
+        pairs = zip(lied.strategy.models.values(), honest.strategy.models.values(), strict=True)
+        return float(max(np.abs(a.model.weights - b.model.weights).max() for a, b in pairs))
+
+    assert distance(aggregation) < 0.7 * distance("mean")
+
+
+def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
+    trial = Trial(
+        kind=CAAFP,
+        rounds=4,
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=2,
+        clustering=Clustering(1),
+        pruning=Pruning(sparsity=0.5, every=2),
+        aggregation="median",
+    )
+    updates: list[np.ndarray] = []
+    before: list[np.ndarray] = []
+
+    def keep(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if header["round"] == 4 and header["action"] == "train":
+            repacked(reply.content, lambda arrays: updates.append(arrays["values"].copy()))
+        return reply
+
+    trial.grid.tamper = keep
+    trial.seen.at[3, "prune"] = lambda: before.append(trial.strategy.models[0].model.weights.copy())
+    trial.start()
+    model = trial.strategy.models[0]
+    assert not model.mask.is_full
+    assert len(updates) == 5
+    expected = before[0][model.mask.bits] + np.median(np.stack(updates).astype(np.float64), axis=0)
+    np.testing.assert_array_equal(model.model.weights[model.mask.bits], expected.astype(np.float32))
+    assert not model.model.weights[~model.mask.bits].any()
+
+
+def test_clusterfl_has_no_mean_to_make_robust() -> None:
+    with pytest.raises(SettingsError, match="in clusterfl every client has a model of its own"):
+        prepare({"strategy": "clusterfl", "aggregation": "median"}).start()
+
+
+def test_undisturbed_runs_do_not_depend_on_any_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    plain = Trial(rounds=4).start()
+    guarded = Trial(rounds=4, min_replies=5, grace=1.0, rest_after=1, max_weight=2.0).start()
+    assert bits_of(plain.strategy) == bits_of(guarded.strategy)

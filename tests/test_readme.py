@@ -118,7 +118,7 @@ def test_commands_are_there() -> None:
     "words", [w for w in commands() if w[0] == "caafp"], ids=lambda words: " ".join(words)
 )
 def test_caafp_commands_are_understood(words: list[str], elsewhere: Path) -> None:
-    dry = ["--dry-run"] if words[1] == "run" else []
+    dry = ["--dry-run"] if words[1] in ("run", "bench") else []
     result = CliRunner().invoke(cli.app, words[1:] + dry)
     assert result.exit_code == 0, result.output
 

@@ -15,6 +15,7 @@ from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import BenchPlan
 from caafp_app.client_app import app as client_app
 from caafp_app.server_app import app as server_app
+from caafp_app.settings.names import STRATEGIES
 from tests.bench.conftest import Finish
 from tests.local_grid import LocalGrid
 from tests.strategies.support import nodes
@@ -101,34 +102,49 @@ strategy = ["caafp", "fedavg"]
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--in-process"], []], ids=["in-process", "flwr-run"])
-def test_real_runs_give_the_very_numbers(tmp_path: Path, options: list[str]) -> None:
-    """Of a grid in this process: neither Ray, nor a SuperLink, nor two at once changes a digit."""
+def test_flwr_run_gives_the_very_numbers(tmp_path: Path) -> None:
+    """Of a grid in this process: neither Ray, nor a SuperLink, changes a digit."""
     path = tmp_path / "tiny.toml"
     path.write_text(BENCH, encoding="utf-8")
-    out = tmp_path / "out"
     # `flwr run` is as slow to start as all else together: one of it will do.
-    only = [] if options else ["--only", "caafp"]
-    result = invoke(path, "--output", out, "--jobs", 2, *options, *only)
+    rows = _compare(path, ["--only", "caafp"], tmp_path, users=4)
+    assert set(rows) == {"caafp"}
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_smoke_runs_every_strategy_two_at_once(tmp_path: Path) -> None:
+    """The bench `smoke`, in Flower's simulation, to the same digits as one by one here."""
+    rows = _compare("smoke", ["--in-process", "--jobs", 2], tmp_path, users=6)
+    assert set(rows) == set(STRATEGIES)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert all(name in table for name in STRATEGIES)
+
+
+def _compare(bench: object, options: list[object], folder: Path, users: int) -> dict[str, Any]:
+    """Run a bench, compare each of its runs with one in this process, return the rows by case."""
+    out = folder / "out"
+    result = invoke(bench, "--output", out, *options)
     assert result.exit_code == 0, result.output
     with (out / "results.csv").open(newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
-    assert set(rows) == ({"caafp"} if only else {"caafp", "fedavg"})
-    for name in rows:
-        place = out / "runs" / name / "3"
-        truth = _here(json.loads((place / "settings.json").read_text()), tmp_path / name)
+    for name, row in rows.items():
+        place = out / "runs" / name / row["seed"]
+        settings = json.loads((place / "settings.json").read_text())
+        truth = _here(settings, folder / name, users)
         found = json.loads((place / "summary.json").read_text())
-        assert found["accuracy"] == truth["accuracy"]
-        assert found["clusters"] == truth["clusters"]
-        assert found["sparsity"] == truth["sparsity"]
-        assert float(rows[name]["personal-accuracy"]) == truth["accuracy"]["personal"]["mean"]
+        assert found["accuracy"] == truth["accuracy"], name
+        assert found["clusters"] == truth["clusters"], name
+        assert found["sparsity"] == truth["sparsity"], name
+        assert float(row["personal-accuracy"]) == truth["accuracy"]["personal"]["mean"]
     assert not (out / "unfinished").exists()
+    return rows
 
 
-def _here(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _here(settings: dict[str, Any], folder: Path, users: int) -> dict[str, Any]:
     """Run the same settings in this process and return the summary."""
     config = settings | {"output-dir": str(folder), "run-name": "here"}
-    grid = LocalGrid(client_app, nodes(4), config)
+    grid = LocalGrid(client_app, nodes(users), config)
     server_app(grid, Context(1, 1, {}, RecordDict(), config))
     summary: dict[str, Any] = json.loads((folder / "runs" / "here" / "summary.json").read_text())
     return summary

@@ -359,7 +359,6 @@ class TestEnd:
     @pytest.mark.parametrize(
         ("error", "code"),
         [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
-        [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
     )
     def test_errors_and_interrupts(
         self, outcome: dict[str, object], error: BaseException, code: int

@@ -169,7 +169,7 @@ class Checkpoints:
         if not paths:
             raise RunError(
                 f"expected a checkpoint to resume from in {self.folder}, found none: the run "
-                "ended, was never saved (checkpoint-every=0), or did not come so far; start a new run"
+                "ended, was never saved (checkpoint-every=0), or did not come so far; start anew"
             )
         text, state = _read(paths[-1], paths[:-1])
         self._compare(text["terms"])

@@ -112,7 +112,6 @@ def serve(records: RecordDict, expected: Expected) -> str:
         assert np.isfinite(model.model.weights).all()
         assert np.isfinite(model.model.rest).all()
     except CaafpError as error:
-        assert str(error)
         return f"refused: {type(error).__name__}"
     return "taken"
 
@@ -162,7 +161,8 @@ def ask(records: RecordDict, context: Context) -> str:
         return "taken"
     assert reply.error.code in set(ErrorCode), reply.error
     reason = reply.error.reason or ""
-    assert reason and not _FOREIGN.match(reason), reason
+    assert reason
+    assert not _FOREIGN.match(reason), reason
     return f"refused: {ErrorCode(reply.error.code).name.lower()}"
 
 

@@ -56,8 +56,10 @@ def held_digest(context: Context) -> str:
     return _kept(context, "digest", str)
 
 
-def resolve_mask(request: Request, context: Context) -> Mask:
-    """Find the mask that `request` is packed by, and keep it.
+def find_mask(request: Request, context: Context) -> Mask:
+    """Find the mask that `request` is packed by.
+
+    It may be of a layout that claims any size: keep it once the values that go with it are there.
 
     Raises
     ------
@@ -72,12 +74,13 @@ def resolve_mask(request: Request, context: Context) -> Mask:
     mask = _received(request, held, held_digest(context))
     if mask.digest != request.mask_digest:
         raise ProtocolError(f"mask {request.mask_digest!r} was named, {mask.digest} was sent")
-    remember_mask(mask, context)
     return mask
 
 
 def remember_mask(mask: Mask, context: Context) -> None:
-    """Keep a mask and its digest; of a dense model the layout alone."""
+    """Keep a mask and its digest, if it is not held already; of a dense model the layout alone."""
+    if held_digest(context) == mask.digest:
+        return
     _keep(context, {"layout": mask.layout.to_json(), "digest": mask.digest})
     context.state[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
 

@@ -18,10 +18,11 @@ from caafp_app.errors import CaafpError, ProtocolError
 from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import (
     MaskUnknownError,
+    find_mask,
     keep_text,
     kept_record,
     kept_text,
-    resolve_mask,
+    remember_mask,
 )
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
@@ -178,9 +179,10 @@ def _receive(request: Request, content: RecordDict, context: Context) -> _Receiv
         if record is None:
             reason = "this client keeps no personal model: personalise it first"
             raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
-        return _Received(resolve_mask(request, context), record, None)
-    mask = resolve_mask(request, context)
+        return _Received(find_mask(request, context), record, None)
+    mask = find_mask(request, context)
     parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+    remember_mask(mask, context)
     model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
     return _Received(mask, to_record(mask.layout.unflatten(model, copy=False)), parts)
 

@@ -146,7 +146,6 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self.max_weight = max_weight
         self.aggregation = aggregation
         self.update_bound = NormBound(max_update_norm)
-        self.gradient_bound = NormBound()
         self.observer = observer or LogObserver()
         self.checkpoints = checkpoints
         self.stop = stop

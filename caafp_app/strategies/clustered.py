@@ -46,6 +46,7 @@ class ClusteredStrategy(PhasedStrategy):
         self.centroids: NDArray[Any] | None = None
         self._base: ClusterModel | None = None
         self._sketcher: Sketcher | None = None
+        self._unplaced: set[str] = set()
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients."""
@@ -59,6 +60,10 @@ class ClusteredStrategy(PhasedStrategy):
         """Cluster the clients once the warm-up is over."""
         if self.centroids is None and step.phase is not Phase.WARM_UP:
             self._cluster_clients(step)
+        # Whoever missed the clustering is placed once it answers again, or has come back.
+        missed = [c for c in self.available(step.round) if c.label in self._unplaced]
+        if ready := [client for client in missed if not client.failures]:
+            self.welcome(ready, step)
 
     def welcome(self, newcomers: Sequence[Client], step: RoundPlan) -> None:
         """Let late clients train once from the clustering phase's weights; join the nearest."""
@@ -68,8 +73,10 @@ class ClusteredStrategy(PhasedStrategy):
         for client in newcomers:
             if client.label in sketches:
                 client.cluster = int(assign(sketches[client.label][None], self.centroids)[0])
+                self._unplaced.discard(client.label)
             else:
                 client.cluster = min(self.models)
+                self._unplaced.add(client.label)
                 log(WARNING, "%s: no update to place it by, put in cluster 0", client.label)
         log(INFO, "joined late: %s", ", ".join(f"{c.label} -> {c.cluster}" for c in newcomers))
 
@@ -79,6 +86,7 @@ class ClusteredStrategy(PhasedStrategy):
         if self.centroids is not None and self._base is not None and self._sketcher is not None:
             state.arrays["centroids"] = self.centroids
             state.facts["budget"] = self._sketcher.budget
+            state.facts["unplaced"] = sorted(self._unplaced)
             state.put("base", self._base.state())
         return state
 
@@ -88,6 +96,7 @@ class ClusteredStrategy(PhasedStrategy):
             self._base = ClusterModel.from_state(self.models[-1].layout, state.part("base"))
             self._sketcher = self._make_sketcher(self._base, int(state.fact("budget")))
             self.centroids = state.array("centroids")
+            self._unplaced = set(state.fact("unplaced"))
 
     def _make_sketcher(self, base: ClusterModel, budget: int) -> Sketcher:
         size = max(base.mask.count + base.layout.rest_count, 1)
@@ -116,6 +125,7 @@ class ClusteredStrategy(PhasedStrategy):
         self.models = {number: ClusterModel(base.model, base.mask) for number in range(found.k)}
         for client in self.roster.clients.values():
             client.cluster = 0  # of who sent no update
+        self._unplaced = self.roster.clients.keys() - sketches.keys()
         for label, number in zip(labels, found.labels, strict=True):
             self.roster.clients[label].cluster = int(number)
         self.observer.on_clusters(

@@ -149,7 +149,6 @@ class PhasedStrategy(BaseStrategy):
         for model in self.models.values():
             model.end_round(move=session.enough())
         self.update_bound.end_round()
-        self.gradient_bound.end_round()
         updated = self.after_round(self.plan[server_round - 1])
         if server_round > len(self.plan) - self.average_last:
             for model in self.models.values():
@@ -227,12 +226,8 @@ class PhasedStrategy(BaseStrategy):
         model, cluster = self.model_of(client), client.cluster
         norm = norm_of(update.values, update.rest)
         self.update_bound.check(cluster, norm, model.model)
-        slope = 0.0 if update.gradient is None else norm_of(update.gradient.value)
-        self.gradient_bound.check(cluster, slope)
         model.add(client.label, update, weight)
         self.update_bound.note(cluster, norm)
-        if update.gradient is not None:
-            self.gradient_bound.note(cluster, slope)
 
     def _save(
         self, round_: int, layout: Layout, result: ClusteredResult, first_reply: float

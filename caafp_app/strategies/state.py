@@ -45,7 +45,7 @@ def save_run(strategy: BaseStrategy, layout: Layout, result: Result, seconds: fl
             "plan": _plan(strategy.plan),
             "roster": strategy.roster.state(),
             "ledger": strategy.ledger.state(),
-            "norms": [strategy.update_bound.state(), strategy.gradient_bound.state()],
+            "norms": strategy.update_bound.state(),
             "metrics": {kind: _plain(getattr(result, kind)) for kind in _METRICS},
             "seconds": seconds,
             "clusters": sorted(strategy.models),
@@ -77,10 +77,7 @@ def restore_run(strategy: BaseStrategy, layout: Layout, result: Result, state: S
     try:
         strategy.roster.restore(state.fact("roster"))
         strategy.ledger.restore(state.fact("ledger"))
-        for bound, norms in zip(
-            (strategy.update_bound, strategy.gradient_bound), state.fact("norms"), strict=True
-        ):
-            bound.restore(norms)
+        strategy.update_bound.restore(state.fact("norms"))
         for kind in _METRICS:
             for number, metrics in state.fact("metrics")[kind].items():
                 getattr(result, kind)[int(number)] = MetricRecord(metrics)

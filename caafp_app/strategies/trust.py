@@ -19,6 +19,10 @@ from caafp_app.pruning.chunks import chunks
 NORM_FACTOR = 10.0
 """An update may be so many times as long as the median one, or as the model before there is any."""
 
+MODEL_SHARE = 0.1
+"""An update that is no longer than this share of the model's norm is never too long: where most
+clients have little left to learn, one that comes late or is unlike them has."""
+
 RECENT = 5
 """Rounds whose updates the median is over."""
 
@@ -27,9 +31,9 @@ class NormBound:
     """The largest norm that an update may have, by cluster.
 
     Without a fixed bound it is `NORM_FACTOR` times the median norm of the updates that the cluster
-    took in its last `RECENT` rounds; of a cluster that has had none, that of all clusters. In a
-    run's first round it is that many times the norm of the model itself (none for a model of
-    zeros): coarse, and enough for an update that is absurd.
+    took in its last `RECENT` rounds (of a cluster that has had none, that of all clusters), and at
+    least `MODEL_SHARE` of the model's norm. In a run's first round it is `NORM_FACTOR` times the
+    model's norm (none for a model of zeros): coarse, and enough for an update that is absurd.
 
     Parameters
     ----------
@@ -43,8 +47,10 @@ class NormBound:
         self._now: dict[int, list[float]] = {}
         self._medians: dict[int, float] = {}
         self._overall = 0.0
+        # Of models, which stand still in a round; held, so that an identity stays theirs.
+        self._lengths: dict[int, tuple[FlatModel, float]] = {}
 
-    def check(self, cluster: int, norm: float, model: FlatModel | None = None) -> None:
+    def check(self, cluster: int, norm: float, model: FlatModel) -> None:
         """Refuse an update that is too long.
 
         Raises
@@ -58,14 +64,17 @@ class NormBound:
                 "client, or set max-update-norm if it is honest"
             )
 
-    def limit(self, cluster: int, model: FlatModel | None = None) -> float:
+    def limit(self, cluster: int, model: FlatModel) -> float:
         """Return the bound in this round; `model` is what the update is added to."""
         if self.fixed:
             return self.fixed
+        if id(model) not in self._lengths:
+            self._lengths[id(model)] = model, norm_of(model.weights, model.rest)
+        length = self._lengths[id(model)][1]
         usual = self._medians.get(cluster, self._overall)
-        if not usual and model is not None:
-            usual = norm_of(model.weights, model.rest)
-        return NORM_FACTOR * usual if usual else math.inf
+        if usual:
+            return max(NORM_FACTOR * usual, MODEL_SHARE * length)
+        return NORM_FACTOR * length if length else math.inf
 
     def note(self, cluster: int, norm: float) -> None:
         """Take note of an update that was taken in; it counts from the next round on."""
@@ -76,7 +85,7 @@ class NormBound:
         for cluster, norms in self._now.items():
             recent = self._recent.setdefault(cluster, deque(maxlen=RECENT))
             recent.append(sorted(norms))
-        self._now = {}
+        self._now, self._lengths = {}, {}
         self._settle()
 
     def state(self) -> list[list[Any]]:

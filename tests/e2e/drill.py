@@ -154,10 +154,10 @@ def drill(folder: Path) -> str:
         run = Drill(running, app, folder)
         run.submit()
         one, five = running.supernodes[1], running.supernodes[5]
-        run.when(5, one.kill, "kill -9 of node 1")
-        run.when(8, run.kill_server, "kill -9 of the ServerApp, resumed")
-        run.when(10, one.start, "node 1 started again")
-        run.when(14, five.kill, "kill -9 of node 5, for good")
+        run.when(5, run.kill_server, "kill -9 of the ServerApp, resumed")
+        run.when(9, one.kill, "kill -9 of node 1")
+        run.when(13, one.start, "node 1 started again")
+        run.when(16, five.kill, "kill -9 of node 5, for good")
         run.when(20, run.kill_server, "kill -9 of the ServerApp, resumed")
         while not (run.run / "summary.json").is_file():
             run.check_time()

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -187,6 +188,18 @@ def messages(seed: int, count: int) -> Iterator[tuple[str, Callable[[], str], Re
         yield "client", lambda bad=bad, context=context: ask(bad, context), bad  # type: ignore[misc]
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep Flower's log from telling of every refusal."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def fuzz(seed: int, count: int) -> Told:
     """Serve so many mutated messages, half of them on each side.
 
@@ -197,12 +210,12 @@ def fuzz(seed: int, count: int) -> Told:
     """
     # What a running app gets from Flower; messages cannot be made without it.
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-    logging.getLogger("flwr").setLevel(logging.CRITICAL)
     told, before = Told(), _peak_mb()
     for number, (side, call, records) in enumerate(messages(seed, count)):
         began = time.monotonic()
         try:
-            outcome = call()
+            with silent():
+                outcome = call()
         except Exception as error:
             shown = {name: dict(record) for name, record in records.items()}
             raise AssertionError(

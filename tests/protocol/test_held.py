@@ -11,6 +11,7 @@ from caafp_app.protocol.entry import Entry
 from caafp_app.protocol.held import (
     MaskUnknownError,
     current_mask,
+    find_mask,
     held_digest,
     held_mask,
     keep_record,
@@ -20,7 +21,6 @@ from caafp_app.protocol.held import (
     kept_text,
     mask_difference,
     remember_mask,
-    resolve_mask,
 )
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
@@ -50,6 +50,13 @@ def complete(mask: Mask) -> Request:
 
 def difference(old: Mask, new: Mask) -> Request:
     return asking(new, mask=mask_difference(old, new), mask_base=old.digest)
+
+
+def resolve_mask(request: Request, context: Context) -> Mask:
+    """Find and keep, as the mod does once the values are there."""
+    mask = find_mask(request, context)
+    remember_mask(mask, context)
+    return mask
 
 
 @pytest.mark.parametrize("mask", [FULL, OLD], ids=["full", "sparse"])

@@ -10,9 +10,17 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from caafp_app.errors import RunError
 from caafp_app.runs.ledger import Ledger
 from caafp_app.strategies import exchange
-from caafp_app.strategies.exchange import FIRST_PAUSE, GROWTH, LONGEST_PAUSE, REST, Exchange
+from caafp_app.strategies.exchange import (
+    FIRST_PAUSE,
+    GROWTH,
+    LONGEST_PAUSE,
+    REST,
+    Exchange,
+    Quorum,
+)
 from tests.local_grid import LocalGrid
 from tests.strategies.numpy_app import make_app
 
@@ -258,3 +266,42 @@ def test_polls_that_take_long_are_far_between() -> None:
     assert [node for node, _ in world.answered([1])] == [1]
     assert min(world.clock.pauses) == pytest.approx(REST * 0.004)
     assert max(world.clock.pauses) == LONGEST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("replies", "grace", "found", "ends"),
+    [
+        (0, 9.0, [1], 10.0),  # whatever has come
+        (1, 9.0, [1], 10.0),  # as many as are needed
+        (2, 9.0, [1, 2], 13.0),  # the second is waited for, and no longer
+        (3, 9.0, [1, 2], 19.0),
+        (3, 0.0, [1], 10.0),
+        (99, 90.0, [1, 2, 3], 60.0),  # no more than were asked
+    ],
+)
+def test_a_quorum_is_waited_for_beyond_the_deadline(
+    replies: int, grace: float, found: list[int], ends: float
+) -> None:
+    world = World({1: 2.0, 2: 13.0, 3: 60.0})
+    run = world.exchange.run(
+        [to(node) for node in (1, 2, 3)],
+        phase="warm-up",
+        round=3,
+        timeout=10.0,
+        quorum=Quorum(replies, grace),
+    )
+    assert [message.metadata.src_node_id for message in run] == found
+    assert ends <= world.clock.now <= ends + LONGEST_PAUSE
+    assert set(world.exchange.missing) == {1, 2, 3} - set(found)
+
+
+def test_who_is_told_to_end_does_not_wait_for_the_deadline() -> None:
+    world = World({1: 2.0, 2: None})
+    stopping = Exchange(
+        world.grid, world.ledger, world.clock, world.clock.sleep, lambda: world.clock.now >= 3.0
+    )
+    run = stopping.run([to(1), to(2)], phase="warm-up", round=3, timeout=10.0)
+    assert next(run).metadata.src_node_id == 1
+    with pytest.raises(RunError, match="told to end while warm-up, round 3"):
+        next(run)
+    assert world.clock.now <= 3.0 + LONGEST_PAUSE

@@ -225,6 +225,61 @@ def test_who_comes_back_is_not_placed_anew() -> None:
     assert trial.seen.round(4).answered == 5
 
 
+@pytest.mark.parametrize("how", ["answers", "restarted"])
+def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
+    configs = [{"partition-id": k % 6, "num-partitions": 6} for k in range(7)]
+    trial = Trial(
+        kind=CAAFP,
+        rounds=8,
+        warmup_rounds=1,
+        cluster_rounds=6,
+        prune_rounds=1,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.0),
+        configs=configs,
+    )
+    # The last node is the first one again, after a restart.
+    old, new = (
+        n for n, c in trial.grid.contexts.items() if int(c.node_config["partition-id"]) == 0
+    )
+    trial.grid.offline.add(new)
+    back = {"answers": 5, "restarted": 99}[how]
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        lost = request.metadata.dst_node_id == old and 2 <= header["round"] < back
+        return None if lost else reply
+
+    def restart() -> None:
+        trial.grid.offline.clear()
+        trial.grid.offline.add(old)
+
+    trial.grid.tamper = silent
+    if how == "restarted":
+        trial.seen.at[4, "cluster-warm-up"] = restart
+    trial.strategy.rest_after = 0
+    trial.start()
+    whole = Trial(
+        kind=CAAFP,
+        rounds=8,
+        warmup_rounds=1,
+        cluster_rounds=6,
+        prune_rounds=1,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.0),
+        configs=configs[:6],
+    ).start()
+    mates = {
+        frozenset(c.label for c in members) for members in trial.strategy.roster.clusters().values()
+    }
+    assert mates == {
+        frozenset(c.label for c in members) for members in whole.strategy.roster.clusters().values()
+    }
+    placed = [(r.round, r.asked, r.answered) for r in trial.seen.rounds if r.phase == "cluster"]
+    # Who does not answer is not waited for twice in a round.
+    assert placed == [(2, 6, 5), ({"answers": 6, "restarted": 5}[how], 1, 1)]
+
+
 def test_who_stays_away_is_no_member_until_it_comes_back() -> None:
     roster = Roster()
     roster.meet([1, 2])

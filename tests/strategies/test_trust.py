@@ -7,7 +7,14 @@ import pytest
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel
-from caafp_app.strategies.trust import NORM_FACTOR, RECENT, NormBound, largest_weight, norm_of
+from caafp_app.strategies.trust import (
+    MODEL_SHARE,
+    NORM_FACTOR,
+    RECENT,
+    NormBound,
+    largest_weight,
+    norm_of,
+)
 
 
 def model(norm: float) -> FlatModel:
@@ -25,7 +32,7 @@ def test_the_norm_is_that_of_all_vectors_together() -> None:
 def test_the_bound_follows_the_median_of_the_cluster_in_its_last_rounds() -> None:
     bound = NormBound()
     assert bound.limit(0, model(2.0)) == 2 * NORM_FACTOR
-    assert bound.limit(0, model(0.0)) == bound.limit(0) == math.inf
+    assert bound.limit(0, model(0.0)) == math.inf
     for norm in (5.0, 1.0, 3.0):
         bound.note(0, norm)
         assert bound.limit(0, model(2.0)) == 2 * NORM_FACTOR  # the round goes on
@@ -34,14 +41,17 @@ def test_the_bound_follows_the_median_of_the_cluster_in_its_last_rounds() -> Non
     assert bound.limit(1, model(2.0)) == 3 * NORM_FACTOR  # of all, while it has none of its own
     bound.note(1, 7.0)
     bound.end_round()
-    assert bound.limit(1) == 7 * NORM_FACTOR
+    assert bound.limit(1, model(2.0)) == 7 * NORM_FACTOR
     for _ in range(RECENT):
         bound.note(0, 0.5)
         bound.end_round()
-    assert bound.limit(0) == 0.5 * NORM_FACTOR
+    assert bound.limit(0, model(2.0)) == 0.5 * NORM_FACTOR
+    # An update is not long that is short beside the model.
+    assert bound.limit(0, model(500.0)) == pytest.approx(500 * MODEL_SHARE)
     restored = NormBound()
     restored.restore(bound.state())
-    assert [restored.limit(k) for k in (0, 1, 2)] == [bound.limit(k) for k in (0, 1, 2)]
+    for cluster in (0, 1, 2):
+        assert restored.limit(cluster, model(2.0)) == bound.limit(cluster, model(2.0))
 
 
 def test_a_longer_update_is_refused_with_what_was_expected() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import OutputDir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +45,7 @@ def export(
             "--output", "-o", metavar="DIR", help="Where to.", show_default="export in the run"
         ),
     ] = None,
-    output_dir: Annotated[
-        str,
-        typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it."),
-    ] = "",
+    output_dir: OutputDir = "",
 ) -> None:
     """Export the model of a cluster, check it against torch, and say its size and speed here.
 

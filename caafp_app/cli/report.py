@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import OutputDir
 from caafp_app.errors import SettingsError
 
 
@@ -28,10 +29,7 @@ def report(
             show_default="report.html in the run directory, if it is one run",
         ),
     ] = None,
-    output_dir: Annotated[
-        str,
-        typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it."),
-    ] = "",
+    output_dir: OutputDir = "",
 ) -> None:
     """Tell of runs: settings, plan, curves, clients, clusters, masks and bytes on one page.
 

@@ -31,7 +31,7 @@ run: $(STAMP)  ## Train on the embedded data: PRESET=caafp ARGS="sparsity=0.8"
 
 test: $(STAMP)  ## Run all tests, and check that they reach the core: ARGS="-k mask"
 	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
-	@if [ -z "$(ARGS)" ]; then $(BIN)/coverage report --include='$(CORE)' --fail-under=90; fi
+	$(if $(ARGS),,@$(BIN)/coverage report --include='$(CORE)' --fail-under=90)
 
 e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and strangers among them
 	$(BIN)/python -m pytest -m e2e --durations=10 $(ARGS)

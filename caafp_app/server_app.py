@@ -12,9 +12,10 @@ from caafp_app.datasets.resolve import data_shape
 from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import to_record
 from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
-from caafp_app.runs.directory import RunDirectory, find_run
+from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ending import told_to_end
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
+from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy

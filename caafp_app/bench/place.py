@@ -19,8 +19,8 @@ from pathlib import Path
 
 from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import RunError, SettingsError
-from caafp_app.runs.directory import default_home
 from caafp_app.runs.files import write_json
+from caafp_app.runs.place import default_home
 from caafp_app.settings import Scalar, Settings
 
 NO_MATTER = ("output-dir", "run-name", "tensorboard", "checkpoint-every", "keep-checkpoints")

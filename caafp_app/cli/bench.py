@@ -70,8 +70,8 @@ def bench(
     """
     with ending():
         from caafp_app.bench.execute import check_queue, client_cpus, execute
+        from caafp_app.bench.file import read_bench
         from caafp_app.bench.place import BenchFolder
-        from caafp_app.bench.plan import read_bench
         from caafp_app.bench.write import write_figures, write_tables
         from caafp_app.cli.progress import bench_progress
 

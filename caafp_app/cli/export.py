@@ -59,7 +59,7 @@ def export(
         import torch
 
         from caafp_app.export import export_cluster
-        from caafp_app.runs.directory import find_run
+        from caafp_app.runs.place import find_run
 
         torch.set_num_threads(1)
         trained, made = export_cluster(

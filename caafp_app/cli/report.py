@@ -41,8 +41,8 @@ def report(
     """
     with ending():
         from caafp_app.report.page import build_page
-        from caafp_app.runs.directory import find_run
         from caafp_app.runs.files import write_atomic
+        from caafp_app.runs.place import find_run
         from caafp_app.runs.reading import read_run
 
         found = [read_run(find_run(name, output_dir)) for name in runs]

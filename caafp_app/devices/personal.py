@@ -22,8 +22,8 @@ from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.form import read_form
 from caafp_app.datasets.resolve import NodeConfig
 from caafp_app.errors import DataError, ProtocolError, RunError
-from caafp_app.runs.directory import default_home
 from caafp_app.runs.files import write_atomic, write_json
+from caafp_app.runs.place import default_home
 from caafp_app.settings import Settings
 
 MODEL, CARD = "personal.safetensors", "personal.json"

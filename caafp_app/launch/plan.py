@@ -9,7 +9,7 @@ from pathlib import Path
 from caafp_app.datasets import source_of
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch.presets import to_toml
-from caafp_app.runs.directory import default_home, find_run
+from caafp_app.runs.place import default_home, find_run
 from caafp_app.runs.tensorboard import require_tensorboard
 from caafp_app.settings import Settings
 

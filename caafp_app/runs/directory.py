@@ -1,4 +1,4 @@
-"""The run directory: where the files of one run go, and how they are named.
+"""The run directory: the files of one run, what each is called and how it is written.
 
 ::
 
@@ -11,9 +11,6 @@
 import csv
 import io
 import json
-import os
-import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -24,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as to_safetensors
 
-from caafp_app.errors import RunError, SettingsError
+from caafp_app.errors import RunError
 from caafp_app.runs.files import append_line, write_atomic, write_json
+from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 
 SUMMARY_KEYS = (
@@ -53,16 +51,8 @@ SUMMARY_KEYS = (
 )
 """What ``summary.json`` holds at least; a dot stands for one level of nesting."""
 
-_LATEST = "latest"
-_LATEST_FILE = "latest.txt"
-_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
 _TENSOR_KINDS = "biuf"
 """Kinds of numpy dtypes that safetensors keeps: bool, integers, floats."""
-
-
-def default_home() -> Path:
-    """Return the folder of everything this package keeps: ``$CAAFP_HOME``, or ``~/.caafp``."""
-    return Path(os.environ.get("CAAFP_HOME") or Path("~") / ".caafp").expanduser()
 
 
 @dataclass(frozen=True)
@@ -108,18 +98,8 @@ class RunDirectory:
             If the name is not one plain file name, or the folder cannot be made.
         """
         stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
-        name = check_name(run_name or f"{stamp}-{strategy}-{dataset}-{seed}", "run-name")
-        runs = (Path(output_dir).expanduser() if output_dir else default_home()) / "runs"
-        try:
-            runs.mkdir(parents=True, exist_ok=True)
-            path = _make_unique(runs.resolve(), name)
-        except OSError as error:
-            raise SettingsError(
-                f"cannot make a run directory in {runs}: {error.strerror or error}; set output-dir "
-                "to a folder that can be written"
-            ) from error
-        _point_latest_to(path)
-        return cls(path)
+        name = run_name or f"{stamp}-{strategy}-{dataset}-{seed}"
+        return cls(make_folder(name, output_dir))
 
     def write_settings(self, settings: Mapping[str, object]) -> None:
         """Write the resolved settings to ``settings.json``."""
@@ -214,81 +194,6 @@ class RunDirectory:
         tensors = {key: _storable(key, array) for key, array in arrays.items()}
         write_atomic(path, to_safetensors(tensors, dict(metadata) if metadata else None))
         return path
-
-
-def find_run(name: str, output_dir: str | Path = "") -> Path:
-    """Return the folder of a run that is named by its path, or by its name below `output_dir`.
-
-    Parameters
-    ----------
-    name : str
-        A path; or a name in ``runs/`` of `output_dir`, ``latest`` among them.
-    output_dir : str or Path
-        As of `RunDirectory.create`; empty: `default_home`.
-
-    Raises
-    ------
-    SettingsError
-        There is neither.
-    """
-    path = Path(name).expanduser()
-    runs = (Path(output_dir).expanduser() if output_dir else default_home()) / "runs"
-    if path.is_dir():
-        return path.resolve()
-    if len(path.parts) == 1 and path.name == name:
-        latest = runs / _LATEST_FILE
-        if name == _LATEST and not (runs / _LATEST).is_dir() and latest.is_file():
-            name = check_name(latest.read_text(encoding="utf-8").strip(), "the name in latest.txt")
-        if (runs / name).is_dir():
-            return (runs / name).resolve()
-    raise SettingsError(
-        f"expected the folder of a run, or the name of one in {runs}, found {name!r}"
-    )
-
-
-def check_name(name: str, what: str) -> str:
-    """Return `name` if it is one plain file name, so that what it names stays in its folder.
-
-    Raises
-    ------
-    SettingsError
-        If it is empty, too long, reserved, starts with a dot, or holds separators or blanks.
-    """
-    if not _NAME.fullmatch(name) or name in (_LATEST, _LATEST_FILE):
-        raise SettingsError(
-            f"{what} must be a file name of at most 120 letters, digits and . _ - + = @ , that "
-            f"starts with a letter, digit or _ and is not {_LATEST!r}; found {name!r}"
-        )
-    return name
-
-
-def _make_unique(runs: Path, name: str) -> Path:
-    """Make the first of name, name-2, name-3 ... that is not there (safe against other runs)."""
-    number = 1
-    while True:
-        path = runs / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
-
-
-def _point_latest_to(path: Path) -> None:
-    link = path.with_name(_LATEST)
-    temporary = path.with_name(f".{_LATEST}.{secrets.token_hex(4)}.tmp")
-    try:
-        # A link cannot be changed in place: a new one takes its name in one step. It is relative,
-        # so that the folder can be moved.
-        temporary.symlink_to(path.name, target_is_directory=True)
-        temporary.replace(link)
-    except (OSError, NotImplementedError):
-        # No links on this file system, no right to make one, or a folder of that name.
-        temporary.unlink(missing_ok=True)
-        write_atomic(path.with_name(_LATEST_FILE), f"{path.name}\n".encode())
-    else:
-        path.with_name(_LATEST_FILE).unlink(missing_ok=True)
 
 
 def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,16 +1,14 @@
-"""Settings of a run: one frozen, validated dataclass per group, built once from the run config."""
+"""Settings of a run: one frozen, validated dataclass per group, built once from the run config.
 
-from caafp_app.settings.groups import (
-    ClusterSettings,
-    DataSettings,
-    ModelSettings,
-    PruneSettings,
-    RoundSettings,
-    RunSettings,
-    TrainSettings,
-    WireSettings,
-)
+A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``; keys are unique over
+all groups. Each group checks its own values when it is built; what concerns two groups is checked
+by :class:`caafp_app.settings.Settings`.
+"""
+
+from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
+from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar
+from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
 from caafp_app.settings.names import (
     AGGREGATIONS,
     ALLOCATIONS,

@@ -5,17 +5,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self, cast
 
 from caafp_app.errors import SettingsError
-from caafp_app.settings.groups import (
-    ClusterSettings,
-    DataSettings,
-    ModelSettings,
-    PruneSettings,
-    RoundSettings,
-    RunSettings,
-    TrainSettings,
-    WireSettings,
-)
+from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
+from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar, key_of
+from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
 from caafp_app.settings.names import CHAINS, hint
 
 GROUPS: dict[str, type[Any]] = {

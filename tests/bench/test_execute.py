@@ -11,8 +11,9 @@ import pytest
 
 from caafp_app.bench import execute as module
 from caafp_app.bench.execute import Job, check_queue, client_cpus, execute
+from caafp_app.bench.file import read_bench
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan, Case, read_bench
+from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import DataError, SettingsError
 
 PROGRAM = """

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from caafp_app.errors import RunError, SettingsError
-from caafp_app.runs.directory import RunDirectory, find_run
+from caafp_app.errors import RunError
+from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.masks import jaccard
 from caafp_app.runs.reading import read_run
 from caafp_app.runs.records import ClientRecord
@@ -97,29 +97,6 @@ def test_broken_tensors_are_named(tmp_path: Path) -> None:
     save_file({"distances": np.zeros((2, 2), np.float32)}, path / "distances.safetensors")
     with pytest.raises(RunError, match=r"distances of 0 clients in .*\(2, 2\)"):
         read_run(path).distances()
-
-
-class TestFinding:
-    def test_by_path_by_name_and_the_latest(self, tmp_path: Path) -> None:
-        run = RunDirectory.create(tmp_path, "one", strategy="s", dataset="d", seed=1).path
-        assert find_run(str(run)) == run
-        assert find_run("one", tmp_path) == run
-        assert find_run("latest", tmp_path) == run
-
-    def test_where_there_are_no_links(self, tmp_path: Path) -> None:
-        run = RunDirectory.create(tmp_path, "one", strategy="s", dataset="d", seed=1).path
-        (tmp_path / "runs" / "latest").unlink()
-        (tmp_path / "runs" / "latest.txt").write_text("one\n")
-        assert find_run("latest", tmp_path) == run
-        (tmp_path / "runs" / "latest.txt").write_text("../..\n")
-        with pytest.raises(SettingsError, match="file name"):
-            find_run("latest", tmp_path)
-
-    @pytest.mark.parametrize("name", ["none", "latest", "../x"])
-    def test_none(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(SettingsError, match="the name of one in"):
-            find_run(name, tmp_path)
 
 
 def test_jaccard() -> None:

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,56 +12,21 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.errors import ProtocolError, SettingsError
 from caafp_app.models import build_model
 from caafp_app.training import (
-    EVALUATION_BATCH,
-    FlatParameters,
     LocalTraining,
-    MaskedAdam,
-    Score,
     decay,
     dump_arrays,
     evaluate,
     full_gradient,
     load_arrays,
-    place,
     seeded,
     train,
 )
+from caafp_app.training.flat import FlatParameters, MaskedAdam
+from tests.training.support import Bits, Small, close, data, masks_of
 
-ROOT = Path(__file__).parents[1]
-Bits = dict[str, NDArray[np.bool_]]
-
-
-class Small(nn.Module):
-    """Two layers with dropout and batch norm, so that buffers are there too."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        with seeded(seed):
-            self.first = nn.Linear(8, 16)
-            self.norm = nn.BatchNorm1d(16)
-            self.drop = nn.Dropout(0.3)
-            self.head = nn.Linear(16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.drop(torch.relu(self.norm(self.first(x)))))
-
-
-def data(n: int = 70, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 8)).astype(np.float32)
-    return x, (x @ rng.normal(size=(8, 3))).argmax(1)
-
-
-def masks_of(model: nn.Module, density: float = 0.4, seed: int = 1) -> Bits:
-    rng = np.random.default_rng(seed)
-    return {
-        name: rng.random(tuple(p.shape)) < density
-        for name, p in model.named_parameters()
-        if p.ndim >= 2
-    }
+ROOT = Path(__file__).parents[2]
 
 
 def reference(
@@ -102,39 +66,6 @@ def reference(
     return mean
 
 
-def close(one: nn.Module, two: nn.Module, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    for (name, a), (_, b) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
-
-
-# -- Adam ------------------------------------------------------------------------------------
-
-
-def test_masked_adam_is_torchs_adam_where_nothing_is_pruned() -> None:
-    with seeded(3):
-        start = torch.randn(1003)
-        gradients = [torch.randn(1003) * 10.0**k for k in np.linspace(-6, 2, 60)]
-
-    class One(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(start.clone())
-
-    parameters = FlatParameters(One())
-    ours = MaskedAdam(parameters, learning_rate=0.01)
-    theirs_values = nn.Parameter(start.clone())
-    theirs = torch.optim.Adam([theirs_values], 0.01, foreach=False)
-    for gradient in gradients:
-        parameters.gradient.copy_(gradient)
-        ours.step()
-        theirs_values.grad = gradient.clone()
-        theirs.step()
-        assert not parameters.gradient.any()
-    assert ours.steps == 60
-    torch.testing.assert_close(parameters.values, theirs_values.data, rtol=1e-6, atol=1e-9)
-    assert (parameters.values - start).abs().min() > 0
-
-
 @pytest.mark.parametrize("proximal", [0.0, 0.5])
 @pytest.mark.parametrize("masked", [False, True])
 def test_training_is_that_of_torch(masked: bool, proximal: float) -> None:
@@ -161,9 +92,6 @@ def test_training_of_the_har_cnn_is_that_of_torch() -> None:
     how = LocalTraining(2, batch_size=16, seed=9)
     assert train(ours, x, y, how, mask) == pytest.approx(reference(theirs, x, y, how, mask), 1e-4)
     close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-# -- masks -----------------------------------------------------------------------------------
 
 
 def watch_steps(
@@ -254,9 +182,6 @@ def test_a_model_can_be_trained_again_and_handed_on() -> None:
     assert (arrays["head.weight"] != arrays_after["head.weight"]).any()  # copies, not views
 
 
-# -- randomness ------------------------------------------------------------------------------
-
-
 def test_training_depends_on_its_seed_alone_and_leaves_global_generators_alone() -> None:
     x, y = data()
     torch.manual_seed(1)
@@ -288,115 +213,13 @@ def test_the_generator_is_put_back_even_after_an_error() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# -- evaluation ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [1, EVALUATION_BATCH, 2500])
-def test_evaluation_is_numpys(n: int) -> None:
-    x, y = data(n)
-    model = Small()
-    model.train()
-    score = evaluate(model, x, y)
-    with torch.no_grad():
-        logits = model.eval()(torch.from_numpy(x)).double().numpy()
-    logits -= logits.max(1, keepdims=True)
-    loss = -(logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(n), y].mean()
-    assert score.examples == n
-    assert score.accuracy == (logits.argmax(1) == y).mean()
-    assert score.loss == pytest.approx(loss, rel=1e-5)
-
-
-def test_no_windows_give_no_score() -> None:
-    x, y = data(4)
-    score = evaluate(Small(), x[:0], y[:0])
-    assert score.examples == 0
-    assert np.isnan(score.accuracy)
-    assert np.isnan(score.loss)
-    assert Score(0.5, 1.0, 2) != score
-
-
-def test_evaluation_changes_nothing() -> None:
+def test_zero_epochs_put_the_mask_on_and_no_more() -> None:
     x, y = data()
     model = Small()
-    model.train()
-    before = dump_arrays(model)
-    evaluate(model, x, y)
-    after = dump_arrays(model)
-    for name in before:
-        np.testing.assert_array_equal(before[name], after[name])
-    assert all(p.grad is None for p in model.parameters())
-
-
-# -- gradients -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [5, 2500])
-def test_the_full_gradient_is_autograds_at_pruned_weights_too(n: int) -> None:
-    x, y = data(n)
-    model, twin = Small(), Small()
-    mask = masks_of(model)
-    for m in (model, twin):
-        load_arrays(m, {k: a * mask.get(k, True) for k, a in dump_arrays(Small()).items()})
-    before = dump_arrays(model)
-    model.train()
-    found = full_gradient(model, x, y)
-    twin.eval()
-    loss = functional.cross_entropy(twin(torch.from_numpy(x)), torch.from_numpy(y))
-    truth = torch.autograd.grad(loss, list(twin.parameters()))
-    assert list(found) == [name for name, _ in twin.named_parameters()]
-    for array, gradient in zip(found.values(), truth, strict=True):
-        assert array.dtype == np.float32
-        np.testing.assert_allclose(array, gradient.numpy(), rtol=1e-3, atol=1e-6)
-    for name, bits in mask.items():
-        assert np.count_nonzero(found[name][~bits]) > 0.5 * np.count_nonzero(~bits)
-    after = dump_arrays(model)
-    for name in before:
-        np.testing.assert_array_equal(before[name], after[name])
-
-
-def test_the_gradient_starts_from_zero_whatever_was_there() -> None:
-    x, y = data()
-    model = Small()
-    first = full_gradient(model, x, y)
-    again = full_gradient(model, x, y)
-    for name in first:
-        np.testing.assert_array_equal(first[name], again[name])
-
-
-# -- arrays in and out, learning rate, devices -----------------------------------------------
-
-
-def test_arrays_go_in_and_out_buffers_too() -> None:
-    x, y = data()
-    model, twin = Small(), Small(seed=9)
-    train(model, x, y, LocalTraining(2, 16, 0.01))
-    arrays = dump_arrays(model)
-    assert arrays["norm.num_batches_tracked"] == 10
-    read_only = {name: array.copy() for name, array in arrays.items()}
-    for array in read_only.values():
-        array.setflags(write=False)  # as they arrive from the wire
-    load_arrays(twin, read_only)
-    for name, array in dump_arrays(twin).items():
-        assert array.dtype == arrays[name].dtype
-        np.testing.assert_array_equal(array, arrays[name])
-    twin.head.weight.data.zero_()
-    assert arrays["head.weight"].any()
-
-
-def renamed(arrays: dict[str, Any]) -> dict[str, Any]:
-    return {("tail.weight" if k == "head.weight" else k): v for k, v in arrays.items()}
-
-
-def reshaped(arrays: dict[str, Any]) -> dict[str, Any]:
-    return {**arrays, "head.weight": np.zeros((5, 16), np.float32)}
-
-
-@pytest.mark.parametrize("change", [renamed, reshaped, lambda arrays: {}])
-def test_arrays_of_another_model_are_refused_with_what_to_do(
-    change: Callable[[dict[str, Any]], dict[str, Any]],
-) -> None:
-    with pytest.raises(ProtocolError, match="set the same model and data shape"):
-        load_arrays(Small(), change(dump_arrays(Small())))
+    before, mask = dump_arrays(model), masks_of(model)
+    assert train(model, x, y, LocalTraining(0), mask) == 0.0
+    for name, array in dump_arrays(model).items():
+        np.testing.assert_array_equal(array, before[name] * mask.get(name, True))
 
 
 def test_the_learning_rate_falls_along_a_half_cosine() -> None:
@@ -408,23 +231,6 @@ def test_the_learning_rate_falls_along_a_half_cosine() -> None:
     assert decay(22, 21, 0.1) == decay(99, 21, 0.1) == pytest.approx(0.1)
     assert [decay(k, 21, 1.0) for k in range(30)] == [1.0] * 30
     assert decay(1, 1, 0.5) == decay(0, 5, 0.5) == 1.0
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    model = Small()
-    assert place(model, "cpu") is model
-    device = "mps" if torch.cuda.is_available() else "cuda"
-    with pytest.raises(SettingsError, match=f"device='{device}' is not to be had here"):
-        place(model, device)
-
-
-def test_zero_epochs_put_the_mask_on_and_no_more() -> None:
-    x, y = data()
-    model = Small()
-    before, mask = dump_arrays(model), masks_of(model)
-    assert train(model, x, y, LocalTraining(0), mask) == 0.0
-    for name, array in dump_arrays(model).items():
-        np.testing.assert_array_equal(array, before[name] * mask.get(name, True))
 
 
 @pytest.mark.slow

@@ -1,14 +1,7 @@
-"""The two kinds of message: what the server asks (`Request`) and what a client answers (`Answer`).
-
-A message is an ordinary Flower train or evaluate message. What is ours travels in the ConfigRecord
-``caafp`` (header) with the arrays in it or, if they are large, in the ArrayRecord ``caafp.arrays``
-(see `payload`); every other record belongs to the user and passes untouched. Every field is
-validated where it is read.
-"""
+"""What the server asks of a client, and how it is built and read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
 from typing import Any
 
 import numpy as np
@@ -16,64 +9,10 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
 from caafp_app.protocol.codec import CODECS
-from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header, is_ours
+from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header
+from caafp_app.protocol.messages.vocabulary import RESERVED, Action
 from caafp_app.protocol.payload import attach, attached
-
-# With what reads and writes a message's records, so that callers import them from one place.
-__all__ = [
-    "ARRAYS",
-    "GRADIENT",
-    "HEADER",
-    "MAX_EXAMPLES",
-    "PROTOCOL_VERSION",
-    "RESERVED",
-    "Action",
-    "Answer",
-    "ErrorCode",
-    "Request",
-    "from_record",
-    "is_ours",
-    "to_record",
-]
-
-GRADIENT = "caafp.gradient"
-"""Name of the ArrayRecord in which an inner app hands its gradient to the mod; never sent."""
-
-RESERVED = (HEADER, ARRAYS, GRADIENT)
-"""Names of records that a user's own must not have."""
-
-MAX_EXAMPLES = 10**9
-"""No client has more than this; a larger count is an attempt to own the mean."""
-
-
-class Action(StrEnum):
-    """What the server asks of a client."""
-
-    DESCRIBE = "describe"
-    SALIENCY = "saliency"
-    TRAIN = "train"
-    EVALUATE = "evaluate"
-    PERSONALISE = "personalise"
-    EVALUATE_PERSONAL = "evaluate-personal"
-
-
-TRAINING = (Action.SALIENCY, Action.TRAIN, Action.PERSONALISE)
-"""Actions that travel as Flower's train messages and return a trained model."""
-
-
-class ErrorCode(IntEnum):
-    """Codes of error replies that this protocol adds to Flower's."""
-
-    MASK_UNKNOWN = 470
-    """The client does not hold the mask the request names; send it in full."""
-    BAD_REQUEST = 471
-    """The request could not be read."""
-    CLIENT_FAILED = 472
-    """The client's own code raised."""
-    NOT_PERSONALISED = 473
-    """An evaluation of a personal model that this client does not have."""
 
 
 @dataclass(frozen=True)
@@ -201,89 +140,4 @@ class Request:
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,
             config_key=header.text("config-key", ""),
-        )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client sends back, besides its own metrics.
-
-    Attributes
-    ----------
-    action, round
-        Repeated from the request, so that a stale or misdirected answer is recognised.
-    label : str
-        The client's stable name.
-    mask_digest : str
-        The mask that the client holds now.
-    arrays : mapping of str to ndarray
-        ``values`` and ``rest`` as updates (trained minus received), ``other/<name>`` as they are,
-        ``gradient-index`` and ``gradient-value``.
-    gradient_scale : float
-        Magnitude of the largest gradient sent.
-    examples, population : int
-        Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
-        most `MAX_EXAMPLES`.
-    idle : str
-        Why this client takes no part; empty if it does.
-    outside : int
-        Nonzero weights found outside the mask after training, before the mask was put back;
-        -1 if not looked at.
-    """
-
-    action: Action
-    round: int
-    label: str
-    mask_digest: str = ""
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    gradient_scale: float = 0.0
-    examples: int = -1
-    population: int = -1
-    idle: str = ""
-    outside: int = -1
-
-    def to_records(self) -> RecordDict:
-        """Build the records."""
-        header = ConfigRecord(
-            {
-                "version": PROTOCOL_VERSION,
-                "action": self.action.value,
-                "round": self.round,
-                "label": self.label,
-                "mask-digest": self.mask_digest,
-            }
-        )
-        records = RecordDict({HEADER: header})
-        if self.action is Action.DESCRIBE:
-            header["examples"] = self.examples
-            header["population"] = self.population
-            header["idle"] = self.idle
-        if self.outside >= 0:
-            header["outside"] = self.outside
-        if "gradient-value" in self.arrays:
-            header["gradient-scale"] = self.gradient_scale
-        attach(records, self.arrays)
-        return records
-
-    @classmethod
-    def from_records(cls, records: RecordDict) -> "Answer":
-        """Read and check an answer.
-
-        Raises
-        ------
-        ProtocolError
-            If a field is missing, of the wrong type, or the version is another.
-        """
-        header = Header(records)
-        return cls(
-            action=header.choice("action", Action),
-            round=header.whole("round"),
-            label=header.text("label"),
-            mask_digest=header.text("mask-digest"),
-            arrays=attached(records),
-            gradient_scale=header.number("gradient-scale", 0.0),
-            examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
-            population=header.whole("population", -1, low=-1, high=MAX_EXAMPLES),
-            idle=header.text("idle", ""),
-            outside=header.whole("outside", -1, low=-1),
         )

@@ -1,0 +1,126 @@
+"""The cases of a bench's file: lists crossed, names filled in, settings in layers."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from caafp_app.bench.plan import Case
+from caafp_app.errors import SettingsError
+from caafp_app.runs.place import check_name
+from caafp_app.settings import Scalar, Settings, hint
+
+# Where a run's results lie is the bench's own business.
+_NOT_HERE = {
+    "output-dir": "--output",
+    "run-name": "the name of the case",
+    "resume-from": "the same command again, which keeps what is finished",
+}
+_KEY = re.compile(r"\{([a-z-]+)\}")
+
+
+def read_cases(
+    content: Mapping[str, Any],
+    path: Path,
+    shared: Mapping[str, object],
+    given: Mapping[str, object],
+    seed: int,
+    against: str,
+) -> tuple[Case, ...]:
+    """Return the cases of a bench's file, every setting of each checked.
+
+    Parameters
+    ----------
+    content : mapping
+        Of the file.
+    path : Path
+        Of the file, for messages.
+    shared : mapping of str to scalar
+        Settings of all cases; what a case says goes over them.
+    given : mapping of str to scalar
+        From the command line; it goes over both.
+    seed : int
+        The first.
+    against : str
+        The name, with settings in brackets, of the case that each is compared with; may be empty.
+
+    Raises
+    ------
+    SettingsError
+        There is no case, two have one name, or a setting is refused or not a case's to say.
+    """
+    tables = content.get("case")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError(f"expected one [[case]] at least in {path}, found none")
+    cases: list[Case] = []
+    for table in tables:
+        if not isinstance(table.get("name"), str):
+            raise SettingsError(f"expected a name in every [[case]] of {path}, found {table}")
+        own = {key: value for key, value in table.items() if key != "name"}
+        for key in own.keys() & given.keys():
+            raise SettingsError(
+                f"{key}: case {table['name']!r} of {path} says what it is; expected another "
+                "setting, or --only to choose among the cases"
+            )
+        for varied in _crossed(own):
+            config = dict(shared) | varied | dict(given) | {"seed": seed}
+            for key, instead in _NOT_HERE.items():
+                if key in varied or key in given:
+                    raise SettingsError(f"{key}: a bench has its own; expected {instead}")
+            try:
+                settings = Settings.from_run_config(config)
+            except SettingsError as error:
+                raise SettingsError(f"case {table['name']!r} of {path}: {error}") from error
+            settings = _placed(settings)
+            name = _filled(table["name"], settings, path)
+            check_name(name, f"the name of a case in {path}")
+            cases.append(Case(name, settings, varied, _filled(against, settings, path)))
+    _check_names(cases, path)
+    return tuple(cases)
+
+
+def _crossed(own: Mapping[str, Any]) -> Iterable[dict[str, Scalar]]:
+    """Return every combination of the values of lists, the first list slowest."""
+    values = [value if isinstance(value, list) else [value] for value in own.values()]
+    for combination in itertools.product(*values):
+        yield dict(zip(own, combination, strict=True))
+
+
+def _placed(settings: Settings) -> Settings:
+    """Make the path of the data absolute, as the run itself will."""
+    if not settings.data.data_dir:
+        return settings
+    path = str(Path(settings.data.data_dir).expanduser().resolve())
+    return replace(settings, data=replace(settings.data, data_dir=path))
+
+
+def _filled(template: str, settings: Settings, path: Path) -> str:
+    """Put the values of settings in place of ``{key}``."""
+    values = settings.to_dict()
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise SettingsError(
+                f"{template!r} in {path}: expected settings in brackets, found {match[1]!r}"
+                f"{hint(match[1], values)}"
+            )
+        return str(values[match[1]])
+
+    return _KEY.sub(value, template)
+
+
+def _check_names(cases: Sequence[Case], path: Path) -> None:
+    names = [case.name for case in cases]
+    for case in cases:
+        if names.count(case.name) > 1:
+            raise SettingsError(
+                f"expected a name of its own for every case of {path}, found {case.name!r} twice; "
+                "lists of values need {key} in the name"
+            )
+        if case.against and case.against not in names:
+            raise SettingsError(
+                f"against in {path}: expected a case ({', '.join(names)}), found "
+                f"{case.against!r}{hint(case.against, names)}"
+            )

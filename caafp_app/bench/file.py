@@ -1,0 +1,135 @@
+"""A bench's file: where it is found, and its plan with the command line over it.
+
+A bench file::
+
+    [bench]
+    name = "uci"               # the folder of its results
+    preset = "caafp"           # settings to start from; may be left out
+    seeds = [42, 123]
+    against = "caafp"          # the case that the others are compared with; may be left out
+
+    [settings]                 # over the preset, for all cases
+    dataset = "uci-har"
+
+    [[case]]
+    name = "caafp"
+
+    [[case]]                   # lists are crossed: a case for each combination of their values
+    name = "{strategy}-{sparsity}"
+    strategy = ["fedsnip", "efficientfl"]
+    sparsity = [0.7, 0.9]
+
+``{key}`` in the name of a case, and in ``against``, is the value of that setting.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from caafp_app.bench.cases import read_cases
+from caafp_app.bench.plan import BenchPlan
+from caafp_app.errors import SettingsError
+from caafp_app.launch.presets import parse_pairs, read_preset
+from caafp_app.launch.source import default_config, presets_folder
+from caafp_app.runs.place import check_name
+from caafp_app.settings import hint
+
+_TABLES = {"bench", "settings", "case"}
+_BENCH_KEYS = {"name", "preset", "seeds", "against"}
+
+
+def bench_names() -> list[str]:
+    """Return the names of the bench files that come with the app, sorted."""
+    return sorted(path.stem for path in (presets_folder() / "bench").glob("*.toml"))
+
+
+def bench_file(name: str) -> Path:
+    """Return the file of a bench that comes with the app, or the file that was named itself.
+
+    Raises
+    ------
+    SettingsError
+        There is neither; the nearest name is named.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        if not path.is_file():
+            raise SettingsError(f"expected a TOML file at {path}, found nothing")
+        return path
+    known = bench_names()
+    if name not in known:
+        raise SettingsError(
+            f"expected a bench ({', '.join(known)}) or the path of a .toml file, "
+            f"found {name!r}{hint(name, known)}"
+        )
+    return presets_folder() / "bench" / f"{name}.toml"
+
+
+def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
+    """Return the plan of a bench.
+
+    Parameters
+    ----------
+    name : str
+        Of a bench that comes with the app, or the path of a file.
+    pairs : iterable of str
+        ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run now.
+
+    Raises
+    ------
+    SettingsError
+        The file cannot be found or read, or says what it may not; a setting is refused.
+    """
+    path = bench_file(name)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
+    _only_keys(content, _TABLES, str(path), "table")
+    head = _table(content, "bench", path)
+    _only_keys(head, _BENCH_KEYS, f"[bench] of {path}", "key")
+    title = check_name(_text(head, "name", path.stem), f"name in {path}")
+    given = parse_pairs(pairs)
+    own_seeds = _seeds(head, path)
+    seeds = (given.pop("seed"),) if "seed" in given else own_seeds
+    if not all(isinstance(seed, int) for seed in seeds):
+        raise SettingsError(f"seed: expected a whole number, found {seeds[0]!r}")
+    shared = read_preset(str(head["preset"])) if "preset" in head else {}
+    shared = default_config() | shared | _table(content, "settings", path)
+    against = _text(head, "against", "")
+    cases = read_cases(content, path, shared, given, seeds[0], against)
+    return BenchPlan(title, cases, seeds, tuple(dict.fromkeys((*own_seeds, *seeds))))
+
+
+def _seeds(head: Mapping[str, Any], path: Path) -> tuple[Any, ...]:
+    seeds = head.get("seeds", [42])
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise SettingsError(
+            f"seeds in {path}: expected different whole numbers, as [42, 123], found {seeds!r}"
+        )
+    return tuple(seeds)
+
+
+def _table(content: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    table = content.get(name, {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"expected a table [{name}] in {path}, found {table!r}")
+    return dict(table)
+
+
+def _text(head: Mapping[str, Any], key: str, default: str) -> str:
+    value = head.get(key, default)
+    if not isinstance(value, str):
+        raise SettingsError(f"{key} in [bench]: expected a string, found {value!r}")
+    return value
+
+
+def _only_keys(found: Mapping[str, Any], known: set[str], where: str, what: str) -> None:
+    for key in found:
+        if key not in known:
+            raise SettingsError(
+                f"{where}: unknown {what} {key!r}; expected {', '.join(sorted(known))}"
+                f"{hint(key, known)}"
+            )

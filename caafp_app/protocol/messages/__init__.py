@@ -1,0 +1,31 @@
+"""The two kinds of message: what the server asks (`Request`) and what a client answers (`Answer`).
+
+A message is an ordinary Flower train or evaluate message. What is ours travels in the ConfigRecord
+``caafp`` (header) with the arrays in it or, if they are large, in the ArrayRecord ``caafp.arrays``
+(see `payload`); every other record belongs to the user and passes untouched. Every field is
+validated where it is read.
+"""
+
+from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
+from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, is_ours
+from caafp_app.protocol.messages.answer import MAX_EXAMPLES, Answer
+from caafp_app.protocol.messages.request import Request
+from caafp_app.protocol.messages.vocabulary import GRADIENT, RESERVED, TRAINING, Action, ErrorCode
+
+# With what reads and writes a message's records, so that callers import them from one place.
+__all__ = [
+    "ARRAYS",
+    "GRADIENT",
+    "HEADER",
+    "MAX_EXAMPLES",
+    "PROTOCOL_VERSION",
+    "RESERVED",
+    "TRAINING",
+    "Action",
+    "Answer",
+    "ErrorCode",
+    "Request",
+    "from_record",
+    "is_ours",
+    "to_record",
+]

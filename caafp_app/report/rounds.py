@@ -1,0 +1,67 @@
+"""What the page tells of a run's rounds: accuracy, loss, density and bytes as curves."""
+
+from typing import Any
+
+from caafp_app.report.html import figure, section
+from caafp_app.report.svg import Chart, Line, draw
+from caafp_app.runs.reading import RunFiles
+from caafp_app.runs.records import BETWEEN_ROUNDS
+
+_MB = 1e-6
+
+
+def curves(run: RunFiles) -> str:
+    """Return accuracy, loss, density and bytes by round."""
+    rounds = [record for record in run.rounds if record["phase"] not in BETWEEN_ROUNDS]
+    scored = [record for record in run.rounds if record["phase"] == "evaluate"]
+    spans = phases(run)
+
+    def line(name: str, records: list[dict[str, Any]], key: str, times: float = 1.0) -> Line:
+        known = [record for record in records if record.get(key) is not None]
+        return Line(name, [(record["round"], times * record[key]) for record in known])
+
+    numbers = sorted({key for record in rounds for key in record.get("density") or {}}, key=int)
+    densities = [
+        Line(
+            "all" if key == "-1" else f"cluster {key}",
+            [(r["round"], r["density"][key]) for r in rounds if key in r["density"]],
+            steps=True,
+        )
+        for key in numbers
+    ]
+    charts = (
+        Chart(
+            [
+                line("the round's clients", rounds, "accuracy", 100.0),
+                line("all clients", scored, "accuracy", 100.0),
+            ],
+            "accuracy, %",
+            spans=spans,
+        ),
+        Chart([line("the round's clients", rounds, "loss")], "loss", low=0.0, spans=spans),
+        Chart(densities, "density", low=0.0, high=1.0, spans=spans),
+        Chart(
+            [line("down", rounds, "bytes_down", _MB), line("up", rounds, "bytes_up", _MB)],
+            "MB in a round",
+            low=0.0,
+            spans=spans,
+        ),
+    )
+    captions = (
+        "Of the model that was received, before it was trained on: the state before the round.",
+        "The same.",
+        "Active share of the prunable weights at the end of the round.",
+        "All messages of the round itself; what is between rounds is in the table of bytes.",
+    )
+    return section(
+        "Rounds",
+        *(figure(draw(chart), text) for chart, text in zip(charts, captions, strict=True)),
+    )
+
+
+def phases(run: RunFiles) -> list[tuple[float, str]]:
+    """Return the first round of each phase of the plan."""
+    first: dict[str, float] = {}
+    for entry in run.plan.get("rounds", []):
+        first.setdefault(str(entry["phase"]), float(entry["round"]))
+    return [(number, name) for name, number in first.items()] if len(first) > 1 else []

@@ -1,0 +1,126 @@
+"""Where the folders of runs lie, how they are named, and how one is found again."""
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+from caafp_app.runs.files import write_atomic
+
+_LATEST = "latest"
+_LATEST_FILE = "latest.txt"
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
+
+
+def default_home() -> Path:
+    """Return the folder of everything this package keeps: ``$CAAFP_HOME``, or ``~/.caafp``."""
+    return Path(os.environ.get("CAAFP_HOME") or Path("~") / ".caafp").expanduser()
+
+
+def make_folder(name: str, output_dir: str | Path = "") -> Path:
+    """Make the folder of a new run and point ``latest`` to it.
+
+    Parameters
+    ----------
+    name : str
+        Of the folder; one that is taken gets ``-2``, ``-3`` and so on.
+    output_dir : str or Path
+        It goes to ``runs/`` below it; empty: `default_home`.
+
+    Raises
+    ------
+    SettingsError
+        If the name is not one plain file name, or the folder cannot be made.
+    """
+    name = check_name(name, "run-name")
+    runs = _folder_of_runs(output_dir)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        path = _make_unique(runs.resolve(), name)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot make a run directory in {runs}: {error.strerror or error}; set output-dir "
+            "to a folder that can be written"
+        ) from error
+    _point_latest_to(path)
+    return path
+
+
+def find_run(name: str, output_dir: str | Path = "") -> Path:
+    """Return the folder of a run that is named by its path, or by its name below `output_dir`.
+
+    Parameters
+    ----------
+    name : str
+        A path; or a name in ``runs/`` of `output_dir`, ``latest`` among them.
+    output_dir : str or Path
+        As of `make_folder`; empty: `default_home`.
+
+    Raises
+    ------
+    SettingsError
+        There is neither.
+    """
+    path = Path(name).expanduser()
+    runs = _folder_of_runs(output_dir)
+    if path.is_dir():
+        return path.resolve()
+    if len(path.parts) == 1 and path.name == name:
+        latest = runs / _LATEST_FILE
+        if name == _LATEST and not (runs / _LATEST).is_dir() and latest.is_file():
+            name = check_name(latest.read_text(encoding="utf-8").strip(), "the name in latest.txt")
+        if (runs / name).is_dir():
+            return (runs / name).resolve()
+    raise SettingsError(
+        f"expected the folder of a run, or the name of one in {runs}, found {name!r}"
+    )
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it is one plain file name, so that what it names stays in its folder.
+
+    Raises
+    ------
+    SettingsError
+        If it is empty, too long, reserved, starts with a dot, or holds separators or blanks.
+    """
+    if not _NAME.fullmatch(name) or name in (_LATEST, _LATEST_FILE):
+        raise SettingsError(
+            f"{what} must be a file name of at most 120 letters, digits and . _ - + = @ , that "
+            f"starts with a letter, digit or _ and is not {_LATEST!r}; found {name!r}"
+        )
+    return name
+
+
+def _folder_of_runs(output_dir: str | Path) -> Path:
+    return (Path(output_dir).expanduser() if output_dir else default_home()) / "runs"
+
+
+def _make_unique(runs: Path, name: str) -> Path:
+    """Make the first of name, name-2, name-3 ... that is not there (safe against other runs)."""
+    number = 1
+    while True:
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _point_latest_to(path: Path) -> None:
+    link = path.with_name(_LATEST)
+    temporary = path.with_name(f".{_LATEST}.{secrets.token_hex(4)}.tmp")
+    try:
+        # A link cannot be changed in place: a new one takes its name in one step. It is relative,
+        # so that the folder can be moved.
+        temporary.symlink_to(path.name, target_is_directory=True)
+        temporary.replace(link)
+    except (OSError, NotImplementedError):
+        # No links on this file system, no right to make one, or a folder of that name.
+        temporary.unlink(missing_ok=True)
+        write_atomic(path.with_name(_LATEST_FILE), f"{path.name}\n".encode())
+    else:
+        path.with_name(_LATEST_FILE).unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""Settings of a run's course: what is run, in which rounds, with whom, and how it travels."""
+
+import re
+from dataclasses import dataclass
+
+from caafp_app.errors import SettingsError
+from caafp_app.settings import names
+from caafp_app.settings.knob import check_group, knob
+
+# One plain name, so that a run cannot leave the folder of the runs.
+_FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is run, from which seed, and where its results go."""
+
+    strategy: str = knob("caafp", "the method", choices=names.STRATEGIES)
+    seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
+    output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
+    run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
+    tensorboard: bool = knob(False, "write scalars for TensorBoard into the folder of the run")
+    checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
+    keep_checkpoints: int = knob(2, "last checkpoints that are kept until the run ends", low=1)
+    resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
+
+    def __post_init__(self) -> None:
+        """Check the values, and that a run name cannot leave the folder of the runs."""
+        check_group(self)
+        if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
+            raise SettingsError(
+                "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
+                f"most 120) other than 'latest', found {self.run_name!r}"
+            )
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """How many rounds each phase has, and who takes part in one."""
+
+    warmup_rounds: int = knob(15, "rounds of one dense model, before clustering", low=0)
+    cluster_rounds: int = knob(15, "dense rounds inside the clusters", low=0)
+    prune_rounds: int = knob(20, "rounds in which the masks evolve", low=0)
+    clients_per_round: int = knob(10, "clients sampled for a round", low=1)
+    cluster_floor: int = knob(0, "at least so many of each cluster in a round", low=0)
+    evaluate_every: int = knob(0, "rounds between evaluations of all clients; 0: none", low=0)
+    min_available_nodes: int = knob(1, "SuperNodes to wait for", low=1)
+    round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
+    weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
+    average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
+    min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
+    grace: float = knob(0.0, "seconds that min-replies are waited for beyond the timeout", low=0.0)
+    rest_after: int = knob(3, "failures in a row before a client rests; 0: never", low=0)
+    aggregation: str = knob("mean", "of the updates in a cluster", choices=names.AGGREGATIONS)
+    max_update_norm: float = knob(
+        0.0, "longest update taken; 0: 10 times the median of the cluster's last rounds", low=0.0
+    )
+    max_weight: float = knob(
+        10.0, "a client weighs at most so many times the median one; 0: no bound", low=0.0
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values, and that there is a round at all."""
+        check_group(self)
+        if self.total == 0:
+            raise SettingsError(
+                "warmup-rounds + cluster-rounds + prune-rounds: expected at least 1, found 0"
+            )
+        if self.min_replies > self.clients_per_round:
+            raise SettingsError(
+                f"min-replies: expected at most clients-per-round ({self.clients_per_round}), "
+                f"found {self.min_replies}"
+            )
+
+    @property
+    def total(self) -> int:
+        """Rounds of training in the whole run."""
+        return self.warmup_rounds + self.cluster_rounds + self.prune_rounds
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """In which number format the arrays travel."""
+
+    down_dtype: str = knob("float32", "weights to the clients", choices=names.CODECS)
+    up_dtype: str = knob("float32", "updates from the clients", choices=names.CODECS)
+    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        check_group(self)

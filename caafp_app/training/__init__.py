@@ -1,0 +1,19 @@
+"""The client's work in torch: training inside a mask, evaluation and gradients."""
+
+from caafp_app.training.evaluation import Score, evaluate, full_gradient, probabilities
+from caafp_app.training.local import LocalTraining, decay, seeded, train
+from caafp_app.training.state import dump_arrays, load_arrays, place
+
+__all__ = [
+    "LocalTraining",
+    "Score",
+    "decay",
+    "dump_arrays",
+    "evaluate",
+    "full_gradient",
+    "load_arrays",
+    "place",
+    "probabilities",
+    "seeded",
+    "train",
+]

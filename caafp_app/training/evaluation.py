@@ -1,0 +1,74 @@
+"""One pass over all windows in evaluation mode: a score, probabilities, or the gradient."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from caafp_app.training.flat import FlatParameters
+
+EVALUATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a model does on some windows."""
+
+    accuracy: float
+    loss: float
+    examples: int
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np.int64]) -> Score:
+    """Score `model` in evaluation mode; no windows give accuracy and loss NaN."""
+    if len(classes) == 0:
+        return Score(float("nan"), float("nan"), 0)
+    model.eval()
+    correct, loss = 0, 0.0
+    for batch, target in _batches(model, windows, classes):
+        logits = model(batch)
+        correct += int((logits.argmax(1) == target).sum())
+        loss += functional.cross_entropy(logits, target, reduction="sum").item()
+    return Score(correct / len(classes), loss / len(classes), len(classes))
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what `model` in evaluation mode gives each class [n, classes]; rows sum to 1."""
+    model.eval()
+    classes = np.zeros(len(windows), np.int64)
+    found = [model(batch).double().softmax(1) for batch, _ in _batches(model, windows, classes)]
+    return torch.cat(found).cpu().numpy()
+
+
+def full_gradient(
+    model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Gradient of the mean loss over all windows, at pruned weights too, without dropout.
+
+    Returns
+    -------
+    dict of ndarray
+        By parameter name and shape. The model's weights are not changed.
+    """
+    parameters = FlatParameters(model)
+    model.eval()
+    with torch.enable_grad():
+        for batch, target in _batches(model, windows, classes):
+            loss = functional.cross_entropy(model(batch), target, reduction="sum")
+            (loss / max(len(classes), 1)).backward()  # type: ignore[no-untyped-call]
+    return parameters.gradient_by_name()
+
+
+def _batches(
+    model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np.int64]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    device = next(model.parameters()).device
+    for start in range(0, len(classes), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        yield torch.from_numpy(windows[part]).to(device), torch.from_numpy(classes[part]).to(device)

@@ -1,0 +1,90 @@
+"""A model's parameters as one masked vector, and Adam on it.
+
+While a model is trained, its parameters are views of one flat tensor and so are their gradients:
+the mask and Adam are a handful of operations on it, whatever the number of layers.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caafp_app.training.state import Arrays
+
+
+class FlatParameters:
+    """The trainable parameters of a model as one vector, with gradient and mask alongside.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its parameters are replaced by views of `self.values`; their gradients by views of
+        `self.gradient`.
+    mask : mapping of str to ndarray of bool, optional
+        True where a weight is active; parameters it does not name are not masked.
+    """
+
+    def __init__(self, model: nn.Module, mask: Arrays | None = None) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        size = sum(p.numel() for _, p in named)
+        device = named[0][1].device if named else torch.device("cpu")
+        self.values = torch.empty(size, device=device)
+        self.gradient = torch.zeros(size, device=device)
+        self.mask = torch.ones(size, device=device) if mask else None
+        self._places: dict[str, tuple[slice, torch.Size]] = {}
+        start = 0
+        for name, parameter in named:
+            place = slice(start, start + parameter.numel())
+            self._places[name] = (place, parameter.shape)
+            self.values[place] = parameter.data.reshape(-1)
+            parameter.data = self.values[place].view(parameter.shape)
+            parameter.grad = self.gradient[place].view(parameter.shape)
+            if self.mask is not None and mask and name in mask:
+                self.mask[place] = torch.from_numpy(mask[name].astype(np.float32)).reshape(-1)
+            start = place.stop
+        if self.mask is not None:
+            self.values.mul_(self.mask)
+
+    def gather(self, arrays: Arrays) -> Tensor:
+        """Return named arrays of the parameters' names and shapes as one vector."""
+        flat = torch.empty_like(self.values)
+        for name, (place, _) in self._places.items():
+            flat[place] = torch.from_numpy(np.array(arrays[name], dtype=np.float32)).reshape(-1)
+        return flat
+
+    def gradient_by_name(self) -> dict[str, NDArray[np.float32]]:
+        """Copy the gradient out, by parameter name and shape."""
+        return {
+            name: self.gradient[place].view(shape).cpu().numpy().copy()
+            for name, (place, shape) in self._places.items()
+        }
+
+
+class MaskedAdam:
+    """Adam (Kingma & Ba, 2015, algorithm 1) on flat parameters, inside their mask.
+
+    Gradients at pruned positions are dropped before the moments see them, so a pruned weight is
+    exactly zero after every step. Equal to ``torch.optim.Adam`` where nothing is pruned; written
+    out because that class imports torch's compiler with its first step, which costs a device more
+    than the training itself.
+    """
+
+    def __init__(self, parameters: FlatParameters, learning_rate: float) -> None:
+        self.parameters = parameters
+        self.learning_rate = learning_rate
+        self.first = torch.zeros_like(parameters.values)
+        self.second = torch.zeros_like(parameters.values)
+        self.steps = 0
+
+    def step(self) -> None:
+        """Take one step along the gradient and clear it."""
+        gradient, values = self.parameters.gradient, self.parameters.values
+        if self.parameters.mask is not None:
+            gradient.mul_(self.parameters.mask)
+        self.steps += 1
+        self.first.lerp_(gradient, 0.1)
+        self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        step_size = self.learning_rate / (1 - 0.9**self.steps)
+        denominator = (self.second.sqrt() / (1 - 0.999**self.steps) ** 0.5).add_(1e-8)
+        values.addcdiv_(self.first, denominator, value=-step_size)
+        gradient.zero_()

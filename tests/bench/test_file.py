@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from caafp_app.bench.file import bench_file, bench_names, read_bench
+from caafp_app.errors import SettingsError
+from caafp_app.settings import STRATEGIES
+from tests.bench.support import CASE, write
+
+OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last"}
+"""In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates."""
+
+
+class TestFilesOfTheApp:
+    def test_names(self) -> None:
+        assert {"smoke", "uci", "wisdm", "dirichlet-uci", "ablation-scores"} <= set(bench_names())
+
+    @pytest.mark.parametrize("name", bench_names())
+    def test_each_is_valid(self, name: str, tmp_path: Path) -> None:
+        plan = read_bench(name, [f"data-dir={tmp_path}"])
+        assert plan.name == name
+        assert len(plan.cases) > 1
+        assert all(case.against for case in plan.cases)
+
+    @pytest.mark.parametrize("name", [n for n in bench_names() if n.startswith("ablation")])
+    def test_ablations_do_not_look_at_test(self, name: str) -> None:
+        cases = read_bench(name).cases
+        assert {case.settings.data.validation_fraction for case in cases} == {0.2}
+        assert len({tuple(case.settings.to_dict().items()) for case in cases}) == len(cases)
+
+    @pytest.mark.parametrize("name", ["smoke", "uci", "wisdm"])
+    def test_tables_compare_all_strategies_on_equal_terms(self, name: str, tmp_path: Path) -> None:
+        cases = read_bench(name, [f"data-dir={tmp_path}"]).cases
+        assert {case.settings.run.strategy for case in cases} == set(STRATEGIES)
+        for case in cases:
+            ours, first = case.settings.to_dict(), cases[0].settings.to_dict()
+            assert {key for key in ours if ours[key] != first[key]} <= OWN
+
+    def test_the_papers_seeds(self) -> None:
+        assert read_bench("uci").seeds == (42, 123, 456, 789, 1024)
+
+    def test_ablation_of_the_warm_up_has_rounds_in_equal_number(self) -> None:
+        cases = read_bench("ablation-warmup").cases
+        assert {case.settings.rounds.total for case in cases} == {50}
+        assert len({case.settings.rounds.warmup_rounds for case in cases}) == len(cases)
+
+
+def test_defaults_preset_settings_case_and_command_line(tmp_path: Path) -> None:
+    text = (
+        '[bench]\npreset = "smoke"\n[settings]\nlocal-epochs = 2\nbatch-size = 8\n'
+        '[[case]]\nname = "a"\nbatch-size = 4\n[[case]]\nname = "b"\n'
+    )
+    plan = read_bench(write(tmp_path, text), ["finetune-epochs=7"])
+    a, b = plan.cases
+    assert (a.settings.train.batch_size, b.settings.train.batch_size) == (4, 8)
+    assert a.settings.train.local_epochs == 2
+    assert a.settings.data.synthetic_users == 6  # the preset's
+    assert a.settings.train.finetune_epochs == 7
+    assert (dict(a.varied), dict(b.varied)) == ({"batch-size": 4}, {})
+    assert plan.name == "mine"
+
+
+def test_seeds(tmp_path: Path) -> None:
+    path = write(tmp_path, f"[bench]\nseeds = [3, 1]\n{CASE}")
+    plan = read_bench(path)
+    assert (plan.seeds, plan.all_seeds) == ((3, 1), (3, 1))
+    assert plan.cases[0].at(1).run.seed == 1
+    one = read_bench(path, ["seed=9"])
+    assert (one.seeds, one.all_seeds) == ((9,), (3, 1, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[bench", ["expected TOML"]),
+        ("[benches]\n" + CASE, ["unknown table 'benches'", "did you mean 'bench'"]),
+        ("[bench]\nseed = 1\n" + CASE, ["unknown key 'seed'", "did you mean 'seeds'"]),
+        ("[bench]\nseeds = [1, 1]\n" + CASE, ["different whole numbers"]),
+        ("[bench]\nseeds = []\n" + CASE, ["different whole numbers"]),
+        ("[bench]\nseeds = [true]\n" + CASE, ["different whole numbers"]),
+        ('[bench]\nname = "a/b"\n' + CASE, ["file name", "'a/b'"]),
+        ("[bench]\nname = 3\n" + CASE, ["name in [bench]", "a string"]),
+        ("bench = 1\n" + CASE, ["a table [bench]"]),
+        ("[bench]\npreset = 'smoek'\n" + CASE, ["did you mean 'smoke'"]),
+    ],
+)
+def test_a_bad_file_is_refused_with_what_to_do(tmp_path: Path, text: str, parts: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_bench(write(tmp_path, text))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_seed_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="seed: expected a whole number"):
+        read_bench(write(tmp_path, CASE), ["seed=many"])
+
+
+def test_a_bench_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="did you mean 'smoke'"):
+        bench_file("smoek")
+    with pytest.raises(SettingsError, match="found nothing"):
+        bench_file(str(tmp_path / "none.toml"))

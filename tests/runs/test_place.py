@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caafp_app.errors import SettingsError
+from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.place import check_name, default_home, find_run, make_folder
+
+
+def test_names_are_unique_and_latest_is_the_last(tmp_path: Path) -> None:
+    first, second = make_folder("one", tmp_path), make_folder("one", tmp_path)
+    assert first == tmp_path / "runs" / "one"
+    assert second == tmp_path / "runs" / "one-2"
+    latest = tmp_path / "runs" / "latest"
+    assert latest.readlink() == Path(second.name)
+    assert latest.samefile(second)
+    assert make_folder("mine", tmp_path).name == "mine"
+    assert make_folder("mine", tmp_path).name == "mine-2"
+    assert latest.resolve().name == "mine-2"
+    assert not [p for p in latest.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAAFP_HOME", str(tmp_path / "kept"))
+    assert default_home() == tmp_path / "kept"
+    assert make_folder("one").parent == tmp_path / "kept" / "runs"
+    monkeypatch.setenv("CAAFP_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_home() == tmp_path / ".caafp"
+
+
+def test_latest_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no links here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", refuse)
+        run = make_folder("one", tmp_path)
+    runs = tmp_path / "runs"
+    assert (runs / "latest.txt").read_text() == run.name + "\n"
+    assert not (runs / "latest").exists()
+    make_folder("one", tmp_path)
+    assert (runs / "latest").is_symlink()
+    assert not (runs / "latest.txt").exists()
+
+
+def test_latest_does_not_remove_a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "latest" / "kept").mkdir(parents=True)
+    run = make_folder("one", tmp_path)
+    assert (tmp_path / "runs" / "latest" / "kept").is_dir()
+    assert (tmp_path / "runs" / "latest.txt").read_text().strip() == run.name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../up", "a/b", "a\\b", "/abs", ".", "..", ".hidden", "latest", "latest.txt", "a b", "a\n",
+     "ends.", "x" * 121, "a\0b", "ü:"],
+)  # fmt: skip
+def test_names_that_could_leave_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="run-name must be a file name"):
+        RunDirectory.create(tmp_path, name, strategy="s", dataset="d", seed=1)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SettingsError, match="model"):
+        RunDirectory(tmp_path).write_model(name, {"w": np.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a", "A-1.b_c", "x" * 120, "k=3,seed+1@home", "_x"])
+def test_plain_names(name: str) -> None:
+    assert check_name(name, "run-name") == name
+
+
+def test_output_dir_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="output-dir"):
+        make_folder("one", tmp_path / "file")
+
+
+class TestFinding:
+    def test_by_path_by_name_and_the_latest(self, tmp_path: Path) -> None:
+        run = make_folder("one", tmp_path)
+        assert find_run(str(run)) == run
+        assert find_run("one", tmp_path) == run
+        assert find_run("latest", tmp_path) == run
+
+    def test_where_there_are_no_links(self, tmp_path: Path) -> None:
+        run = make_folder("one", tmp_path)
+        (tmp_path / "runs" / "latest").unlink()
+        (tmp_path / "runs" / "latest.txt").write_text("one\n")
+        assert find_run("latest", tmp_path) == run
+        (tmp_path / "runs" / "latest.txt").write_text("../..\n")
+        with pytest.raises(SettingsError, match="file name"):
+            find_run("latest", tmp_path)
+
+    @pytest.mark.parametrize("name", ["none", "latest", "../x"])
+    def test_none(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SettingsError, match="the name of one in"):
+            find_run(name, tmp_path)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from caafp_app.training import Score, dump_arrays, evaluate, full_gradient, load_arrays
+from caafp_app.training.evaluation import EVALUATION_BATCH
+from tests.training.support import Small, data, masks_of
+
+
+@pytest.mark.parametrize("n", [1, EVALUATION_BATCH, 2500])
+def test_evaluation_is_numpys(n: int) -> None:
+    x, y = data(n)
+    model = Small()
+    model.train()
+    score = evaluate(model, x, y)
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(x)).double().numpy()
+    logits -= logits.max(1, keepdims=True)
+    loss = -(logits - np.log(np.exp(logits).sum(1, keepdims=True)))[np.arange(n), y].mean()
+    assert score.examples == n
+    assert score.accuracy == (logits.argmax(1) == y).mean()
+    assert score.loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_no_windows_give_no_score() -> None:
+    x, y = data(4)
+    score = evaluate(Small(), x[:0], y[:0])
+    assert score.examples == 0
+    assert np.isnan(score.accuracy)
+    assert np.isnan(score.loss)
+    assert Score(0.5, 1.0, 2) != score
+
+
+def test_evaluation_changes_nothing() -> None:
+    x, y = data()
+    model = Small()
+    model.train()
+    before = dump_arrays(model)
+    evaluate(model, x, y)
+    after = dump_arrays(model)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("n", [5, 2500])
+def test_the_full_gradient_is_autograds_at_pruned_weights_too(n: int) -> None:
+    x, y = data(n)
+    model, twin = Small(), Small()
+    mask = masks_of(model)
+    for m in (model, twin):
+        load_arrays(m, {k: a * mask.get(k, True) for k, a in dump_arrays(Small()).items()})
+    before = dump_arrays(model)
+    model.train()
+    found = full_gradient(model, x, y)
+    twin.eval()
+    loss = functional.cross_entropy(twin(torch.from_numpy(x)), torch.from_numpy(y))
+    truth = torch.autograd.grad(loss, list(twin.parameters()))
+    assert list(found) == [name for name, _ in twin.named_parameters()]
+    for array, gradient in zip(found.values(), truth, strict=True):
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, gradient.numpy(), rtol=1e-3, atol=1e-6)
+    for name, bits in mask.items():
+        assert np.count_nonzero(found[name][~bits]) > 0.5 * np.count_nonzero(~bits)
+    after = dump_arrays(model)
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+
+
+def test_the_gradient_starts_from_zero_whatever_was_there() -> None:
+    x, y = data()
+    model = Small()
+    first = full_gradient(model, x, y)
+    again = full_gradient(model, x, y)
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])

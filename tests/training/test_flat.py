@@ -1,0 +1,31 @@
+import numpy as np
+import torch
+from torch import nn
+
+from caafp_app.training import seeded
+from caafp_app.training.flat import FlatParameters, MaskedAdam
+
+
+def test_masked_adam_is_torchs_adam_where_nothing_is_pruned() -> None:
+    with seeded(3):
+        start = torch.randn(1003)
+        gradients = [torch.randn(1003) * 10.0**k for k in np.linspace(-6, 2, 60)]
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(start.clone())
+
+    parameters = FlatParameters(One())
+    ours = MaskedAdam(parameters, learning_rate=0.01)
+    theirs_values = nn.Parameter(start.clone())
+    theirs = torch.optim.Adam([theirs_values], 0.01, foreach=False)
+    for gradient in gradients:
+        parameters.gradient.copy_(gradient)
+        ours.step()
+        theirs_values.grad = gradient.clone()
+        theirs.step()
+        assert not parameters.gradient.any()
+    assert ours.steps == 60
+    torch.testing.assert_close(parameters.values, theirs_values.data, rtol=1e-6, atol=1e-9)
+    assert (parameters.values - start).abs().min() > 0

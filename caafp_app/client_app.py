@@ -59,6 +59,8 @@ def train(message: Message, context: Context) -> Message:
     request = _request(message)
     mask = current_mask(context) if request else None
     personalise = request is not None and request.action is Action.PERSONALISE
+    if personalise and settings.train.finetune_dense:
+        mask = None
     dual, pull = option(message.content, DUAL_WEIGHT), option(message.content, CENTRE_WEIGHT)
     received = from_record(message.content, _model_name(message))
     start: Mapping[str, NDArray[Any]] = received
@@ -91,7 +93,7 @@ def train(message: Message, context: Context) -> Message:
     if personalise:
         after = training.evaluate(model, data.test_x, data.test_y)
         metrics |= _score("personal", after.accuracy, after.loss)
-        _keep_personal(context, settings, data, model, metrics)
+        _keep_personal(context, settings, data, model, mask, metrics)
     content["metrics"] = MetricRecord(dict(metrics))
     if request is not None and request.gradient_counts:
         gradient = training.full_gradient(model, data.train_x, data.train_y)
@@ -104,6 +106,7 @@ def _keep_personal(
     settings: Settings,
     data: "ClientData",
     model: "nn.Module",
+    mask: Mapping[str, NDArray[np.bool_]] | None,
     metrics: Mapping[str, int | float],
 ) -> None:
     """Keep the model in the device's own folder; a simulated client has none."""
@@ -113,7 +116,7 @@ def _keep_personal(
     folder = state_folder(context.node_config, data.label)
     if folder is not None:
         arrays = training.dump_arrays(model)
-        card = card_of(settings, context.node_config, data, arrays, current_mask(context), metrics)
+        card = card_of(settings, context.node_config, data, arrays, mask, metrics)
         keep_personal(folder, arrays, card)
 
 

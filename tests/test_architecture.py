@@ -32,7 +32,8 @@ ARROWS = {
     "bench": ERRORS | {"settings", "runs", "launch"},
     "cli": ERRORS
     | {"settings", "runs", "launch", "devices", "bench", "report", "export", "client_app"},
-    "devices": ERRORS | {"settings", "datasets", "protocol", "runs", "models", "training"},
+    "devices": ERRORS
+    | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
     "server_app": ERRORS
     | {"settings", "datasets", "protocol", "runs", "strategies", "models", "training"},

@@ -185,6 +185,14 @@ def test_training_and_fine_tuning_are_inside_the_servers_mask(
     assert trained[-1][1] is None  # a dense model has no mask
 
 
+def test_fine_tuning_fills_the_mask_in_only_when_told_to() -> None:
+    server = Server({"finetune-dense": True}, density=0.3)
+    assert Answer.from_records(server.ask(Action.TRAIN).content).outside == 0
+    personal = server.ask(Action.PERSONALISE, phase="personalise", layout=b"", mask=None)
+    gone = server.layout.weight_count - server.mask.count
+    assert Answer.from_records(personal.content).outside > 0.9 * gone
+
+
 def test_a_personal_model_is_scored_before_and_after_and_stays_at_home() -> None:
     server = Server(density=0.5)
     reply = server.ask(Action.PERSONALISE, phase="personalise", evaluate=True)

@@ -28,7 +28,10 @@ def export(
             show_default=False,
         ),
     ],
-    cluster: Annotated[int, typer.Option(metavar="K", help="Whose model.")] = 0,
+    cluster: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Whose model.", show_default="the only cluster, or 0"),
+    ] = None,
     format_: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,22 +7,16 @@ or kept.
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import numpy as np
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.supercore.task_identity import TaskIdentity
-from numpy.typing import NDArray
 
-from caafp_app.datasets.resolve import NodeConfig, form_on_device
+from caafp_app.datasets.resolve import NodeConfig
+from caafp_app.devices.requests import requests_of
 from caafp_app.errors import RunError
-from caafp_app.protocol.layout import Layout
-from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, Request
-from caafp_app.protocol.packing import encoding_rng, pack_model
 from caafp_app.runs.memory import peak_memory_mb
 from caafp_app.runs.size import HEADER, message_bytes
 from caafp_app.settings import Settings
@@ -60,7 +54,7 @@ class Rehearsal:
 
 
 def rehearse(app: ClientApp, settings: Settings, node_config: NodeConfig) -> Rehearsal:
-    """Answer one message of each kind.
+    """Answer one message of each kind that a server of these settings sends.
 
     Parameters
     ----------
@@ -82,8 +76,8 @@ def rehearse(app: ClientApp, settings: Settings, node_config: NodeConfig) -> Reh
     with tempfile.TemporaryDirectory(prefix="caafp-node-") as folder:
         own = {**node_config, "state-dir": folder}
         context = Context(1, 1, own, RecordDict(), dict(settings.to_dict()))
-        for name, request in _requests(settings):
-            message = Message(request.to_records(), 1, MessageType.TRAIN)
+        for name, records in requests_of(settings):
+            message = Message(records, 1, MessageType.TRAIN)
             received = message_bytes(message)
             began = time.perf_counter()
             reply = app(message, context)
@@ -93,53 +87,6 @@ def rehearse(app: ClientApp, settings: Settings, node_config: NodeConfig) -> Reh
             fields = _fields(reply.content)
             replies.append(Rehearsed(name, received, message_bytes(reply), fields, seconds))
     return Rehearsal(replies, peak_memory_mb())
-
-
-def _requests(settings: Settings) -> Iterator[tuple[str, Request]]:
-    yield "describe", Request(Action.DESCRIBE, phase="describe")
-    arrays, pruning = _initial(settings), settings.pruning
-    layout = Layout.of(
-        arrays, spare_first=pruning.spare_first_layer, spare_last=pruning.spare_last_layer
-    )
-    dense = _request(settings, arrays, Mask.full(layout))
-    yield "train, dense", replace(dense, layout=layout.to_json())
-    density = 1.0 - pruning.sparsity
-    mask = Mask(layout, np.random.default_rng(0).random(layout.weight_count) < density)
-    sparse = _request(settings, arrays, mask)
-    name = f"train at density {density:.2g}"
-    yield f"{name}, with a new mask", replace(sparse, mask=mask.packed)
-    yield name, sparse
-    counts = tuple(round(pruning.regrow * mask.bits[part].sum()) for part in layout.segments)
-    yield f"{name}, before a mask update", replace(sparse, gradient_counts=counts)
-    yield "personalise", replace(sparse, action=Action.PERSONALISE, phase="personalise")
-
-
-def _request(settings: Settings, arrays: Mapping[str, NDArray[Any]], mask: Mask) -> Request:
-    wire = settings.wire
-    rng = encoding_rng(settings.run.seed, 1, "down", "")
-    model = mask.layout.flatten(arrays)
-    return Request(
-        Action.TRAIN,
-        round=1,
-        seed=settings.run.seed,
-        phase="prune",
-        cluster=0,
-        mask_digest=mask.digest,
-        down=wire.down_dtype,
-        up=wire.up_dtype,
-        rest=wire.rest_dtype,
-        arrays=pack_model(model, mask, wire.down_dtype, wire.rest_dtype, rng),
-        evaluate=True,
-    )
-
-
-def _initial(settings: Settings) -> dict[str, NDArray[Any]]:
-    from caafp_app.models import build_model
-    from caafp_app.training import dump_arrays
-
-    shape, _ = form_on_device(settings.data)
-    classes = len(shape.class_names)
-    return dump_arrays(build_model(settings.model.model, shape.input_shape, classes, seed=0))
 
 
 def _fields(records: RecordDict) -> tuple[str, ...]:

@@ -45,8 +45,8 @@ class Format:
     load : callable
         ``load(trained, path) -> predict``; of `trained` it uses the kind of network at most.
     tolerance : float
-        Largest difference of a logit from torch's that is no fault; infinite where numbers are
-        rounded on purpose.
+        Largest difference of a logit from torch's that is no fault, as a share of the largest
+        logit, or of 1 where all are smaller; infinite where numbers are rounded on purpose.
     needs : tuple of str
         Packages that have to be installed.
     """

@@ -40,7 +40,8 @@ class Trained:
     class_names : tuple of str
         In the order of the logits.
     full_size : int
-        Parameters and buffers before whole filters were left out; else those of `model`.
+        Parameters and buffers of the network of the settings: those of `model`, or more where
+        whole filters were left out.
     """
 
     name: str
@@ -62,11 +63,18 @@ class Trained:
         return active / max(sum(mask.size for mask in self.mask.values()), 1)
 
 
-def load_cluster(run: Path, number: int) -> Trained:
+def load_cluster(run: Path, number: int | None = None) -> Trained:
     """Read the model and the mask of a cluster from a run directory.
 
-    Where the run removed whole filters (``granularity=filter``) they are left out, and the network
-    is as small as what is left of it.
+    Where the run removed whole filters (``granularity=filter``, ``strategy=efficientfl``) they are
+    left out, and the network is as small as what is left of it.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory.
+    number : int, optional
+        The cluster; -1 is that of a method without clusters. None: the only one, or 0.
 
     Raises
     ------
@@ -75,7 +83,11 @@ def load_cluster(run: Path, number: int) -> Trained:
     """
     files = read_run(run)
     settings = Settings.from_run_config(files.settings)
-    name = f"cluster-{number}"
+    if number is None:
+        known = _known(run)
+        name = known[0] if len(known) == 1 else "cluster-0"
+    else:
+        name = f"cluster-{number}"
     arrays, digest = _read(run / "models" / f"{name}.safetensors", run)
     packed, _ = _read(run / "masks" / f"{name}.safetensors", run)
     shape = data_shape(settings.data)
@@ -95,17 +107,26 @@ def load_cluster(run: Path, number: int) -> Trained:
         )
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
-    if pruning.granularity == "filter":
+    if _cuts_filters(settings):
         model, by_layer = shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
 
 
+def _cuts_filters(settings: Settings) -> bool:
+    strategy, granularity = settings.run.strategy, settings.pruning.granularity
+    return strategy == "efficientfl" or (strategy == "caafp" and granularity == "filter")
+
+
+def _known(run: Path) -> list[str]:
+    """Return the names of the clusters of a run."""
+    return sorted(file.stem for file in (run / "models").glob("cluster-*.safetensors"))
+
+
 def _read(path: Path, run: Path) -> tuple[Arrays, str]:
     if not path.is_file():
-        known = sorted(file.stem for file in (run / "models").glob("cluster-*.safetensors"))
         raise RunError(
             f"expected {path.name} in {path.parent}, found none; this run has "
-            f"{', '.join(known) or 'no cluster yet: it did not come to its end'}"
+            f"{', '.join(_known(run)) or 'no cluster yet: it did not come to its end'}"
         )
     try:
         with safe_open(path, framework="numpy") as file:

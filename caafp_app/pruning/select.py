@@ -29,12 +29,18 @@ class MaskUpdate:
     grown: Counts
 
 
-def growth_counts(active: Counts, counts: Counts, regrow: float, sizes: Counts) -> Counts:
+def growth_counts(
+    active: Counts,
+    counts: Counts,
+    regrow: float,
+    sizes: Counts,
+    candidates: Counts | None = None,
+) -> Counts:
     """Return how many inactive weights of each layer a mask update grows.
 
     With k = ``counts`` to be active after it, n weights and a active: ``floor(regrow k + 1/2)``,
-    but at most the n - a inactive ones; or k - a where the layer has to become denser by more than
-    that.
+    but at most the n - a inactive ones, of which at most the candidates; or k - a where the layer
+    has to become denser by more than that.
 
     Parameters
     ----------
@@ -42,6 +48,8 @@ def growth_counts(active: Counts, counts: Counts, regrow: float, sizes: Counts) 
         a, k and n of each layer, shape [layers].
     regrow : float
         Share of the active weights that is exchanged, in [0, 1).
+    candidates : NDArray[np.int64], optional
+        Inactive weights of each layer that something speaks for, shape [layers]; by default all.
 
     Returns
     -------
@@ -57,7 +65,8 @@ def growth_counts(active: Counts, counts: Counts, regrow: float, sizes: Counts) 
         raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
     _check_counts(counts, sizes)
     exchanged = np.floor(regrow * counts + 0.5).astype(np.int64)
-    growth: Counts = np.maximum(np.minimum(exchanged, sizes - active), counts - active)
+    available = sizes - active if candidates is None else candidates
+    growth: Counts = np.maximum(np.minimum(exchanged, available), counts - active)
     return growth
 
 
@@ -74,7 +83,8 @@ def update_mask(
     A layer with target k grows the g = `growth_counts` inactive positions of largest
     ``|gradient|`` and keeps the k - g active ones of largest score. What is pruned here is not
     grown here: growth draws from the positions inactive in ``mask``. Ties go to the lower index,
-    for both.
+    for both. No active weight gives way to one of gradient zero, of which nobody has told anything:
+    such a one grows only where the layer has to become denser.
 
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
@@ -86,7 +96,7 @@ def update_mask(
     scores : NDArray[np.floating]
         Importance of the active weights, packed, shape [A].
     gradient : NDArray[np.floating]
-        Mean gradient, shape [P]; read at inactive positions only. Zeros grow last.
+        Mean gradient, shape [P]; read at inactive positions only. Zero where it is not known.
     counts : Sequence[int] or NDArray[np.int64]
         Active weights k that each layer shall have, shape [layers].
     regrow : float
@@ -112,7 +122,8 @@ def update_mask(
             f"expected a gradient of {mask.size} and scores of {active.sum()} weights, found "
             f"shapes {gradient.shape} and {scores.shape}"
         )
-    grown = growth_counts(active, targets, regrow, sizes_of(segments))
+    known = active_counts(~mask & (gradient != 0), segments)
+    grown = growth_counts(active, targets, regrow, sizes_of(segments), known)
     kept = targets - grown
     after = np.zeros_like(mask)
     packed = 0

@@ -151,7 +151,10 @@ class Checkpoints:
         tensors = {name: _plain(array) for name, array in state.arrays.items()}
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
         with replaced(path) as temporary:
-            save_file(tensors, temporary, metadata)
+            try:
+                save_file(tensors, temporary, metadata)
+            except SafetensorError as error:  # its own for whatever the system refuses
+                raise OSError(str(error)) from error
         for old in self._paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path

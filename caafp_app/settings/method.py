@@ -31,6 +31,7 @@ class TrainSettings:
         1.0, "share of it left in the last round, along a half cosine", above=0.0, high=1.0
     )
     finetune_learning_rate: float = knob(0.001, "of Adam in fine-tuning", above=0.0)
+    finetune_dense: bool = knob(False, "fine-tune without the mask: dense personal models")
     proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
     dual_weight: float = knob(
         1.0, "fedchar: pull of a client's second model to its cluster's", above=0.0
@@ -50,6 +51,9 @@ class ClusterSettings:
     clusters: int = knob(0, "clusters; 0: 2 to 6 by silhouette", low=0)
     linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
     min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
+    cluster_sharing: float = knob(
+        0.0, "caafp: how much of all clusters' mean update each follows", low=0.0, high=1.0
+    )
     recluster_every: int = knob(5, "clusterfl: rounds between clusterings", low=1)
     admm_alpha: float = knob(0.001, "clusterfl: weight of |W|^2", low=0.0)
     admm_beta: float = knob(0.0005, "clusterfl: pull inside a cluster", low=0.0)

@@ -213,6 +213,11 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Return what a client is sent to train; by default its model."""
         return self.model_of(client)
 
+    def end_round(self, *, move: bool) -> None:
+        """Move the models by what their clients have sent, if that is enough to `move`."""
+        for model in self.models.values():
+            model.end_round(move=move)
+
     def instructions(self, client: Client, action: Action) -> Mapping[str, float]:
         """Say what the ClientApp is told besides the user's config: see `protocol.objective`."""
         return {}

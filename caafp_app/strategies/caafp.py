@@ -19,8 +19,9 @@ from caafp_app.pruning.select import growth_counts, magnitude_mask
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.clustered import ClusteredStrategy
 from caafp_app.strategies.roster import generator
-from caafp_app.strategies.rules import Pruning, divide_rounds
+from caafp_app.strategies.rules import Pruning, check_room, divide_rounds
 from caafp_app.strategies.saliency import ask_saliency
+from caafp_app.strategies.sharing import end_round_together
 
 
 class CAAFP(ClusteredStrategy):
@@ -31,8 +32,11 @@ class CAAFP(ClusteredStrategy):
     *args, **kwargs
         FedAvg's own, and those of `ClusteredStrategy`.
     warmup_rounds, cluster_rounds, prune_rounds : int, optional
-        Rounds of each phase; together `num_rounds`. Left out: 30 %, 30 % and 40 % of it.
+        Rounds of each phase; together `num_rounds`. Left out: 30 %, 30 % and 40 % of it, which has
+        to be 3 or more if there is anything to prune.
     pruning : Pruning
+    sharing : float
+        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone.
 
     Examples
     --------
@@ -47,20 +51,21 @@ class CAAFP(ClusteredStrategy):
         cluster_rounds: int | None = None,
         prune_rounds: int | None = None,
         pruning: Pruning | None = None,
+        sharing: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.phase_rounds = (warmup_rounds, cluster_rounds, prune_rounds)
         self.pruning = pruning or Pruning()
+        self.sharing = sharing
 
     def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Divide the rounds among warm-up, cluster warm-up and pruning."""
-        warmup, within, prune = divide_rounds(num_rounds, *self.phase_rounds)
-        pruning = self.pruning
+        parts, pruning = divide_rounds(num_rounds, *self.phase_rounds), self.pruning
+        if self.phase_rounds[2] is None and pruning.sparsity > 0:
+            check_room(num_rounds, parts)
         return build_plan(
-            warmup,
-            within,
-            prune,
+            *parts,
             every=pruning.every,
             initial=pruning.initial_sparsity,
             final=pruning.sparsity,
@@ -110,6 +115,10 @@ class CAAFP(ClusteredStrategy):
             "pruning": f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, "
             f"{pruning.allocation} over layers, {pruning.regrow:.0%} regrown",
         }
+
+    def end_round(self, *, move: bool) -> None:
+        """Move the clusters' models, each in part with all."""
+        end_round_together(self.models, self.sharing, move=move)
 
     def after_round(self, step: RoundPlan) -> bool:
         """Update each cluster's mask when the plan says so."""

@@ -100,6 +100,11 @@ class ClusterModel:
         """How many updates this round has had."""
         return self._sums.replies
 
+    @property
+    def weight(self) -> float:
+        """Sum of the weights of this round's updates: their examples, or how many they are."""
+        return self._sums.weight
+
     def _begin(self) -> None:
         self._sums = RoundSums(self.mask.count)
         self._rest = RoundSums(self.layout.rest_count)

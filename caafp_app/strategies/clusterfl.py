@@ -128,10 +128,14 @@ class ClusterFL(PhasedStrategy):
         self._couplings = couplings
 
     def after_round(self, step: RoundPlan) -> bool:
-        """Note who holds its model as the server has it: who answered, of those that were asked."""
+        """Note who holds its model as the server has it: who answered, of those that were asked.
+
+        Unless too few did: then the server's models stayed, and not those of the clients.
+        """
         tally = self.session.tally
-        self._holding = self._holding - set(tally.asked) | tally.contents.keys()
-        self._trained |= tally.contents.keys()
+        taken = set(tally.contents) if self.session.enough() else set()
+        self._holding = self._holding - set(tally.asked) | taken
+        self._trained |= taken
         return False
 
     def model_of(self, client: Client) -> ClusterModel:

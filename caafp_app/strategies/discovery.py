@@ -7,7 +7,7 @@ from flwr.common.logger import log
 
 from caafp_app.errors import ProtocolError, RunError
 from caafp_app.protocol.messages import Action, Answer
-from caafp_app.strategies.replies import failure
+from caafp_app.strategies.replies import MAX_REASON, failure
 from caafp_app.strategies.roster import Client
 from caafp_app.strategies.session import Session
 
@@ -101,7 +101,7 @@ def discover(session: Session) -> list[Client]:
             if not roster.enrol(node, answer) and not known:
                 found.append(roster.clients[answer.label])
         except ProtocolError as error:
-            roster.idle[node] = str(error)
+            roster.idle[node] = str(error)[:MAX_REASON]
     _tell_idle(session, new)
     if not roster.clients:
         reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"

@@ -40,7 +40,7 @@ class Quorum:
     Attributes
     ----------
     replies : int
-        0: any number, even none.
+        That are of use: an error, or what is refused, is none. 0: any number, even none.
     grace : float
         Seconds; no longer than until there are as many replies.
     """
@@ -103,6 +103,7 @@ class Exchange:
         round: int,
         timeout: float,
         quorum: Quorum = NO_QUORUM,
+        taken: Callable[[], int] = lambda: 0,
     ) -> Iterator[Message]:
         """Send `messages` and yield each reply once, in order of arrival.
 
@@ -118,6 +119,8 @@ class Exchange:
             Seconds from now after which no reply is waited for.
         quorum : Quorum
             How many are waited for all the same.
+        taken : callable
+            How many of the replies so far the caller could use: they count for the quorum.
 
         Raises
         ------
@@ -130,7 +133,6 @@ class Exchange:
         self.missing = ()
         deadline = self._clock() + timeout
         self.send(messages)
-        wanted, replies = min(quorum.replies, len(self._outstanding)), 0
         pause = FIRST_PAUSE / GROWTH
         while self._outstanding:
             answered = False
@@ -145,13 +147,12 @@ class Exchange:
                 if reply.metadata.src_node_id != node:
                     self._lost.append(node)
                     continue
-                replies += 1
                 yield reply
                 del reply
             if self._stop():
                 raise RunError(f"told to end while {phase}, round {round}, was going on")
             left = deadline - self._clock()
-            if replies < wanted:
+            if taken() < quorum.replies:
                 left += quorum.grace
             if left <= 0:
                 break

@@ -63,6 +63,7 @@ def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
         cluster_rounds=rounds.cluster_rounds,
         prune_rounds=rounds.prune_rounds,
         clustering=_clustering(settings, settings.clustering.linkage),
+        sharing=settings.clustering.cluster_sharing,
         pruning=Pruning(
             sparsity=pruning.sparsity,
             initial_sparsity=pruning.initial_sparsity,

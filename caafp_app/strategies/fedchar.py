@@ -75,5 +75,8 @@ class FedCHAR(ClusteredStrategy):
 
     def instructions(self, client: Client, action: Action) -> Mapping[str, float]:
         """Ask for the second model inside of clusters, and when all is personalised."""
-        dual = client.cluster >= 0 and action in (Action.TRAIN, Action.PERSONALISE)
+        # Who is being placed is in cluster 0 only for want of its own.
+        placing = self.session.tally.phase == Phase.CLUSTER
+        inside = client.cluster >= 0 and not placing
+        dual = inside and action in (Action.TRAIN, Action.PERSONALISE)
         return {DUAL_WEIGHT: self.dual_weight} if dual else {}

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
+from logging import WARNING
 
 from flwr.app import ConfigRecord
+from flwr.common.logger import log
 
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.schedule import Phase
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.replies import Expected
 from caafp_app.strategies.roster import Client
-from caafp_app.strategies.session import Session
+from caafp_app.strategies.session import Accept, Session
 from caafp_app.strategies.tally import Tally, pick
 
 Scores = dict[str, dict[str, float]]
@@ -27,7 +29,8 @@ def personalise(
     """Fine-tune on every reachable client; score the cluster's and the personal model of each.
 
     Our own app reports both scores with the fine-tuning; a foreign one is asked to evaluate the
-    cluster's model before and, through the mod that kept it, the personal model after.
+    cluster's model before and, through the mod that kept it, the personal model after. The run's
+    models are made by then: an exchange that every client fails in costs its scores alone.
 
     Parameters
     ----------
@@ -43,6 +46,17 @@ def personalise(
     clients = session.roster.reachable()
     one_exchange = session.options.one_exchange
 
+    def ask(
+        asked: list[Client],
+        action: Action,
+        phase: str,
+        config: ConfigRecord,
+        accept: Accept | None = None,
+    ) -> Tally:
+        return session.ask(
+            asked, model_of, action, str(phase), round_, config, accept, needed=False
+        )
+
     def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
         model = model_of(client)
         # A foreign app is scored on what the mod kept, our own on what it has trained.
@@ -55,30 +69,33 @@ def personalise(
         _keep_scores(scores, tally, model, session.options.weighted_by_key)
 
     if not one_exchange:
-        action = Action.EVALUATE
-        keep(
-            session.ask(clients, model_of, action, str(action), round_, evaluate_config), "cluster"
-        )
-    tally = session.ask(
-        clients, model_of, Action.PERSONALISE, Phase.PERSONALISE, round_, train_config, accept
-    )
+        tally = ask(clients, Action.EVALUATE, Action.EVALUATE, evaluate_config)
+        keep(tally, "cluster")
+    tally = ask(clients, Action.PERSONALISE, Phase.PERSONALISE, train_config, accept)
     if one_exchange:
         keep(tally, "cluster")
     else:
         kept = [client for client in clients if client.label in tally.contents]
-        action = Action.EVALUATE_PERSONAL
-        tally = session.ask(kept, model_of, action, str(action), round_, evaluate_config)
+        tally = ask(kept, Action.EVALUATE_PERSONAL, Action.EVALUATE_PERSONAL, evaluate_config)
     keep(tally, "personal")
     return scores
 
 
 def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str) -> None:
+    odd = []
     for label, metrics in tally.metrics().items():
         found = scores.setdefault(label, {})
         for kind in ("accuracy", "loss"):
             value = pick(metrics, kind, model)
-            if value is not None:
+            if value is None:
+                continue
+            if kind == "accuracy" and (value < 0 or value > 1):  # NaN: nothing to be tested on
+                odd.append(f"{label} ({value:g})")
+            else:
                 found[f"{model}-{kind}"] = value
         examples = metrics.get("test-examples", metrics.get(weighted_by_key))
         if isinstance(examples, int | float) and 0 <= examples < math.inf:
             found["test-examples"] = float(examples)
+    if odd:
+        why = "accuracies outside of [0, 1], left out: expected the share of windows that are right"
+        log(WARNING, "%s model: %s, found %s", model, why, ", ".join(odd))

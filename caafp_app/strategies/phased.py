@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -58,8 +59,12 @@ class PhasedStrategy(BaseStrategy):
         Raises
         ------
         RunError
-            If no client can be found, every client of a round fails, or it was told to end.
+            If no client can be found, every client of a round fails, or it was told to end; or if
+            this strategy has made a run before: it keeps that one's models, clusters and counts.
         """
+        if self._session is not None:
+            name = type(self).__name__
+            raise RunError(f"this strategy has begun a run before: make a new {name} for another")
         began = time.monotonic()
         train_config = self.train_config = train_config or ConfigRecord()
         evaluate_config = evaluate_config or ConfigRecord()
@@ -93,12 +98,14 @@ class PhasedStrategy(BaseStrategy):
                 if (metrics := evaluate_fn(step.round, to_record(mean))) is not None:
                     result.evaluate_metrics_serverapp[step.round] = metrics
             self._save(step.round, layout, result, first_reply)
+        last = len(self.plan) + 1
+        if newcomers:  # of a run that was resumed after its last round
+            self.welcome(newcomers, replace(self.plan[-1], round=last))
         for model in self.models.values():
             model.average()
         rounds_ended = time.monotonic()
         scores: Scores = {}
         if self.personalise:
-            last = len(self.plan) + 1
             scores = personalise(session, self.model_of, last, train_config, evaluate_config)
         seconds = {
             "total": startup + time.monotonic() - first_reply,
@@ -146,8 +153,7 @@ class PhasedStrategy(BaseStrategy):
             self._take_in(client, read_update(answer, expected), weight)
 
         session.consume(replies, accept)
-        for model in self.models.values():
-            model.end_round(move=session.enough())
+        self.end_round(move=session.enough())
         self.update_bound.end_round()
         updated = self.after_round(self.plan[server_round - 1])
         if server_round > len(self.plan) - self.average_last:
@@ -254,7 +260,9 @@ class PhasedStrategy(BaseStrategy):
         evaluate_config: ConfigRecord,
     ) -> None:
         session, grid = self.session, self.session.grid
-        if newcomers := newcomers + gather(session):
+        newcomers = newcomers + gather(session)
+        self.roster.count_round()
+        if newcomers:
             self.welcome(newcomers, step)
         self.before_round(step)
         number = step.round

@@ -116,11 +116,17 @@ def read_metrics(message: Message) -> MetricRecord:
     Raises
     ------
     ProtocolError
-        If there is none, or more than one.
+        If there is none, or more than one; or a number in it is infinite.
     """
     records = list(message.content.metric_records.values())
     if len(records) != 1:
         raise ProtocolError(f"expected one MetricRecord, found {len(records)}")
+    for name, value in records[0].items():
+        if any(math.isinf(number) for number in (value if isinstance(value, list) else [value])):
+            raise ProtocolError(
+                f"metric {name!r}: expected finite numbers, or NaN where there is none to tell, "
+                "found infinity"
+            )
     return records[0]
 
 

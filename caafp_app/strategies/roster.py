@@ -101,10 +101,15 @@ class Roster:
         return ""
 
     def meet(self, nodes: Iterable[int]) -> None:
-        """Note which nodes can be reached in the round that begins."""
+        """Note which nodes can be reached now; who can is not absent any more."""
         self._reachable = set(nodes)
+        for client in self.reachable():
+            client.absent = 0
+
+    def count_round(self) -> None:
+        """Count the round that begins for those who cannot be reached; once a round."""
         for client in self.clients.values():
-            client.absent = 0 if client.node in self._reachable else client.absent + 1
+            client.absent += client.node not in self._reachable
 
     def reachable(self) -> list[Client]:
         """Clients that can be reached now, sorted by label."""

@@ -84,6 +84,22 @@ def check_own_app(strategy: BaseStrategy, key: str) -> None:
         )
 
 
+def check_room(total: int, parts: tuple[int, int, int]) -> None:
+    """Refuse a division of `total` rounds that has no room for a mask update.
+
+    Raises
+    ------
+    SettingsError
+    """
+    _, within, prune = parts
+    if prune == 0 or within + prune < 2:
+        raise SettingsError(
+            "num_rounds: expected a round inside the clusters and another to prune in, found "
+            f"{total}, divided into {' + '.join(map(str, parts))} (warm-up, inside, prune): take "
+            "3 or more, give prune_rounds, or Pruning(sparsity=0.0)"
+        )
+
+
 def divide_rounds(
     total: int, warmup: int | None, within: int | None, prune: int | None
 ) -> tuple[int, int, int]:

@@ -20,7 +20,14 @@ from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.strategies.health import note_failures
-from caafp_app.strategies.replies import Expected, failure, read_answer, read_metrics, read_weight
+from caafp_app.strategies.replies import (
+    MAX_REASON,
+    Expected,
+    failure,
+    read_answer,
+    read_metrics,
+    read_weight,
+)
 from caafp_app.strategies.requests import RequestWriter, WireFormat
 from caafp_app.strategies.roster import Client, Roster
 from caafp_app.strategies.tally import Tally
@@ -178,6 +185,7 @@ class Session:
             round=self.tally.round,
             timeout=self.options.timeout,
             quorum=self._quorum,
+            taken=lambda: len(self.tally.contents),
         )
 
     def consume(self, replies: Iterable[Message], accept: Accept | None = None) -> None:
@@ -200,7 +208,7 @@ class Session:
                     raise ProtocolError(failed[1])
                 self._accept(client, reply, expected, accept)
             except ProtocolError as error:
-                self.tally.refusals[client.label] = str(error)
+                self.tally.refusals[client.label] = str(error)[:MAX_REASON]
                 client.held = ""
         absent = (self.roster.at(node) for node in self._exchange.missing)
         self.tally.missing = tuple(sorted(client.label for client in absent if client))
@@ -219,7 +227,8 @@ class Session:
         Raises
         ------
         RunError
-            If every client that was asked failed, and the run cannot do without (`needed`).
+            If every client that was asked failed, and the run cannot do without (`needed`); else
+            that is logged.
         """
         tally = self.tally
         record = tally.record(
@@ -230,9 +239,12 @@ class Session:
             used=self.enough(),
         )
         self.observer.on_round(record, self.total_rounds)
-        if needed and tally.all_failed:
+        if tally.all_failed:
             reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
-            raise RunError(f"{tally.phase}, round {tally.round}: every client failed: {reasons}")
+            told = f"{tally.phase}, round {tally.round}: every client failed: {reasons}"
+            if needed:
+                raise RunError(told)
+            log(WARNING, "%s; the run goes on without their answers", told)
 
     def enough(self) -> bool:
         """Tell whether as many replies were taken as the exchange needs."""

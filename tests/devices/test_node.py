@@ -83,6 +83,48 @@ def test_what_is_said_to_leave_is_what_leaves(data: Path, tmp_path: Path) -> Non
     assert rehearsal.memory_mb is None or 50 < rehearsal.memory_mb < 2000
 
 
+DENSE = 64 * 3 * 5 + 64 * 64 * 5 + 32 * 64 * 4 + 32 * 3
+SMALL = 16 * 3 * 5 + 16 * 16 * 5 + 32 * 16 * 4 + 32 * 3
+"""Prunable weights of the network, and of that with a quarter of its filters."""
+SNIP = {"initial-sparsity": 0.75, "initial-mask": "snip"}
+SPARSE = "train at density 0.25"
+UPDATES = [f"{SPARSE}, with a new mask", SPARSE]
+
+
+@pytest.mark.parametrize(
+    ("changes", "between", "weights"),
+    [
+        (SNIP, ["saliency of one batch", *UPDATES, f"{SPARSE}, before a mask update"], DENSE),
+        (SNIP | {"regrow": 0.0}, ["saliency of one batch", *UPDATES], DENSE),
+        ({"granularity": "filter"}, ["train, dense", *UPDATES], DENSE),
+        ({"sparsity": 0.0}, ["train, dense"], DENSE),
+        ({"strategy": "fedsnip"}, ["saliency of one batch", *UPDATES], DENSE),
+        ({"strategy": "fedavg", **SNIP}, ["train, dense"], DENSE),
+        ({"strategy": "fedchar"}, ["train, dense"], DENSE),
+        ({"strategy": "clusterfl"}, ["train, dense, with its own model", "train, dense"], DENSE),
+        ({"strategy": "efficientfl"}, ["train, dense"], SMALL),
+    ],
+    ids=lambda value: value.get("strategy", "caafp") if isinstance(value, dict) else "",
+)
+def test_the_requests_are_those_of_the_strategy(
+    data: Path, changes: dict[str, object], between: list[str], weights: int
+) -> None:
+    settings = Settings.from_run_config(
+        {**CONFIG, "sparsity": 0.75, "finetune-epochs": 1, **changes}
+    )
+    replies = rehearse(app, settings, {"data-path": str(data), "label": "pi"}).replies
+    assert [reply.name for reply in replies] == ["describe", *between, "personalise"]
+    assert replies[1].sent["values"] == pytest.approx(4 * weights, abs=200)
+    assert "layout" in replies[1].received
+    assert not any("layout" in reply.received for reply in replies[2:])
+    if "saliency of one batch" in between:
+        assert "rest" not in replies[1].sent
+        assert not any("accuracy" in name for name in replies[1].fields)
+    own = {reply.name: reply.received.get("arrays", 0) for reply in replies}
+    for name, received in own.items():
+        assert (received > 4 * weights) == name.endswith("own model")
+
+
 def test_an_app_that_refuses_ends_it_with_the_reason(data: Path) -> None:
     settings = Settings.from_run_config(CONFIG)
     with pytest.raises(RunError, match=r"describe: expected an answer, found .*expected an \.npz"):

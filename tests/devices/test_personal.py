@@ -18,7 +18,7 @@ from caafp_app.client_app import app
 from caafp_app.devices import personal
 from caafp_app.devices.personal import Card, keep_personal, load_personal
 from caafp_app.devices.predict import predict
-from caafp_app.devices.rehearsal import _initial
+from caafp_app.devices.requests import initial_arrays
 from caafp_app.errors import CaafpError, DataError, RunError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
@@ -35,7 +35,7 @@ def personalise(node_config: dict[str, Any], density: float = 0.5, **changes: An
     """Ask a device to personalise a fresh model, sparse by chance."""
     config = {**CONFIG, **changes}
     grid = LocalGrid(app, [node_config], config)
-    arrays = _initial(Settings.from_run_config(config))
+    arrays = initial_arrays(Settings.from_run_config(config))
     layout = Layout.of(arrays)
     mask = Mask(layout, np.random.default_rng(0).random(layout.weight_count) < density)
     request = Request(

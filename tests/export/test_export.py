@@ -1,23 +1,28 @@
 import importlib.util
 import json
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from caafp_app import cli
 from caafp_app.datasets import source_of
 from caafp_app.errors import RunError, SettingsError
-from caafp_app.export import FORMATS, export_cluster, load_cluster, read_sparse
+from caafp_app.export import FORMATS, Trained, export_cluster, load_cluster, read_sparse
 from caafp_app.export.export import median_seconds
+from caafp_app.export.formats import Predict
 from caafp_app.export.trained import logits_of, windows_like
 from caafp_app.models import build_model
 from caafp_app.settings import DataSettings
 from caafp_app.training import load_arrays
+from tests.export.conftest import SHORT, finished
 
 ONNX = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
@@ -33,7 +38,8 @@ def one_thread() -> None:
 def stored(run: Path) -> torch.nn.Module:
     """The full network, read from the run directory without our reader."""
     model = build_model("har-cnn", (64, 6), 5, seed=1)
-    load_arrays(model, load_file(run / "models" / "cluster-0.safetensors"))
+    (file,) = (run / "models").iterdir()
+    load_arrays(model, load_file(file))
     return model.eval()
 
 
@@ -51,6 +57,39 @@ def test_the_network_of_a_cluster_computes_what_was_stored(
     assert trained.class_names[0] == "walking"
     for name, mask in trained.mask.items():
         assert not trained.arrays[name][~mask].any()
+
+
+def test_the_only_cluster_need_not_be_named(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = runs["efficientfl"]
+    trained, _ = export_cluster(run, None, ["safetensors"], tmp_path)
+    assert trained.name == "cluster--1"
+    assert trained.arrays.keys() == load_cluster(run, -1).arrays.keys()
+    result = CliRunner().invoke(cli.app, ["export", str(run), "-o", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [str(tmp_path / "cluster--1.safetensors")]
+    two = shutil.copytree(runs["weight"], tmp_path / "two")
+    for part in ("models", "masks"):
+        shutil.copy(two / part / "cluster-0.safetensors", two / part / "cluster-1.safetensors")
+    assert load_cluster(two).name == "cluster-0"
+
+
+def test_efficientfl_leaves_the_small_network_that_clients_trained(runs: dict[str, Path]) -> None:
+    run = runs["efficientfl"]
+    trained = load_cluster(run)
+    assert trained.arrays["conv1.weight"].shape == (19, 6, 5)
+    assert trained.arrays["conv2.weight"].shape == (19, 19, 5)
+    assert trained.density == 1.0
+    assert trained.full_size == 55_493
+    windows = windows_like(trained, 50)
+    truth = logits_of(stored(run), windows)
+    np.testing.assert_allclose(logits_of(trained.model, windows), truth, rtol=0, atol=1e-5)
+    assert np.ptp(truth) > 0.1
+
+
+def test_filters_go_only_where_the_strategy_cuts_them(tmp_path: Path) -> None:
+    """The knob is of caafp alone: fedsnip's mask may empty a filter whose bias still counts."""
+    run = finished(tmp_path, "snip", strategy="fedsnip", granularity="filter", **SHORT)
+    assert load_cluster(run).arrays["conv2.weight"].shape == (64, 64, 5)
 
 
 def test_density_is_that_of_the_mask(runs: dict[str, Path]) -> None:
@@ -152,14 +191,41 @@ def test_int8_is_smaller_and_finds_the_same_classes(runs: dict[str, Path], tmp_p
 def test_an_export_that_does_not_agree_is_an_error(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     def wrong(trained: object, path: Path) -> object:
         return lambda windows: np.full((len(windows), 5), np.nan, np.float32)
 
     monkeypatch.setitem(FORMATS, "sparse", replace(FORMATS["sparse"], load=wrong))
     with pytest.raises(RunError, match="found a difference of nan"):
         export_cluster(runs["weight"], 0, ["sparse"], tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_what_float32_rounds_off_grows_with_the_logits(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    run = shutil.copytree(runs["weight"], tmp_path / "run")
+    file = run / "models" / "cluster-0.safetensors"
+    with safe_open(file, framework="numpy") as opened:
+        metadata = opened.metadata()
+    arrays = load_file(file)
+    (last,) = (name for name, array in arrays.items() if array.shape == (5, 32))
+    save_file({**arrays, last: arrays[last] * np.float32(scale)}, file, metadata)
+    trained = load_cluster(run)
+    largest = max(1.0, float(np.abs(logits_of(trained.model, windows_like(trained, 1000))).max()))
+    assert (largest > 100) == (scale > 1)
+    for share, fine in ((0.9e-5, True), (1.2e-5, False)):
+
+        def load(trained: Trained, path: Path, off: float = share * largest) -> Predict:
+            return lambda windows: logits_of(trained.model, windows) + np.float32(off)
+
+        monkeypatch.setitem(FORMATS, "pt2", replace(FORMATS["pt2"], write=touch, load=load))
+        expected = nullcontext() if fine else pytest.raises(RunError, match="found a difference")
+        with expected:
+            export_cluster(run, 0, ["pt2"], tmp_path)
+
+
+def touch(trained: Trained, path: Path) -> None:
+    path.touch()
 
 
 def test_what_cannot_be_exported_is_said(runs: dict[str, Path], tmp_path: Path) -> None:

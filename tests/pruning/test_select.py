@@ -35,7 +35,7 @@ def reference(mask, scores, gradient, counts, regrow, segments):
         positions = range(segment.start, segment.stop)
         active = [i for i in positions if mask[i]]
         inactive = [i for i in positions if not mask[i]]
-        grown = min(int(regrow * count + 0.5), len(inactive))
+        grown = min(int(regrow * count + 0.5), sum(gradient[i] != 0 for i in inactive))
         keep = count - grown
         if keep > len(active):
             keep, grown = len(active), count - len(active)
@@ -82,8 +82,17 @@ def test_churn_at_constant_density():
 
 def test_ties_go_to_the_lower_index():
     mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    update = update_mask(mask, np.ones(4), np.zeros(8), [4], 0.25, [slice(0, 8)])
+    update = update_mask(mask, np.ones(4), np.ones(8), [4], 0.25, [slice(0, 8)])
     assert np.flatnonzero(update.mask).tolist() == [0, 1, 2, 4]
+
+
+def test_no_weight_gives_way_to_one_that_nothing_speaks_for():
+    mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    scores, whole = np.array([4.0, 3, 2, 1]), [slice(0, 8)]
+    untold = update_mask(mask, scores, np.zeros(8), [4], 0.5, whole)
+    np.testing.assert_array_equal(untold.mask, mask)
+    one = update_mask(mask, scores, np.eye(8)[6], [4], 0.5, whole)
+    assert np.flatnonzero(one.mask).tolist() == [0, 1, 2, 6]
 
 
 def test_zero_gradients_grow_last():
@@ -107,6 +116,8 @@ def test_growth_is_bounded_by_the_inactive_and_fills_up():
     counts = np.array([8, 8, 6, 1])
     assert growth_counts(active, counts, 0.5, sizes).tolist() == [0, 1, 4, 1]
     assert growth_counts(active, counts, 0.0, sizes).tolist() == [0, 0, 4, 1]
+    told = np.array([0, 0, 5, 0])
+    assert growth_counts(active, counts, 0.5, sizes, told).tolist() == [0, 0, 4, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Checkpoints are whole or refused, and only the same run goes on from one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,30 @@ def test_a_failed_write_leaves_those_before(
         kept.save(2, some_state())
     assert [path.name for path in tmp_path.iterdir()] == ["round-0001.safetensors"]
     assert kept.load().round == 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from caafp_app.errors import RunError
+from caafp_app.runs.checkpoint import Checkpoints, State
+
+kept = Checkpoints(Path(sys.argv[1]))
+kept.save(1, State({}, {"x": np.zeros(10)}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    kept.save(2, State({}, {"x": np.zeros(100_000)}))
+except RunError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of resources")
+def test_a_disk_without_room_is_an_error_that_says_so(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", FULL, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith(f"cannot write {tmp_path / 'round-0002.safetensors'}: "), done
+    assert "make room" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["round-0001.safetensors"]
+    assert Checkpoints(tmp_path).load().round == 1

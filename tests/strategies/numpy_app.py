@@ -68,8 +68,10 @@ class Seen:
     records: list[set[str]] = field(default_factory=list)
 
 
-def make_app(seen: Seen | None = None, mods: Sequence[Mod] = (sparse_mod,)) -> ClientApp:
-    """Build the app; `seen` is told of what it gets."""
+def make_app(
+    seen: Seen | None = None, mods: Sequence[Mod] = (sparse_mod,), *, evaluates: bool = True
+) -> ClientApp:
+    """Build the app; `seen` is told of what it gets; it need not have an evaluate function."""
     app = ClientApp(mods=list(mods))
     seen = Seen() if seen is None else seen
 
@@ -89,6 +91,9 @@ def make_app(seen: Seen | None = None, mods: Sequence[Mod] = (sparse_mod,)) -> C
         metrics = MetricRecord({"train_loss": loss, "num-examples": len(y)})
         content = RecordDict({"arrays": ArrayRecord(model), "metrics": metrics})
         return Message(content, reply_to=message)
+
+    if not evaluates:
+        return app
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:

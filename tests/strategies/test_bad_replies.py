@@ -11,6 +11,7 @@ from flwr.app import Error, Message, MetricRecord, RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
+from caafp_app.strategies.replies import MAX_REASON
 from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.protocol.support import repacked
@@ -105,6 +106,17 @@ def metrics(value: Any) -> Change:
     return lambda records: records.metric_records["metrics"].update({"num-examples": value})
 
 
+def more_metrics(**values: Any) -> Change:
+    return lambda records: records.metric_records["metrics"].update(values)
+
+
+def array_called(name: str) -> Change:
+    def change(records: RecordDict) -> None:
+        repacked(records, lambda arrays: arrays.update({name: np.zeros(1, np.float32)}))
+
+    return change
+
+
 def missing_metric(records: RecordDict) -> None:
     del records.metric_records["metrics"]["num-examples"]
 
@@ -175,6 +187,9 @@ BAD: dict[str, tuple[Change, str]] = {
     "examples-inf": (metrics(float("inf")), "found inf"),
     "examples-list": (metrics([40, 40]), "expected one number, found"),
     "examples-missing": (missing_metric, "expected one number, found None"),
+    "metric-inf": (more_metrics(loss=float("inf")), "'loss': expected finite .* found infinity"),
+    "metric-infs": (more_metrics(losses=[0.5, -float("inf")]), "'losses': .* found infinity"),
+    "name-huge": (array_called("x" * 5000), "x{500}"),
     "metrics-missing": (drop("metrics"), "expected one MetricRecord, found 0"),
     "metrics-twice": (second_metrics, "expected one MetricRecord, found 2"),
     "gradient-more": (gradient(lambda g, v: (np.zeros(36, np.uint8), half(*[1] * 36))), "at most"),
@@ -216,6 +231,7 @@ def test_a_bad_reply_is_refused_and_leaves_no_trace(
     (found,) = record.reasons.items()
     assert found[1] == 1
     assert re.search(reason, found[0])
+    assert len(found[0]) <= MAX_REASON
     assert bits_of(trial.strategy) == without_victim
     # It is asked again, in full, and its next reply counts.
     for number in (ROUND + 1, ROUND + 2):

@@ -48,6 +48,19 @@ def test_rounds_left_open_are_the_papers_shares() -> None:
         divide_rounds(10, 1, 2, 3)
 
 
+def test_too_few_rounds_to_prune_in_are_refused_by_the_name_that_the_caller_knows() -> None:
+    for few in (1, 2):
+        with pytest.raises(SettingsError, match=rf"num_rounds: .* found {few}, .* 3 or more"):
+            CAAFP().make_plan(few)
+        assert len(CAAFP(pruning=Pruning(sparsity=0.0)).make_plan(few)) == few
+    with pytest.raises(SettingsError, match=r"num_rounds: .* found 6, divided into 6 \+ 0 \+ 0"):
+        CAAFP(warmup_rounds=6).make_plan(6)
+    assert any(step.mask_update for step in CAAFP().make_plan(3))
+    # Who says that there is no round of pruning means it.
+    chosen = CAAFP(warmup_rounds=1, cluster_rounds=1, prune_rounds=0).make_plan(2)
+    assert not any(step.mask_update for step in chosen)
+
+
 class Plugin:
     """The numpy app: two prunable layers of 36 weights and a bias of 3."""
 

@@ -1,5 +1,6 @@
 """ClusterFL against ADMM on matrices, with clients whose problem has an exact solution."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import from_record, to_record
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
+from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.strategies.clusterfl import ClusterFL
 from caafp_app.strategies.rules import Clustering
 from tests.local_grid import LocalGrid
@@ -177,6 +179,47 @@ def test_a_reply_that_was_lost_leaves_the_server_and_the_client_of_one_mind() ->
     assert sent == [*range(COUNT), 2]
     kept = grid.contexts[lose[0]].state
     np.testing.assert_allclose(models(strategy)[2], flat(from_record(kept, OWN)), atol=1e-6)
+
+
+def test_too_few_replies_leave_the_server_and_the_clients_of_one_mind() -> None:
+    seen: list[tuple[int, set[str]]] = []
+    lost: set[int] = set()
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        gone = request.content.config_records["caafp"]["round"] == 2
+        return None if gone and request.metadata.dst_node_id in lost else reply
+
+    strategy = make(min_replies=4)
+    grid = LocalGrid(solver(seen), nodes(COUNT), tamper=tamper)
+    lost.update(list(grid.contexts)[:3])
+    strategy.start(grid, to_record(start()), 3, timeout=0.3)
+    recorder = strategy.observer
+    assert isinstance(recorder, Recorder)
+    assert [r.used for r in recorder.rounds if r.phase == "train"] == [True, False, True]
+    # Those who answered in vain are sent what the server has, like those who did not.
+    assert [part for part, records in seen if OWN in records] == [*range(COUNT), *range(COUNT)]
+    held = [flat(from_record(context.state, OWN)) for context in grid.contexts.values()]
+    np.testing.assert_allclose(models(strategy), held, atol=1e-6)
+
+
+def test_a_client_that_comes_only_after_the_last_round_is_known(tmp_path: Path) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    def cut() -> None:
+        raise PowerCutError
+
+    first = make(personalise=True, checkpoints=Checkpoints(tmp_path))
+    recorder = first.observer
+    assert isinstance(recorder, Recorder)
+    recorder.at[4, "personalise"] = cut
+    with pytest.raises(PowerCutError):
+        first.start(LocalGrid(solver(), nodes(COUNT)[:5]), to_record(start()), 3)
+    second = make(personalise=True)
+    second.resume(Checkpoints(tmp_path).load())
+    result = second.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 3)
+    assert sum(len(cluster.members) for cluster in result.clusters.values()) == COUNT
+    np.testing.assert_array_equal(models(second)[5], flat(start()).astype(np.float32))
 
 
 def test_late_clients_start_from_the_common_weights() -> None:

@@ -12,6 +12,7 @@ from caafp_app import CAAFP
 from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.errors import RunError
 from caafp_app.strategies import discovery
+from caafp_app.strategies.replies import MAX_REASON
 from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
@@ -113,6 +114,18 @@ def test_the_start_waits_for_nodes_to_connect(
     assert len(pauses) == 3
     assert "waiting for SuperNodes: 3 of 4" in logged.text
     assert plugin.seen.rounds[0].asked == 4
+
+
+def test_a_reason_of_any_length_is_cut() -> None:
+    def tamper(request: Message, reply: Message) -> Message:
+        reply.content.config_records["caafp"]["action"] = "x" * 10**6
+        return reply
+
+    plugin = Plugin(nodes(1))
+    plugin.grid.tamper = tamper
+    with pytest.raises(RunError, match=r"no client takes part: .*'action'") as error:
+        plugin.start()
+    assert len(str(error.value)) < 2 * MAX_REASON
 
 
 def test_if_no_node_takes_part_the_reasons_are_given() -> None:

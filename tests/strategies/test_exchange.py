@@ -283,16 +283,37 @@ def test_a_quorum_is_waited_for_beyond_the_deadline(
     replies: int, grace: float, found: list[int], ends: float
 ) -> None:
     world = World({1: 2.0, 2: 13.0, 3: 60.0})
+    taken: list[int] = []
     run = world.exchange.run(
         [to(node) for node in (1, 2, 3)],
         phase="warm-up",
         round=3,
         timeout=10.0,
         quorum=Quorum(replies, grace),
+        taken=lambda: len(taken),
     )
-    assert [message.metadata.src_node_id for message in run] == found
+    for message in run:
+        taken.append(message.metadata.src_node_id)
+    assert taken == found
     assert ends <= world.clock.now <= ends + LONGEST_PAUSE
     assert set(world.exchange.missing) == {1, 2, 3} - set(found)
+
+
+def test_a_reply_that_is_of_no_use_does_not_count_for_the_quorum() -> None:
+    world = World({1: 2.0, 2: 13.0, 3: 60.0})
+    taken: list[int] = []
+    for message in world.exchange.run(
+        [to(node) for node in (1, 2, 3)],
+        phase="warm-up",
+        round=3,
+        timeout=10.0,
+        quorum=Quorum(1, 9.0),
+        taken=lambda: len(taken),
+    ):
+        if message.metadata.src_node_id != 1:
+            taken.append(message.metadata.src_node_id)
+    assert taken == [2]
+    assert 13.0 <= world.clock.now <= 13.0 + LONGEST_PAUSE
 
 
 def test_who_is_told_to_end_does_not_wait_for_the_deadline() -> None:

@@ -1,7 +1,8 @@
 """Devices that fail, leave, come back and lie: the run goes on, and says so."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,36 @@ def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
     assert all(m.density == pytest.approx(0.5) for m in trial.strategy.models.values())
 
 
+@pytest.mark.parametrize("code", [470, 472])
+def test_what_is_refused_is_no_reply_and_the_others_are_waited_for(code: int) -> None:
+    """470 is answered by sending all again, whose reply would have counted a second time."""
+    trial = Trial(rounds=1, min_replies=4, grace=30.0, timeout=0.1)
+
+    def fail(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if (header["label"], header["action"]) != (VICTIM, "train"):
+            return reply
+        error = Message(Error(code, "MemoryError"), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
+
+    trial.grid.tamper = fail
+    pull, asked = trial.grid.pull_messages, time.monotonic()
+
+    def slow(ids: Iterable[str]) -> Iterable[Message]:
+        """The last client's training takes longer than the timeout."""
+        late = f"{9:064x}"  # of the last; five were asked who they are before
+        early = time.monotonic() - asked < 0.5
+        return pull([i for i in ids if not (early and i == late)])
+
+    trial.grid.pull_messages = slow  # type: ignore[method-assign]
+    trial.start()
+    record = trial.seen.round(1)
+    assert (record.answered, record.refused, record.missing) == (4, 1, ())
+    assert record.used
+    assert record.seconds < 10
+
+
 # -- coming and going ----------------------------------------------------------------------
 
 
@@ -286,13 +317,47 @@ def test_who_stays_away_is_no_member_until_it_comes_back() -> None:
     for node, label in ((1, "a"), (2, "b")):
         roster.enrol(node, Answer(Action.DESCRIBE, 0, label, examples=5))
         roster.clients[label].cluster = node - 1
-    for _ in range(GONE_AFTER - 1):
-        roster.meet([1])
-    assert list(roster.clusters()) == [0, 1]
     roster.meet([1])
+    for _ in range(GONE_AFTER - 1):
+        roster.count_round()
+    assert list(roster.clusters()) == [0, 1]
+    roster.count_round()
     assert list(roster.clusters()) == [0]
     roster.meet([1, 2])
     assert list(roster.clusters()) == [0, 1]
+
+
+def test_an_outage_counts_as_one_round_however_long_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.001)
+    trial = Trial(rounds=5, timeout=10.0, min_available_nodes=1)
+    idle, away, *rest = trial.grid.contexts
+
+    def no_data(request: Message, reply: Message) -> Message:
+        if request.metadata.dst_node_id != idle:
+            return reply
+        error = Message(Error(472, "no data"), reply_to=request)
+        error.metadata.__dict__.update(reply.metadata.__dict__)
+        return error
+
+    trial.grid.tamper = no_data
+    online, polls = trial.grid.get_node_ids, 0
+
+    def poll() -> Iterable[int]:
+        nonlocal polls
+        polls += bool(trial.grid.offline)
+        if polls == 3 * GONE_AFTER:
+            trial.grid.offline -= set(rest)
+        return online()
+
+    trial.grid.get_node_ids = poll  # type: ignore[method-assign]
+    trial.seen.at[2, "train"] = lambda: trial.grid.offline.update([away, *rest])
+    trial.start()
+    assert polls > 3 * GONE_AFTER
+    clients = trial.strategy.roster.clients
+    assert [clients[f"part-{k:04d}"].absent for k in (1, 2, 3, 4)] == [3, 0, 0, 0]
+    assert [len(members) for members in trial.strategy.roster.clusters().values()] == [4]
 
 
 def test_the_roster_comes_back_from_its_state_without_nodes() -> None:
@@ -456,6 +521,16 @@ def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
 def test_clusterfl_has_no_mean_to_make_robust() -> None:
     with pytest.raises(SettingsError, match="in clusterfl every client has a model of its own"):
         prepare({"strategy": "clusterfl", "aggregation": "median"}).start()
+
+
+@pytest.mark.parametrize("kind", [FedAvg, CAAFP])
+def test_a_second_run_of_one_strategy_is_refused(kind: type[Any]) -> None:
+    """Its clusters, sketches, bounds and bytes would be those of the first."""
+    trial = Trial(kind=kind, rounds=3).start()
+    sent = len(trial.grid.requests)
+    with pytest.raises(RunError, match=f"has begun a run before: make a new {kind.__name__}"):
+        trial.start()
+    assert len(trial.grid.requests) == sent
 
 
 def test_undisturbed_runs_do_not_depend_on_any_of_it(

@@ -24,6 +24,7 @@ from caafp_app.protocol.trained import PERSONAL
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from caafp_app.strategies.fedchar import FedCHAR
+from caafp_app.strategies.rules import Clustering
 from caafp_app.training import LocalTraining, dump_arrays, load_arrays, seeded
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
@@ -179,6 +180,32 @@ def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     assert done.strategy.clustering.linkage == "complete"
     assert len(done.asked()[3, "cluster"]) == 6
     assert {m.mask.is_full for m in done.strategy.models.values()} == {True}
+
+
+def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
+    """Its cluster is not known yet: that the server calls it 0 meanwhile means nothing."""
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        lost = (header["label"], header["action"], header["round"]) == ("part-0002", "train", 2)
+        return None if lost else reply
+
+    strategy = FedCHAR(
+        warmup_rounds=1, clustering=Clustering(2), one_exchange=True, personalise=False
+    )
+    grid = LocalGrid(numpy_app.make_app(), nodes(5), tamper=tamper, serialise=False)
+    strategy.start(grid, numpy_app.initial(), num_rounds=4, timeout=0.1)
+    node = strategy.roster.clients["part-0002"].node
+    asked = []
+    for message in grid.requests:
+        header = message.content.config_records["caafp"]
+        if message.metadata.dst_node_id == node and header["action"] == "train":
+            dual = message.content.config_records.get("config", {}).get(DUAL_WEIGHT)
+            asked.append((header["round"], header["phase"], dual))
+    # Round 2: the clustering, and the round itself. In round 4 it is placed.
+    placing = [(round_, dual) for round_, phase, dual in asked if phase == "cluster"]
+    assert placing == [(2, None), (4, None)]
+    assert {dual for _, phase, dual in asked if phase == "cluster-warm-up"} == {1.0}
 
 
 def test_complete_linkage_can_differ_from_average() -> None:

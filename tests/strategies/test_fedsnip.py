@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from flwr.app import Message
 
+from caafp_app.protocol.codec import CODECS
 from caafp_app.strategies.fedsnip import FedSNIP
+from caafp_app.strategies.requests import WireFormat
 from tests.local_grid import LocalGrid
+from tests.protocol.support import repacked
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes, run
 
@@ -21,11 +25,11 @@ def training(part: int) -> tuple[np.ndarray, np.ndarray]:
     return x[: -numpy_app.TEST], y[: -numpy_app.TEST]
 
 
-def reference_mask(clients: int) -> np.ndarray:
+def reference_mask(*parts: int) -> np.ndarray:
     """The largest sums of |g w|, each client's divided by its mean; the app's drift is -g."""
     model = numpy_app.initial().to_numpy_ndarrays()
     total = np.zeros(72)
-    for part in range(clients):
+    for part in parts:
         drift = flat(numpy_app.descend(model, *training(part))) - flat(model)
         saliency = np.abs(drift * flat(model)).astype(np.float64)
         total += saliency / saliency.mean()
@@ -42,7 +46,7 @@ def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
         seen.at[number, "train"] = lambda: masks.append(strategy.models[-1].mask.bits.copy())
     grid = LocalGrid(numpy_app.make_app(), nodes(5))
     result = strategy.start(grid, numpy_app.initial(), num_rounds=3)
-    truth = reference_mask(5)
+    truth = reference_mask(*range(5))
     assert len(masks) == 3
     for mask in masks:
         np.testing.assert_array_equal(mask, truth)
@@ -59,7 +63,7 @@ def test_a_round_is_sparse_fedavg() -> None:
     result = strategy.start(
         LocalGrid(numpy_app.make_app(), nodes(4)), numpy_app.initial(), num_rounds=1
     )
-    start, mask = numpy_app.initial().to_numpy_ndarrays(), reference_mask(4)
+    start, mask = numpy_app.initial().to_numpy_ndarrays(), reference_mask(*range(4))
     for array, part in zip(start[:2], np.split(mask, 2), strict=True):
         array *= part.reshape(array.shape)
     local = [numpy_app.descend(start, *training(part)) for part in range(4)]
@@ -68,6 +72,38 @@ def test_a_round_is_sparse_fedavg() -> None:
     found = result.arrays.to_numpy_ndarrays()
     np.testing.assert_allclose(flat(found), np.where(mask, flat(truth), 0), atol=1e-5)
     np.testing.assert_allclose(found[2], truth[2], atol=1e-5)
+
+
+def test_one_client_does_not_decide_the_mask() -> None:
+    """What a client says is at a scale of its own only if it keeps to it."""
+    seen = Recorder()
+
+    def claim(request: Message, reply: Message) -> Message:
+        header = reply.content.config_records["caafp"]
+        if (header["action"], header["label"]) == ("saliency", "part-0003"):
+            loud = np.repeat(np.float32([0, 1e7]), 36)
+            repacked(reply.content, lambda arrays: arrays.update(values=loud))
+        return reply
+
+    strategy = FedSNIP(sparsity=0.7, personalise=False, fraction_evaluate=0.0, observer=seen)
+    grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=claim)
+    strategy.start(grid, numpy_app.initial(), num_rounds=1)
+    honest = reference_mask(0, 1, 2, 4, 5)
+    np.testing.assert_array_equal(strategy.models[-1].mask.bits, honest)
+    refusals = seen.round(0, "saliency").refusals
+    assert refusals.keys() == {"part-0003"}
+    assert refusals["part-0003"].startswith("saliency: expected a mean of 1, found 5e+06")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> None:
+    seen = Recorder()
+    strategy = FedSNIP(
+        personalise=False, fraction_evaluate=0.0, observer=seen, wire=WireFormat(up=codec)
+    )
+    strategy.start(LocalGrid(numpy_app.make_app(), nodes(12)), numpy_app.initial(), num_rounds=1)
+    record = seen.round(0, "saliency")
+    assert (record.answered, record.refused) == (12, 0)
 
 
 @pytest.mark.e2e

@@ -243,6 +243,33 @@ def test_with_everything_switched_off_it_is_fedavg() -> None:
     assert ours.evaluate_metrics_serverapp.keys() == theirs.evaluate_metrics_serverapp.keys()
 
 
+def test_an_app_without_evaluate_ends_with_its_models(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Recorder()
+    strategy = CAAFP(
+        **PLAN,
+        fraction_evaluate=0.0,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.5, every=2),
+        observer=seen,
+    )
+    grid = LocalGrid(numpy_app.make_app(evaluates=False), nodes(CLIENTS))
+    result = strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS)
+    assert [cluster.density for cluster in result.clusters.values()] == [0.5, 0.5]
+    exchanges = {r.phase: (r.answered, r.refused) for r in seen.rounds if r.round > ROUNDS}
+    assert exchanges == {
+        "evaluate": (0, CLIENTS),
+        "personalise": (CLIENTS, 0),
+        "evaluate-personal": (0, CLIENTS),
+    }
+    assert seen.report is not None
+    assert {c.personal_accuracy for c in seen.report.clients} == {None}
+    assert {c.personal_sparsity for c in seen.report.clients} == {0.5}
+    told = [r.getMessage() for r in caplog.records if "every client failed" in r.getMessage()]
+    phases = [line.partition(",")[0] for line in told]
+    assert phases == ["evaluate", "evaluate-personal"]
+    assert all(line.endswith("the run goes on without their answers") for line in told)
+
+
 def test_own_aggregation_functions_and_keys_are_used() -> None:
     calls: list[tuple[int, str]] = []
 

@@ -41,6 +41,19 @@ def test_metrics_are_one_record() -> None:
             read_metrics(Message(records, reply_to=request()))
 
 
+def test_a_metric_may_be_unknown_but_not_infinite() -> None:
+    def metrics(**values: object) -> MetricRecord:
+        records = RecordDict({"m": MetricRecord({"num-examples": 3, **values})})
+        return read_metrics(Message(records, reply_to=request()))
+
+    unknown = metrics(accuracy=math.nan, losses=[1.0, math.nan])["accuracy"]
+    assert isinstance(unknown, float)
+    assert math.isnan(unknown)
+    for value in (math.inf, -math.inf, [1.0, math.inf]):
+        with pytest.raises(ProtocolError, match="'accuracy': expected finite numbers"):
+            metrics(accuracy=value)
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "expected"),
     [

@@ -30,7 +30,11 @@ def cut() -> None:
 
 
 def numpy_run(
-    folder: Path | None, saved: Saved | None = None, at: tuple[int, str] | None = None, **more: Any
+    folder: Path | None,
+    saved: Saved | None = None,
+    at: tuple[int, str] | None = None,
+    count: int = 6,
+    **more: Any,
 ) -> tuple[CAAFP, Recorder, Any]:
     """A run of CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
     seen = Recorder()
@@ -52,7 +56,7 @@ def numpy_run(
         seen.at[at] = cut
     if saved is not None:
         strategy.resume(saved)
-    grid = LocalGrid(numpy_app.make_app(), nodes(6), serialise=False)
+    grid = LocalGrid(numpy_app.make_app(), nodes(count), serialise=False)
     result = strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0)
     return strategy, seen, result
 
@@ -164,6 +168,21 @@ def test_a_client_that_comes_only_after_the_cut_is_placed(tmp_path: Path) -> Non
     (placed,) = (r for r in seen.rounds if r.phase == "cluster")
     assert (placed.round, placed.asked, placed.answered) == (6, 1, 1)
     assert strategy.roster.clients["part-0006"].cluster in (0, 1)
+
+
+def test_a_client_that_comes_only_after_the_last_round_is_placed(tmp_path: Path) -> None:
+    with pytest.raises(PowerCutError):
+        numpy_run(tmp_path, at=(9, "personalise"))
+    strategy, seen, _ = numpy_run(tmp_path, Checkpoints(tmp_path).load(), count=7)
+    assert [(r.round, r.phase, r.asked) for r in seen.rounds if r.phase != "evaluate"] == [
+        (9, "cluster", 1),
+        (9, "personalise", 7),
+        (9, "evaluate-personal", 7),
+    ]
+    mate = strategy.roster.clients["part-0000"].cluster
+    assert strategy.roster.clients["part-0006"].cluster == mate
+    assert seen.report is not None
+    assert len(seen.report.clients) == 7
 
 
 def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:

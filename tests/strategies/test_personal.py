@@ -1,0 +1,49 @@
+"""Scores of the personalise phase: what a client says of itself that cannot be is left out."""
+
+import logging
+import math
+
+import pytest
+from flwr.app import Message
+
+from caafp_app.runs.summary import build_summary
+from caafp_app.strategies.fedavg import FedAvg
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, nodes
+
+SAID = {"part-0000": math.inf, "part-0001": 93.0, "part-0002": -0.1, "part-0003": math.nan}
+
+
+def tamper(request: Message, reply: Message) -> Message:
+    header = reply.content.config_records["caafp"]
+    if header["action"] in ("evaluate", "evaluate-personal") and header["label"] in SAID:
+        (metrics,) = reply.content.metric_records.values()
+        metrics["eval_acc"] = SAID[str(header["label"])]
+    return reply
+
+
+def test_no_client_spoils_the_summary(caplog: pytest.LogCaptureFixture) -> None:
+    seen = Recorder()
+    strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, seed=3, observer=seen)
+    grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=tamper)
+    logger = logging.getLogger("flwr")
+    logger.addHandler(caplog.handler)
+    try:
+        strategy.start(grid, numpy_app.initial(), num_rounds=1, timeout=5.0)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert seen.report is not None
+    found = {client.label: client.personal_accuracy for client in seen.report.clients}
+    assert [found[label] for label in list(SAID)[:3]] == [None, None, None]
+    assert math.isnan(found["part-0003"] or 0.0)
+    summary = build_summary(
+        seen.report, settings={"strategy": "fedavg", "dataset": "x", "seed": 3}, rounds=1
+    )
+    for model in ("cluster", "personal"):
+        said = summary["accuracy"][model]
+        assert said["clients"] == 2
+        assert 0.3 < said["mean"] < 1
+        assert 0 <= said["std"] < 0.5
+    assert "personal model: accuracies outside of [0, 1]" in caplog.text
+    assert "part-0001 (93), part-0002 (-0.1)" in caplog.text

@@ -30,8 +30,9 @@ from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.select import growth_counts
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
-from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule
+from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.discovery import discover
+from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
 from caafp_app.strategies.replies import Expected, read_update
 from caafp_app.strategies.roster import Client
 from caafp_app.strategies.session import Session, SessionOptions
@@ -242,8 +243,8 @@ class _Server:
         """Score all active weights and change the mask; return the seconds of both."""
         counts = self.counts
         scores: list[NDArray[np.float64]] = []
-        scoring = _timed(lambda: scores.append(self.model.scores(ScoreRule())))
-        changing = _timed(lambda: self.model.evolve(scores[0], counts, REGROW))
+        scoring = _timed(lambda: scores.append(score_weights(self.model, ScoreRule())))
+        changing = _timed(lambda: evolve(self.model, scores[0], counts, REGROW))
         if self.model.mask.count != int(counts.sum()):
             raise RuntimeError("the mask update left another number of weights than asked")
         return scoring, changing

@@ -3,7 +3,7 @@
 from logging import INFO
 from typing import Any
 
-from flwr.app import Context
+from flwr.app import ArrayRecord, Context
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from caafp_app.protocol.messages import to_record
 from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ending import told_to_end
+from caafp_app.runs.lock import locked
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
@@ -49,7 +50,14 @@ def run(grid: Grid, settings: Settings) -> None:
     if settings.run.tensorboard:
         require_tensorboard()
     arrays = initial_arrays(settings)
-    directory, checkpoints, saved = _place(settings)
+    directory = _place(settings)
+    busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
+    with locked(directory.path, busy):
+        _run_in(directory, grid, settings, to_record(arrays))
+
+
+def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: ArrayRecord) -> None:
+    checkpoints, saved = _checkpoints(directory, settings)
     data = settings.data
     log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
     observers: list[Observer] = [
@@ -64,45 +72,53 @@ def run(grid: Grid, settings: Settings) -> None:
             strategy.resume(saved)
         strategy.start(
             grid,
-            to_record(arrays),
+            arrays,
             num_rounds=settings.rounds.total,
             timeout=settings.rounds.round_timeout,
         )
     log(INFO, "results: %s", directory.path)
 
 
-def _place(settings: Settings) -> tuple[RunDirectory, Checkpoints, Saved | None]:
-    """Make the run directory; or find that of the run to resume, and cut it back to what is saved.
+def _place(settings: Settings) -> RunDirectory:
+    """Make the run directory, or find that of the run to resume.
 
     Raises
     ------
     SettingsError
         There cannot be a run directory, or the run to resume is not there.
+    """
+    run = settings.run
+    if run.resume_from:
+        return RunDirectory(find_run(run.resume_from, run.output_dir))
+    return RunDirectory.create(
+        run.output_dir,
+        run.run_name,
+        strategy=run.strategy,
+        dataset=settings.data.dataset,
+        seed=run.seed,
+    )
+
+
+def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoints, Saved | None]:
+    """Say where checkpoints go; load the last one of a run to resume, and cut the rest off it.
+
+    Raises
+    ------
     RunError
         It cannot be resumed: see `Checkpoints.load`.
     """
     run = settings.run
-    if run.resume_from:
-        directory = RunDirectory(find_run(run.resume_from, run.output_dir))
-    else:
-        directory = RunDirectory.create(
-            run.output_dir,
-            run.run_name,
-            strategy=run.strategy,
-            dataset=settings.data.dataset,
-            seed=run.seed,
-        )
     checkpoints = Checkpoints(
         directory.path / FOLDER,
         every=run.checkpoint_every,
         keep=run.keep_checkpoints,
         terms={k: v for k, v in settings.to_dict().items() if k not in MAY_CHANGE},
     )
-    saved = None
-    if run.resume_from:
-        saved = checkpoints.load()
-        directory.cut_rounds(saved.round)
-    return directory, checkpoints, saved
+    if not run.resume_from:
+        return checkpoints, None
+    saved = checkpoints.load()
+    directory.cut_rounds(saved.round)
+    return checkpoints, saved
 
 
 def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.runs.files import write_json
+from caafp_app.runs.lock import locked
 from caafp_app.runs.place import default_home
 from caafp_app.settings import Scalar, Settings
 
@@ -161,8 +162,10 @@ class BenchFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / ".lock").open("w") as lock:
-                _lock(lock.fileno(), self.path)
+            busy = (
+                f"another `caafp bench` works in {self.path}; wait for it, or name another --output"
+            )
+            with locked(self.path, busy):
                 write_json(self.path / _CARD, _card(plan))
                 yield
         except PermissionError as error:
@@ -188,20 +191,6 @@ def _name_on(card: Path) -> str:
         return str(json.loads(card.read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; two benches in one folder are not kept apart there
-        return
-    try:
-        # Gone with the process, however it ends.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SettingsError(
-            f"another `caafp bench` works in {path}; wait for it, or name another --output"
-        ) from error
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -1,9 +1,9 @@
 """Strategies: phases and messages; the maths is in `pruning` and `clustering`."""
 
 from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.cluster_model import ScoreRule
 from caafp_app.strategies.clusterfl import ClusterFL
 from caafp_app.strategies.efficientfl import EfficientFL
+from caafp_app.strategies.evolution import ScoreRule
 from caafp_app.strategies.fedavg import FedAvg
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.strategies.fedsnip import FedSNIP

@@ -18,6 +18,7 @@ from caafp_app.pruning.segments import active_counts, sizes_of
 from caafp_app.pruning.select import growth_counts, magnitude_mask
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.clustered import ClusteredStrategy
+from caafp_app.strategies.evolution import active_segments, evolve, remove_filters, score_weights
 from caafp_app.strategies.roster import generator
 from caafp_app.strategies.rules import Pruning, check_room, divide_rounds
 from caafp_app.strategies.saliency import ask_saliency
@@ -98,7 +99,7 @@ class CAAFP(ClusteredStrategy):
     def _cut(self, model: ClusterModel, saliency: NDArray[np.float64]) -> ClusterModel:
         """Keep the most salient weights at the initial sparsity."""
         if self.pruning.granularity == "filter":
-            model.remove_filters(saliency, 1 - self.pruning.initial_sparsity)
+            remove_filters(model, saliency, 1 - self.pruning.initial_sparsity)
             return model
         counts = self._counts(model, 1 - self.pruning.initial_sparsity, saliency)
         bits = magnitude_mask(saliency, counts, model.layout.segments)
@@ -107,11 +108,14 @@ class CAAFP(ClusteredStrategy):
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
         pruning = self.pruning
+        facts = super().facts()
+        if self.sharing:
+            facts["clusters"] = f"{facts['clusters']}, {self.sharing:.0%} of a move shared"
         if pruning.granularity == "filter":
             how = f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, by whole filters"
-            return {**super().facts(), "pruning": how}
+            return {**facts, "pruning": how}
         return {
-            **super().facts(),
+            **facts,
             "pruning": f"to sparsity {pruning.sparsity:g}, {pruning.schedule}, "
             f"{pruning.allocation} over layers, {pruning.regrow:.0%} regrown",
         }
@@ -125,12 +129,12 @@ class CAAFP(ClusteredStrategy):
         if not step.mask_update:
             return False
         for model in self.models.values():
-            scores = model.scores(self.pruning.score)
+            scores = score_weights(model, self.pruning.score)
             if self.pruning.granularity == "filter":
-                model.remove_filters(scores, 1 - step.sparsity)
+                remove_filters(model, scores, 1 - step.sparsity)
                 continue
             counts = self._counts(model, 1 - step.sparsity, scores)
-            model.evolve(scores, counts, self.pruning.regrow)
+            evolve(model, scores, counts, self.pruning.regrow)
         return True
 
     def gradient_counts(self, model: ClusterModel, step: RoundPlan) -> tuple[int, ...]:
@@ -156,5 +160,5 @@ class CAAFP(ClusteredStrategy):
             density,
             self.pruning.allocation,
             shapes=[entry.shape for entry in entries],
-            scores=None if scores is None else [scores[part] for part in model.active_segments()],
+            scores=None if scores is None else [scores[part] for part in active_segments(model)],
         )

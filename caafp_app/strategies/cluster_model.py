@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.gradient import SparseGradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.pruning.filters import choose_by_weight, filter_mask
-from caafp_app.pruning.importance import importance
 from caafp_app.pruning.reproducible import largest_magnitude
-from caafp_app.pruning.segments import packed_segments
-from caafp_app.pruning.select import MaskUpdate, update_mask
 from caafp_app.pruning.statistics import (
     GradientSums,
     RoundSums,
@@ -47,16 +43,6 @@ class Update:
     rest: NDArray[Any]
     other: dict[str, NDArray[Any]]
     gradient: SparseGradient | None = None
-
-
-@dataclass(frozen=True)
-class ScoreRule:
-    """How the importance of weights is put together: see `pruning.importance`."""
-
-    magnitude: float = 0.5
-    coherence: float = 0.25
-    consistency: float = 0.25
-    form: str = "relative"
 
 
 class ClusterModel:
@@ -190,67 +176,11 @@ class ClusterModel:
             self.model.rest[:] = self._past[1] / self._past_count
             self._past = None
 
-    def scores(self, rule: ScoreRule) -> NDArray[np.float64]:
-        """Score each active weight [mask.count], from the sums since the last mask update."""
-        statistics = self.statistics or UpdateStatistics(self.mask.count)
-        variance = statistics.variance()
-        return importance(
-            self.mask.select(self.model.weights),
-            variance,
-            statistics.sign_agreement(),
-            segments=self.active_segments(),
-            score_weights=(rule.magnitude, rule.coherence, rule.consistency),
-            form=rule.form,
-            out=variance,
-        )
-
-    def active_segments(self) -> tuple[slice, ...]:
-        """Each layer's slice of the active weights."""
-        return packed_segments(self.mask.bits, self.layout.segments)
-
-    def evolve(
-        self, scores: NDArray[np.float64], counts: NDArray[np.int64], regrow: float
-    ) -> MaskUpdate:
-        """Prune and regrow to exactly `counts` active weights per layer; grown ones start at zero.
-
-        The statistics start anew: they are of the weights of one mask.
-        """
-        self.statistics = self._statistics_now = None  # their memory is of use below
-        gradient = (
-            self.gradients.spend()
-            if self.gradients is not None
-            else np.zeros(self.layout.weight_count, dtype=np.float64)
-        )
-        change = update_mask(self.mask.bits, scores, gradient, counts, regrow, self.layout.segments)
-        self._put_on(Mask(self.layout, change.mask))
-        return change
-
-    def remove_filters(self, scores: NDArray[np.float64], density: float) -> None:
-        """Keep whole filters alone, until at most `density` of the prunable weights is active.
-
-        Parameters
-        ----------
-        scores : NDArray[np.float64]
-            Of active weights [mask.count], at least 0; a filter counts by its sum. Filters that are
-            gone have none, and stay gone.
-        density : float
-            In (0, 1].
-
-        Raises
-        ------
-        SettingsError
-            The network is no plain chain of layers: see `pruning.filters`.
-        """
+    def forget_statistics(self) -> None:
+        """Let the statistics start anew: they are of the weights of one mask."""
         self.statistics = self._statistics_now = None
-        every = np.zeros(self.layout.weight_count, dtype=np.float64)
-        every[self.mask.active] = scores
-        by_layer = self.layout.split(every)
-        places = choose_by_weight(self.layout.unflatten(self.model), by_layer, density)
-        layers = filter_mask(by_layer, places).values()
-        bits = np.concatenate([layer.reshape(-1) for layer in layers])
-        self._put_on(Mask(self.layout, bits & self.mask.bits))
 
-    def _put_on(self, mask: Mask) -> None:
+    def put_on(self, mask: Mask) -> None:
         """Go on with another mask; grown weights start at zero."""
         self.mask = mask
         self.model.weights[~mask.bits] = 0

@@ -8,9 +8,9 @@ from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import Settings
 from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.cluster_model import ScoreRule
 from caafp_app.strategies.clusterfl import ClusterFL
 from caafp_app.strategies.efficientfl import EfficientFL
+from caafp_app.strategies.evolution import ScoreRule
 from caafp_app.strategies.fedavg import FedAvg
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.strategies.fedsnip import FedSNIP

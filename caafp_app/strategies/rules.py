@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from caafp_app.errors import SettingsError
 from caafp_app.strategies.base import BaseStrategy
-from caafp_app.strategies.cluster_model import ScoreRule
+from caafp_app.strategies.evolution import ScoreRule
 from caafp_app.strategies.roster import Roster
 
 

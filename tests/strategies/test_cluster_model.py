@@ -10,7 +10,8 @@ from caafp_app.errors import ProtocolError
 from caafp_app.protocol.gradient import SparseGradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.strategies.cluster_model import ClusterModel, ScoreRule, Update
+from caafp_app.strategies.cluster_model import ClusterModel, Update
+from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
 
 ARRAYS = {
     "a": np.arange(20, dtype=np.float32).reshape(4, 5) - 9.5,
@@ -83,7 +84,7 @@ def test_the_order_of_replies_does_not_show() -> None:
         for k in order:
             model.add(*updates[k])
         model.end_round()
-        scores = model.scores(ScoreRule())
+        scores = score_weights(model, ScoreRule())
         results.append(
             (model.model.weights.tobytes(), model.model.other["steps"], scores.tobytes())
         )
@@ -97,59 +98,7 @@ def test_a_round_without_replies_keeps_the_model_to_the_bit() -> None:
     model.end_round()
     assert model.model.weights.tobytes() == before.weights.tobytes()
     assert model.model.rest.tobytes() == before.rest.tobytes()
-    assert np.isfinite(model.scores(ScoreRule())).all()
-
-
-def test_statistics_run_over_rounds_and_start_anew_with_a_mask() -> None:
-    model = model_of()
-    rng = np.random.default_rng(3)
-    signs, weights = np.zeros(model.mask.count), 0.0
-    for _ in range(3):
-        model.collect(statistics=True, gradients=False)
-        for k in range(4):
-            values = rng.normal(size=model.mask.count).astype(np.float32)
-            update = Update(values, np.zeros(4, np.float32), {})
-            model.add(f"c{k}", update, 2.0 + k)
-            signs += (2.0 + k) * np.sign(values)
-            weights += 2.0 + k
-        model.end_round()
-    only_signs = model.scores(ScoreRule(0, 0, 1))
-    np.testing.assert_allclose(only_signs, np.abs(signs) / weights, atol=1e-12)
-    model.evolve(only_signs, np.array([5, 4]), 0.0)
-    assert model.mask.count == 9
-    assert model.statistics is None
-    assert not model.scores(ScoreRule(0, 0, 1)).any()
-
-
-def test_a_mask_update_prunes_by_score_and_grows_by_mean_gradient() -> None:
-    model = model_of(0.6)
-    model.collect(statistics=False, gradients=True)
-    updates = updates_for(model)
-    gradient = np.zeros(LAYOUT.weight_count)
-    for label, update, weight in updates:
-        model.add(label, update, weight)
-        assert update.gradient is not None
-        gradient[update.gradient.index] += weight * update.gradient.value
-    model.end_round()
-    old, before = model.mask.bits.copy(), model.model.weights.copy()
-    scores = np.random.default_rng(4).random(model.mask.count)
-    counts = np.array([8, 5])
-    change = model.evolve(scores, counts, 0.25)
-    grown = np.array([2, 1])
-    np.testing.assert_array_equal(change.grown, grown)
-    for layer, part in enumerate(LAYOUT.segments):
-        new, was = model.mask.bits[part], old[part]
-        assert new.sum() == counts[layer]
-        scored = np.full(old.size, -1.0)
-        scored[old] = scores
-        kept = np.sort(scored[part][new & was])
-        assert kept[0] >= np.delete(scored[part], np.flatnonzero(new)).max()
-        slopes = np.abs(gradient[part])
-        assert slopes[new & ~was].min() >= slopes[~new & ~was].max()
-        weights = model.model.weights[part]
-        assert not weights[new & ~was].any()  # grown ones start at zero
-        np.testing.assert_array_equal(weights[new & was], before[part][new & was])
-        assert not weights[~new].any()
+    assert np.isfinite(score_weights(model, ScoreRule())).all()
 
 
 BAD: dict[str, Any] = {
@@ -178,8 +127,8 @@ def test_a_bad_update_enters_all_sums_or_none(name: str) -> None:
                     model.add("bad", spoiled, 50.0)
                 assert model.replies == 3
         model.end_round()
-        scores = model.scores(ScoreRule())
-        change = model.evolve(scores, np.array([6, 4]), 0.3)
+        scores = score_weights(model, ScoreRule())
+        change = evolve(model, scores, np.array([6, 4]), 0.3)
         bits = (model.model.weights, model.model.rest, change.mask, scores)
         return tuple(part.tobytes() for part in bits)  # type: ignore[return-value]
 
@@ -209,7 +158,7 @@ def test_the_mean_of_the_last_rounds() -> None:
 def test_models_of_an_older_mask_are_not_averaged() -> None:
     model = model_of()
     model.remember()
-    model.evolve(np.zeros(model.mask.count), np.array([5, 4]), 0.0)
+    evolve(model, np.zeros(model.mask.count), np.array([5, 4]), 0.0)
     after = model.model.weights.copy()
     model.average()
     np.testing.assert_array_equal(model.model.weights, after)

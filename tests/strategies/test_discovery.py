@@ -121,7 +121,7 @@ def test_a_reason_of_any_length_is_cut() -> None:
         reply.content.config_records["caafp"]["action"] = "x" * 10**6
         return reply
 
-    plugin = Plugin(nodes(1))
+    plugin = Plugin(nodes(2))
     plugin.grid.tamper = tamper
     with pytest.raises(RunError, match=r"no client takes part: .*'action'") as error:
         plugin.start()

@@ -1,0 +1,44 @@
+"""One writer to a folder: a second process is kept out for as long as the first one lives."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+
+
+@contextlib.contextmanager
+def locked(folder: Path, otherwise: str) -> Iterator[None]:
+    """Hold a folder; nothing is left in it, and a process that is killed lets go of it.
+
+    On Windows, and where a file system knows no locks, nobody is kept out.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing one.
+    otherwise : str
+        The error's message.
+
+    Raises
+    ------
+    SettingsError
+        Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(otherwise) from error
+        except OSError:
+            pass  # a network file system without locks
+        yield
+    finally:
+        os.close(descriptor)

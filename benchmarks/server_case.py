@@ -33,9 +33,10 @@ from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.discovery import discover
 from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
+from caafp_app.strategies.options import SessionOptions
 from caafp_app.strategies.replies import Expected, read_update
 from caafp_app.strategies.roster import Client
-from caafp_app.strategies.session import Session, SessionOptions
+from caafp_app.strategies.session import Session
 
 REGROW = 0.05
 NEXT_DENSITY = 0.9

@@ -1,36 +1,32 @@
-"""What a strategy is told and what it decides; how a run goes is in `phased`."""
+"""What every strategy is told: the arguments that all share, and their defaults."""
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from logging import INFO
 
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ConfigRecord
 from flwr.common.logger import log
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.errors import RunError
-from caafp_app.protocol.layout import FlatModel, Layout, PrunableRule
-from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action
+from caafp_app.protocol.layout import PrunableRule
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.runs.checkpoint import Checkpoints, Saved, State
+from caafp_app.runs.checkpoint import Checkpoints, Saved
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import LogObserver, Observer
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.exchange import Quorum
-from caafp_app.strategies.health import available
 from caafp_app.strategies.report import ClusterRound
 from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.robust import MEAN
-from caafp_app.strategies.roster import Client, Roster, generator, sample
+from caafp_app.strategies.roster import Roster
 from caafp_app.strategies.session import Session
 from caafp_app.strategies.tally import Aggregate
 from caafp_app.strategies.trust import NormBound
 
 
 class BaseStrategy(Strategy):
-    """FedAvg's arguments, those that all of ours share, and what a strategy decides.
+    """FedAvg's arguments, and those that all of ours share; what each decides is in `hooks`.
 
     Parameters
     ----------
@@ -161,104 +157,6 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Let the next `start` go on after the round of a checkpoint, see `Checkpoints.load`."""
         self._saved = saved
 
-    # -- what a strategy decides ------------------------------------------------------------
-
-    @abstractmethod
-    def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Return the rounds, numbered from 1.
-
-        Raises
-        ------
-        SettingsError
-            If they do not add up to `num_rounds`.
-        """
-
-    def begin(self, layout: Layout, model: FlatModel) -> None:
-        """Make the first models; by default one dense model for all (cluster -1)."""
-        self.models = {-1: ClusterModel(model, Mask.full(layout))}
-
-    def check(self, roster: Roster) -> None:
-        """Refuse a run that these clients cannot make, before any of them works.
-
-        Raises
-        ------
-        SettingsError
-        """
-
-    def prepare(self) -> None:
-        """Do what comes before the first round, with exchanges of its own if need be."""
-
-    def before_round(self, step: RoundPlan) -> None:
-        """Do what comes between two rounds, with exchanges of its own if need be."""
-
-    def after_round(self, step: RoundPlan) -> bool:
-        """Change the models after a round; return whether the masks changed."""
-        return False
-
-    def gradient_counts(self, model: ClusterModel, step: RoundPlan) -> tuple[int, ...]:
-        """How many gradients at inactive weights this round asks for, by layer."""
-        return ()
-
-    def welcome(self, newcomers: Sequence[Client], step: RoundPlan) -> None:
-        """Place clients that appeared after the start."""
-
-    def model_of(self, client: Client) -> ClusterModel:
-        """Return the client's model: its replies are added to it, and it is personalised.
-
-        By default that of its cluster.
-        """
-        return self.models[client.cluster]
-
-    def sent_to(self, client: Client) -> ClusterModel:
-        """Return what a client is sent to train; by default its model."""
-        return self.model_of(client)
-
-    def end_round(self, *, move: bool) -> None:
-        """Move the models by what their clients have sent, if that is enough to `move`."""
-        for model in self.models.values():
-            model.end_round(move=move)
-
-    def instructions(self, client: Client, action: Action) -> Mapping[str, float]:
-        """Say what the ClientApp is told besides the user's config: see `protocol.objective`."""
-        return {}
-
-    def supplies(self, client: Client, action: Action) -> Mapping[str, ArrayRecord]:
-        """Return the records that go to a client of which nothing is known to be held there."""
-        return {}
-
-    def published(self) -> Mapping[int, ClusterModel]:
-        """Return the models by cluster as the caller gets them, in the layout of the start."""
-        return self.models
-
-    def own_state(self) -> State:
-        """Return what this strategy has to save besides models, clients and bytes."""
-        return State()
-
-    def restore_own(self, state: State) -> None:
-        """Take up what `own_state` returned, before the models are restored.
-
-        Raises
-        ------
-        RunError
-            If it is not of this strategy.
-        """
-
-    def model_layout(self, layout: Layout) -> Layout:
-        """Return the layout of the models that are restored; by default that of the start."""
-        return layout
-
-    def available(self, round_: int) -> list[Client]:
-        """Return the clients that can be reached and do not rest, sorted by label."""
-        return available(self.roster.reachable(), round_)
-
-    def sampled(self, round_: int) -> list[Client]:
-        """Draw the clients of a round."""
-        clients = self.available(round_)
-        count = self.clients_per_round or max(
-            int(len(clients) * self.fraction_train), self.min_train_nodes
-        )
-        return sample(clients, count, generator(self.seed, round_, "sample"), self.cluster_floor)
-
     @property
     def session(self) -> Session:
         """The conversation of the run that `start` has begun.
@@ -282,21 +180,6 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         log(INFO, "\t├──> Sampling: %s clients a round, seed %d", self.sampled_share(), self.seed)
         log(INFO, "\t├──> Wire: %s", self.wire)
         log(INFO, "\t└──> Keys: %s, %s", self.arrayrecord_key, self.configrecord_key)
-
-    def facts(self) -> dict[str, object]:
-        """Say what the plan should tell of the strategy's own settings."""
-        return {}
-
-    def plan_facts(self, layout: Layout) -> dict[str, object]:
-        """Say what a reader of the plan should know of the run."""
-        return {
-            "strategy": type(self).__name__,
-            "clients": f"{len(self.roster.clients)}, {self.sampled_share()} a round",
-            "model": f"{layout.parameter_count} parameters, {layout.weight_count} prunable",
-            **self.facts(),
-            "wire": f"down {self.wire.down}, up {self.wire.up}, rest {self.wire.rest}",
-            "seed": self.seed,
-        }
 
     def sampled_share(self) -> str:
         """Say how many clients a round has, or which share."""

@@ -89,7 +89,7 @@ def discover(session: Session) -> list[Client]:
         log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
     session.open("describe", 0)
     found: list[Client] = []
-    for reply in session.send([session.writer.describe(node) for node in new]):
+    for reply in session.send([session.outbox.writer.describe(node) for node in new]):
         node = reply.metadata.src_node_id
         try:
             if failed := failure(reply):

@@ -14,16 +14,17 @@ from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import from_record, to_record
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.strategies.discovery import gather, tell_population, wait_for_nodes
+from caafp_app.strategies.options import SessionOptions
 from caafp_app.strategies.personal import Scores, personalise
 from caafp_app.strategies.report import ClusteredResult, ClusterResult, build_report, mean_model
 from caafp_app.strategies.roster import Client
 from caafp_app.strategies.rounds import RoundStrategy
-from caafp_app.strategies.session import Session, SessionOptions
+from caafp_app.strategies.session import Session
 from caafp_app.strategies.state import restore_run, save_run
 
 
 class PhasedStrategy(RoundStrategy):
-    """The loop that all strategies share; each is one by what it decides: see `BaseStrategy`."""
+    """The loop that all strategies share; each is one by what it decides: see `StrategyHooks`."""
 
     def start(
         self,

@@ -6,15 +6,15 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from caafp_app.protocol.messages import Action, Answer
-from caafp_app.strategies.base import BaseStrategy
 from caafp_app.strategies.cluster_model import Update
+from caafp_app.strategies.hooks import StrategyHooks
 from caafp_app.strategies.replies import Expected, read_update
 from caafp_app.strategies.report import ClusterRound
 from caafp_app.strategies.roster import Client, generator, sample
 from caafp_app.strategies.trust import norm_of
 
 
-class RoundStrategy(BaseStrategy):
+class RoundStrategy(StrategyHooks):
     """Rounds of training and evaluation, which are alike for all; the run is `PhasedStrategy`'s."""
 
     def configure_train(

@@ -5,21 +5,22 @@ A session knows the protocol; it does not know what the exchanges are for.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from logging import WARNING
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+from flwr.app import ConfigRecord, Message
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError, RunError
-from caafp_app.protocol.messages import HEADER, TRAINING, Action, Answer, ErrorCode, Request
+from caafp_app.protocol.messages import HEADER, TRAINING, Action, Answer, ErrorCode
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.exchange import NO_QUORUM, Exchange, Quorum
+from caafp_app.strategies.exchange import NO_QUORUM, Exchange
 from caafp_app.strategies.health import note_failures
+from caafp_app.strategies.options import SessionOptions
+from caafp_app.strategies.outbox import Instruct, Outbox, Supply
 from caafp_app.strategies.replies import (
     MAX_REASON,
     Expected,
@@ -28,7 +29,6 @@ from caafp_app.strategies.replies import (
     read_metrics,
     read_weight,
 )
-from caafp_app.strategies.requests import RequestWriter, WireFormat
 from caafp_app.strategies.roster import Client, Roster
 from caafp_app.strategies.tally import Tally
 from caafp_app.strategies.trust import largest_weight
@@ -46,29 +46,6 @@ WITHOUT_QUORUM = (
     Action.EVALUATE_PERSONAL,
 )
 """Exchanges of which every single reply is worth having, and that move no model."""
-
-Instruct = Callable[[Client, Action], Mapping[str, float]]
-"""What a strategy adds to the user's config in a request, e.g. a key of `protocol.objective`."""
-Supply = Callable[[Client, Action], Mapping[str, ArrayRecord]]
-"""Arrays that a strategy sends where a client may not hold what it once had."""
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """How messages are written and weighed: the arguments of the strategy of the same names."""
-
-    seed: int = 0
-    wire: WireFormat = field(default_factory=WireFormat)
-    weighted_by_key: str = "num-examples"
-    arrayrecord_key: str = "arrays"
-    configrecord_key: str = "config"
-    uniform: bool = False
-    one_exchange: bool = False
-    timeout: float = 3600.0
-    quorum: Quorum = NO_QUORUM
-    rest_after: int = 3
-    max_weight: float = 10.0
-    stop: Callable[[], bool] = lambda: False
 
 
 class Session:
@@ -93,6 +70,8 @@ class Session:
         Who takes part.
     tally : Tally
         What came of the exchange that is going on, or was the last.
+    outbox : Outbox
+        What it asks.
     """
 
     def __init__(
@@ -110,16 +89,12 @@ class Session:
         self.observer = observer
         self.options = options
         self.total_rounds = total_rounds
-        self.instruct = instruct
-        self.supply = supply
         self.roster = Roster()
         self.tally = Tally("", 0)
-        self.writer = RequestWriter(options.wire, options.seed, options.arrayrecord_key)
+        self.outbox = Outbox(options, instruct, supply)
         self._exchange = Exchange(grid, ledger, stop=options.stop)
         self._quorum = NO_QUORUM
         self._heaviest = math.inf
-        self._expected: dict[str, Expected] = {}
-        self._in_full: dict[str, Callable[[], Message]] = {}
 
     def open(self, phase: str, round_: int, *, needed: bool = True) -> None:
         """Begin an exchange; what `message` writes belongs to it; `needed` as of `close`."""
@@ -130,8 +105,7 @@ class Session:
         if self.options.weighted_by_key == FEDAVG_KEY:
             examples = (client.examples for client in self.roster.clients.values())
             self._heaviest = largest_weight(examples, self.options.max_weight)
-        self._expected.clear()
-        self._in_full.clear()
+        self.outbox.open(phase, round_)
 
     def message(
         self,
@@ -142,40 +116,8 @@ class Session:
         gradient_counts: tuple[int, ...] = (),
     ) -> Message:
         """Write one client's request, and note what its reply must match."""
-        tally, options = self.tally, self.options
-        tally.asked.append(client.label)
-        self._expected[client.label] = Expected(
-            action,
-            tally.round,
-            client.label,
-            model.mask,
-            options.wire.up,
-            options.wire.rest,
-            sum(gradient_counts),
-        )
-        train = action in TRAINING
-        told = {**config, **self.instruct(client, action)}
-        request = Request(
-            action,
-            round=tally.round,
-            phase=tally.phase,
-            gradient_counts=gradient_counts,
-            evaluate=train and options.one_exchange,
-            config_key="" if told else options.configrecord_key,
-        )
-        route = MessageType.TRAIN if train else MessageType.EVALUATE
-
-        def write(*, in_full: bool = False) -> Message:
-            extra: dict[str, ArrayRecord | ConfigRecord] = {}
-            if told:
-                sent = ConfigRecord({**told, "server-round": tally.round})
-                extra[options.configrecord_key] = sent
-            if in_full or not client.held:
-                extra.update(self.supply(client, action))
-            return self.writer.write(client, model, request, extra, in_full=in_full, route=route)
-
-        self._in_full[client.label] = lambda: write(in_full=True)
-        return write()
+        self.tally.asked.append(client.label)
+        return self.outbox.request(client, model, action, config, gradient_counts)
 
     def send(self, messages: Iterable[Message]) -> Iterator[Message]:
         """Send the messages of the exchange and yield replies as they come."""
@@ -193,16 +135,16 @@ class Session:
         retried: set[str] = set()
         for reply in replies:
             client = self.roster.at(reply.metadata.src_node_id)
-            expected = self._expected.get(client.label) if client else None
+            expected = self.outbox.expected.get(client.label) if client else None
             if client is None or expected is None:
                 log(WARNING, "ignored a reply of node %x: not asked", reply.metadata.src_node_id)
                 continue
             failed = failure(reply)
             if failed and failed[0] == ErrorCode.MASK_UNKNOWN and client.label not in retried:
                 retried.add(client.label)
-                self._exchange.send([self._in_full[client.label]()])
+                self._exchange.send([self.outbox.in_full(client.label)])
                 continue
-            del self._expected[client.label]  # a second reply is nobody's
+            del self.outbox.expected[client.label]  # a second reply is nobody's
             try:
                 if failed:
                     raise ProtocolError(failed[1])

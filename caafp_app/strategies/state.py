@@ -15,8 +15,8 @@ from flwr.serverapp.strategy import Result
 from caafp_app.protocol.layout import Layout
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runs.checkpoint import State, damaged
-from caafp_app.strategies.base import BaseStrategy
 from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.hooks import StrategyHooks
 
 _METRICS = (
     "train_metrics_clientapp",
@@ -25,12 +25,12 @@ _METRICS = (
 )
 
 
-def save_run(strategy: BaseStrategy, layout: Layout, result: Result, seconds: float) -> State:
+def save_run(strategy: StrategyHooks, layout: Layout, result: Result, seconds: float) -> State:
     """Return the state of a run between two rounds.
 
     Parameters
     ----------
-    strategy : BaseStrategy
+    strategy : StrategyHooks
     layout : Layout
         That of the start.
     result : Result
@@ -57,7 +57,7 @@ def save_run(strategy: BaseStrategy, layout: Layout, result: Result, seconds: fl
     return state
 
 
-def restore_run(strategy: BaseStrategy, layout: Layout, result: Result, state: State) -> float:
+def restore_run(strategy: StrategyHooks, layout: Layout, result: Result, state: State) -> float:
     """Take a run up from what `save_run` returned; return its seconds of before.
 
     Raises

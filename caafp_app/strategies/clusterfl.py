@@ -207,7 +207,8 @@ class ClusterFL(PhasedStrategy):
         }
 
     def _enter(self, clients: Sequence[Client]) -> None:
-        for client in clients:
+        # By label: the roster is in the order in which nodes answered.
+        for client in sorted(clients, key=lambda client: client.label):
             number = self._numbers[client.label] = len(self.models)
             self.models[number] = ClusterModel(self._initial.model, self._initial.mask)
             client.cluster = min(self._couplings, default=0)

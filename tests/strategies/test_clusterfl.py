@@ -125,6 +125,9 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
     strategy = make()
     result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
     np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
+    # Numbered by label, for nodes answer in an order that no seed decides.
+    for number, client in enumerate(strategy.roster.reachable()):
+        assert strategy.model_of(client) is strategy.models[number]
     groups = [set(cluster.members) for cluster in result.clusters.values()]
     both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
     assert groups == (both if rounds > 2 else [both[0] | both[1]])

@@ -33,6 +33,8 @@ class TestFilesOfTheApp:
         cases = read_bench(name, [f"data-dir={tmp_path}"]).cases
         assert {case.settings.run.strategy for case in cases} == set(STRATEGIES)
         for case in cases:
+            if case.name not in STRATEGIES:  # a variant of ours, in a row of its own
+                continue
             ours, first = case.settings.to_dict(), cases[0].settings.to_dict()
             assert {key for key in ours if ours[key] != first[key]} <= OWN
 

@@ -174,12 +174,15 @@ class DenseReference:
         pieces = np.split(vector, np.cumsum([like[n].size for n in self.rest])[:-1])
         return {n: p.reshape(like[n].shape) for n, p in zip(self.rest, pieces, strict=True)}
 
-    def growth(self, active: NDArray[np.bool_], density: float) -> tuple[int, int]:
-        """Active weights to be, and how many of them grow."""
+    def growth(
+        self, active: NDArray[np.bool_], density: float, told: int | None = None
+    ) -> tuple[int, int]:
+        """Active weights to be, and how many of them grow: no more than clients `told` of."""
         target = max(int(np.floor(active.size * density + 0.5)), 1)
         grown = int(np.floor(self.settings.pruning.regrow * target + 0.5))
         now = int(active.sum())
-        return target, max(min(grown, active.size - now), target - now)
+        room = active.size - now if told is None else told
+        return target, max(min(grown, room), target - now)
 
     def add_gradient(
         self, home: DenseCluster, gradient: NDArray[Any], density: float, weight: float
@@ -210,8 +213,9 @@ class DenseReference:
         after = {}
         for name in self.names:
             old = home.mask[name].reshape(-1)
-            target, grown = self.growth(old, density)
             active, inactive = np.flatnonzero(old), np.flatnonzero(~old)
+            slopes = np.abs(gradients[name].reshape(-1)[inactive])
+            target, grown = self.growth(old, density, np.count_nonzero(slopes))
             scores = importance(
                 home.arrays[name].reshape(-1)[active],
                 variance[name].reshape(-1)[active],
@@ -220,7 +224,6 @@ class DenseReference:
             )
             new = np.zeros(old.size, bool)
             new[active[np.argsort(-scores, kind="stable")[: target - grown]]] = True
-            slopes = np.abs(gradients[name].reshape(-1)[inactive])
             new[inactive[np.argsort(-slopes, kind="stable")[:grown]]] = True
             self.regrown += grown
             assert new.sum() == target

@@ -14,7 +14,7 @@ from caafp_app.protocol.messages import to_record
 from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ending import told_to_end
-from caafp_app.runs.lock import locked
+from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
@@ -52,7 +52,7 @@ def run(grid: Grid, settings: Settings) -> None:
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
-    with locked(directory.path, busy):
+    with sole_writer(directory.path, busy):
         _run_in(directory, grid, settings, to_record(arrays))
 
 

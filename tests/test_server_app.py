@@ -14,7 +14,7 @@ from caafp_app.client_app import app
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ending import told_to_end
-from caafp_app.runs.lock import locked
+from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.records import RoundRecord
 from caafp_app.server_app import MAY_CHANGE, run
 from caafp_app.settings import Settings
@@ -73,7 +73,7 @@ def test_a_resumed_run_goes_on_in_its_folder(
         start(tmp_path / "cut", resume_from="another")
     lines = (folder / "rounds.jsonl").read_bytes()
     with (
-        locked(folder, ""),
+        sole_writer(folder, ""),
         pytest.raises(SettingsError, match="another run writes in"),
     ):
         start(tmp_path / "cut", resume_from="one")

@@ -20,7 +20,7 @@ from pathlib import Path
 from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.runs.files import write_json
-from caafp_app.runs.lock import locked
+from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.place import default_home
 from caafp_app.settings import Scalar, Settings
 
@@ -165,7 +165,7 @@ class BenchFolder:
             busy = (
                 f"another `caafp bench` works in {self.path}; wait for it, or name another --output"
             )
-            with locked(self.path, busy):
+            with sole_writer(self.path, busy):
                 write_json(self.path / _CARD, _card(plan))
                 yield
         except PermissionError as error:

@@ -9,7 +9,7 @@ from caafp_app.errors import SettingsError
 
 
 @contextlib.contextmanager
-def locked(folder: Path, otherwise: str) -> Iterator[None]:
+def sole_writer(folder: Path, otherwise: str) -> Iterator[None]:
     """Hold a folder; nothing is left in it, and a process that is killed lets go of it.
 
     On Windows, and where a file system knows no locks, nobody is kept out.

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from caafp_app.errors import SettingsError
 from caafp_app.settings import names
-from caafp_app.settings.knob import check_group, knob
+from caafp_app.settings.knob import Group, knob
 
 # One plain name, so that a run cannot leave the folder of the runs.
 _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Group):
     """What is run, from which seed, and where its results go."""
 
     strategy: str = knob("caafp", "the method", choices=names.STRATEGIES)
@@ -26,7 +26,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Check the values, and that a run name cannot leave the folder of the runs."""
-        check_group(self)
+        super().__post_init__()
         if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
             raise SettingsError(
                 "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
@@ -35,7 +35,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class RoundSettings:
+class RoundSettings(Group):
     """How many rounds each phase has, and who takes part in one."""
 
     warmup_rounds: int = knob(15, "rounds of one dense model, before clustering", low=0)
@@ -61,7 +61,7 @@ class RoundSettings:
 
     def __post_init__(self) -> None:
         """Check the values, and that there is a round at all."""
-        check_group(self)
+        super().__post_init__()
         if self.total == 0:
             raise SettingsError(
                 "warmup-rounds + cluster-rounds + prune-rounds: expected at least 1, found 0"
@@ -79,13 +79,9 @@ class RoundSettings:
 
 
 @dataclass(frozen=True)
-class WireSettings:
+class WireSettings(Group):
     """In which number format the arrays travel."""
 
     down_dtype: str = knob("float32", "weights to the clients", choices=names.CODECS)
     up_dtype: str = knob("float32", "updates from the clients", choices=names.CODECS)
     rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check_group(self)

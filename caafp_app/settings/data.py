@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from caafp_app.errors import SettingsError
 from caafp_app.settings import names
-from caafp_app.settings.knob import check_group, knob
+from caafp_app.settings.knob import Group, knob
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Group):
     """Which data, how it is divided among the clients, and what of it is held out."""
 
     dataset: str = knob("synthetic", "where the windows come from", choices=names.DATASETS)
@@ -40,7 +40,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         """Check the values and what the data settings demand of each other."""
-        check_group(self)
+        super().__post_init__()
         if self.input_shape and self.shape is None:
             raise SettingsError(
                 'input-shape: expected positive whole numbers as "128,9" (time, channels), '

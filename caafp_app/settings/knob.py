@@ -5,8 +5,8 @@ The bounds stand beside the default, as metadata of the dataclass field, so that
 """
 
 import math
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TypeAlias, TypeVar
 
 from caafp_app.errors import SettingsError
 from caafp_app.settings.names import hint
@@ -15,12 +15,6 @@ Scalar: TypeAlias = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-
-
-class Group(Protocol):
-    """A dataclass whose fields are knobs."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 @dataclass(frozen=True)
@@ -151,16 +145,20 @@ def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
     return value
 
 
-def check_group(group: Group) -> None:
-    """Check every knob of a frozen dataclass; meant for its ``__post_init__``.
+@dataclass(frozen=True)
+class Group:
+    """A frozen dataclass whose fields are knobs, checked as it is made."""
 
-    Raises
-    ------
-    SettingsError
-        Names the first knob whose value is not allowed.
-    """
-    for item in fields(group):
-        kind = type(item.default)
-        value = checked(key_of(item.name), getattr(group, item.name), kind, item.metadata["rule"])
-        # Frozen for its users; here a whole number becomes the float that it stands for.
-        object.__setattr__(group, item.name, value)
+    def __post_init__(self) -> None:
+        """Check every knob.
+
+        Raises
+        ------
+        SettingsError
+            Names the first knob whose value is not allowed.
+        """
+        for item in fields(self):
+            rule = item.metadata["rule"]
+            value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)
+            # Frozen for its users; here a whole number becomes the float that it stands for.
+            object.__setattr__(self, item.name, value)

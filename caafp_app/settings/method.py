@@ -4,22 +4,18 @@ from dataclasses import dataclass
 
 from caafp_app.errors import SettingsError
 from caafp_app.settings import names
-from caafp_app.settings.knob import check_group, knob
+from caafp_app.settings.knob import Group, knob
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Group):
     """Which network is trained."""
 
     model: str = knob("har-cnn", "the network", choices=names.MODELS)
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check_group(self)
-
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Group):
     """What a client does with a model that it received."""
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
@@ -39,13 +35,9 @@ class TrainSettings:
     torch_threads: int = knob(1, "threads per client process", low=1)
     device: str = knob("cpu", "where clients train", choices=names.DEVICES)
 
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check_group(self)
-
 
 @dataclass(frozen=True)
-class ClusterSettings:
+class ClusterSettings(Group):
     """How clients are grouped by their updates, and what the groups' models share."""
 
     clusters: int = knob(0, "clusters; 0: 2 to 6 by silhouette", low=0)
@@ -61,7 +53,7 @@ class ClusterSettings:
 
     def __post_init__(self) -> None:
         """Check the values, and that clusterfl's penalty keeps its problem convex in Omega."""
-        check_group(self)
+        super().__post_init__()
         if self.admm_rho <= 2 * self.admm_beta:
             raise SettingsError(
                 f"admm-rho: expected more than 2 admm-beta ({2 * self.admm_beta:g}), "
@@ -70,7 +62,7 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True)
-class PruneSettings:
+class PruneSettings(Group):
     """How many weights go, when, and which."""
 
     sparsity: float = knob(
@@ -100,7 +92,7 @@ class PruneSettings:
 
     def __post_init__(self) -> None:
         """Check the values and what they demand of each other."""
-        check_group(self)
+        super().__post_init__()
         if self.initial_sparsity > self.sparsity:
             raise SettingsError(
                 f"initial-sparsity: expected at most sparsity ({self.sparsity:g}), "

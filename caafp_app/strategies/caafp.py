@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.allocation import layer_counts
@@ -39,6 +40,11 @@ class CAAFP(ClusteredStrategy):
     sharing : float
         How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone.
 
+    Raises
+    ------
+    SettingsError
+        If `sharing` is outside of that.
+
     Examples
     --------
     >>> strategy = CAAFP(fraction_train=0.5, seed=42)
@@ -58,6 +64,8 @@ class CAAFP(ClusteredStrategy):
         super().__init__(*args, **kwargs)
         self.phase_rounds = (warmup_rounds, cluster_rounds, prune_rounds)
         self.pruning = pruning or Pruning()
+        if not 0.0 <= sharing <= 1.0:
+            raise SettingsError(f"sharing: expected a number from 0 to 1, found {sharing}")
         self.sharing = sharing
 
     def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:

@@ -259,16 +259,16 @@ def test_who_comes_back_is_not_placed_anew() -> None:
 @pytest.mark.parametrize("how", ["answers", "restarted"])
 def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
     configs = [{"partition-id": k % 6, "num-partitions": 6} for k in range(7)]
-    trial = Trial(
-        kind=CAAFP,
-        rounds=8,
-        warmup_rounds=1,
-        cluster_rounds=6,
-        prune_rounds=1,
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.0),
-        configs=configs,
-    )
+    terms: dict[str, Any] = {
+        "kind": CAAFP,
+        "rounds": 8,
+        "warmup_rounds": 1,
+        "cluster_rounds": 6,
+        "prune_rounds": 1,
+        "clustering": Clustering(2),
+        "pruning": Pruning(sparsity=0.0),
+    }
+    trial = Trial(**terms, configs=configs)
     # The last node is the first one again, after a restart.
     old, new = (
         n for n, c in trial.grid.contexts.items() if int(c.node_config["partition-id"]) == 0
@@ -290,22 +290,12 @@ def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
         trial.seen.at[4, "cluster-warm-up"] = restart
     trial.strategy.rest_after = 0
     trial.start()
-    whole = Trial(
-        kind=CAAFP,
-        rounds=8,
-        warmup_rounds=1,
-        cluster_rounds=6,
-        prune_rounds=1,
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.0),
-        configs=configs[:6],
-    ).start()
-    mates = {
-        frozenset(c.label for c in members) for members in trial.strategy.roster.clusters().values()
-    }
-    assert mates == {
-        frozenset(c.label for c in members) for members in whole.strategy.roster.clusters().values()
-    }
+    whole = Trial(**terms, configs=configs[:6]).start()
+    mates, wanted = (
+        {frozenset(c.label for c in members) for members in t.strategy.roster.clusters().values()}
+        for t in (trial, whole)
+    )
+    assert mates == wanted
     placed = [(r.round, r.asked, r.answered) for r in trial.seen.rounds if r.phase == "cluster"]
     # Who does not answer is not waited for twice in a round.
     assert placed == [(2, 6, 5), ({"answers": 6, "restarted": 5}[how], 1, 1)]

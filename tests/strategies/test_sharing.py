@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from caafp_app.errors import SettingsError
+from caafp_app.strategies.caafp import CAAFP
 from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.sharing import end_round_together
 from tests.strategies.test_cluster_model import LAYOUT, model_of, updates_for
@@ -71,6 +73,12 @@ def test_otherwise_each_ends_the_round_by_itself(sharing: float, move: bool) -> 
         model.end_round(move=move)
         assert models[k].model.weights.tobytes() == model.model.weights.tobytes()
         assert models[k].replies == 0
+
+
+@pytest.mark.parametrize("sharing", [-0.1, 1.1, float("nan")])
+def test_a_share_is_from_nothing_to_all(sharing: float) -> None:
+    with pytest.raises(SettingsError, match="sharing: expected a number from 0 to 1"):
+        CAAFP(sharing=sharing)
 
 
 def test_a_round_without_replies_moves_nothing() -> None:

@@ -56,6 +56,7 @@ def cluster(
     *,
     linkage: str = "average",
     min_size: int = 1,
+    min_silhouette: float = LEAST_SILHOUETTE,
     seed: int = 0,
     limit: int = SAMPLE_LIMIT,
 ) -> ClusterResult:
@@ -70,11 +71,14 @@ def cluster(
         One row per client, shape [n, d], in an order that does not change from run to run.
     k : int
         Number of clusters. 0: the one of 2 to 6 with the best silhouette, or 1 cluster if that is
-        below `LEAST_SILHOUETTE`.
+        not above `min_silhouette`.
     linkage : str
         ``average`` or ``complete``.
     min_size : int
         Smaller clusters are merged into the one of nearest centroid, the smallest first.
+    min_silhouette : float
+        What a silhouette has to exceed for more than one cluster to be chosen; in [-1, 1]. Up to
+        0.25 Kaufman and Rousseeuw ("Finding Groups in Data", 1990) see no substantial structure.
     seed : int
         Seed of the sample.
     limit : int
@@ -97,6 +101,8 @@ def cluster(
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)
+    if not -1 <= min_silhouette <= 1:
+        raise SettingsError(f"expected a silhouette in [-1, 1], found {min_silhouette:g}")
     notes = []
     sample = np.arange(clients)
     if clients > limit:
@@ -108,7 +114,7 @@ def cluster(
     distances = cosine_distances(sampled)
     if k == 0:
         least = -(-min_size * len(sample) // clients)
-        of_sample, note = _choose(sampled, distances, linkage, least)
+        of_sample, note = _choose(sampled, distances, linkage, least, min_silhouette)
         notes.append(note)
     else:
         of_sample = _tree_cut(distances, k, linkage)
@@ -163,10 +169,14 @@ def _tree_cut(distances: NDArray[np.float64], k: int, linkage: str) -> Labels:
 
 
 def _choose(
-    sketches: NDArray[np.floating], distances: NDArray[np.float64], linkage: str, min_size: int
+    sketches: NDArray[np.floating],
+    distances: NDArray[np.float64],
+    linkage: str,
+    min_size: int,
+    min_silhouette: float,
 ) -> tuple[Labels, str]:
     """Return the labels of best silhouette, with small clusters merged, and what was compared."""
-    best, best_score = np.zeros(len(sketches), dtype=np.int64), LEAST_SILHOUETTE
+    best, best_score = np.zeros(len(sketches), dtype=np.int64), min_silhouette
     scores = []
     for k in range(2, min(MOST_CLUSTERS, len(sketches) - 1) + 1):
         labels = _merge_small(sketches, _tree_cut(distances, k, linkage), min_size)
@@ -179,7 +189,8 @@ def _choose(
     if not scores:
         return best, "one cluster: too few clients to compare numbers of clusters by silhouette"
     chosen = int(best.max()) + 1
-    return best, f"number of clusters chosen by silhouette: {chosen} ({', '.join(scores)})"
+    note = f"number of clusters chosen by silhouette: {chosen} ({', '.join(scores)}"
+    return best, note + (")" if chosen > 1 else f"; none above {min_silhouette:g})")
 
 
 def _silhouette(distances: NDArray[np.float64], labels: Labels) -> float | None:

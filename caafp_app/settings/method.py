@@ -40,9 +40,12 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates, and what the groups' models share."""
 
-    clusters: int = knob(0, "clusters; 0: 2 to 6 by silhouette", low=0)
+    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
     linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
     min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
+    min_silhouette: float = knob(
+        0.05, "with clusters=0: not above it, one cluster", low=-1.0, high=1.0
+    )
     cluster_sharing: float = knob(
         0.0, "caafp: how much of all clusters' mean update each follows", low=0.0, high=1.0
     )

@@ -116,6 +116,7 @@ class ClusteredStrategy(PhasedStrategy):
             rule.clusters,
             linkage=rule.linkage,
             min_size=rule.min_size,
+            min_silhouette=rule.min_silhouette,
             seed=self.seed,
         )
         if len(labels) <= _MOST_COMPARED:

@@ -229,6 +229,7 @@ class ClusterFL(PhasedStrategy):
             rule.clusters,
             linkage=rule.linkage,
             min_size=rule.min_size,
+            min_silhouette=rule.min_silhouette,
             seed=self.seed,
         )
         before = {label: client.cluster for label, client in clients.items()}

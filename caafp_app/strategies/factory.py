@@ -115,7 +115,8 @@ def _clusterfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
 
 
 def _clustering(settings: Settings, linkage: str) -> Clustering:
-    return Clustering(settings.clustering.clusters, linkage, settings.clustering.min_cluster_size)
+    rule = settings.clustering
+    return Clustering(rule.clusters, linkage, rule.min_cluster_size, rule.min_silhouette)
 
 
 STRATEGIES: dict[str, Callable[[Settings, dict[str, Any]], PhasedStrategy]] = {

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE
 from caafp_app.errors import SettingsError
 from caafp_app.strategies.base import BaseStrategy
 from caafp_app.strategies.evolution import ScoreRule
@@ -15,10 +16,11 @@ class Clustering:
     clusters: int = 0
     linkage: str = "average"
     min_size: int = 1
+    min_silhouette: float = LEAST_SILHOUETTE
 
     def __str__(self) -> str:
         """Say it as the plan shows it."""
-        number = str(self.clusters) if self.clusters else "2 to 6 by silhouette"
+        number = str(self.clusters) if self.clusters else "1 to 6 by silhouette"
         return f"{number}, {self.linkage} linkage"
 
 

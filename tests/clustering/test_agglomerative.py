@@ -76,6 +76,19 @@ def test_noise_alone_is_one_cluster():
         assert result.silhouette is None
 
 
+def test_groups_have_to_be_as_distinct_as_asked_for():
+    sketches = planted([2, 0, 1] * 5, noise=2.0)
+    found = cluster(sketches, 0)
+    assert found.k == 3
+    assert 0.05 < found.silhouette < 0.25
+    one = cluster(sketches, 0, min_silhouette=0.25)
+    assert one.labels.tolist() == [0] * 15
+    assert "chosen by silhouette: 1 (2: " in one.note
+    assert one.note.endswith("; none above 0.25)")
+    assert cluster(sketches, 3, min_silhouette=0.25).k == 3
+    assert cluster(sketches, 0, min_silhouette=found.silhouette).k == 1
+
+
 @pytest.mark.parametrize("clients", [1, 2])
 def test_too_few_clients_for_a_choice_are_one_cluster(clients):
     result = cluster(np.eye(clients, 3), 0)
@@ -136,6 +149,7 @@ def test_ten_thousand_clients():
         (np.eye(3), {"k": -1}, SettingsError),
         (np.eye(3), {"k": 2, "min_size": 0}, SettingsError),
         (np.eye(3), {"k": 2, "limit": 1}, SettingsError),
+        (np.eye(3), {"k": 0, "min_silhouette": 2.0}, SettingsError),
         (np.eye(3), {"k": 2, "linkage": "ward"}, SettingsError),
         (np.full((3, 2), np.nan), {"k": 2}, ProtocolError),
     ],

@@ -20,6 +20,8 @@ def draw_cost(results: Sequence[Result]) -> Any | None:
     if len(points) < 2:
         return None
     plt = plotting()
+    from matplotlib.ticker import LogFormatter
+
     figure, axes = plt.subplots(figsize=(7.0, 4.4))
     for i, (name, megabytes, accuracy) in enumerate(points):
         axes.errorbar(
@@ -34,8 +36,8 @@ def draw_cost(results: Sequence[Result]) -> Any | None:
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    # Labels between the powers of ten, as many as have room: all in half a decade, few in two.
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.set_xlabel("MB of all messages of a run (log scale)")
     axes.set_ylabel("personal accuracy, %")
     axes.margins(0.1)

@@ -11,22 +11,18 @@ import numpy as np
 from flwr.common.logger import log
 from numpy.typing import NDArray
 
-from caafp_app.clustering.agglomerative import cluster
 from caafp_app.clustering.assign import assign
-from caafp_app.clustering.distance import cosine_distances
 from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
 from caafp_app.errors import RunError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.grouping import group
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.replies import Expected, read_update
 from caafp_app.strategies.roster import Client, Roster
 from caafp_app.strategies.rules import Clustering, check_clusters
-
-_MOST_COMPARED = 500
-"""Clients whose distances among each other are told to the observer: a tree to look at."""
 
 
 class ClusteredStrategy(PhasedStrategy):
@@ -111,17 +107,7 @@ class ClusteredStrategy(PhasedStrategy):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
             return
         labels = sorted(sketches)
-        found = cluster(
-            np.stack([sketches[label] for label in labels]),
-            rule.clusters,
-            linkage=rule.linkage,
-            min_size=rule.min_size,
-            min_silhouette=rule.min_silhouette,
-            seed=self.seed,
-        )
-        if len(labels) <= _MOST_COMPARED:
-            distances = cosine_distances(np.stack([sketches[label] for label in labels]))
-            self.observer.on_distances(labels, distances)
+        found = group(sketches, rule, seed=self.seed, observer=self.observer)
         self.centroids = found.centroids
         self.models = {number: ClusterModel(base.model, base.mask) for number in range(found.k)}
         for client in self.roster.clients.values():

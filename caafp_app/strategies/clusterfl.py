@@ -13,7 +13,6 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.admm import Coupling, Penalties
-from caafp_app.clustering.agglomerative import cluster
 from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
 from caafp_app.clustering.stable import keep_numbers
 from caafp_app.errors import SettingsError
@@ -24,6 +23,7 @@ from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN
 from caafp_app.pruning.schedule import RoundPlan, even_plan
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.grouping import group
 from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.robust import MEAN
 from caafp_app.strategies.roster import Client, Roster
@@ -223,15 +223,8 @@ class ClusterFL(PhasedStrategy):
         start = _flat(self._initial)
         budget = min(DEFAULT_BUDGET, sketch_budget(len(labels)))
         sketcher = Sketcher(start.size, seed=self.seed, budget=budget)
-        sketches = [sketcher.sketch(_flat(self.model_of(clients[k])) - start) for k in labels]
-        found = cluster(
-            np.stack(sketches),
-            rule.clusters,
-            linkage=rule.linkage,
-            min_size=rule.min_size,
-            min_silhouette=rule.min_silhouette,
-            seed=self.seed,
-        )
+        sketches = {k: sketcher.sketch(_flat(self.model_of(clients[k])) - start) for k in labels}
+        found = group(sketches, rule, seed=self.seed, observer=self.observer)
         before = {label: client.cluster for label, client in clients.items()}
         numbers = dict(zip(labels, map(int, found.labels), strict=True))
         for label, number in keep_numbers(before, numbers).items():

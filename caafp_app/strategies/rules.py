@@ -80,9 +80,10 @@ def check_own_app(strategy: BaseStrategy, key: str) -> None:
     """
     if not strategy.one_exchange:
         raise SettingsError(
-            f"{type(strategy).__name__}: expected a ClientApp that keeps a model of its own and "
-            f"follows {key!r} in its config, as that of caafp_app does, found one_exchange=False; "
-            "set it to True for such an app, or take FedAvg, FedSNIP or CAAFP"
+            f"{type(strategy).__name__}: expected a ClientApp that keeps a model of its own, "
+            f"follows {key!r} in its config and reports its scores with its training, as that of "
+            "caafp_app does, which is said by one_exchange=True; found one_exchange=False: set it "
+            "for such an app, or take FedAvg, FedSNIP or CAAFP"
         )
 
 

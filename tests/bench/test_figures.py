@@ -17,6 +17,7 @@ from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.bench.results import Result, gather
 from caafp_app.bench.write import write_figures
+from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.settings import Scalar, Settings
 from tests.bench.conftest import Finish
@@ -106,6 +107,29 @@ def test_dendrogram_is_cut_between_the_clusters(run: RunFiles) -> None:
     assert 0.1 < cut < 0.9  # within clusters 0.1, between them 0.9
     colours = {text.get_text(): text.get_color() for text in axes.get_xticklabels()}
     assert colours["user-00"] == colours["user-01"] != colours["user-02"] == colours["user-03"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "setting", "top"),
+    [
+        ("caafp", "average", 0.725),
+        ("clusterfl", "average", 0.725),
+        ("clusterfl", "complete", 0.9),
+        ("fedchar", "average", 0.9),  # by complete linkage whatever the setting
+    ],
+)
+def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
+    run: RunFiles, strategy: str, setting: str, top: float
+) -> None:
+    distances = np.array([[0, 0.1, 0.5, 0.7], [0, 0, 0.8, 0.9], [0, 0, 0, 0.1], [0, 0, 0, 0]])
+    labels = [f"user-{k:02d}" for k in range(4)]
+    RunDirectory(run.path).write_distances(labels, distances + distances.T)
+    settings = {**run.settings, "strategy": strategy, "linkage": setting}
+    axes = draw_dendrogram(replace(run, settings=settings)).axes[0]
+    heights = [
+        point[1] for lines in axes.collections for part in lines.get_segments() for point in part
+    ]
+    assert max(heights) == pytest.approx(top)
 
 
 def test_no_tree_without_distances(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """ClusterFL against ADMM on matrices, with clients whose problem has an exact solution."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
 
 from caafp_app.clustering.admm import Penalties
 from caafp_app.errors import SettingsError
@@ -135,6 +138,54 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
         mean = reference(rounds)[number::2] if rounds > 2 else reference(rounds)
         arrays = {name: array.numpy() for name, array in cluster.arrays.items()}
         np.testing.assert_allclose(flat(arrays), mean.mean(axis=0), atol=2e-5)
+
+
+class Watcher(Recorder):
+    """Keeps distances too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[list[str], np.ndarray]] = []
+
+    def on_distances(self, labels: Sequence[str], distances: np.ndarray) -> None:
+        self.told.append((list(labels), distances))
+
+
+def test_each_clustering_tells_the_distances_that_it_comes_of() -> None:
+    seen = Watcher()
+    strategy = make(observer=seen)
+    strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
+    everyone = [f"part-{k:04d}" for k in range(COUNT)]
+    for (labels, distances), rounds in zip(seen.told, (2, 4), strict=True):
+        assert labels == everyone
+        moved = pdist(reference(rounds) - flat(start()), "cosine")
+        np.testing.assert_allclose(distances, squareform(moved), atol=1e-5)
+    cut = fcluster(linkage(squareform(seen.told[-1][1], checks=False)), 2, "maxclust")
+    told = np.array([seen.labels[label] for label in everyone])
+    np.testing.assert_array_equal(cut[:, None] == cut, told[:, None] == told)
+
+
+def test_a_resumed_run_tells_the_same_distances(tmp_path: Path) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    def cut() -> None:
+        raise PowerCutError
+
+    whole, first, second = Watcher(), Watcher(), Watcher()
+    make(observer=whole).start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
+    first.at[4, "train"] = cut
+    with pytest.raises(PowerCutError):
+        make(observer=first, checkpoints=Checkpoints(tmp_path)).start(
+            LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6
+        )
+    resumed = make(observer=second)
+    resumed.resume(Checkpoints(tmp_path).load())
+    resumed.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
+    assert len(first.told) == len(second.told) == 1
+    for one, two in zip(whole.told, [*first.told, *second.told], strict=True):
+        assert one[0] == two[0]
+        np.testing.assert_allclose(one[1], two[1], atol=1e-5)
 
 
 def test_only_sampled_clients_train_and_a_model_travels_down_once() -> None:

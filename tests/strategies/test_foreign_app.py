@@ -1,5 +1,7 @@
 """The plug-in: a project written for FedAvg, with `CAAFP(...)` and `sparse_mod` in it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP
-from caafp_app.strategies.phased import ClusteredResult
+from caafp_app.strategies import fedavg
+from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
 from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
@@ -209,7 +212,12 @@ def degenerate(**kwargs: Any) -> CAAFP:
     )
 
 
-def test_with_everything_switched_off_it_is_fedavg() -> None:
+@pytest.mark.parametrize(
+    "make", [degenerate, partial(fedavg.FedAvg, personalise=False)], ids=["caafp", "fedavg"]
+)
+def test_with_everything_switched_off_it_is_flowers_fedavg(
+    make: Callable[[], PhasedStrategy],
+) -> None:
     ours_seen, theirs_seen = [], []
 
     def keep(to: list[Any]) -> Any:
@@ -220,7 +228,7 @@ def test_with_everything_switched_off_it_is_fedavg() -> None:
         return evaluate_fn
 
     common = {"initial_arrays": numpy_app.initial(), "num_rounds": 5}
-    ours = degenerate().start(grid_of(), evaluate_fn=keep(ours_seen), **common)
+    ours = make().start(grid_of(), evaluate_fn=keep(ours_seen), **common)
     theirs = FedAvg().start(
         LocalGrid(numpy_app.make_app(mods=()), nodes(CLIENTS)),
         evaluate_fn=keep(theirs_seen),

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from caafp_app.strategies import clustered
+from caafp_app.strategies import grouping
 from tests.strategies.support import Recorder, Run, prepare
 
 
@@ -45,7 +45,7 @@ def test_distances_are_those_that_the_clusters_come_of() -> None:
 
 
 def test_not_of_more_clients_than_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustered, "_MOST_COMPARED", 2)
+    monkeypatch.setattr(grouping, "_MOST_COMPARED", 2)
     _, seen = watch()
     assert seen.labels
     assert seen.distances == []

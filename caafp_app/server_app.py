@@ -19,7 +19,7 @@ from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObs
 from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
-from caafp_app.strategies.factory import make_strategy
+from caafp_app.strategies.factory import check_strategy, make_strategy
 
 app = ServerApp()
 
@@ -49,6 +49,7 @@ def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
     if settings.run.tensorboard:
         require_tensorboard()
+    check_strategy(settings)
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
@@ -93,7 +94,7 @@ def _place(settings: Settings) -> RunDirectory:
     return RunDirectory.create(
         run.output_dir,
         run.run_name,
-        strategy=run.strategy,
+        strategy=run.strategy_name,
         dataset=settings.data.dataset,
         seed=run.seed,
     )

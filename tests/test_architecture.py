@@ -43,10 +43,11 @@ ARROWS = {
 
 BY_MODULE = {
     "strategies/factory.py": frozenset({"settings"}),
+    "strategies/plugged.py": frozenset({"settings"}),
     "bench/simulate.py": frozenset({"client_app", "server_app"}),
 }
-"""What a single module may import beyond its part: the factory is where settings end, and a bench's
-simulation holds both apps."""
+"""What a single module may import beyond its part: the factory, and what it makes of classes
+of others, is where settings end, and a bench's simulation holds both apps."""
 
 EAGER = {
     "torch": {"export", "masking", "models", "training"},

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from caafp_app.cli.settings import settings_toml
 from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.runs.place import check_name
 from caafp_app.settings import GROUPS, Settings, knobs, nearest
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,16 @@ COMPANIONS: dict[str, dict[str, object]] = {
 
 def build(**values: object) -> Settings:
     return Settings.from_run_config({key.replace("_", "-"): value for key, value in values.items()})
+
+
+CLASS_PATHS = (
+    ["a:B", "own:FedProx", "my.methods.fed_prox:_Prox2", "fedavg:FedAvg"],
+    [
+        *("own", "own.FedProx", ":B", "a:", "a::B", "a:b.C", "a.:B", ".a:B", "a..b:C", "../a:B"),
+        *("a:B\n", " a:B", "a b:C", "a/b:C", "a-b:C", "1a:B", "a:1B", "a:B()", "\u00e4:B", ""),
+    ],
+)
+"""Names of classes that are allowed, and not."""
 
 
 class TestDefaults:
@@ -110,6 +121,11 @@ class TestRefusals:
             ("sparsty", 0.5, ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
             ("local_epochs", 3, ["unknown setting", "did you mean 'local-epochs'?"]),
             ("strategy", "cafp", ["one of caafp", "found 'cafp'", "did you mean 'caafp'?"]),
+            ("strategy", "cafp", ["clusterfl, package.module:Class, found"]),
+            *(
+                ("strategy", value, ["package.module:Class", f"found {value!r}"])
+                for value in CLASS_PATHS[1]
+            ),
             ("dataset", "UCI_HAR", ["synthetic, digits, uci-har", "did you mean 'uci-har'?"]),
             ("model", "resnet", ["one of har-cnn", "found 'resnet'"]),
             ("up-dtype", "float8", ["float32, float16, int8", "found 'float8'"]),
@@ -236,6 +252,28 @@ class TestDerived:
     )
     def test_known_clients(self, config: dict[str, object], clients: int | None) -> None:
         assert Settings.from_run_config(config).data.known_clients == clients
+
+
+class TestClassPaths:
+    @pytest.mark.parametrize("path", CLASS_PATHS[0])
+    def test_a_class_by_its_path_is_a_strategy(self, path: str) -> None:
+        assert build(strategy=path).to_dict()["strategy"] == path
+
+    @given(st.from_regex(r"[a-z_]+(\.[a-z_]+)*:[A-Za-z_][A-Za-z_0-9]*", fullmatch=True))
+    def test_its_name_is_part_of_a_folders_name(self, path: str) -> None:
+        run = build(strategy=path).run
+        check_name(f"20260101-000000-{run.strategy_name}-synthetic-{2**62}", "run-name")
+        assert path.partition(":")[2].lower().startswith(run.strategy_name)
+
+    def test_other_settings_take_no_class(self) -> None:
+        with pytest.raises(SettingsError, match="dataset: expected one of"):
+            build(dataset="own:Data")
+
+    def test_rules_of_known_strategies_do_not_bind_it(self) -> None:
+        # Refused with caafp (no rounds to prune in) and with efficientfl (no chain of layers).
+        settings = build(strategy="own:Mine", prune_rounds=0, sparsity=0.7, model="transformer")
+        assert settings.run.strategy_name == "mine"
+        assert build(strategy="fedavg").run.strategy_name == "fedavg"
 
 
 @pytest.mark.parametrize(

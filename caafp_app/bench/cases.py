@@ -98,7 +98,7 @@ def _placed(settings: Settings) -> Settings:
 
 def _filled(template: str, settings: Settings, path: Path) -> str:
     """Put the values of settings in place of ``{key}``."""
-    values = settings.to_dict()
+    values = settings.to_dict() | {"strategy": settings.run.strategy_name}
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -117,7 +117,8 @@ def _check_names(cases: Sequence[Case], path: Path) -> None:
         if names.count(case.name) > 1:
             raise SettingsError(
                 f"expected a name of its own for every case of {path}, found {case.name!r} twice; "
-                "lists of values need {key} in the name"
+                "lists of values need {key} in the name ({strategy} of package.module:Class is the "
+                "class, in lower case)"
             )
         if case.against and case.against not in names:
             raise SettingsError(

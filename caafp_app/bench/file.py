@@ -19,7 +19,8 @@ A bench file::
     strategy = ["fedsnip", "efficientfl"]
     sparsity = [0.7, 0.9]
 
-``{key}`` in the name of a case, and in ``against``, is the value of that setting.
+``{key}`` in the name of a case, and in ``against``, is the value of that setting; of a strategy
+``package.module:Class`` it is the class, in lower case.
 """
 
 import tomllib

@@ -49,6 +49,7 @@ def node(
     """
     from caafp_app.devices.check import check_data
     from caafp_app.devices.node_config import as_line, device_config, write_file
+    from caafp_app.settings.class_path import is_class_path
 
     with ending():
         settings = merged(preset, pairs or [])
@@ -63,6 +64,11 @@ def node(
             from caafp_app.devices.rehearsal import rehearse as rehearsed
 
             typer.echo("\n" + rehearsal_text(rehearsed(app, settings, config)))
+            if is_class_path(settings.run.strategy):
+                typer.echo(
+                    f"note: {settings.run.strategy} is a class of the server's; shown is plain "
+                    "training, and docs/privacy.md lists all that a server can ask for"
+                )
         if write is not None:
             write_file(write.expanduser(), config)
     line = str(write) if write is not None else shlex.quote(as_line(config))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from caafp_app.launch.presets import to_toml
 from caafp_app.runs.place import default_home, find_run
 from caafp_app.runs.tensorboard import require_tensorboard
 from caafp_app.settings import Settings
+from caafp_app.settings.class_path import is_class_path, module_missing
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
         run = replace(run, output_dir=str(home), resume_from=str(results))
         return replace(settings, run=run, data=data), results
     stamp = now.strftime("%Y%m%d-%H%M%S")
-    wanted = run.run_name or f"{stamp}-{run.strategy}-{data.dataset}-{run.seed}"
+    wanted = run.run_name or f"{stamp}-{run.strategy_name}-{data.dataset}-{run.seed}"
     name, number = wanted, 1
     while (home / "runs" / name).exists():
         number += 1
@@ -129,7 +131,9 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
 
 
 def check_machine(settings: Settings, results: Path) -> None:
-    """Look for Ray, read the data and make the folder of the runs, before anything is started.
+    """Look for Ray and a strategy's module, read the data, make the folder of the runs.
+
+    All of it before anything is started.
 
     What is wrong with them is then told once and at once, not by every client; what was parsed or
     downloaded is in the cache when the clients come.
@@ -146,7 +150,7 @@ def check_machine(settings: Settings, results: Path) -> None:
     DataError
         The data cannot be read.
     SettingsError
-        There cannot be a run directory.
+        There cannot be a run directory, or a strategy of one's own is nowhere to be found.
     RunError
         Flower's simulation is not installed, or TensorBoard, which is asked for.
     """
@@ -158,6 +162,7 @@ def check_machine(settings: Settings, results: Path) -> None:
         )
     if settings.run.tensorboard:
         require_tensorboard()
+    _check_module(settings.run.strategy)
     if settings.data.dataset != "synthetic":
         source_of(settings.data.dataset).windows(settings.data)
     try:
@@ -170,6 +175,14 @@ def check_machine(settings: Settings, results: Path) -> None:
         raise SettingsError(
             f"output-dir: expected a folder that can be written, found {results.parent}: {reason}"
         )
+
+
+def _check_module(strategy: str) -> None:
+    """Refuse a strategy whose module, or outermost package, the server would look for in vain."""
+    top = strategy.partition(":")[0].partition(".")[0]
+    # Whatever is found is not imported: that is for the server to do.
+    if is_class_path(strategy) and top not in sys.modules and not importlib.util.find_spec(top):
+        raise module_missing(strategy, "none")
 
 
 def write_run_config(settings: Settings, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from caafp_app.errors import SettingsError
 from caafp_app.settings import names
+from caafp_app.settings.class_path import plain_name
 from caafp_app.settings.knob import Group, knob
 
 # One plain name, so that a run cannot leave the folder of the runs.
@@ -15,7 +16,9 @@ _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])
 class RunSettings(Group):
     """What is run, from which seed, and where its results go."""
 
-    strategy: str = knob("caafp", "the method", choices=names.STRATEGIES)
+    strategy: str = knob(
+        "caafp", "the method, or a class of your own", choices=names.STRATEGIES, or_class=True
+    )
     seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
@@ -32,6 +35,11 @@ class RunSettings(Group):
                 "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
                 f"most 120) other than 'latest', found {self.run_name!r}"
             )
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy as a part of a file's name: see `plain_name`."""
+        return plain_name(self.strategy)
 
 
 @dataclass(frozen=True)

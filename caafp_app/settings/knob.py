@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias, TypeVar
 
 from caafp_app.errors import SettingsError
+from caafp_app.settings.class_path import EXAMPLE, is_class_path
 from caafp_app.settings.names import hint
 
 Scalar: TypeAlias = bool | int | float | str
@@ -27,6 +28,8 @@ class Rule:
         One sentence fragment for the table and for ``pyproject.toml``.
     choices : tuple[str, ...]
         The names it may take; empty for any.
+    or_class : bool
+        Besides them, a class by its import path: see `class_path`.
     low, high : float
         Bounds, both included unless ``below`` or ``above`` says otherwise.
     above : bool
@@ -37,6 +40,7 @@ class Rule:
 
     comment: str
     choices: tuple[str, ...] = ()
+    or_class: bool = False
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
@@ -45,7 +49,7 @@ class Rule:
     def expected(self, kind: type) -> str:
         """Say in words what a value of this setting has to be."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(self.choices + (EXAMPLE,) * self.or_class)
         text = _KINDS[kind]
         if self.low > -math.inf:
             text += f" {'above' if self.above else 'of at least'} {self.low:g}"
@@ -57,7 +61,8 @@ class Rule:
     def allows(self, value: Scalar) -> bool:
         """Tell whether ``value``, already of the right type, is allowed."""
         if isinstance(value, str):
-            return not self.choices or value in self.choices
+            known = not self.choices or value in self.choices
+            return known or (self.or_class and is_class_path(value))
         if isinstance(value, bool):
             return True
         # An infinite bound must not let an infinite or NaN value pass.
@@ -73,6 +78,7 @@ def knob(
     comment: str,
     *,
     choices: tuple[str, ...] = (),
+    or_class: bool = False,
     low: float = -math.inf,
     high: float = math.inf,
     above: float | None = None,
@@ -88,6 +94,8 @@ def knob(
         What it does, in a few words.
     choices : tuple[str, ...]
         The names that a string may take.
+    or_class : bool
+        Whether it may be ``package.module:Class`` besides.
     low, high : float
         Bounds that are allowed themselves.
     above, below : float | None
@@ -101,6 +109,7 @@ def knob(
     rule = Rule(
         comment,
         choices,
+        or_class,
         low if above is None else above,
         high if below is None else below,
         above is not None,

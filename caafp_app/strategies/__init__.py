@@ -7,6 +7,7 @@ from caafp_app.strategies.evolution import ScoreRule
 from caafp_app.strategies.fedavg import FedAvg
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.strategies.fedsnip import FedSNIP
+from caafp_app.strategies.phased import PhasedStrategy
 from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.rules import Clustering, Pruning
 
@@ -18,6 +19,7 @@ __all__ = [
     "FedAvg",
     "FedCHAR",
     "FedSNIP",
+    "PhasedStrategy",
     "Pruning",
     "ScoreRule",
     "WireFormat",

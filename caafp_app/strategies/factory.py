@@ -15,8 +15,21 @@ from caafp_app.strategies.fedavg import FedAvg
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.strategies.fedsnip import FedSNIP
 from caafp_app.strategies.phased import PhasedStrategy
+from caafp_app.strategies.plugged import find_class, make_plugged
 from caafp_app.strategies.requests import WireFormat
 from caafp_app.strategies.rules import Clustering, Pruning
+
+
+def check_strategy(settings: Settings) -> None:
+    """Look for a class of the user's own, before a run leaves anything.
+
+    Raises
+    ------
+    SettingsError
+        As of `find_class`.
+    """
+    if settings.run.strategy not in STRATEGIES:
+        find_class(settings.run.strategy)
 
 
 def make_strategy(
@@ -25,7 +38,13 @@ def make_strategy(
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> PhasedStrategy:
-    """Build the strategy; `Settings` has checked its name. The rest is as of `BaseStrategy`."""
+    """Build the strategy. The rest is as of `BaseStrategy`.
+
+    Raises
+    ------
+    SettingsError
+        It is a class of the user's own that cannot be made: see `make_plugged`.
+    """
     rounds, pruning = settings.rounds, settings.pruning
     shared: dict[str, Any] = {
         "min_available_nodes": rounds.min_available_nodes,
@@ -52,7 +71,10 @@ def make_strategy(
         "checkpoints": checkpoints,
         "stop": stop,
     }
-    return STRATEGIES[settings.run.strategy](settings, shared)
+    strategy = settings.run.strategy
+    if strategy in STRATEGIES:
+        return STRATEGIES[strategy](settings, shared)
+    return make_plugged(strategy, settings, shared)  # `Settings` has checked its form
 
 
 def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:

@@ -101,6 +101,7 @@ UPDATES = [f"{SPARSE}, with a new mask", SPARSE]
         ({"strategy": "fedsnip"}, ["saliency of one batch", *UPDATES], DENSE),
         ({"strategy": "fedavg", **SNIP}, ["train, dense"], DENSE),
         ({"strategy": "fedchar"}, ["train, dense"], DENSE),
+        ({"strategy": "no_such_module:Own", **SNIP}, ["train, dense"], DENSE),
         ({"strategy": "clusterfl"}, ["train, dense, with its own model", "train, dense"], DENSE),
         ({"strategy": "efficientfl"}, ["train, dense"], SMALL),
     ],
@@ -139,6 +140,7 @@ def test_the_command_says_it_all(data: Path, tmp_path: Path) -> None:
     assert re.search(r"^  sit +16 +4$", said, flags=re.MULTILINE)
     assert re.search(r"^  train, dense +\d{5,} +\d{5,} ", said, flags=re.MULTILINE)
     assert "memory: " in said
+    assert "class of the server's" not in said
     line = shlex.split(said.splitlines()[-1])
     assert line[0] == "--node-config"
     assert parse_config_args([line[1]]) == {
@@ -184,3 +186,8 @@ def test_flower_reads_the_line_and_the_file_as_they_were_meant(tmp_path: Path) -
 def test_what_flowers_notation_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="expected no quotes"):
         device_config(Path("/data") / name, "", None)
+
+
+def test_a_strategy_of_the_servers_own_is_said_to_be_unknown_here(data: Path) -> None:
+    said = node("strategy=no_such_module:Own", "--data-path", str(data), "--label", "pi-1")
+    assert "note: no_such_module:Own is a class of the server's; shown is plain training" in said

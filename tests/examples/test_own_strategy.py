@@ -1,0 +1,123 @@
+"""The strategy of `examples/own-strategy`: its rule against numpy, and a row in a bench's table."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from caafp_app import cli
+from caafp_app.bench import write
+from caafp_app.runs.checkpoint import Checkpoints
+from caafp_app.strategies.plugged import find_class
+from caafp_app.strategies.roster import Client, generator, sample
+from tests.local_grid import LocalGrid
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, nodes
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own-strategy"
+PATH = "fedavgm:FedAvgM"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the folder on the path, here and in processes that are started."""
+    monkeypatch.syspath_prepend(EXAMPLE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(EXAMPLE), *sys.path[1:]]))
+    yield
+    sys.modules.pop("fedavgm", None)
+
+
+def reference(rounds: int, clients: int, per_round: int, seed: int) -> list[NDArray[Any]]:
+    """FedAvg's mean of the sampled clients, and momentum on what it changes."""
+    model = [part.astype(float) for part in numpy_app.initial().to_numpy_ndarrays()]
+    velocity = [np.zeros_like(part) for part in model]
+    everyone = [Client(f"part-{k:04d}", k) for k in range(clients)]
+    for number in range(1, rounds + 1):
+        local, sizes = [], []
+        for client in sample(everyone, per_round, generator(seed, number, "sample")):
+            x, y = numpy_app.windows(client.node)
+            x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
+            local.append(numpy_app.descend([p.astype(np.float32) for p in model], x, y))
+            sizes.append(len(y))
+        mean = [np.average(parts, axis=0, weights=sizes) for parts in zip(*local, strict=True)]
+        velocity = [0.5 * v + m - w for v, m, w in zip(velocity, mean, model, strict=True)]
+        model = [w + v for w, v in zip(model, velocity, strict=True)]
+    return model
+
+
+def start(**more: Any) -> tuple[Any, Any]:
+    strategy = find_class(PATH)(clients_per_round=3, seed=4, **more)
+    return strategy, LocalGrid(numpy_app.make_app(), nodes(5), serialise=False)
+
+
+def test_it_is_federated_averaging_with_momentum() -> None:
+    strategy, grid = start(observer=Recorder())
+    result = strategy.start(grid, numpy_app.initial(), num_rounds=4)
+    truth = reference(4, 5, 3, seed=4)
+    for array, right in zip(result.arrays.to_numpy_ndarrays(), truth, strict=True):
+        np.testing.assert_allclose(array, right, atol=1e-5)
+    assert strategy.facts() == {"server momentum": "0.5"}
+
+
+def test_without_replies_it_rests_where_it_is() -> None:
+    strategy, grid = start(observer=Recorder())
+    strategy.start(grid, numpy_app.initial(), num_rounds=1)
+    model = strategy.models[-1].model
+    weights, velocity = model.weights.copy(), strategy.velocity[0].copy()
+    assert velocity.any()
+    strategy.end_round(move=True)
+    np.testing.assert_array_equal(model.weights, weights)
+    np.testing.assert_array_equal(strategy.velocity[0], velocity)
+
+
+def test_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    class CutError(Exception):
+        pass
+
+    def cut() -> None:
+        raise CutError
+
+    whole, grid = start(observer=Recorder())
+    whole.start(grid, numpy_app.initial(), num_rounds=4)
+    seen, checkpoints = Recorder(), Checkpoints(tmp_path)
+    seen.at[(3, "train")] = cut
+    first, grid = start(observer=seen, checkpoints=checkpoints)
+    with pytest.raises(CutError):
+        first.start(grid, numpy_app.initial(), num_rounds=4)
+    second, grid = start(observer=Recorder(), checkpoints=checkpoints)
+    second.resume(checkpoints.load())
+    second.start(grid, numpy_app.initial(), num_rounds=4)
+    for one, two in zip(whole.velocity, second.velocity, strict=True):
+        assert one.tobytes() == two.tobytes()
+    assert whole.models[-1].model.weights.tobytes() == second.models[-1].model.weights.tobytes()
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_it_has_a_row_in_the_table_beside_fedavg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "OF_A_RUN", {})  # drawing takes its time
+    pytest.importorskip("ray", reason="the extra 'simulation' is not installed")
+    fewer = ["seed=3", "synthetic-users=4", "warmup-rounds=1", "cluster-rounds=1", "prune-rounds=2"]
+    only = ["--only", "fedavg", "--only", "fedavgm"]
+    arguments = ["bench", EXAMPLE / "bench.toml", "--in-process", *only, *fewer]
+    done = CliRunner().invoke(cli.app, [*map(str, arguments), "--output", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "| fedavg | 1 |" in done.output
+    assert "| fedavgm | 1 |" in done.output
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert rows["fedavgm"]["strategy"] == PATH
+    assert rows["fedavgm"]["rounds"] == rows["fedavg"]["rounds"] == "4"
+    # Other weights, of the same size.
+    assert rows["fedavgm"]["cluster-accuracy"] != rows["fedavg"]["cluster-accuracy"]
+    mb_up = [float(rows[name]["mb-up"]) for name in ("fedavgm", "fedavg")]
+    assert mb_up[0] == pytest.approx(mb_up[1], rel=1e-4)  # metrics have digits of their own

@@ -180,6 +180,23 @@ class TestSweep:
         legend = draw_sweep(self.results(run, *cases), "partition-alpha").axes[0].get_legend()
         assert [text.get_text() for text in legend.get_texts()] == ["fedavg", "caafp"]
 
+    @pytest.mark.parametrize(
+        ("last", "lines"), [("three-1.0", ["found", "three"]), ("other", ["0", "3"])]
+    )
+    def test_lines_have_the_names_that_their_cases_share(
+        self, run: RunFiles, last: str, lines: list[str]
+    ) -> None:
+        cases: list[dict[str, Scalar]] = [
+            {"partition-alpha": alpha, "clusters": k} for k in (0, 3) for alpha in (0.1, 0.5, 1.0)
+        ]
+        names = ["found-0.1", "found-0.5", "found-1.0", "three-0.1", "three-0.5", last]
+        results = [
+            replace(result, case=replace(result.case, name=name))
+            for result, name in zip(self.results(run, *cases), names, strict=True)
+        ]
+        legend = draw_sweep(results, "partition-alpha").axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == lines
+
     def test_what_follows_from_the_setting_makes_no_line_of_its_own(self, run: RunFiles) -> None:
         cases: list[dict[str, Scalar]] = [
             {"warmup-rounds": n, "cluster-rounds": 30 - n} for n in (0, 5, 10)

@@ -45,7 +45,26 @@ def _lines(results: Sequence[Result], key: str) -> Lines:
     for runs, settings in cases:
         label = ", ".join(str(settings[name]) for name in apart[1:])
         lines.setdefault(label, {}).setdefault(float(settings[key]), []).extend(runs)
-    return lines
+    return _by_name(lines, key)
+
+
+def _by_name(lines: Lines, key: str) -> Lines:
+    """Call each line as its cases are called, where these are one name and the setting's value.
+
+    ``caafp-0.1`` and ``caafp-0.3`` are the line ``caafp``: it says more than settings' values.
+    """
+    names = {}
+    for label, points in lines.items():
+        cases = [run.case for runs in points.values() for run in runs]
+        ends = [f"-{case.settings.to_dict()[key]}" for case in cases]
+        names[label] = {
+            case.name.removesuffix(end) if case.name.endswith(end) else ""
+            for case, end in zip(cases, ends, strict=True)
+        }
+    found = [name for of in names.values() for name in of]
+    if len(lines) < 2 or "" in found or not len(found) == len(set(found)) == len(lines):
+        return lines
+    return {name: lines[label] for label, of in names.items() for name in of}
 
 
 def draw_sweep(results: Sequence[Result], key: str) -> Any:

@@ -132,12 +132,13 @@ def _draw(results: list[dict[str, Any]], figure: Path) -> None:
         color="#0072B2",
         label="caafp_app, bytes counted from messages",
     )
-    for row in rows:
+    for number, row in enumerate(rows):
+        # In turns above and below: neighbours may be near one another.
         axes.annotate(
             row["point"],
             (row["megabytes"], row["personal"]),
             textcoords="offset points",
-            xytext=(0, 8),
+            xytext=(0, -15 if number % 2 else 8),
             ha="center",
             fontsize=8,
         )

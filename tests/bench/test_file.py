@@ -7,8 +7,9 @@ from caafp_app.errors import SettingsError
 from caafp_app.settings import STRATEGIES
 from tests.bench.support import CASE, write
 
-OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last", "clusters"}
-"""In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates."""
+OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last", "cluster-floor"}
+"""In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates, nor how
+many clients train in a round, though from which clusters they are drawn."""
 
 
 class TestFilesOfTheApp:

@@ -1,0 +1,246 @@
+"""What is chosen by name: one table per kind, open to other packages.
+
+To add a network, a data set, a strategy or any other kind of part: write one file, and add one line
+to its table below. A package outside adds its own without touching this one, in one of two ways:
+
+- an entry point in its `pyproject.toml`: ``[project.entry-points."caafp_app.networks"]`` with
+  ``mine = "my_package.net:MyNet"``; the setting is then ``model = "mine"``;
+- the path of the object in place of a name: ``model = "my_package.net:MyNet"``.
+
+This module imports none of the parts. A setting is checked against the names before torch, pandas
+or Ray is imported.
+"""
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from caafp_app.errors import SettingsError
+
+PATH_FORM = "package.module:Name"
+"""How the path of an object is written."""
+
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+class Registry(Mapping[str, Any]):
+    """The parts of one kind, by name. A part is imported when it is first asked for.
+
+    Parameters
+    ----------
+    kind : str
+        What the parts are called in error messages, e.g. ``strategy``.
+    group : str
+        Entry-point group of other packages: ``caafp_app.<group>``.
+    parts : mapping of str to str
+        The path of each built-in part, as `PATH_FORM`.
+    """
+
+    def __init__(self, kind: str, group: str, parts: Mapping[str, str]) -> None:
+        self.kind = kind
+        self.group = f"caafp_app.{group}"
+        self._paths = dict(parts)
+
+    @property
+    def builtin(self) -> tuple[str, ...]:
+        """The names of this package's own parts."""
+        return tuple(self._paths)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all names: the built-in ones first, then those of other packages."""
+        yield from self._paths
+        yield from (name for name in self._foreign if name not in self._paths)
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(tuple(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a part has this name."""
+        return name in self._paths or name in self._foreign
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the part of a name, or of a path.
+
+        Raises
+        ------
+        SettingsError
+            No part has this name, or it cannot be imported.
+        """
+        path = self._paths.get(name)
+        if path is None and name in self._foreign:
+            path = self._foreign[name].value
+        if path is None:
+            if not is_path(name):
+                raise SettingsError(
+                    f"{self.kind}: expected one of {', '.join(self)} or {PATH_FORM}, found "
+                    f"{name!r}{hint(name, self)}"
+                )
+            path = name
+        return load(self.kind, path)
+
+    def accepts(self, name: str) -> bool:
+        """Tell whether `name` is a known name, or has the form of a path; imports nothing."""
+        return name in self or is_path(name)
+
+    @cached_property
+    def _foreign(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+
+def is_path(text: str) -> bool:
+    """Tell whether `text` has the form `PATH_FORM`, in ASCII identifiers."""
+    return _PATH.fullmatch(text) is not None
+
+
+def load(kind: str, path: str) -> Any:
+    """Import the object that `path` names.
+
+    Parameters
+    ----------
+    kind : str
+        For the error message.
+    path : str
+        Of the form `PATH_FORM`.
+
+    Raises
+    ------
+    SettingsError
+        There is no such module or object, or the module cannot be imported.
+    """
+    module_name, _, name = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        )
+        if missing:
+            raise SettingsError(
+                f"{kind}: expected the module {module_name!r} of {path!r} on the path of this "
+                f"Python, found none ({error}); install it, or put its folder on PYTHONPATH"
+            ) from error
+        raise SettingsError(
+            f"{kind}: expected to import {module_name!r}, found: {error}; install what it needs"
+        ) from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise SettingsError(
+            f"{kind}: expected {name!r} in {module_name}, found none{hint(name, public)}"
+        ) from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like `word`; None where nothing is like it."""
+    by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[matches[0]] if matches else None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, or an empty string."""
+    name = nearest(word, known)
+    return f"; did you mean {name!r}?" if name else ""
+
+
+STRATEGIES = Registry(
+    "strategy",
+    "strategies",
+    {
+        "caafp": "caafp_app.strategies.caafp:CAAFP",
+        "fedavg": "caafp_app.strategies.fedavg:FedAvg",
+        "fedsnip": "caafp_app.strategies.fedsnip:FedSNIP",
+        "efficientfl": "caafp_app.strategies.efficientfl:EfficientFL",
+        "fedchar": "caafp_app.strategies.fedchar:FedCHAR",
+        "clusterfl": "caafp_app.strategies.clusterfl:ClusterFL",
+    },
+)
+SCORES = Registry(
+    "score",
+    "scores",
+    {
+        "magnitude": "caafp_app.pruning.scores:magnitude",
+        "coherence": "caafp_app.pruning.scores:coherence",
+        "coherence-paper": "caafp_app.pruning.scores:coherence_paper",
+        "consistency": "caafp_app.pruning.scores:consistency",
+    },
+)
+SUMS = Registry(
+    "sum",
+    "sums",
+    {
+        "squares": "caafp_app.pruning.sums:Squares",
+        "signs": "caafp_app.pruning.sums:Signs",
+    },
+)
+AGGREGATIONS = Registry(
+    "aggregation",
+    "aggregations",
+    {
+        "mean": "caafp_app.runner.aggregation:mean",
+        "trimmed-mean": "caafp_app.runner.aggregation:trimmed_mean",
+        "median": "caafp_app.runner.aggregation:median",
+    },
+)
+ALLOCATIONS = Registry(
+    "allocation",
+    "allocations",
+    {
+        "uniform": "caafp_app.pruning.allocation:uniform",
+        "erk": "caafp_app.pruning.allocation:erk",
+        "global": "caafp_app.pruning.allocation:global_",
+    },
+)
+SCHEDULES = Registry(
+    "schedule",
+    "schedules",
+    {
+        "one-shot": "caafp_app.pruning.schedule:one_shot",
+        "linear": "caafp_app.pruning.schedule:linear",
+        "cubic": "caafp_app.pruning.schedule:cubic",
+    },
+)
+CODECS = Registry(
+    "codec",
+    "codecs",
+    {
+        "float32": "caafp_app.protocol.codec:FLOAT32",
+        "float16": "caafp_app.protocol.codec:FLOAT16",
+        "int8": "caafp_app.protocol.codec:INT8",
+    },
+)
+NETWORKS = Registry(
+    "model",
+    "networks",
+    {
+        "har-cnn": "caafp_app.models.har_cnn:HarCNN",
+        "digits-cnn": "caafp_app.models.digits_cnn:DigitsCNN",
+        "deep-conv-lstm": "caafp_app.models.deep_conv_lstm:DeepConvLSTM",
+        "resnet1d": "caafp_app.models.resnet1d:ResNet1d",
+        "transformer": "caafp_app.models.transformer:TransformerEncoder",
+        "sensor-fusion": "caafp_app.models.sensor_fusion:SensorFusion",
+    },
+)
+DATASETS = Registry(
+    "dataset",
+    "datasets",
+    {
+        "synthetic": "caafp_app.datasets.synthetic:SyntheticSource",
+        "digits": "caafp_app.datasets.digits:DigitsSource",
+        "uci-har": "caafp_app.datasets.uci_har:UciHarSource",
+        "wisdm": "caafp_app.datasets.wisdm:WisdmSource",
+        "npz": "caafp_app.datasets.npz:NpzSource",
+        "folder": "caafp_app.datasets.folder:FolderSource",
+    },
+)
+OPTIMISERS = Registry(
+    "optimizer",
+    "optimizers",
+    {"adam": "caafp_app.training.optimizers:Adam"},
+)

@@ -176,7 +176,7 @@ SUMS = Registry(
     "sums",
     {
         "squares": "caafp_app.pruning.sums:Squares",
-        "signs": "caafp_app.pruning.sums:Signs",
+        "signs": "caafp_app.pruning.signs:SignSum",
     },
 )
 AGGREGATIONS = Registry(

@@ -19,7 +19,7 @@ from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObs
 from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
-from caafp_app.strategies.factory import check_strategy, make_strategy
+from caafp_app.strategies.factory import find_class, make_strategy
 
 app = ServerApp()
 
@@ -49,7 +49,7 @@ def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
     if settings.run.tensorboard:
         require_tensorboard()
-    check_strategy(settings)
+    find_class(settings.run.strategy)  # before a run leaves anything
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
@@ -69,13 +69,12 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
         observers.append(TensorBoardObserver(directory.path))
     with told_to_end() as stop:
         strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
-        if saved is not None:
-            strategy.resume(saved)
         strategy.start(
             grid,
             arrays,
             num_rounds=settings.rounds.total,
             timeout=settings.rounds.round_timeout,
+            resume=saved,
         )
     log(INFO, "results: %s", directory.path)
 

@@ -1,12 +1,15 @@
-"""When masks change, and to which sparsity: the plan of a run's rounds."""
+"""When masks change, and to which sparsity: the plan of a run's rounds.
+
+A schedule is registered by name (`caafp_app.registry.SCHEDULES`): a function from the share of mask
+updates that are done, in (0, 1), to the share of the way to the final sparsity that is gone.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from caafp_app.errors import SettingsError
-
-SCHEDULES = ("one-shot", "linear", "cubic")
+from caafp_app.registry import SCHEDULES
 
 
 class Phase(StrEnum):
@@ -71,7 +74,7 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
     initial, final : float
         Sparsity before the first and after the last update, 0 <= initial <= final < 1.
     kind : str
-        ``one-shot``, ``linear`` or ``cubic``.
+        A registered name.
 
     Returns
     -------
@@ -83,8 +86,6 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
     SettingsError
         If a value is outside its range.
     """
-    if kind not in SCHEDULES:
-        raise SettingsError(f"expected a sparsity schedule of {SCHEDULES}, found {kind!r}")
     if not 0.0 <= initial <= final < 1.0:
         raise SettingsError(
             "expected 0 <= initial sparsity <= final sparsity < 1, found an initial of "
@@ -94,10 +95,27 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
         raise SettingsError(f"expected a step between 0 and steps >= 1, found {step} of {steps}")
     if step == 0:
         return initial
-    if step == steps or kind == "one-shot":
-        return final
-    progress = step / steps if kind == "linear" else 1.0 - (1.0 - step / steps) ** 3
-    return min(initial + (final - initial) * progress, final)
+    progress: float = SCHEDULES[kind](step / steps)
+    return (
+        final
+        if progress >= 1.0 or step == steps
+        else min(initial + (final - initial) * progress, final)
+    )
+
+
+def one_shot(done: float) -> float:
+    """Go all the way with the first mask update."""
+    return 1.0
+
+
+def linear(done: float) -> float:
+    """Go the same way with each mask update."""
+    return done
+
+
+def cubic(done: float) -> float:
+    """Go most of the way early (Zhu, Gupta, "To prune, or not to prune", 2017)."""
+    return 1.0 - (1.0 - done) ** 3
 
 
 def even_plan(

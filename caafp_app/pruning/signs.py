@@ -30,9 +30,10 @@ class SignSum:
         self._narrow: NDArray[np.int32] | None = np.zeros(size, dtype=np.int32)
         self._wide: ReproducibleSum | None = None
         self._total = 0  # of the weights, while narrow
+        self._weight = 0.0  # of the reply that is being added
 
-    def check(self, weight: float) -> None:
-        """Make sure that a reply of this weight can be added.
+    def check(self, peak: float, weight: float) -> None:
+        """Make sure that a reply of this weight can be added; a sign has no other size.
 
         Raises
         ------
@@ -42,7 +43,7 @@ class SignSum:
         if not self._stays_narrow(weight):
             self._widened().check(weight)
 
-    def admit(self, weight: float) -> bool:
+    def admit(self, peak: float, weight: float) -> bool:
         """Announce a reply of this weight, whose signs will be `put` at all positions next.
 
         Returns
@@ -53,22 +54,30 @@ class SignSum:
         Raises
         ------
         ProtocolError
-            As of `check`; nothing has been added then.
+            See `check`; nothing has been added then.
         """
+        self._weight = weight
         if self._stays_narrow(weight):
             self._total += int(weight)
             return True
         return self._widened().admit(weight)
 
-    def put(self, part: slice, update: NDArray[np.floating], weight: float, direct: bool) -> None:
-        """Add the signs of one chunk [part] of the update that `admit` announced."""
-        signs = np.greater(update, 0).view(np.int8)  # a tenth of the time of `np.sign`
-        signs -= np.less(update, 0).view(np.int8)
+    def put(
+        self,
+        part: slice,
+        values: NDArray[np.float64],
+        weighted: NDArray[np.float64],
+        out: NDArray[np.float64],
+        direct: bool,
+    ) -> None:
+        """Add the signs of one chunk of the update that `admit` announced; see `sums.Sum`."""
+        signs = np.greater(values, 0).view(np.int8)  # a tenth of the time of `np.sign`
+        signs -= np.less(values, 0).view(np.int8)
         if self._narrow is not None:
             block = self._narrow[part]
-            block += signs * np.int32(weight)
+            block += signs * np.int32(self._weight)
         else:
-            self._widened().put(part, signs * np.float64(weight), direct)
+            self._widened().put(part, signs * np.float64(self._weight), direct)
 
     @property
     def value(self) -> NDArray[np.float64]:

@@ -7,39 +7,41 @@ from flwr.common.logger import log
 
 from caafp_app.errors import ProtocolError, RunError
 from caafp_app.protocol.messages import Action, Answer
-from caafp_app.strategies.replies import MAX_REASON, failure
-from caafp_app.strategies.roster import Client
-from caafp_app.strategies.session import Session
+from caafp_app.pruning.schedule import Phase
+from caafp_app.runner.replies import MAX_REASON, failure
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Runner
+from caafp_app.runner.tally import Tally
 
 POLL_SECONDS = 0.2
 TELL_SECONDS = 10.0
 
 
-def wait_for_nodes(session: Session, minimum: int) -> None:
+def wait_for_nodes(runner: Runner, minimum: int) -> None:
     """Wait until `minimum` SuperNodes are connected.
 
     Raises
     ------
     RunError
-        If they are not within the session's timeout.
+        If they are not within the timeout.
     """
     began, told = time.monotonic(), -TELL_SECONDS
-    while (found := len(list(session.grid.get_node_ids()))) < minimum:
+    while (found := len(list(runner.grid.get_node_ids()))) < minimum:
         waited = time.monotonic() - began
-        if waited > session.options.timeout:
+        if waited > runner.options.timeout:
             raise RunError(
                 f"expected {minimum} SuperNodes (min-available-nodes), found {found} within "
-                f"{session.options.timeout:g} s; start more, or lower min-available-nodes"
+                f"{runner.options.timeout:g} s; start more, or lower min-available-nodes"
             )
         if waited - told >= TELL_SECONDS:
             told = waited
             log(INFO, "waiting for SuperNodes: %d of %d", found, minimum)
-        if session.options.stop():
+        if runner.options.stop():
             raise RunError("told to end while waiting for SuperNodes")
         time.sleep(POLL_SECONDS)
 
 
-def gather(session: Session) -> list[Client]:
+def gather(runner: Runner) -> list[Client]:
     """Ask new nodes who they are, and wait until there is a client that can be asked to work.
 
     Returns
@@ -50,23 +52,23 @@ def gather(session: Session) -> list[Client]:
     Raises
     ------
     RunError
-        If nobody takes part, or can be reached within the session's timeout.
+        If nobody takes part, or can be reached within the timeout.
     """
     began = time.monotonic()
-    newcomers = discover(session)
-    while not session.roster.reachable():
-        if time.monotonic() - began > session.options.timeout:
+    newcomers = discover(runner)
+    while not runner.roster.reachable():
+        if time.monotonic() - began > runner.options.timeout:
             raise RunError(
-                f"no client could be reached for {session.options.timeout:g} s: "
-                f"{len(session.roster.clients)} are known; resume the run when they are back"
+                f"no client could be reached for {runner.options.timeout:g} s: "
+                f"{len(runner.roster.clients)} are known; resume the run when they are back"
             )
-        wait_for_nodes(session, 1)
+        wait_for_nodes(runner, 1)
         time.sleep(POLL_SECONDS)
-        newcomers += discover(session)
+        newcomers += discover(runner)
     return newcomers
 
 
-def discover(session: Session) -> list[Client]:
+def discover(runner: Runner) -> list[Client]:
     """Ask the nodes that are new who they are.
 
     Returns
@@ -79,17 +81,17 @@ def discover(session: Session) -> list[Client]:
     RunError
         If nobody takes part.
     """
-    roster = session.roster
-    nodes = sorted(session.grid.get_node_ids())
+    roster = runner.roster
+    nodes = sorted(runner.grid.get_node_ids())
     roster.meet(nodes)
     new = roster.unknown(nodes)
     if not new:
         return []
     if not roster.clients:
         log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
-    session.open("describe", 0)
+    tally = Tally(Phase.DESCRIBE, 0)
     found: list[Client] = []
-    for reply in session.send([session.outbox.writer.describe(node) for node in new]):
+    for reply in runner.send([runner.writer.describe(node) for node in new], tally):
         node = reply.metadata.src_node_id
         try:
             if failed := failure(reply):
@@ -102,16 +104,16 @@ def discover(session: Session) -> list[Client]:
                 found.append(roster.clients[answer.label])
         except ProtocolError as error:
             roster.idle[node] = str(error)[:MAX_REASON]
-    _tell_idle(session, new)
+    _tell_idle(runner, new)
     if not roster.clients:
         reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"
         raise RunError(f"no client takes part: {reasons}")
     return sorted(found, key=lambda client: client.label)
 
 
-def tell_population(session: Session) -> None:
+def tell_population(runner: Runner) -> None:
     """Say plainly when there are fewer clients than the data has users."""
-    clients, users = len(session.roster.clients), session.roster.population
+    clients, users = len(runner.roster.clients), runner.roster.population
     if 0 <= clients < users:
         log(
             WARNING,
@@ -122,9 +124,9 @@ def tell_population(session: Session) -> None:
         )
 
 
-def _tell_idle(session: Session, nodes: list[int]) -> None:
+def _tell_idle(runner: Runner, nodes: list[int]) -> None:
     """Say why nodes take no part, equal reasons together."""
-    idle = [session.roster.idle[node] for node in nodes if node in session.roster.idle]
+    idle = [runner.roster.idle[node] for node in nodes if node in runner.roster.idle]
     if idle:
         reasons = sorted(set(idle))
         shown = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")

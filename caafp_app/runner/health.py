@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from caafp_app.strategies.roster import Client
-from caafp_app.strategies.tally import Tally
+from caafp_app.runner.roster import Client
+from caafp_app.runner.tally import Tally
 
 LONGEST_REST = 16
 """Rounds."""

@@ -189,10 +189,3 @@ def sample(
 def generator(seed: int, round: int, purpose: str) -> np.random.Generator:
     """Return the generator of one purpose in one round; there is no state to save or lose."""
     return np.random.default_rng([seed, round, zlib.crc32(purpose.encode())])
-
-
-def weights_by_examples(clusters: Mapping[int, Sequence[Client]]) -> dict[int, float]:
-    """Share of each cluster in the training examples of all; equal shares if unknown."""
-    totals = {k: float(sum(max(c.examples, 1) for c in cs)) for k, cs in clusters.items()}
-    whole = sum(totals.values()) or 1.0
-    return {k: total / whole for k, total in totals.items()}

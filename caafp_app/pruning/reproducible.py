@@ -21,6 +21,7 @@ from caafp_app.pruning.chunks import CHUNK, chunks
 
 _WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
 _LARGEST_WEIGHT = 2.0**38
+_LIMIT = 2**62  # of sums, in quanta
 
 
 def largest_magnitude(values: NDArray[np.floating], size: int) -> float:
@@ -153,9 +154,7 @@ class ReproducibleSum:
             If the sum might exceed ``2**(62 + q)``.
         """
         if not self._fits(peak):
-            # The largest magnitudes were not all at one position: look at the sum itself.
-            settled = self._settled()
-            self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
+            self._tighten()
         if not self._fits(peak):
             raise ProtocolError(
                 f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found a reply with "
@@ -189,6 +188,37 @@ class ReproducibleSum:
             np.add(block, terms.view(np.int64), out=block)
         else:
             np.add(block, self._round(terms), out=block)
+
+    def merge(self, other: Self) -> None:
+        """Add another sum: exactly what adding each of its terms would give, in any order.
+
+        Parameters
+        ----------
+        other : ReproducibleSum
+            Of the same size and quantum; left as it is.
+
+        Raises
+        ------
+        ProtocolError
+            If size or quantum differ or the sum would become too large; nothing has been added
+            then.
+        """
+        if (other.size, other.quantum) != (self.size, self.quantum):
+            raise ProtocolError(
+                f"expected a sum of {self.size} values in steps of 2**{self.quantum} to merge, "
+                f"found {other.size} in steps of 2**{other.quantum}"
+            )
+        if self._bound + other._bound >= _LIMIT:
+            self._tighten()
+            other._tighten()
+        if self._bound + other._bound >= _LIMIT:
+            raise ProtocolError(
+                f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found two that might "
+                f"exceed it together: use a coarser quantum than 2**{self.quantum}"
+            )
+        self._bound += other._bound
+        self._shifts += other._shifts
+        self._quanta += other._quanta
 
     @property
     def value(self) -> NDArray[np.float64]:
@@ -229,6 +259,11 @@ class ReproducibleSum:
 
     def _fits(self, peak: float) -> bool:
         return peak < 2.0 ** (62 + self.quantum) - self._bound * 2.0**self.quantum
+
+    def _tighten(self) -> None:
+        """Read the bound off the sum: the largest terms were not all at one position."""
+        settled = self._settled()
+        self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
 
     def _claim(self, peak: float) -> None:
         self.check(peak)

@@ -79,6 +79,27 @@ class SignSum:
         else:
             self._widened().put(part, signs * np.float64(self._weight), direct)
 
+    def merge(self, other: Self) -> None:
+        """Add another sum: exactly what adding each of its replies would give, in any order.
+
+        Parameters
+        ----------
+        other : SignSum
+            Of the same size; left as it is.
+
+        Raises
+        ------
+        ProtocolError
+            If the size differs or the sum might exceed 2**38; nothing has been added then.
+        """
+        mine, theirs, total = self._narrow, other._narrow, self._total + other._total
+        fits = self.size == other.size and total < _NARROW
+        if fits and mine is not None and theirs is not None:
+            mine += theirs
+            self._total = total
+        else:
+            self._widened().merge(other._as_wide())
+
     @property
     def value(self) -> NDArray[np.float64]:
         """The sum, float64 of shape [size]."""

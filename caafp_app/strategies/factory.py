@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from caafp_app.clustering.admm import Penalties
+from caafp_app.errors import SettingsError
+from caafp_app.pruning.score_text import parse_score
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import Settings
@@ -51,9 +53,8 @@ def make_strategy(
         "clients_per_round": rounds.clients_per_round,
         "cluster_floor": rounds.cluster_floor,
         "seed": settings.run.seed,
-        "uniform": rounds.weighting == "uniform",
-        "spare_first": pruning.spare_first_layer,
-        "spare_last": pruning.spare_last_layer,
+        "spare_first": pruning.spares_first,
+        "spare_last": pruning.spares_last,
         "wire": WireFormat(
             settings.wire.down_dtype, settings.wire.up_dtype, settings.wire.rest_dtype
         ),
@@ -62,30 +63,37 @@ def make_strategy(
         "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "min_replies": rounds.min_replies,
-        "grace": rounds.grace,
-        "rest_after": rounds.rest_after,
-        "max_update_norm": rounds.max_update_norm,
-        "max_weight": rounds.max_weight,
         "aggregation": rounds.aggregation,
         "observer": observer,
         "checkpoints": checkpoints,
         "stop": stop,
     }
-    strategy = settings.run.strategy
-    if strategy in STRATEGIES:
-        return STRATEGIES[strategy](settings, shared)
-    return make_plugged(strategy, settings, shared)  # `Settings` has checked its form
+    strategy, arguments = settings.run.strategy, dict(settings.run.strategy_arguments)
+    if strategy not in STRATEGIES:  # `Settings` has checked its form
+        return make_plugged(strategy, settings, shared | arguments)
+    try:
+        return STRATEGIES[strategy](settings, shared, arguments)
+    except TypeError as error:
+        if "keyword argument" not in str(error):
+            raise
+        raise SettingsError(
+            f"strategy-args: expected arguments of strategy {strategy!r}, found: {error}"
+        ) from error
 
 
-def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
+Arguments = dict[str, Any]
+
+
+def _caafp(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
     rounds, pruning = settings.rounds, settings.pruning
+    clustering = _clustering(settings, own)
     return CAAFP(
         **shared,
+        **own,
         warmup_rounds=rounds.warmup_rounds,
         cluster_rounds=rounds.cluster_rounds,
         prune_rounds=rounds.prune_rounds,
-        clustering=_clustering(settings, settings.clustering.linkage),
-        sharing=settings.clustering.cluster_sharing,
+        clustering=clustering,
         pruning=Pruning(
             sparsity=pruning.sparsity,
             initial_sparsity=pruning.initial_sparsity,
@@ -95,53 +103,65 @@ def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
             allocation=pruning.allocation,
             regrow=pruning.regrow,
             granularity=pruning.granularity,
-            score=ScoreRule(
-                pruning.score_magnitude,
-                pruning.score_coherence,
-                pruning.score_consistency,
-                pruning.coherence,
-            ),
+            score=_score(pruning.score),
         ),
     )
 
 
-def _fedavg(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedAvg(**shared)
+def _fedavg(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
+    return FedAvg(**shared, **own)
 
 
-def _fedsnip(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedSNIP(**shared, sparsity=settings.pruning.sparsity)
+def _fedsnip(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
+    return FedSNIP(**shared, **own, sparsity=settings.pruning.sparsity)
 
 
-def _efficientfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return EfficientFL(**shared, sparsity=settings.pruning.sparsity)
+def _efficientfl(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
+    return EfficientFL(**shared, **own, sparsity=settings.pruning.sparsity)
 
 
-def _fedchar(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedCHAR(
-        **shared,
-        warmup_rounds=settings.rounds.warmup_rounds,
-        dual_weight=settings.train.dual_weight,
-        clustering=_clustering(settings, "complete"),  # the paper's; `linkage` is of the others
+def _fedchar(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
+    own.setdefault("linkage", "complete")  # the paper's
+    clustering = _clustering(settings, own)
+    warmup = settings.rounds.warmup_rounds
+    return FedCHAR(**shared, **own, warmup_rounds=warmup, clustering=clustering)
+
+
+def _clusterfl(settings: Settings, shared: Arguments, own: Arguments) -> PhasedStrategy:
+    clustering = _clustering(settings, own)
+    penalties = _taken(own, admm_alpha="alpha", admm_beta="beta", admm_rho="rho")
+    return ClusterFL(**shared, **own, clustering=clustering, penalties=Penalties(**penalties))
+
+
+def _clustering(settings: Settings, own: Arguments) -> Clustering:
+    """Take what is of the clustering out of a strategy's own arguments."""
+    names = {"linkage": "linkage", "min_cluster_size": "min_size"}
+    rule = _taken(own, **names, min_silhouette="min_silhouette")
+    return Clustering(settings.clustering.clusters, **rule)
+
+
+def _taken(own: Arguments, **names: str) -> Arguments:
+    return {name: own.pop(key) for key, name in names.items() if key in own}
+
+
+def _score(text: str) -> ScoreRule:
+    parts = dict(parse_score(text))
+    forms = [name for name in parts if name.startswith("coherence")] or ["coherence"]
+    known = {"magnitude", "consistency", *forms}
+    if len(forms) > 1 or not parts.keys() <= known:
+        raise SettingsError(
+            "score: expected magnitude, consistency and one of coherence and coherence-paper, "
+            f"found {text!r}"
+        )
+    return ScoreRule(
+        parts.get("magnitude", 0.0),
+        parts.get(forms[0], 0.0),
+        parts.get("consistency", 0.0),
+        "paper" if forms == ["coherence-paper"] else "relative",
     )
 
 
-def _clusterfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    rule = settings.clustering
-    return ClusterFL(
-        **shared,
-        clustering=_clustering(settings, rule.linkage),
-        every=rule.recluster_every,
-        penalties=Penalties(rule.admm_alpha, rule.admm_beta, rule.admm_rho),
-    )
-
-
-def _clustering(settings: Settings, linkage: str) -> Clustering:
-    rule = settings.clustering
-    return Clustering(rule.clusters, linkage, rule.min_cluster_size, rule.min_silhouette)
-
-
-STRATEGIES: dict[str, Callable[[Settings, dict[str, Any]], PhasedStrategy]] = {
+STRATEGIES: dict[str, Callable[[Settings, Arguments, Arguments], PhasedStrategy]] = {
     "caafp": _caafp,
     "fedavg": _fedavg,
     "fedsnip": _fedsnip,
@@ -149,4 +169,4 @@ STRATEGIES: dict[str, Callable[[Settings, dict[str, Any]], PhasedStrategy]] = {
     "fedchar": _fedchar,
     "clusterfl": _clusterfl,
 }
-"""By the names that ``settings.names`` lists."""
+"""By name."""

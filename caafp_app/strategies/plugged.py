@@ -4,15 +4,13 @@ Only a server does this. To import a module is to run it; whoever starts a run m
 since the apps themselves come with it.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
 from caafp_app.errors import SettingsError
+from caafp_app.registry import load
 from caafp_app.settings import Settings
-from caafp_app.settings.class_path import module_missing, split
 from caafp_app.strategies.phased import PhasedStrategy
 
 _BASE = "caafp_app.strategies.PhasedStrategy"
@@ -27,15 +25,7 @@ def find_class(path: str) -> type[PhasedStrategy]:
         There is no such module or class, it is no `PhasedStrategy`, or it lacks one of the methods
         that a strategy must have.
     """
-    name = split(path)[1]
-    module = _module(path)
-    found = getattr(module, name, None)
-    if found is None:
-        known = [key for key, of in vars(module).items() if _is_strategy(of)]
-        raise SettingsError(
-            f"strategy: expected a class {name!r} in {module.__name__}, found none; its strategies "
-            f"are: {', '.join(sorted(known)) or 'none'}"
-        )
+    found = load("strategy", path)
     if not _is_strategy(found):
         raise SettingsError(
             f"strategy: expected a subclass of {_BASE} at {path!r}, found {_told(found)}; derive "
@@ -82,20 +72,6 @@ def make_plugged(path: str, settings: Settings, shared: Mapping[str, Any]) -> Ph
             f"strategy: expected {path}.from_settings to return a {_BASE}, found {_told(made)}"
         )
     return made
-
-
-def _module(path: str) -> ModuleType:
-    name = split(path)[0]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        # The module itself, or a package around it; or something that it imports in its turn?
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise module_missing(path, f"none ({error})") from error
-        raise SettingsError(
-            f"strategy: expected to import {name!r}, found: {error}; install for the server's "
-            "Python what it imports, or correct it"
-        ) from error
 
 
 def _is_strategy(found: object) -> bool:

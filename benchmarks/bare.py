@@ -40,7 +40,7 @@ def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:
 
 def rounds(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
     """Return wall and CPU seconds of each round, with the clients that the strategy samples."""
-    torch.set_num_threads(settings.train.torch_threads)
+    torch.set_num_threads(1)
     configs = [{"partition-id": place, "num-partitions": nodes} for place in range(nodes)]
     labels = [describe_client(settings.data, config).label for config in configs]
     places = {label: place for place, label in enumerate(labels)}

@@ -25,13 +25,13 @@ app = ServerApp()
 
 MAY_CHANGE = frozenset(
     {
-        *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from"),
-        *("checkpoint-every", "keep-checkpoints", "torch-threads", "device"),
-        *("min-available-nodes", "round-timeout", "min-replies", "grace", "rest-after"),
-        *("max-update-norm", "max-weight"),
+        *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from", "strategy-args"),
+        *("checkpoint-every", "device"),
+        *("min-available-nodes", "round-timeout", "min-replies"),
+        *("grace", "rest_after", "max_update_norm", "max_weight"),
     }
 )
-"""Settings that a resumed run may have otherwise than the one that it goes on with: where things
+"""Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that it goes on with: where things
 are, and what is done about clients that fail."""
 
 
@@ -94,7 +94,7 @@ def _place(settings: Settings) -> RunDirectory:
         run.output_dir,
         run.run_name,
         strategy=run.strategy_name,
-        dataset=settings.data.dataset,
+        dataset=settings.data.dataset_name,
         seed=run.seed,
     )
 
@@ -108,11 +108,11 @@ def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoin
         It cannot be resumed: see `Checkpoints.load`.
     """
     run = settings.run
+    terms = {**settings.to_dict(), **run.strategy_arguments}
     checkpoints = Checkpoints(
         directory.path / FOLDER,
         every=run.checkpoint_every,
-        keep=run.keep_checkpoints,
-        terms={k: v for k, v in settings.to_dict().items() if k not in MAY_CHANGE},
+        terms={k: v for k, v in terms.items() if k not in MAY_CHANGE},
     )
     if not run.resume_from:
         return checkpoints, None
@@ -123,9 +123,11 @@ def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoin
 
 def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:
     """Build the model's initial weights from the seed; torch is needed for nothing else here."""
-    from caafp_app.models import build_model
+    from caafp_app.models import build_model, check_chain
     from caafp_app.training import dump_arrays
 
+    if settings.cuts_filters:
+        check_chain(settings.model.model)
     shape = data_shape(settings.data)
     model = build_model(
         settings.model.model, shape.input_shape, len(shape.class_names), settings.run.seed

@@ -9,8 +9,9 @@ from typing import Any
 
 from caafp_app.bench.plan import Case
 from caafp_app.errors import SettingsError
+from caafp_app.registry import hint, plain_name
 from caafp_app.runs.place import check_name
-from caafp_app.settings import Scalar, Settings, hint
+from caafp_app.settings import Scalar, Settings
 
 # Where a run's results lie is the bench's own business.
 _NOT_HERE = {
@@ -98,7 +99,7 @@ def _placed(settings: Settings) -> Settings:
 
 def _filled(template: str, settings: Settings, path: Path) -> str:
     """Put the values of settings in place of ``{key}``."""
-    values = settings.to_dict() | {"strategy": settings.run.strategy_name}
+    values = {key: plain_name(str(value)) for key, value in settings.to_dict().items()}
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -106,7 +107,7 @@ def _filled(template: str, settings: Settings, path: Path) -> str:
                 f"{template!r} in {path}: expected settings in brackets, found {match[1]!r}"
                 f"{hint(match[1], values)}"
             )
-        return str(values[match[1]])
+        return values[match[1]]
 
     return _KEY.sub(value, template)
 

@@ -33,8 +33,8 @@ from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import parse_pairs, read_preset
 from caafp_app.launch.source import default_config, presets_folder
+from caafp_app.registry import hint
 from caafp_app.runs.place import check_name
-from caafp_app.settings import hint
 
 _TABLES = {"bench", "settings", "case"}
 _BENCH_KEYS = {"name", "preset", "seeds", "against"}

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caafp_app.errors import SettingsError
-from caafp_app.settings import Scalar, Settings, hint
+from caafp_app.registry import hint
+from caafp_app.settings import Scalar, Settings
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,19 +164,16 @@ class Windows:
 
 
 class DataSource(ABC):
-    """Where windows come from: one subclass per data set, named in the registry.
+    """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
     A source keeps no state; what it reads is fixed by the settings alone.
 
     Attributes
     ----------
-    name : str
-        Value of the setting ``dataset``.
     standardise : str
         What ``standardise=auto`` means here: ``none`` or ``client``.
     """
 
-    name: ClassVar[str]
     standardise: ClassVar[str] = "none"
 
     @abstractmethod
@@ -224,7 +221,7 @@ class DataSource(ABC):
         users = windows.users
         if not 0 <= index < len(users):
             raise DataError(
-                f"{self.name}: expected a user between 0 and {len(users) - 1}, found {index}"
+                f"{type(self).__name__}: expected a user between 0 and {len(users) - 1}, found {index}"
             )
         return windows.of_user(int(users[index]))
 

@@ -22,8 +22,6 @@ _WHITE = 16.0
 class DigitsSource(DataSource):
     """One pool of pictures, grey values scaled to 0..1; *time* is the place in the file."""
 
-    name = "digits"
-
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(8, 8, 1)`` and the ten digits."""
         return DataShape(SHAPE, CLASSES)

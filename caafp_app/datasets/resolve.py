@@ -81,7 +81,7 @@ def data_shape(settings: DataSettings) -> DataShape:
     Raises
     ------
     SettingsError, DataError
-        ``folder`` without ``input-shape`` and ``num-classes``; ``npz`` without its file.
+        ``folder`` without ``input-shape`` and ``classes``; ``npz`` without its file.
     """
     return source_of(settings.dataset).shape(settings)
 

@@ -51,8 +51,6 @@ _MAX_DOWNLOAD = 256 * 2**20
 class UciHarSource(DataSource):
     """The published archive, from ``data-dir`` or downloaded once."""
 
-    name = "uci-har"
-
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(128, 9)`` and the six activities; nothing is read."""
         return DataShape((TIME, len(SIGNALS)), CLASSES)

@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 class WisdmSource(DataSource):
     """The published text, from ``data-dir``."""
 
-    name = "wisdm"
     standardise = "client"
 
     def shape(self, settings: DataSettings) -> DataShape:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.export.formats import FORMATS, Format, Predict
 from caafp_app.export.trained import Trained, load_cluster, logits_of, windows_like
-from caafp_app.settings import hint
+from caafp_app.registry import hint
 
 COMPARED = 1000
 """Windows on which an exported network has to say what torch says."""

@@ -96,8 +96,8 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
     pruning = settings.pruning
     layout = Layout.of(
         dump_arrays(model),
-        spare_first=pruning.spare_first_layer,
-        spare_last=pruning.spare_last_layer,
+        spare_first=pruning.spares_first,
+        spare_last=pruning.spares_last,
     )
     mask = Mask.unpack(layout, packed["mask"])
     if mask.digest != digest:
@@ -107,14 +107,9 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
         )
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
-    if _cuts_filters(settings):
+    if settings.cuts_filters:
         model, by_layer = shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
-
-
-def _cuts_filters(settings: Settings) -> bool:
-    strategy, granularity = settings.run.strategy, settings.pruning.granularity
-    return strategy == "efficientfl" or (strategy == "caafp" and granularity == "filter")
 
 
 def _known(run: Path) -> list[str]:

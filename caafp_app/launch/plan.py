@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 from caafp_app.datasets import source_of
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch.presets import to_toml
+from caafp_app.registry import check_installed
 from caafp_app.runs.place import default_home, find_run
 from caafp_app.runs.tensorboard import require_tensorboard
 from caafp_app.settings import Settings
-from caafp_app.settings.class_path import is_class_path, module_missing
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
         run = replace(run, output_dir=str(home), resume_from=str(results))
         return replace(settings, run=run, data=data), results
     stamp = now.strftime("%Y%m%d-%H%M%S")
-    wanted = run.run_name or f"{stamp}-{run.strategy_name}-{data.dataset}-{run.seed}"
+    wanted = run.run_name or f"{stamp}-{run.strategy_name}-{data.dataset_name}-{run.seed}"
     name, number = wanted, 1
     while (home / "runs" / name).exists():
         number += 1
@@ -131,7 +130,7 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
 
 
 def check_machine(settings: Settings, results: Path) -> None:
-    """Look for Ray and a strategy's module, read the data, make the folder of the runs.
+    """Look for Ray and the modules that settings name, read the data, make the folder of the runs.
 
     All of it before anything is started.
 
@@ -150,7 +149,7 @@ def check_machine(settings: Settings, results: Path) -> None:
     DataError
         The data cannot be read.
     SettingsError
-        There cannot be a run directory, or a strategy of one's own is nowhere to be found.
+        There cannot be a run directory, or a module that a setting names is nowhere to be found.
     RunError
         Flower's simulation is not installed, or TensorBoard, which is asked for.
     """
@@ -162,7 +161,8 @@ def check_machine(settings: Settings, results: Path) -> None:
         )
     if settings.run.tensorboard:
         require_tensorboard()
-    _check_module(settings.run.strategy)
+    for key, path in settings.paths():
+        check_installed(key, path)
     if settings.data.dataset != "synthetic":
         source_of(settings.data.dataset).windows(settings.data)
     try:
@@ -175,14 +175,6 @@ def check_machine(settings: Settings, results: Path) -> None:
         raise SettingsError(
             f"output-dir: expected a folder that can be written, found {results.parent}: {reason}"
         )
-
-
-def _check_module(strategy: str) -> None:
-    """Refuse a strategy whose module, or outermost package, the server would look for in vain."""
-    top = strategy.partition(":")[0].partition(".")[0]
-    # Whatever is found is not imported: that is for the server to do.
-    if is_class_path(strategy) and top not in sys.modules and not importlib.util.find_spec(top):
-        raise module_missing(strategy, "none")
 
 
 def write_run_config(settings: Settings, folder: Path) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from caafp_app.errors import SettingsError
 from caafp_app.launch.source import default_config, presets_folder
-from caafp_app.settings import Scalar, Settings, hint, knobs
+from caafp_app.registry import hint
+from caafp_app.settings import Scalar, Settings, knobs
 
 
 def preset_names() -> list[str]:

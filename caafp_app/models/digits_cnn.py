@@ -20,6 +20,8 @@ class DigitsCNN(nn.Module):
         Number of classes.
     """
 
+    chain = True
+
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         if len(input_shape) != 3 or min(input_shape[:2]) < 4:

@@ -21,6 +21,8 @@ class HarCNN(nn.Module):
         Number of classes.
     """
 
+    chain = True
+
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         if len(input_shape) != 2 or input_shape[0] < 4:

@@ -9,42 +9,10 @@ from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar
 from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import (
-    AGGREGATIONS,
-    ALLOCATIONS,
-    CODECS,
-    COHERENCES,
-    DATASETS,
-    DEVICES,
-    LINKAGES,
-    MODELS,
-    PARTITIONS,
-    REST_CODECS,
-    SCHEDULES,
-    STANDARDISE,
-    STRATEGIES,
-    WEIGHTINGS,
-    hint,
-    nearest,
-)
 from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
 
 __all__ = [
-    "AGGREGATIONS",
-    "ALLOCATIONS",
-    "CODECS",
-    "COHERENCES",
-    "DATASETS",
-    "DEVICES",
     "GROUPS",
-    "LINKAGES",
-    "MODELS",
-    "PARTITIONS",
-    "REST_CODECS",
-    "SCHEDULES",
-    "STANDARDISE",
-    "STRATEGIES",
-    "WEIGHTINGS",
     "ClusterSettings",
     "DataSettings",
     "Knob",
@@ -56,7 +24,5 @@ __all__ = [
     "Settings",
     "TrainSettings",
     "WireSettings",
-    "hint",
     "knobs",
-    "nearest",
 ]

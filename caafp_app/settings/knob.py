@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias, TypeVar
 
 from caafp_app.errors import SettingsError
-from caafp_app.settings.class_path import EXAMPLE, is_class_path
-from caafp_app.settings.names import hint
+from caafp_app.registry import PATH_FORM, Registry, hint, is_path
 
 Scalar: TypeAlias = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
@@ -26,10 +25,10 @@ class Rule:
     ----------
     comment : str
         One sentence fragment for the table and for ``pyproject.toml``.
-    choices : tuple[str, ...]
-        The names it may take; empty for any.
-    or_class : bool
-        Besides them, a class by its import path: see `class_path`.
+    choices : tuple[str, ...] | Registry
+        The names it may take; empty for any. Of a registry also names that other packages add.
+    paths : bool
+        Whether it may be the path of an object as well: see `registry.PATH_FORM`.
     low, high : float
         Bounds, both included unless ``below`` or ``above`` says otherwise.
     above : bool
@@ -39,17 +38,18 @@ class Rule:
     """
 
     comment: str
-    choices: tuple[str, ...] = ()
-    or_class: bool = False
+    choices: tuple[str, ...] | Registry = ()
+    paths: bool = False
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
     below: bool = False
 
     def expected(self, kind: type) -> str:
-        """Say in words what a value of this setting has to be."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices + (EXAMPLE,) * self.or_class)
+        """Say in words what a value of this setting has to be; of a registry, its own names."""
+        names = self.choices.builtin if isinstance(self.choices, Registry) else self.choices
+        if names:
+            return "one of " + ", ".join(names + (PATH_FORM,) * self.paths)
         text = _KINDS[kind]
         if self.low > -math.inf:
             text += f" {'above' if self.above else 'of at least'} {self.low:g}"
@@ -62,7 +62,7 @@ class Rule:
         """Tell whether ``value``, already of the right type, is allowed."""
         if isinstance(value, str):
             known = not self.choices or value in self.choices
-            return known or (self.or_class and is_class_path(value))
+            return known or (self.paths and is_path(value))
         if isinstance(value, bool):
             return True
         # An infinite bound must not let an infinite or NaN value pass.
@@ -77,8 +77,8 @@ def knob(
     default: T,
     comment: str,
     *,
-    choices: tuple[str, ...] = (),
-    or_class: bool = False,
+    choices: tuple[str, ...] | Registry = (),
+    names_only: bool = False,
     low: float = -math.inf,
     high: float = math.inf,
     above: float | None = None,
@@ -92,10 +92,10 @@ def knob(
         Value where nothing is said; its type is the type of the setting.
     comment : str
         What it does, in a few words.
-    choices : tuple[str, ...]
-        The names that a string may take.
-    or_class : bool
-        Whether it may be ``package.module:Class`` besides.
+    choices : tuple[str, ...] | Registry
+        The names that a string may take. With a registry it may be a path as well.
+    names_only : bool
+        Whether a path is refused, because what is chosen travels as a name.
     low, high : float
         Bounds that are allowed themselves.
     above, below : float | None
@@ -109,7 +109,7 @@ def knob(
     rule = Rule(
         comment,
         choices,
-        or_class,
+        isinstance(choices, Registry) and not names_only,
         low if above is None else above,
         high if below is None else below,
         above is not None,

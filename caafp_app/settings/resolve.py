@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self, cast
 
 from caafp_app.errors import SettingsError
+from caafp_app.registry import hint, is_path
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar, key_of
 from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import CHAINS, hint
+from caafp_app.settings.removed import REMOVED
 
 GROUPS: dict[str, type[Any]] = {
     "run": RunSettings,
@@ -65,7 +66,6 @@ class Settings:
         """Check what concerns more than one group."""
         _check_rounds(self)
         _check_clusters(self)
-        _check_filters(self)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
@@ -84,18 +84,35 @@ class Settings:
         Raises
         ------
         SettingsError
-            A key is unknown (the nearest known one is named), a value has another type or is not
-            allowed, or values contradict each other.
+            A key is unknown (the nearest known one is named) or was removed (with what to write
+            instead), a value has another type or is not allowed, or values contradict each other.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}
         for key, value in config.items():
+            if key in REMOVED:
+                raise SettingsError(f"{key}: no setting any more; {REMOVED[key]}")
             if key not in group_of:
                 raise SettingsError(
                     f"unknown setting {key!r}{hint(key, group_of)} (`caafp settings` lists all)"
                 )
             found[group_of[key]][key.replace("-", "_")] = value
         return cls(**{group: GROUPS[group](**values) for group, values in found.items()})
+
+    @property
+    def cuts_filters(self) -> bool:
+        """Whether whole filters are removed, for which a network's layers have to form a chain."""
+        strategy, granularity = self.run.strategy, self.pruning.granularity
+        return strategy == "efficientfl" or (strategy == "caafp" and granularity == "filter")
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that name an object by its path, with the path."""
+        for group in GROUPS:
+            values = getattr(self, group)
+            for item in fields(values):
+                value = getattr(values, item.name)
+                if item.metadata["rule"].paths and is_path(value):
+                    yield key_of(item.name), value
 
     def to_dict(self) -> dict[str, Scalar]:
         """Return all values under their flat kebab-case keys: the inverse of `from_run_config`."""
@@ -140,21 +157,6 @@ def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
         )
 
 
-def _check_filters(settings: Settings) -> None:
-    """Refuse to cut filters of a network whose layers do not form a chain."""
-    if settings.run.strategy == "caafp" and settings.pruning.granularity == "filter":
-        key = "granularity 'filter'"
-    elif settings.run.strategy == "efficientfl":
-        key = "strategy 'efficientfl'"
-    else:
-        return
-    if settings.model.model not in CHAINS:
-        raise SettingsError(
-            f"model: {key} cuts whole filters, which takes a plain chain of layers; expected one "
-            f"of {', '.join(CHAINS)}, found {settings.model.model!r}"
-        )
-
-
 def _check_clusters(settings: Settings) -> None:
     clustering, rounds = settings.clustering, settings.rounds
     # `clusters = 0` makes two at least; how many more is not known before the updates are.
@@ -172,10 +174,4 @@ def _check_clusters(settings: Settings) -> None:
         raise SettingsError(
             f"clusters: expected at most the {clients} clients of the run, "
             f"found {clustering.clusters}"
-        )
-    if clustering.clusters * clustering.min_cluster_size > clients:
-        raise SettingsError(
-            f"min-cluster-size: {clustering.clusters} clusters of at least "
-            f"{clustering.min_cluster_size} need "
-            f"{clustering.clusters * clustering.min_cluster_size} clients, found {clients}"
         )

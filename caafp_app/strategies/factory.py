@@ -88,8 +88,8 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "clients_per_round": rounds.clients_per_round,
         "cluster_floor": rounds.cluster_floor,
         "seed": settings.run.seed,
-        "spare_first": pruning.spare_layers in ("first", "both"),
-        "spare_last": pruning.spare_layers in ("last", "both"),
+        "spare_first": pruning.spares_first,
+        "spare_last": pruning.spares_last,
         "wire": WireFormat(wire.down_dtype, wire.up_dtype, wire.rest_dtype),
         "one_exchange": True,
         "evaluate_every": rounds.evaluate_every,
@@ -108,7 +108,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what the settings say of arguments that are dataclasses, by their fields."""
     pruning, clustering = settings.pruning, settings.clustering
     return {
-        "clustering": {"clusters": clustering.clusters, "min_size": clustering.min_cluster_size},
+        "clustering": {"clusters": clustering.clusters},
         "pruning": {
             "sparsity": pruning.sparsity,
             "initial_sparsity": pruning.initial_sparsity,

@@ -5,6 +5,7 @@ from typing import Any
 from caafp_app.bench.figures.style import plotting, width
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.reading import RunFiles
+from caafp_app.settings.arguments import parse_arguments
 
 
 def draw_dendrogram(run: RunFiles) -> Any | None:
@@ -20,8 +21,9 @@ def draw_dendrogram(run: RunFiles) -> Any | None:
     from scipy.cluster.hierarchy import dendrogram, linkage
     from scipy.spatial.distance import squareform
 
-    strategy = run.settings.get("strategy")
-    method = "complete" if strategy == "fedchar" else str(run.settings.get("linkage", "average"))
+    arguments = parse_arguments(str(run.settings.get("strategy-args", "")))
+    default = "complete" if run.settings.get("strategy") == "fedchar" else "average"
+    method = str(arguments.get("linkage", default))
     tree = linkage(squareform(distances.astype(float), checks=False), method)
     clusters = {client.label: client.cluster for client in run.clients}
     count = len({clusters[label] for label in labels if label in clusters}) or 1

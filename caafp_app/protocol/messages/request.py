@@ -9,10 +9,10 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.codec import CODECS
 from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header
 from caafp_app.protocol.messages.vocabulary import RESERVED, Action
 from caafp_app.protocol.payload import attach, attached
+from caafp_app.registry import CODECS
 
 
 @dataclass(frozen=True)

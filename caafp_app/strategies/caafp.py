@@ -84,10 +84,12 @@ class CAAFP(MethodStrategy):
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
         """Group the clients; prune and regrow each group's model."""
-        return _CAAFP(self, model)
+        return CAAFPMethod(self, model)
 
 
-class _CAAFP(ClusteredMethod):
+class CAAFPMethod(ClusteredMethod):
+    """One run of CA-AFP; the arguments are `CAAFP`'s."""
+
     def __init__(self, args: CAAFP, model: SparseModel) -> None:
         args.pruning.check(model)
         pruning = args.pruning

@@ -21,7 +21,7 @@ from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.health import available
-from caafp_app.runner.model import SparseModel
+from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import Update
 from caafp_app.runner.roster import Client, Roster
@@ -100,6 +100,36 @@ class Clustering:
         if len(labels) <= _MOST_COMPARED:
             observer.on_distances(labels, cosine_distances(rows))
         return found
+
+
+def regrouped(
+    models: Mapping[int, SparseModel], clients: Mapping[str, Client], after: Mapping[str, int]
+) -> dict[int, SparseModel]:
+    """Move clients to other groups, and merge models into the new groups by weight.
+
+    A new group's model is the mean of the models that its members come from, each weighted by the
+    training examples of those members. What was learnt of old members is the caller's to forget;
+    what a lossy codec left over on a moved client, the client forgets.
+
+    Parameters
+    ----------
+    models : mapping of int to SparseModel
+        By group, before.
+    clients : mapping of str to Client
+        By label; their `cluster` is changed.
+    after : mapping of str to int
+        The new group of each client, by label; see `clustering.stable.keep_numbers`.
+    """
+    weights: dict[int, dict[int, float]] = {}
+    for label, number in sorted(after.items()):
+        client = clients[label]
+        shares = weights.setdefault(number, {})
+        shares[client.cluster] = shares.get(client.cluster, 0.0) + max(client.examples, 1)
+        client.cluster = number
+    return {
+        number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
+        for number, shares in sorted(weights.items())
+    }
 
 
 class Groups:

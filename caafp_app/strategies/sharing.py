@@ -28,6 +28,8 @@ def shared_updates(
         return dict(means)
     everybody = combine([means[number] for number in sorted(means)])
     return {
-        number: means.get(number, MeanUpdate.nothing(model)).blended(everybody, sharing)
+        number: means.get(number, MeanUpdate.nothing(model))
+        .times(1 - sharing)
+        .plus(everybody, sharing)
         for number, model in models.items()
     }

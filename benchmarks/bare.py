@@ -17,8 +17,8 @@ from torch.nn import functional
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import data_shape, describe_client, load_client
 from caafp_app.models import build_model
+from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.settings import Settings, TrainSettings
-from caafp_app.strategies.roster import Client, generator, sample
 
 
 def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:

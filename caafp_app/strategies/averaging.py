@@ -29,7 +29,7 @@ class LastModels:
         self._counts: dict[int, int] = {}
 
     def note(self, round_: int, models: Mapping[int, SparseModel], *, changed: bool) -> None:
-        """Add the models after a round; start anew where they are not those of before (`changed`)."""
+        """Add the models after a round; `changed`: start anew, they are not those of before."""
         if changed:
             self._sums, self._counts = {}, {}
         if round_ < self._first:

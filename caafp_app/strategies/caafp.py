@@ -105,6 +105,7 @@ class CAAFPMethod(ClusteredMethod):
         self.evidence: dict[int, Evidence] = {}  # by cluster, since its last mask update
 
     def facts(self) -> dict[str, object]:
+        """Say how many clusters there will be, and how sparse they end."""
         facts, sharing = super().facts(), self.args.sharing
         if sharing:
             facts["clusters"] = f"{facts['clusters']}, {sharing:.0%} of a move shared"
@@ -163,6 +164,7 @@ class CAAFPMethod(ClusteredMethod):
         return True
 
     def state(self) -> State:
+        """Return the evidence besides what every clustered method saves."""
         state = super().state()
         state.facts["evidence"] = sorted(self.evidence)
         for number, evidence in self.evidence.items():
@@ -170,6 +172,7 @@ class CAAFPMethod(ClusteredMethod):
         return state
 
     def restore(self, state: State) -> None:
+        """Take it up."""
         super().restore(state)
         self.evidence = {
             int(number): Evidence.from_state(state.part(f"evidence {number}").arrays)

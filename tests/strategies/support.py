@@ -14,7 +14,8 @@ from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy
-from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
+from caafp_app.strategies.report import ClusteredResult
+from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid, Tamper
 
 TINY: dict[str, Any] = {
@@ -73,7 +74,7 @@ class Recorder(Observer):
 class Run:
     """A run that has ended."""
 
-    strategy: PhasedStrategy
+    strategy: MethodStrategy
     result: ClusteredResult
     seen: Recorder
     grid: LocalGrid
@@ -107,7 +108,7 @@ def nodes(count: int) -> list[dict[str, int]]:
 class Setup:
     """A run that has not begun, so that a test can interfere."""
 
-    strategy: PhasedStrategy
+    strategy: MethodStrategy
     seen: Recorder
     grid: LocalGrid
     settings: Settings
@@ -147,7 +148,7 @@ def run(changes: Mapping[str, Any] | None = None, **kwargs: Any) -> Run:
     return prepare(changes, **kwargs).start()
 
 
-def bits_of(strategy: PhasedStrategy) -> dict[int, tuple[bytes, bytes, bytes]]:
+def bits_of(strategy: MethodStrategy) -> dict[int, tuple[bytes, bytes, bytes]]:
     """Mask, weights and rest of each cluster's model, as bytes: equal bits or not."""
     return {
         number: (

@@ -1,8 +1,8 @@
 """The ClientApp: this node's data, masked training and evaluation.
 
 It uses `sparse_mod` as any other app would: what arrives here is a dense model, and the mask is
-asked of `current_mask`. `caafp_app.client` has the actions. It imports torch, so the handlers import
-it, and a message that needs no torch is answered without it.
+asked of `current_mask`. The actions are in `caafp_app.client`, which imports torch; only the
+handlers import that, so that a message which needs no torch is answered without it.
 """
 
 from flwr.app import Context, Message, MetricRecord, RecordDict

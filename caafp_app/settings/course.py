@@ -18,9 +18,7 @@ _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])
 class RunSettings(Group):
     """What is run, from which seed, and where its results go."""
 
-    strategy: str = knob(
-        "caafp", "the method, or a class of your own", choices=registry.STRATEGIES
-    )
+    strategy: str = knob("caafp", "the method, or a class of your own", choices=registry.STRATEGIES)
     strategy_args: str = knob(
         "", "arguments of its constructor, as \"sharing=0.4, linkage='complete'\""
     )
@@ -91,6 +89,10 @@ class RoundSettings(Group):
 class WireSettings(Group):
     """In which number format the arrays travel."""
 
-    down_dtype: str = knob("float32", "weights to the clients", choices=registry.CODECS, names_only=True)
-    up_dtype: str = knob("float32", "updates from the clients", choices=registry.CODECS, names_only=True)
+    down_dtype: str = knob(
+        "float32", "weights to the clients", choices=registry.CODECS, names_only=True
+    )
+    up_dtype: str = knob(
+        "float32", "updates from the clients", choices=registry.CODECS, names_only=True
+    )
     rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)

@@ -1,5 +1,6 @@
 """Settings of earlier releases, and what to write in place of each."""
 
+
 def _argument(example: str) -> str:
     return f'it is an argument of the strategy; write strategy-args="{example}"'
 

@@ -38,5 +38,6 @@ def evaluate(message: Message, context: Context) -> Message:
     from caafp_app.client.work import Work
 
     work = Work.of(message, context)
-    metrics = {"num-examples": len(work.data.test_y), **work.score("cluster")}
-    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+    metrics = MetricRecord({"num-examples": len(work.data.test_y)})
+    metrics.update(work.score("cluster"))
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)

@@ -152,5 +152,5 @@ def test_names_of_others_need_their_package() -> None:
 
 def test_a_foreign_network_says_nothing_of_a_chain_and_keeps_its_filters(garden: Path) -> None:
     settings = Settings.from_run_config({**PATHS, "granularity": "filter"})
-    with pytest.raises(SettingsError, match="`chain = True` in its class.*garden.network:Seedling"):
+    with pytest.raises(SettingsError, match=r"`chain = True` in its class.*Seedling"):
         initial_arrays(settings)

@@ -1,8 +1,8 @@
 """The ClientApp: this node's data, masked training and evaluation.
 
 It uses `sparse_mod` as any other app would: what arrives here is a dense model, and the mask is
-asked of `current_mask`. `caafp_app.client` has the actions. It imports torch, so the handlers import
-it, and a message that needs no torch is answered without it.
+asked of `current_mask`. The actions are in `caafp_app.client`, which imports torch; only the
+handlers import that, so that a message which needs no torch is answered without it.
 """
 
 from flwr.app import Context, Message, MetricRecord, RecordDict
@@ -38,5 +38,6 @@ def evaluate(message: Message, context: Context) -> Message:
     from caafp_app.client.work import Work
 
     work = Work.of(message, context)
-    metrics = {"num-examples": len(work.data.test_y), **work.score("cluster")}
-    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+    metrics = MetricRecord({"num-examples": len(work.data.test_y)})
+    metrics.update(work.score("cluster"))
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)

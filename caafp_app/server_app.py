@@ -31,8 +31,8 @@ MAY_CHANGE = frozenset(
         *("grace", "rest_after", "max_update_norm", "max_weight"),
     }
 )
-"""Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that it goes on with: where things
-are, and what is done about clients that fail."""
+"""Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that
+it goes on with: where things are, and what is done about clients that fail."""
 
 
 @app.main()

@@ -32,7 +32,17 @@ ARROWS = {
     | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "bench": ERRORS | {"registry", "settings", "runs", "launch"},
     "cli": ERRORS
-    | {"registry", "settings", "runs", "launch", "devices", "bench", "report", "export", "client_app"},
+    | {
+        "registry",
+        "settings",
+        "runs",
+        "launch",
+        "devices",
+        "bench",
+        "report",
+        "export",
+        "client_app",
+    },
     "devices": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
@@ -54,7 +64,16 @@ of others, is where settings end, and a bench's simulation holds both apps."""
 
 EAGER = {
     "torch": {"client", "export", "masking", "models", "training"},
-    "flwr": {"protocol", "runs", "strategies", "devices", "bench", "client", "client_app", "server_app"},
+    "flwr": {
+        "protocol",
+        "runs",
+        "strategies",
+        "devices",
+        "bench",
+        "client",
+        "client_app",
+        "server_app",
+    },
     "rich": {"cli", "runs"},
     "typer": {"cli"},
     "safetensors": {"export", "runs", "devices"},

@@ -18,7 +18,8 @@ from caafp_app.errors import DataError, RunError, SettingsError
 from caafp_app.launch import plan, presets, source, start
 from caafp_app.launch.follow import Outcome
 from caafp_app.launch.superlink import Connection
-from caafp_app.settings import Settings, knobs
+from caafp_app.pruning.score_text import parse_score
+from caafp_app.settings import PruneSettings, Settings, knobs
 
 PRESETS = ["caafp", "paper-uci", "paper-wisdm", "smoke"]
 
@@ -50,7 +51,7 @@ class TestPresets:
         assert (settings.clustering.clusters, settings.run.seed) == (3, 42)
         pruning = settings.pruning
         assert (pruning.sparsity, pruning.prune_every, pruning.regrow) == (0.7, 5, 0.05)
-        assert (pruning.score_magnitude, pruning.score_coherence) == (0.5, 0.25)
+        assert parse_score(pruning.score) == parse_score(PruneSettings().score)
         assert settings.data.dataset == "uci-har"
         assert presets.merged("paper-wisdm", []).data.standardise == "client"
 
@@ -87,11 +88,13 @@ class TestPairs:
         [
             ("seed=7", 7),
             ("sparsity = 0.5", 0.5),
-            ("spare-first-layer=true", True),
+            ("finetune-dense=true", True),
             ("dataset=uci-har", "uci-har"),
             ('dataset="uci-har"', "uci-har"),
             ("input-shape=128,9", "128,9"),
             ("run-name=42", "42"),
+            ("classes=6", "6"),
+            ("strategy-args=sharing=0.5, every=2", "sharing=0.5, every=2"),
             ("run-name=2026-01-01", "2026-01-01"),
             ("data-dir=a=b", "a=b"),
             ("data-dir=", ""),
@@ -144,7 +147,7 @@ class TestPlan:
             plan.count_supernodes(settings, 4)
 
     def test_a_folder_of_a_device_cannot_be_simulated(self) -> None:
-        pairs = ["dataset=folder", "input-shape=128,9", "num-classes=6"]
+        pairs = ["dataset=folder", "input-shape=128,9", "classes=6"]
         with pytest.raises(SettingsError, match="--superlink"):
             plan.count_supernodes(presets.merged("smoke", pairs), 3)
 

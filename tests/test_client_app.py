@@ -24,7 +24,6 @@ CONFIG: dict[str, Any] = {
     "synthetic-users": 4,
     "synthetic-windows": 30,
     "local-epochs": 3,
-    "cluster-epochs": 1,
     "finetune-epochs": 2,
     "learning-rate": 0.01,
     "finetune-learning-rate": 0.005,

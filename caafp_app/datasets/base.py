@@ -221,7 +221,7 @@ class DataSource(ABC):
         users = windows.users
         if not 0 <= index < len(users):
             raise DataError(
-                f"{type(self).__name__}: expected a user between 0 and {len(users) - 1}, found {index}"
+                f"{settings.dataset}: expected a user between 0 and {len(users) - 1}, found {index}"
             )
         return windows.of_user(int(users[index]))
 

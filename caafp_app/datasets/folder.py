@@ -39,8 +39,8 @@ class FolderSource(DataSource):
         """Return what ``input-shape`` and ``classes`` say."""
         if settings.shape is None or not settings.class_count:
             raise SettingsError(
-                "dataset 'folder': expected input-shape=\"time,channels\" and classes (their number "
-                "or names), because the server has no data to see them in; found "
+                "dataset 'folder': expected input-shape=\"time,channels\" and classes (a number or "
+                "names), because the server has no data to see them in; found "
                 f"input-shape={settings.input_shape!r} and classes={settings.classes!r}"
             )
         numbers = tuple(str(k) for k in range(settings.class_count))

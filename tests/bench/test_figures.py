@@ -115,7 +115,8 @@ def test_dendrogram_is_cut_between_the_clusters(run: RunFiles) -> None:
         ("caafp", "average", 0.725),
         ("clusterfl", "average", 0.725),
         ("clusterfl", "complete", 0.9),
-        ("fedchar", "average", 0.9),  # by complete linkage whatever the setting
+        ("fedchar", "", 0.9),  # by complete linkage where nothing is said
+        ("fedchar", "average", 0.725),
     ],
 )
 def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
@@ -124,7 +125,8 @@ def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
     distances = np.array([[0, 0.1, 0.5, 0.7], [0, 0, 0.8, 0.9], [0, 0, 0, 0.1], [0, 0, 0, 0]])
     labels = [f"user-{k:02d}" for k in range(4)]
     RunDirectory(run.path).write_distances(labels, distances + distances.T)
-    settings = {**run.settings, "strategy": strategy, "linkage": setting}
+    arguments = f"linkage={setting!r}" if setting else ""
+    settings = {**run.settings, "strategy": strategy, "strategy-args": arguments}
     axes = draw_dendrogram(replace(run, settings=settings)).axes[0]
     heights = [
         point[1] for lines in axes.collections for part in lines.get_segments() for point in part
@@ -209,12 +211,12 @@ class TestSweep:
 
     def test_not_where_there_is_no_line(self, run: RunFiles) -> None:
         parts: list[dict[str, Scalar]] = [
-            {"score-magnitude": a, "score-coherence": b} for a, b in ((1.0, 0.0), (0.5, 0.5))
+            {"proximal": a, "regrow": b} for a, b in ((1.0, 0.0), (0.5, 0.5))
         ]
         assert swept(self.results(run, *parts)) == []
         names: list[dict[str, Scalar]] = [{"schedule": n} for n in ("linear", "cubic", "one-shot")]
         assert swept(self.results(run, *names)) == []
-        switch: list[dict[str, Scalar]] = [{"spare-first-layer": n} for n in (True, False)]
+        switch: list[dict[str, Scalar]] = [{"finetune-dense": n} for n in (True, False)]
         assert swept(self.results(run, *switch)) == []
 
     def test_results_are_those_of_the_cases(self, run: RunFiles, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
 
 def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
     source = source_of("folder")
-    settings = DataSettings(dataset="folder", input_shape="128,9", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="128,9", classes="3")
 
     assert source.shape(settings) == DataShape((128, 9), ("0", "1", "2"))
     for ask in (source.population, source.windows):

@@ -146,7 +146,7 @@ def device(tmp_path: Path) -> Path:
 
 
 def test_a_device_with_its_own_data(device: Path) -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     client = load_client(settings, {"data-path": str(device)})
 
     assert client.label == "pi-4"
@@ -172,13 +172,13 @@ def test_a_device_may_serve_a_data_set_of_known_shape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", ["", "a/b", "x" * 101, "new\nline"])
 def test_a_label_that_cannot_be_one_is_refused(device: Path, label: str) -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     with pytest.raises(DataError, match="label in the node-config: expected a client label"):
         describe_client(settings, {"data-path": str(device), "label": label})
 
 
 def test_a_data_path_that_is_none_is_refused() -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     for value in ("", 3):
         with pytest.raises(DataError, match="data-path in the node-config: expected a path"):
             load_client(settings, {"data-path": value})
@@ -191,7 +191,7 @@ def test_the_server_knows_the_shape(npz_file: Path) -> None:
     assert data_shape(DataSettings(dataset="uci-har", data_dir="nowhere")).input_shape == (128, 9)
     assert data_shape(DataSettings(dataset="wisdm")).input_shape == (200, 3)
     assert data_shape(DataSettings(dataset="npz", data_dir=str(npz_file))).input_shape == (6, 2)
-    folder = DataSettings(dataset="folder", input_shape="8", num_classes=2)
+    folder = DataSettings(dataset="folder", input_shape="8", classes="2")
     assert data_shape(folder).input_shape == (8,)
     with pytest.raises(SettingsError, match="input-shape"):
         DataSettings(dataset="folder")

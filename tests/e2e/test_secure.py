@@ -136,7 +136,7 @@ def _flwr(words: list[str], operator: Connection) -> str:
 
 
 def test_devices_train_to_personal_models(secured: Secured) -> None:
-    words = guide.words("run", {"128,3": "128,9", "class-names=walking,sitting": "num-classes=6"})
+    words = guide.words("run", {"128,3": "128,9", "classes=walking,sitting": "classes=6"})
     pairs = [word for word in words if "=" in word]
     directory = secured.fleet.caafp_run(
         SETTINGS

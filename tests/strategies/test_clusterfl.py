@@ -300,7 +300,7 @@ def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
 
 @pytest.mark.e2e
 def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
-    done = run({"strategy": "clusterfl", "recluster-every": 2, "local-epochs": 2})
+    done = run({"strategy": "clusterfl", "strategy-args": "every=2", "local-epochs": 2})
     assert isinstance(done.strategy, ClusterFL)
     for client in done.strategy.roster.reachable():
         state = done.grid.contexts[client.node].state

@@ -125,8 +125,7 @@ class DenseReference:
         bits = self.vector(base.mask)
         sketches = []
         for client in self.clients:
-            epochs = self.settings.train.cluster_epochs
-            trained = dump_arrays(self.local(client.label, base, round_, epochs))
+            trained = dump_arrays(self.local(client.label, base, round_, epochs=1))
             change = self.vector(trained) - self.vector(base.arrays)
             rest = self.others(trained) - self.others(base.arrays)
             sketches.append(np.concatenate([change[bits], rest]))

@@ -162,7 +162,7 @@ def test_personalising_continues_v_and_scores_w_before_and_v_after() -> None:
 @pytest.mark.e2e
 def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     changes = {"strategy": "fedchar", "warmup-rounds": 2, "cluster-rounds": 2, "prune-rounds": 2}
-    done = run({**changes, "dual-weight": 2.5, "linkage": "average"})
+    done = run({**changes, "strategy-args": "dual_weight=2.5"})
     assert [step.phase for step in done.strategy.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
     asked: dict[str, set[Any]] = {}
     for message in done.grid.requests:

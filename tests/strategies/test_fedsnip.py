@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from caafp_app.protocol.codec import CODECS
+from caafp_app.registry import CODECS
 from caafp_app.strategies.fedsnip import FedSNIP
 from caafp_app.strategies.requests import WireFormat
 from tests.local_grid import LocalGrid
@@ -95,7 +95,7 @@ def test_one_client_does_not_decide_the_mask() -> None:
     assert refusals["part-0003"].startswith("saliency: expected a mean of 1, found 5e+06")
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", CODECS.builtin)
 def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> None:
     seen = Recorder()
     strategy = FedSNIP(

@@ -67,7 +67,7 @@ def test_from_settings_makes_it_where_there_is_one(write: Write) -> None:
         ("", "plugged_here.deeper:X", ["'plugged_here.deeper'", "not a package"]),
         ("import no_such_thing\n", "plugged_here:X", ["import 'plugged_here'", "no_such_thing"]),
         ("from os import nothing\n", "plugged_here:X", ["import 'plugged_here'", "'nothing'"]),
-        ("class Mine(FedAvg): pass\n", "plugged_here:Mein", ["'Mein'", "are: FedAvg, Mine"]),
+        ("class Mine(FedAvg): pass\n", "plugged_here:Mein", ["'Mein'", "did you mean 'Mine'"]),
         ("X = 3\n", "plugged_here:X", ["a subclass of", "found a value of type int"]),
         ("class X(dict): pass\n", "plugged_here:X", ["found a class derived from builtins.dict"]),
         (

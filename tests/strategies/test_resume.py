@@ -232,7 +232,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "fedsnip": {},
     "efficientfl": {},
     "fedchar": {},
-    "clusterfl": {"recluster-every": 2},
+    "clusterfl": {"strategy-args": "every=2"},
 }
 
 

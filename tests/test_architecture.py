@@ -16,15 +16,16 @@ ERRORS = frozenset({"errors"})
 ARROWS = {
     "errors": frozenset(),
     "settings": ERRORS,
-    "protocol": ERRORS,
-    "pruning": ERRORS,
+    "vectors": ERRORS,
+    "protocol": ERRORS | {"vectors"},
+    "pruning": ERRORS | {"vectors"},
     "clustering": ERRORS,
     "runs": ERRORS,
     "models": ERRORS,
     "masking": ERRORS,
     "training": ERRORS,
     "datasets": ERRORS | {"settings"},
-    "strategies": ERRORS | {"protocol", "pruning", "clustering", "runs"},
+    "strategies": ERRORS | {"vectors", "protocol", "pruning", "clustering", "runs"},
     "launch": ERRORS | {"settings", "datasets", "runs"},
     "report": ERRORS | {"runs"},
     "export": ERRORS
@@ -59,6 +60,7 @@ EAGER = {
     "numpy": {
         "export",
         "masking",
+        "vectors",
         "protocol",
         "pruning",
         "clustering",

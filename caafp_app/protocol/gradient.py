@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.half import from_half, to_half
-from caafp_app.protocol.largest import largest_magnitudes
 from caafp_app.protocol.mask import Mask
+from caafp_app.vectors.largest import largest_magnitudes
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
-from caafp_app.pruning.segments import MaskUpdateError, check_segments
-from caafp_app.pruning.topk import kth_largest
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import check_segments
+from caafp_app.vectors.chunks import chunks
+from caafp_app.vectors.largest import kth_largest
 
 COHERENCE_FORMS = ("relative", "paper")
 

@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
 from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
+from caafp_app.vectors.chunks import chunks
 
 # Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
@@ -80,7 +80,7 @@ class RoundSums(WeightedMean):
     def __init__(self, size: int, quantum: int = UPDATE_QUANTUM) -> None:
         super().__init__(size, quantum)
 
-    def add(self, update: NDArray[np.floating], weight: float) -> None:
+    def add(self, update: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
         """Add a reply.
 
         Parameters
@@ -89,6 +89,8 @@ class RoundSums(WeightedMean):
             Shape [size].
         weight : float
             The client's example count, or 1.
+        peak : float, optional
+            ``max |update|``, if `scan` has told it.
 
         Raises
         ------
@@ -96,7 +98,7 @@ class RoundSums(WeightedMean):
             If update or weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
-        self.total.add(update, weight)
+        self.total.add(update, weight, peak)
         self.count(weight)
 
 
@@ -106,7 +108,13 @@ class GradientSums(WeightedMean):
     def __init__(self, size: int, quantum: int = GRADIENT_QUANTUM) -> None:
         super().__init__(size, quantum)
 
-    def add(self, index: NDArray[np.integer], value: NDArray[np.floating], weight: float) -> None:
+    def add(
+        self,
+        index: NDArray[np.integer],
+        value: NDArray[np.floating],
+        weight: float,
+        peak: float | None = None,
+    ) -> None:
         """Add a client's gradient, given at some positions.
 
         Parameters
@@ -117,6 +125,8 @@ class GradientSums(WeightedMean):
             The gradient there, shape [m].
         weight : float
             The client's example count, or 1.
+        peak : float, optional
+            ``max |value|``, if `scan` has told it.
 
         Raises
         ------
@@ -124,5 +134,5 @@ class GradientSums(WeightedMean):
             If positions, values or weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
-        self.total.add_at(index, value, weight)
+        self.total.add_at(index, value, weight, peak)
         self.count(weight)

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.means import GradientSums, RoundSums, State
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
-from caafp_app.pruning.segments import MaskUpdateError
 from caafp_app.pruning.signs import SignSum
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 SQUARE_QUANTUM = -42  # steps of 2.3e-13, sums of w u^2 up to 1.0e6
 
@@ -128,6 +128,7 @@ def accumulate(
     weight: float,
     sums: RoundSums,
     statistics: UpdateStatistics | None = None,
+    peak: float | None = None,
 ) -> None:
     """Add one reply to a round's sums and, if given, to the statistics, in one pass.
 
@@ -141,6 +142,8 @@ def accumulate(
         Sums of the round.
     statistics : UpdateStatistics or None
         Statistics since the last mask update.
+    peak : float, optional
+        ``max |update|``, if `scan` has told it: the update is not looked at before it is added.
 
     Raises
     ------
@@ -151,10 +154,10 @@ def accumulate(
         If sums and statistics are of different lengths.
     """
     if statistics is None:
-        sums.add(update, weight)
+        sums.add(update, weight, peak)
         return
     weight = rounded_weight(weight)
-    _add_to_both(update, weight, sums.total, statistics)
+    _add_to_both(update, weight, sums.total, statistics, peak)
     statistics.weight += weight
     statistics.replies += 1
     sums.count(weight)
@@ -165,13 +168,14 @@ def _add_to_both(
     weight: float,
     total: ReproducibleSum,
     statistics: UpdateStatistics,
+    peak: float | None,
 ) -> None:
     """Feed the three sums chunk by chunk, once all of them can take the reply."""
     if statistics.size != total.size:
         raise MaskUpdateError(
             f"expected statistics of {total.size} weights, found {statistics.size}"
         )
-    peak = largest_magnitude(update, total.size)
+    peak = largest_magnitude(update, total.size, peak)
     squares, signs = statistics.squares, statistics.signs
     total.check(peak * weight)
     squares.check(peak * weight * peak)

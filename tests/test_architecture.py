@@ -55,7 +55,7 @@ EAGER = {
     "flwr": {"protocol", "runs", "strategies", "devices", "bench", "client_app", "server_app"},
     "rich": {"cli", "runs"},
     "typer": {"cli"},
-    "safetensors": {"export", "runs", "devices"},
+    "safetensors": {"runs"},
     "cryptography": {"devices"},
     "numpy": {
         "export",

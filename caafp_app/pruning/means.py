@@ -13,7 +13,7 @@ from caafp_app.vectors.chunks import chunks
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
 GRADIENT_QUANTUM = -30  # steps of 9.3e-10, sums of w |g| up to 4.3e9
 
-State = dict[str, NDArray[Any]]
+Arrays = dict[str, NDArray[Any]]
 
 
 class WeightedMean:
@@ -60,7 +60,7 @@ class WeightedMean:
             for part in chunks(self.size):
                 vector[part] = vector[part] + self.total.read(part) / self.weight
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> Arrays:
         """Return all there is to save, as arrays."""
         return {**self.total.state_dict(), "counts": np.array([self.weight, self.replies])}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
-from caafp_app.pruning.means import GradientSums, RoundSums, State
+from caafp_app.pruning.means import Arrays, GradientSums, RoundSums
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
 from caafp_app.pruning.signs import SignSum
 from caafp_app.vectors.chunks import CHUNK, chunks
@@ -101,7 +101,7 @@ class UpdateStatistics:
                 np.abs(self.signs.read(part) / self.weight, out=agreement[part])
         return agreement
 
-    def state_dict(self) -> State:
+    def state_dict(self) -> Arrays:
         """Return all there is to save, as arrays."""
         return {
             **_nested("squares", self.squares.state_dict()),
@@ -194,11 +194,11 @@ def _add_to_both(
         signs.put(part, update[part], weight, direct_signs)
 
 
-def _nested(name: str, state: State) -> State:
+def _nested(name: str, state: Arrays) -> Arrays:
     """Prefix the keys of a state by the name of the part that it is of."""
     return {f"{name}.{key}": array for key, array in state.items()}
 
 
-def _part(state: Mapping[str, NDArray[Any]], name: str) -> State:
+def _part(state: Mapping[str, NDArray[Any]], name: str) -> Arrays:
     """Return the state of one part of `_nested` ones."""
     return {key: state[f"{name}.{key}"] for key in ("quanta", "scale")}

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.compare_runs import compare
 from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.tensors import read_tensors
 from tests.left_run import leave_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +39,9 @@ def test_a_changed_client_line_count_mask_and_weight_are_each_named(tmp_path: Pa
     path = new / "clients.csv"
     path.write_text(path.read_text().replace("0.75", "0.7500000000000001"))
     edit_line(new, bytes_by_kind={"up": {"values": 7}}, bytes_down=1001)
-    RunDirectory(new).write_mask("cluster-0", np.array([0b00001110], dtype=np.uint8))
-    RunDirectory(new).write_model("cluster-0", {"w": np.array([0.0, 1.0, 2.0, np.nextafter(3, 4)])})
+    told = read_tensors(new / "masks" / "cluster-0.safetensors").metadata
+    RunDirectory(new).write_mask("cluster-0", np.array([0b00001110], dtype=np.uint8), told)
+    RunDirectory(new).write_model("cluster-0", {"w": np.array([0, 1, 2, np.nextafter(3, 4)])})
     found = "\n".join(compare(old, new))
     assert "clients.csv user-01.personal_accuracy: '0.75' became '0.7500000000000001'" in found
     assert "rounds.jsonl line 1.bytes_down: 1000 became 1001" in found

@@ -44,6 +44,17 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`.
 
+    Parameters
+    ----------
+    model : FlatModel
+        ``weights`` [P] and ``rest`` [R], float32 or float64.
+    mask : Mask
+        Of the same layout.
+    weights_codec, rest_codec : str
+        Names of codecs, see `codec.CODECS`.
+    rng : Generator, optional
+        Decides stochastic rounding; without one codecs round to the nearest.
+
     Returns
     -------
     dict of ndarray

@@ -53,7 +53,7 @@ class SignSum:
         Raises
         ------
         ProtocolError
-            As of `check`; nothing has been added then.
+            See `check`; nothing has been added then.
         """
         if self._stays_narrow(weight):
             self._total += int(weight)

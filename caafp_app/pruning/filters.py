@@ -168,7 +168,7 @@ def _follow(
 
 
 def cut(arrays: Arrays, places: Places) -> dict[str, NDArray[Any]]:
-    """Copy the smaller network out of the full one; axis i has ``len(places[name][i])`` elements."""
+    """Copy the smaller network out: axis i of an array has ``len(places[name][i])`` elements."""
     return {
         name: array[np.ix_(*places[name])] if name in places else array.copy()
         for name, array in arrays.items()

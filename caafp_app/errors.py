@@ -19,3 +19,7 @@ class ProtocolError(CaafpError):
 
 class RunError(CaafpError, RuntimeError):
     """A run cannot go on: no clients, or every one of them failed."""
+
+
+class MaskUpdateError(CaafpError):
+    """Scores, counts or masks do not belong to the same model, or cannot be satisfied."""

@@ -25,7 +25,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterResult:
+class Grouping:
     """Clusters of clients.
 
     Attributes
@@ -50,6 +50,9 @@ class ClusterResult:
     note: str
 
 
+"""The old name, until `caafp_app.strategies` has left it."""
+
+
 def cluster(
     sketches: NDArray[np.floating],
     k: int,
@@ -59,7 +62,7 @@ def cluster(
     min_silhouette: float = LEAST_SILHOUETTE,
     seed: int = 0,
     limit: int = SAMPLE_LIMIT,
-) -> ClusterResult:
+) -> Grouping:
     """Cluster clients by the cosine distances of their sketches.
 
     With more than ``limit`` clients a random sample of so many is clustered, and every other client
@@ -86,7 +89,7 @@ def cluster(
 
     Returns
     -------
-    ClusterResult
+    Grouping
         The clusters. The same sketches and seed give the same ones.
 
     Raises
@@ -128,7 +131,7 @@ def cluster(
     found = int(labels.max()) + 1
     if found < before:
         notes.append(f"{before - found} of {before} clusters had under {min_size} clients: merged")
-    return ClusterResult(
+    return Grouping(
         labels=labels,
         centroids=centroids_of(sketches, labels, found),
         k=found,

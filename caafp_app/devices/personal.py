@@ -15,15 +15,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.form import read_form
 from caafp_app.datasets.resolve import NodeConfig
 from caafp_app.errors import DataError, ProtocolError, RunError
-from caafp_app.runs.files import write_atomic, write_json
+from caafp_app.runs.files import write_json
 from caafp_app.runs.place import default_home
+from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
 from caafp_app.settings import Settings
 
 MODEL, CARD = "personal.safetensors", "personal.json"
@@ -196,8 +195,7 @@ def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) 
     values = {**asdict(card), "written": written}
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, _metadata(values))
-        write_atomic(folder / MODEL, content)
+        write_tensors(folder / MODEL, arrays, _metadata(values), mode=PRIVATE)
         write_json(folder / CARD, values)
     except (OSError, RunError) as error:
         raise RunError(
@@ -223,15 +221,11 @@ def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
             f"{path}: expected the personal model of this device, found nothing; a run leaves it "
             "after its personalise phase, in the state-dir of the SuperNode's node-config"
         )
-    if path.stat().st_size > _MAX_BYTES:
-        raise DataError(f"{path}: expected at most {_MAX_BYTES / 2**30:g} GiB")
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY, "")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        arrays, metadata = read_tensors(path, limit=_MAX_BYTES)
+    except RunError as error:
         raise DataError(f"{path}: expected a model that is whole, found {error}") from error
-    return arrays, Card.from_json(text, path)
+    return arrays, Card.from_json(metadata.get(_KEY, ""), path)
 
 
 def the_only_state() -> Path:

@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import write_atomic
+from caafp_app.runs.tensors import read_tensors, write_tensors
 
 FORMAT, VERSION = "caafp-sparse", "1"
 _MAX_AXES, _MAX_ELEMENTS = 32, 1 << 32
@@ -53,10 +51,10 @@ def write_sparse(
             tensors[f"values/{name}"] = array[mask[name]]
             tensors[f"mask/{name}"] = np.packbits(mask[name].reshape(-1), bitorder="little")
         else:
-            tensors[f"dense/{name}"] = np.ascontiguousarray(array).reshape(array.shape)
+            tensors[f"dense/{name}"] = array
     shapes = json.dumps({name: array.shape for name, array in arrays.items()})
     told = {**(metadata or {}), "format": FORMAT, "version": VERSION, "shapes": shapes}
-    write_atomic(path, save(tensors, told))
+    write_tensors(path, tensors, told)
 
 
 def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
@@ -74,12 +72,7 @@ def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[
     RunError
         The file is not one of these, or its parts do not fit together.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
+    tensors, told = read_tensors(path)
     if (told.get("format"), told.get("version")) != (FORMAT, VERSION):
         raise RunError(
             f"{path}: expected a file of format {FORMAT}, version {VERSION}, found "

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from caafp_app.datasets.resolve import data_shape
@@ -17,6 +16,7 @@ from caafp_app.models import build_model
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.runs.reading import read_run
+from caafp_app.runs.tensors import read_tensors
 from caafp_app.settings import Settings
 from caafp_app.training import dump_arrays, load_arrays
 
@@ -123,12 +123,8 @@ def _read(path: Path, run: Path) -> tuple[Arrays, str]:
             f"expected {path.name} in {path.parent}, found none; this run has "
             f"{', '.join(_known(run)) or 'no cluster yet: it did not come to its end'}"
         )
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, (file.metadata() or {}).get("mask-digest", "")
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
+    arrays, metadata = read_tensors(path)
+    return arrays, metadata.get("mask-digest", "")
 
 
 def windows_like(trained: Trained, count: int, seed: int = 0) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from caafp_app.errors import ProtocolError, SettingsError
 from caafp_app.protocol.half import from_half, to_half
 from caafp_app.protocol.quantise import Quantised, blocks, dequantise, quantise
 from caafp_app.registry import CODECS
+from caafp_app.vectors.scan import peak_of
 
 _LEVELS = 127
 
@@ -36,8 +37,22 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Decode to a float vector [size] of `dtype`.
+
+        Parameters
+        ----------
+        data : ndarray
+            What `encode` made, of unknown origin.
+        size : int
+            How many values are expected.
+        dtype : dtype
+            float32 or float64.
+        scanned : bool
+            The caller refuses NaN and infinity in the result by `vectors.scan`, so that a codec
+            need not look for them. One whose decoding would hide them looks all the same.
 
         Raises
         ------
@@ -57,11 +72,13 @@ class ExactCodec(Codec):
         """Return the values, not a copy."""
         return values
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Return the data, not a copy."""
         _expect(data, dtype, size)
-        if not np.isfinite(data).all():
-            raise _not_finite()
+        if not scanned:
+            _require_finite(data)
         return data
 
 
@@ -80,11 +97,12 @@ class Float16Codec(Codec):
         """Round to float16; what is beyond its range saturates."""
         with np.errstate(over="ignore"):
             source = values.astype(np.float32, copy=False)
-        if not np.isfinite(source).all():
-            raise _not_finite()
+        _require_finite(source)
         return to_half(source)
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Widen to `dtype`."""
         _expect(data, np.dtype(np.float16), size)
         if size and (data.view(np.uint16) & np.uint16(0x7FFF)).max() >= 0x7C00:
@@ -110,7 +128,9 @@ class Int8Codec(Codec):
         parts = (made.scale, made.shares, made.codes)
         return np.concatenate([part.view(np.uint8) for part in parts])
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Multiply each value by its block's scale."""
         _expect(data, np.dtype(np.uint8), self.nbytes(size))
         scale, shares, codes = np.split(data, [4, 4 + 2 * blocks(size)])
@@ -144,6 +164,13 @@ def _expect(data: NDArray[Any], dtype: "np.dtype[Any]", size: int) -> None:
         raise ProtocolError(
             f"values: expected {dtype} [{size}], found {data.dtype} {list(data.shape)}"
         )
+
+
+def _require_finite(values: NDArray[Any]) -> None:
+    try:
+        peak_of(values)
+    except ProtocolError:
+        raise _not_finite() from None
 
 
 def _not_finite() -> ProtocolError:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.half import from_half, to_half
-from caafp_app.protocol.largest import largest_magnitudes
 from caafp_app.protocol.mask import Mask
+from caafp_app.vectors.largest import largest_magnitudes
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,17 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
 def pack_gradient(
     gradient: SparseGradient, mask: Mask
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], float]:
-    """Return gaps as bytes, values as float16 shares of the largest, and that largest magnitude."""
+    """Encode a gradient: the inverse of `unpack_gradient`, but for float16's rounding.
+
+    Returns
+    -------
+    ndarray of uint8 [bytes]
+        Gaps between the positions among the inactive weights.
+    ndarray of float16 [m]
+        Values as shares of the largest magnitude, in [-1, 1].
+    float
+        That largest magnitude.
+    """
     chosen = np.zeros(mask.bits.size, dtype=np.bool_)
     chosen[gradient.index] = True
     rank = np.flatnonzero(chosen.take(mask.inactive))
@@ -85,6 +95,15 @@ def unpack_gradient(
     gaps: NDArray[Any], shares: NDArray[Any], scale: float, mask: Mask, limit: int
 ) -> SparseGradient:
     """Read a gradient of unknown origin.
+
+    Parameters
+    ----------
+    gaps, shares, scale
+        uint8 [bytes], float16 [m] and a float, as `pack_gradient` returns them.
+    mask : Mask
+        The mask that the gradient was packed by.
+    limit : int
+        Most values that are taken.
 
     Raises
     ------

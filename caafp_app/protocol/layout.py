@@ -153,6 +153,16 @@ class Layout:
     def flatten(self, arrays: NamedArrays) -> FlatModel:
         """Copy named arrays into flat vectors.
 
+        Parameters
+        ----------
+        arrays : mapping of str to ndarray
+            Every array of the layout, in its shape; floats may differ in precision.
+
+        Returns
+        -------
+        FlatModel
+            ``weights`` [P] and ``rest`` [R] of `dtype`, ``other`` as copies.
+
         Raises
         ------
         ProtocolError
@@ -168,7 +178,12 @@ class Layout:
     def unflatten(self, model: FlatModel, *, copy: bool = True) -> dict[str, NDArray[Any]]:
         """Turn flat vectors into named arrays, in layout order, with their own dtypes.
 
-        Without `copy` the arrays are views of the vectors where their dtypes are the same.
+        Parameters
+        ----------
+        model : FlatModel
+            ``weights`` [P], ``rest`` [R] and every other array.
+        copy : bool
+            False: the arrays are views of the vectors where their dtypes are the same.
         """
         parts = {
             **self.split(model.weights, self.weight_entries),
@@ -181,7 +196,15 @@ class Layout:
     def split(
         self, flat: NDArray[Any], entries: Sequence[Entry] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """View a flat vector (default: of weights, or a mask over them) as named arrays."""
+        """View a flat vector as named arrays.
+
+        Parameters
+        ----------
+        flat : ndarray [P], or as long as `entries` together
+            Of any dtype: weights, say, or the bits of a mask.
+        entries : sequence of Entry, optional
+            The arrays that `flat` consists of; by default the prunable ones.
+        """
         entries = self.weight_entries if entries is None else entries
         return {
             entry.name: flat[part].reshape(entry.shape)

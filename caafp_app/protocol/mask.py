@@ -114,14 +114,17 @@ class Mask:
         return self.layout.split(self.bits)
 
     def select(self, weights: NDArray[Any]) -> NDArray[Any]:
-        """Take the active values out of a flat vector: [P] to [count].
+        """Take the active values out of a flat vector [P] of any dtype: [count], a copy.
 
-        A copy; of a full mask the vector itself, so do not write to it.
+        A full mask returns the vector itself, so do not write to the result.
         """
         return weights if self.is_full else weights.take(self.active)
 
     def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put active values back: [count] to [P], zero where pruned; of a full mask as `select`."""
+        """Put active values [count] back into [P], same dtype, zero where pruned.
+
+        A full mask returns `values` itself.
+        """
         if self.is_full:
             return values
         weights = np.zeros(self.bits.size, dtype=values.dtype)

@@ -44,6 +44,17 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`.
 
+    Parameters
+    ----------
+    model : FlatModel
+        ``weights`` [P] and ``rest`` [R], float32 or float64.
+    mask : Mask
+        Of the same layout.
+    weights_codec, rest_codec : str
+        Names of codecs, see `codec.CODECS`.
+    rng : Generator, optional
+        Decides stochastic rounding; without one codecs round to the nearest.
+
     Returns
     -------
     dict of ndarray
@@ -84,19 +95,39 @@ def unpack_model(
 
 
 def unpack_parts(
-    arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
+    arrays: Mapping[str, NDArray[Any]],
+    mask: Mask,
+    weights_codec: str,
+    rest_codec: str,
+    *,
+    scanned: bool = False,
 ) -> Parts:
     """Decode without putting the pruned weights back, with the same checks as `unpack_model`.
 
-    A client's gradient may be among `arrays`, and is left alone.
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Of unknown origin, as `pack_parts` names them. A client's gradient may be among them, and
+        is left alone.
+    mask : Mask
+        That the values are packed by.
+    weights_codec, rest_codec : str
+        Names of the codecs of ``values`` and ``rest``.
+    scanned : bool
+        The caller refuses NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
+
+    Returns
+    -------
+    Parts
+        Perhaps with read-only views of `arrays`.
     """
     layout = mask.layout
     others = {OTHER + entry.name for entry in layout.other_entries}
     extra = arrays.keys() - others - {VALUES, REST, GRADIENT_INDEX, GRADIENT_VALUE}
     if extra:
         raise ProtocolError(f"array {min(extra)!r} is not of this model")
-    values = _decode(arrays, VALUES, weights_codec, mask.count, layout)
-    rest = _decode(arrays, REST, rest_codec, layout.rest_count, layout)
+    values = _decode(arrays, VALUES, weights_codec, mask.count, layout, scanned)
+    rest = _decode(arrays, REST, rest_codec, layout.rest_count, layout, scanned)
     other = {}
     for entry in layout.other_entries:
         array = arrays.get(OTHER + entry.name)
@@ -119,11 +150,16 @@ def encoding_rng(seed: int, round_: int, direction: str, label: str) -> np.rando
 
 
 def _decode(
-    arrays: Mapping[str, NDArray[Any]], name: str, codec: str, size: int, layout: Layout
+    arrays: Mapping[str, NDArray[Any]],
+    name: str,
+    codec: str,
+    size: int,
+    layout: Layout,
+    scanned: bool,
 ) -> NDArray[Any]:
     data = arrays.get(name)
     if data is None:
         if size:
             raise ProtocolError(f"array {name!r} is missing: {size} values were expected")
         return np.empty(0, dtype=layout.dtype)
-    return codec_for(codec).decode(data, size, layout.dtype)
+    return codec_for(codec).decode(data, size, layout.dtype, scanned=scanned)

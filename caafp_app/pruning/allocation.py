@@ -10,10 +10,10 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import SettingsError
-from caafp_app.pruning.segments import MaskUpdateError, segments_of
-from caafp_app.pruning.topk import largest
+from caafp_app.errors import MaskUpdateError, SettingsError
+from caafp_app.pruning.segments import segments_of
 from caafp_app.registry import ALLOCATIONS
+from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
 

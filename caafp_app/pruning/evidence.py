@@ -6,11 +6,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
+from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.means import WeightedMean
-from caafp_app.pruning.segments import MaskUpdateError
 from caafp_app.pruning.sums import Sum
 from caafp_app.registry import SUMS
+from caafp_app.vectors.chunks import chunks
 
 SQUARES, SIGNS = "squares", "signs"
 

@@ -107,7 +107,14 @@ def choose_by_weight(
 
 
 def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
-    """Find the filters again that a mask of whole filters has kept: the inverse of `filter_mask`.
+    """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The full network, layers in order.
+    mask : mapping of str to ndarray of bool
+        By name and shape of each prunable array.
 
     Raises
     ------
@@ -122,7 +129,7 @@ def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Pla
 
 
 def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask by array: True at the places."""
+    """Return a mask by name and shape of each array: bool, True at the places."""
     mask = {name: np.zeros(array.shape, np.bool_) for name, array in arrays.items()}
     for name, bits in mask.items():
         bits[np.ix_(*places[name])] = True
@@ -161,7 +168,7 @@ def _follow(
 
 
 def cut(arrays: Arrays, places: Places) -> dict[str, NDArray[Any]]:
-    """Take the smaller network out of the full one; copies."""
+    """Copy the smaller network out: axis i of an array has ``len(places[name][i])`` elements."""
     return {
         name: array[np.ix_(*places[name])] if name in places else array.copy()
         for name, array in arrays.items()
@@ -172,6 +179,7 @@ def write_back(arrays: Arrays, small: Arrays, places: Places) -> dict[str, NDArr
     """Return the full network with the smaller one's values at their places.
 
     Law: ``cut(write_back(full, small, places), places) == small``; all else is that of `arrays`.
+    Shapes and dtypes are those of `arrays`; `small` has the shapes that `cut` gives.
     """
     whole = {name: array.copy() for name, array in arrays.items()}
     for name, array in small.items():

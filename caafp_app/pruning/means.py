@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
 from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
+from caafp_app.vectors.chunks import chunks
 
 # Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
@@ -32,7 +32,7 @@ class WeightedMean:
         """Length of the vectors."""
         return self.total.size
 
-    def add(self, values: NDArray[np.floating], weight: float) -> None:
+    def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
         """Add a reply.
 
         Parameters
@@ -41,6 +41,8 @@ class WeightedMean:
             Shape [size].
         weight : float
             The client's example count, or 1.
+        peak : float, optional
+            ``max |values|``, if `scan` has told it.
 
         Raises
         ------
@@ -48,7 +50,7 @@ class WeightedMean:
             If values or weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
-        self.total.add(values, weight)
+        self.total.add(values, weight, peak)
         self.count(weight)
 
     def count(self, weight: float) -> None:

@@ -17,15 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.vectors.chunks import CHUNK, chunks
+from caafp_app.vectors.scan import peak_of
 
 _WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
 _LARGEST_WEIGHT = 2.0**38
 _LIMIT = 2**62  # of sums, in quanta
 
 
-def largest_magnitude(values: NDArray[np.floating], size: int) -> float:
+def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
     """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
+
+    Parameters
+    ----------
+    values : NDArray[np.floating]
+        Shape [size].
+    size : int
+        The length that is expected.
+    known : float, optional
+        The answer, if `scan` has told it: the values are not looked at again.
 
     Raises
     ------
@@ -36,16 +46,7 @@ def largest_magnitude(values: NDArray[np.floating], size: int) -> float:
         raise ProtocolError(
             f"expected a vector of {size} floats, found {values.dtype} of shape {values.shape}"
         )
-    peak = 0.0
-    for part in chunks(size):
-        block = values[part]
-        low, high = float(block.min()), float(block.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ProtocolError(
-                "expected finite values, found NaN or infinity: the reply is refused"
-            )
-        peak = max(peak, high, -low)
-    return peak
+    return peak_of(values) if known is None else known
 
 
 def rounded_weight(weight: float) -> float:
@@ -90,7 +91,9 @@ class ReproducibleSum:
         self._shifts = 0  # how often `_shifter` is in `_quanta`
         self._shifter = 1.5 * 2.0 ** (52 + quantum)
 
-    def add(self, values: NDArray[np.floating], weight: float = 1.0) -> None:
+    def add(
+        self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
+    ) -> None:
         """Add ``weight * values``.
 
         Parameters
@@ -99,6 +102,8 @@ class ReproducibleSum:
             Shape [size].
         weight : float
             Any finite factor.
+        peak : float, optional
+            ``max |values|``, if `scan` has told it: the values are not looked at again.
 
         Raises
         ------
@@ -106,7 +111,7 @@ class ReproducibleSum:
             If the length is wrong, a value is not finite, or the sum would become too large;
             nothing has been added then.
         """
-        direct = self.admit(largest_magnitude(values, self.size) * abs(weight))
+        direct = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
         for part in chunks(self.size):
             terms = scratch[: part.stop - part.start]
@@ -115,7 +120,11 @@ class ReproducibleSum:
             self.put(part, terms, direct)
 
     def add_at(
-        self, index: NDArray[np.integer], values: NDArray[np.floating], weight: float = 1.0
+        self,
+        index: NDArray[np.integer],
+        values: NDArray[np.floating],
+        weight: float = 1.0,
+        peak: float | None = None,
     ) -> None:
         """Add ``weight * values`` at the positions ``index``.
 
@@ -127,6 +136,8 @@ class ReproducibleSum:
             Shape [m].
         weight : float
             Any finite factor.
+        peak : float, optional
+            As for `add`.
 
         Raises
         ------
@@ -141,7 +152,7 @@ class ReproducibleSum:
             int(index[0]) >= 0 and int(index[-1]) < self.size and (index[1:] > index[:-1]).all()
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
-        self._claim(largest_magnitude(values, index.size) * abs(weight))
+        self._claim(largest_magnitude(values, index.size, peak) * abs(weight))
         terms = values.astype(np.float64) * weight
         self._quanta[index] += self._round(terms)
 

@@ -24,11 +24,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
+from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.evidence import SIGNS, SQUARES, Evidence
-from caafp_app.pruning.segments import MaskUpdateError, check_segments
-from caafp_app.pruning.topk import kth_largest
+from caafp_app.pruning.segments import check_segments
 from caafp_app.registry import SCORES
+from caafp_app.vectors.chunks import chunks
+from caafp_app.vectors.largest import kth_largest
 
 Vector = NDArray[np.float64]
 Weights = NDArray[np.floating]

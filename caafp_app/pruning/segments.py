@@ -11,11 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import CaafpError
-
-
-class MaskUpdateError(CaafpError):
-    """Scores, counts or masks do not belong to the same model, or cannot be satisfied."""
+from caafp_app.errors import MaskUpdateError
 
 
 def segments_of(sizes: Sequence[int] | NDArray[np.int64]) -> tuple[slice, ...]:

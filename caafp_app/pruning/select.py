@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.segments import MaskUpdateError, active_counts, check_segments, sizes_of
-from caafp_app.pruning.topk import largest
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import active_counts, check_segments, sizes_of
+from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
 

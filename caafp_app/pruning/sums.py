@@ -22,11 +22,11 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.means import WeightedMean
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
-from caafp_app.pruning.segments import MaskUpdateError
 from caafp_app.registry import SUMS
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 State = Mapping[str, NDArray[Any]]
 Vector = NDArray[np.float64]
@@ -148,6 +148,7 @@ def accumulate(
     weight: float,
     mean: WeightedMean,
     sums: Collection[Sum] = (),
+    peak: float | None = None,
 ) -> None:
     """Add one reply to a round's mean and to other sums, in one pass.
 
@@ -159,6 +160,8 @@ def accumulate(
         Its example count, or 1.
     mean : WeightedMean
     sums : collection of Sum
+    peak : float, optional
+        ``max |update|``, if `scan` has told it.
 
     Raises
     ------
@@ -169,13 +172,13 @@ def accumulate(
         If the sums are of different lengths.
     """
     if not sums:
-        mean.add(update, weight)
+        mean.add(update, weight, peak)
         return
     for one in sums:
         if one.size != mean.size:
             raise MaskUpdateError(f"expected sums of {mean.size} weights, found {one.size}")
     weight = rounded_weight(weight)
-    peak = largest_magnitude(update, mean.size)
+    peak = largest_magnitude(update, mean.size, peak)
     mean.total.check(peak * weight)
     for one in sums:
         one.check(peak, weight)

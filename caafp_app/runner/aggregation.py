@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 TRIM = 0.2
 """Share of the replies that a trimmed mean leaves out at each end, rounded up."""

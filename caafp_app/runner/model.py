@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.pruning.chunks import chunks
 from caafp_app.runs.checkpoint import State
+from caafp_app.vectors.chunks import chunks
 
 Vector = NDArray[np.float64]
 

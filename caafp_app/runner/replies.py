@@ -94,7 +94,7 @@ def read_answer(message: Message, expected: Expected) -> Answer:
 
 
 def read_update(answer: Answer, expected: Expected) -> Update:
-    """Decode the update of a training reply.
+    """Decode the update of a training reply; `vectors.scan` has still to look for NaN in it.
 
     Raises
     ------
@@ -105,7 +105,9 @@ def read_update(answer: Answer, expected: Expected) -> Update:
     if mask is None or answer.mask_digest != mask.digest:
         found = answer.mask_digest or "none"
         raise ProtocolError(f"packed by mask {found}, expected {mask.digest if mask else 'none'}")
-    values, rest, other = unpack_parts(answer.arrays, mask, expected.up, expected.rest)
+    values, rest, other = unpack_parts(
+        answer.arrays, mask, expected.up, expected.rest, scanned=True
+    )
     gradient = None
     if expected.gradient_limit and "gradient-index" in answer.arrays:
         if "gradient-value" not in answer.arrays:

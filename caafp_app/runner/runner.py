@@ -30,9 +30,10 @@ from caafp_app.runner.requests import RequestWriter
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.summed import Summed
 from caafp_app.runner.tally import Tally
-from caafp_app.runner.trust import NormBound, largest_weight, norm_of
+from caafp_app.runner.trust import NormBound, largest_weight
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
+from caafp_app.vectors.scan import scan
 
 FEDAVG_KEY = "num-examples"
 """The metric that FedAvg weighs by, which is what clients say of themselves beforehand."""
@@ -258,13 +259,13 @@ class Runner:
         if expected.action in READERS:
             update = READERS[expected.action](answer, expected)
             alike = self.options.uniform or summed.query.uniform
+            found = scan(update.values, update.rest)
             bounded = expected.action is Action.TRAIN and summed.query.each is None
-            norm = norm_of(update.values, update.rest) if bounded else 0.0
             if bounded:
-                self.bound.check(summed.query.group, norm, summed.query.model.flat)
-            summed.add(client.label, update, 1.0 if alike else min(weight, heaviest))
+                self.bound.check(summed.query.group, found.norm, summed.query.model.flat)
+            summed.add(client.label, update, 1.0 if alike else min(weight, heaviest), found.peaks)
             if bounded:
-                self.bound.note(summed.query.group, norm)
+                self.bound.note(summed.query.group, found.norm)
         summed.outside[client.label] = answer.outside
         client.held = answer.mask_digest
         if not weight:

@@ -65,11 +65,19 @@ class Summed:
         """How many updates were added."""
         return self.update.replies
 
-    def add(self, label: str, update: Update, weight: float) -> None:
+    def add(self, label: str, update: Update, weight: float, peaks: tuple[float, ...]) -> None:
         """Add one client's update to all sums, or to none.
 
         Buffers that are not averaged are taken from the first label in alphabetic order, so that
         the order of arrival decides nothing.
+
+        Parameters
+        ----------
+        label : str
+        update : Update
+        weight : float
+        peaks : tuple of float
+            ``max |.|`` of its values and of its rest, see `vectors.scan`.
 
         Raises
         ------
@@ -79,14 +87,14 @@ class Summed:
         if self.query.each is not None:
             self.kept[label] = self.query.each(update)
             return
-        peak = largest_magnitude(update.rest, self.rest.size)
-        self.rest.total.check(peak * weight)
+        largest, largest_rest = peaks
+        self.rest.total.check(largest_rest * weight)
         gradient = update.gradient if self.gradient is not None else None
         if self.gradient is not None and gradient is not None:
             peak = largest_magnitude(gradient.value, gradient.index.size)
             self.gradient.total.check(peak * weight)
-        accumulate(update.values, weight, self.update, tuple(self.sums.values()))
-        self.rest.add(update.rest, weight)
+        accumulate(update.values, weight, self.update, tuple(self.sums.values()), largest)
+        self.rest.add(update.rest, weight, largest_rest)
         if self._aggregation.holds:
             self._held.append((update.values, update.rest))
         if update.other and (not self._other_from or label < self._other_from):

@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel
-from caafp_app.pruning.chunks import chunks
+from caafp_app.vectors.scan import scan
 
 NORM_FACTOR = 10.0
 """An update may be so many times as long as the median one, or as the model before there is any."""
@@ -69,7 +68,7 @@ class NormBound:
         if self.fixed:
             return self.fixed
         if id(model) not in self._lengths:
-            self._lengths[id(model)] = model, norm_of(model.weights, model.rest)
+            self._lengths[id(model)] = model, scan(model.weights, model.rest).norm
         length = self._lengths[id(model)][1]
         usual = self._medians.get(cluster, self._overall)
         if usual:
@@ -105,22 +104,6 @@ class NormBound:
         self._medians = {k: float(np.median(found)) for k, found in norms.items()}
         every = [n for found in norms.values() for n in found]
         self._overall = float(np.median(every)) if every else 0.0
-
-
-def norm_of(*vectors: NDArray[np.floating]) -> float:
-    """Return the Euclidean norm of vectors put together; NaN or infinity if they hold one.
-
-    Squares are summed in the vectors' own precision within a chunk, which is a part of the time
-    that a conversion takes, and precise enough for a bound; so float32 values beyond 1e19 count as
-    infinity.
-    """
-    total = 0.0
-    for vector in vectors:
-        for part in chunks(vector.size):
-            block = vector[part]
-            with np.errstate(over="ignore", invalid="ignore"):
-                total += float(block @ block)
-    return math.sqrt(total) if total == total else math.nan
 
 
 def largest_weight(examples: Iterable[int], times: float) -> float:

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import replaced
+from caafp_app.runs.tensors import PRIVATE, read_tensors, storable, write_tensors
 
 VERSION = 1
 FOLDER = "checkpoints"
@@ -148,13 +146,9 @@ class Checkpoints:
         """
         path = self.folder / f"round-{round_:04d}.safetensors"
         text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
-        tensors = {name: _plain(array) for name, array in state.arrays.items()}
+        tensors = {name: storable(name, array) for name, array in state.arrays.items()}
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
-        with replaced(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata)
-            except SafetensorError as error:  # its own for whatever the system refuses
-                raise OSError(str(error)) from error
+        write_tensors(path, tensors, metadata, mode=PRIVATE)
         for old in self._paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
@@ -206,28 +200,25 @@ class Checkpoints:
 
 def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        version = metadata.get("version")
+        arrays, metadata = read_tensors(path)
         text = metadata.get("state", "")
         if len(text) > _TEXT_LIMIT or metadata.get("sha256") != _digest(text, arrays):
             raise ValueError("its SHA-256 is another than the one it was saved with")
-        if version != str(VERSION):
-            raise RunError(
-                f"checkpoint {path} has version {version}, this release reads {VERSION}; resume "
-                "with the release that saved it"
-            )
-        document = json.loads(text)
-        _check(document)
-    except (OSError, SafetensorError, ValueError) as error:
+        if metadata.get("version") == str(VERSION):
+            document = json.loads(text)
+            _check(document)
+            return document, State(document["facts"], arrays)
+    except (RunError, ValueError) as error:
         # Not the first that is whole: what a run goes on from is for its operator to say.
         before = f"the one before is {older[-1].name}" if older else "there is none before it"
         raise RunError(
             f"checkpoint {path} is damaged ({error}); {before}: "
             + ("remove the damaged file to go on from there" if older else "start a new run")
         ) from error
-    return document, State(document["facts"], arrays)
+    raise RunError(
+        f"checkpoint {path} has version {metadata.get('version')}, this release reads {VERSION}; "
+        "resume with the release that saved it"
+    )
 
 
 def _check(document: Any) -> None:
@@ -238,11 +229,6 @@ def _check(document: Any) -> None:
     for key, kind in kinds.items():
         if not isinstance(document.get(key), kind):
             raise ValueError(f"no {key}")
-
-
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as safetensors reads it: in C order and native byte order."""
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:

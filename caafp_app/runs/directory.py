@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save as to_safetensors
 
 from caafp_app.errors import RunError
 from caafp_app.runs.files import append_line, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
+from caafp_app.runs.tensors import write_tensors
 
 SUMMARY_KEYS = (
     "strategy",
@@ -50,9 +50,6 @@ SUMMARY_KEYS = (
     "seconds.startup",
 )
 """What ``summary.json`` holds at least; a dot stands for one level of nesting."""
-
-_TENSOR_KINDS = "biuf"
-"""Kinds of numpy dtypes that safetensors keeps: bool, integers, floats."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,9 @@ class RunDirectory:
 
     def write_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
         """Write the clients' distances [n, n] to ``distances.safetensors``, labels as metadata."""
-        tensors = {"distances": _storable("distances", distances.astype(np.float32))}
-        content = to_safetensors(tensors, {"labels": json.dumps(list(labels))})
-        write_atomic(self.path / "distances.safetensors", content)
+        tensors = {"distances": distances.astype(np.float32)}
+        told = {"labels": json.dumps(list(labels))}
+        write_tensors(self.path / "distances.safetensors", tensors, told)
 
     def write_model(
         self,
@@ -191,19 +188,8 @@ class RunDirectory:
         metadata: Mapping[str, str] | None,
     ) -> Path:
         path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
-        tensors = {key: _storable(key, array) for key, array in arrays.items()}
-        write_atomic(path, to_safetensors(tensors, dict(metadata) if metadata else None))
+        write_tensors(path, arrays, metadata)
         return path
-
-
-def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind not in _TENSOR_KINDS or array.dtype.itemsize > 8:
-        raise RunError(
-            f"array {name!r} has dtype {array.dtype}; safetensors keeps bools, integers and floats "
-            "of at most 64 bits"
-        )
-    # safetensors reads the memory as it lies: it must be in C order and of native byte order.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def _holds(summary: Mapping[str, object], key: str) -> bool:

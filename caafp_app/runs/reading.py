@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from caafp_app.errors import RunError
 from caafp_app.runs.records import ClientRecord
+from caafp_app.runs.tensors import read_tensors
 
 _TEXT_LIMIT = 256 * 1024 * 1024
 """Bytes of the largest file of text that is read."""
@@ -151,8 +151,8 @@ def _client(row: Mapping[str, str]) -> ClientRecord:
 
 
 def _tensor(path: Path, name: str) -> tuple[NDArray[Any], dict[str, str]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name), file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a tensor {name!r} in {path}, found: {error}") from error
+    arrays, metadata = read_tensors(path)
+    if name not in arrays:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise RunError(f"expected a tensor {name!r} in {path}, found {found}")
+    return arrays[name], metadata

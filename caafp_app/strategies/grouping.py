@@ -12,7 +12,7 @@ import numpy as np
 from flwr.common.logger import log
 from numpy.typing import NDArray
 
-from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, ClusterResult, cluster
+from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
 from caafp_app.clustering.assign import assign
 from caafp_app.clustering.distance import cosine_distances
 from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
@@ -65,7 +65,7 @@ class Clustering:
 
     def group(
         self, sketches: Mapping[str, NDArray[Any]], *, seed: int, observer: Observer
-    ) -> ClusterResult:
+    ) -> Grouping:
         """Cluster the clients that have a sketch.
 
         Parameters
@@ -79,7 +79,7 @@ class Clustering:
 
         Returns
         -------
-        ClusterResult
+        Grouping
             Its `labels` are in the alphabetic order of the clients' labels.
 
         Raises

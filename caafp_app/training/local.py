@@ -42,10 +42,24 @@ def train(
     With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
     the model as it came (Li et al., FedProx).
 
+    Parameters
+    ----------
+    model : nn.Module
+        Takes float32 [batch, time, channels], returns logits [batch, classes].
+    windows : ndarray of float32 [n, time, channels]
+    classes : ndarray of int64 [n]
+        In [0, classes).
+    how : LocalTraining
+        Epochs, batch size, learning rate, seed.
+    mask : mapping of str to ndarray of bool, optional
+        True where a weight may change, by name and shape; the rest stays zero.
+    anchor : mapping of str to ndarray, optional
+        The model `a` of the proximal term, by name and shape.
+
     Returns
     -------
     float
-        Mean loss of the last epoch, without the proximal term.
+        Mean cross-entropy in nats of the last epoch, without the proximal term.
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device

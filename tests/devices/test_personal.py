@@ -60,6 +60,7 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     assert not reply.content.array_records
     assert sorted(path.name for path in folder.iterdir()) == [personal.CARD, personal.MODEL]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / personal.MODEL).stat().st_mode) == 0o600
     arrays, card = load_personal(folder)
     metrics = next(iter(reply.content.metric_records.values()))
     assert card.personal_accuracy == metrics["personal-accuracy"] == 1.0

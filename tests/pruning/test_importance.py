@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from caafp_app.pruning.importance import coherence, consistency, importance, magnitude
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.pruning.chunks import CHUNK
-from caafp_app.pruning.importance import coherence, consistency, importance, magnitude
-from caafp_app.pruning.segments import MaskUpdateError, segments_of
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import segments_of
+from caafp_app.vectors.chunks import CHUNK
 
 
 def test_magnitude_is_relative_to_the_layers_largest():

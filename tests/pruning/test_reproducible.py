@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 finite = st.floats(-64, 64, width=32)
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.pruning.segments import MaskUpdateError, active_counts, segments_of
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import active_counts, segments_of
 from caafp_app.pruning.select import (
     growth_counts,
     magnitude_mask,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
 from caafp_app.pruning.signs import SignSum
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 WHOLE = st.integers(1, 2000).map(float)
 FRACTION = st.integers(1, 2**30).map(lambda quanta: quanta * 2.0**-24)

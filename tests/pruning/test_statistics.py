@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from caafp_app.pruning.statistics import GradientSums, RoundSums, UpdateStatistics, accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK
-from caafp_app.pruning.segments import MaskUpdateError
-from caafp_app.pruning.statistics import GradientSums, RoundSums, UpdateStatistics, accumulate
+from caafp_app.errors import MaskUpdateError, ProtocolError
+from caafp_app.vectors.chunks import CHUNK
 
 
 def make_rounds(seed, size, replies_per_round):

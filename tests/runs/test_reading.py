@@ -92,7 +92,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, messa
 def test_broken_tensors_are_named(tmp_path: Path) -> None:
     path = leave_run(tmp_path / "run")
     (path / "masks" / "cluster-0.safetensors").write_bytes(b"x")
-    with pytest.raises(RunError, match=r"a tensor 'mask' in .*cluster-0"):
+    with pytest.raises(RunError, match=r"a safetensors file at .*cluster-0"):
         read_run(path).masks()
     save_file({"distances": np.zeros((2, 2), np.float32)}, path / "distances.safetensors")
     with pytest.raises(RunError, match=r"distances of 0 clients in .*\(2, 2\)"):

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.replies import MAX_REASON
+from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import Error, Message, MetricRecord, RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
-from caafp_app.strategies.replies import MAX_REASON
-from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app

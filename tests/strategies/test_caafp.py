@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.rules import Clustering, Pruning, divide_rounds
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app import CAAFP
 from caafp_app.errors import CaafpError, RunError, SettingsError
-from caafp_app.strategies.rules import Clustering, Pruning, divide_rounds
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes, run

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.cluster_model import ClusterModel, Update
+from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.gradient import SparseGradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.strategies.cluster_model import ClusterModel, Update
-from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
 
 ARRAYS = {
     "a": np.arange(20, dtype=np.float32).reshape(4, 5) - 9.5,

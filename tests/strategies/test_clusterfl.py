@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.rules import Clustering
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -18,7 +19,6 @@ from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.strategies.clusterfl import ClusterFL
-from caafp_app.strategies.rules import Clustering
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes, run

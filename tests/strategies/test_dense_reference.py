@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from caafp_app.pruning.importance import importance
+from caafp_app.pruning.statistics import UpdateStatistics, accumulate
+from caafp_app.strategies.roster import Client, generator, sample
 from numpy.typing import NDArray
 
 from caafp_app.clustering.agglomerative import cluster
@@ -13,12 +16,9 @@ from caafp_app.clustering.sketch import Sketcher
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import load_client
 from caafp_app.models import build_model
-from caafp_app.pruning.importance import importance
 from caafp_app.pruning.means import GradientSums, RoundSums
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.pruning.statistics import UpdateStatistics, accumulate
 from caafp_app.settings import Settings
-from caafp_app.strategies.roster import Client, generator, sample
 from caafp_app.training import (
     LocalTraining,
     decay,

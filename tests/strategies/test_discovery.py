@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.replies import MAX_REASON
+from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import Error, Message
 
 from caafp_app import CAAFP
 from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.errors import RunError
 from caafp_app.strategies import discovery
-from caafp_app.strategies.replies import MAX_REASON
-from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, Run, nodes, prepare, run

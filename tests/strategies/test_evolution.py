@@ -1,9 +1,9 @@
 """Changes of a cluster's mask, against plain numpy."""
 
 import numpy as np
-
 from caafp_app.strategies.cluster_model import Update
 from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
+
 from tests.strategies.test_cluster_model import LAYOUT, model_of, updates_for
 
 

@@ -7,12 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-
-from caafp_app.errors import RunError
-from caafp_app.runs.ledger import Ledger
-from caafp_app.strategies import exchange
 from caafp_app.strategies.exchange import (
     FIRST_PAUSE,
     GROWTH,
@@ -21,6 +15,12 @@ from caafp_app.strategies.exchange import (
     Exchange,
     Quorum,
 )
+from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from caafp_app.errors import RunError
+from caafp_app.runs.ledger import Ledger
+from caafp_app.strategies import exchange
 from tests.local_grid import LocalGrid
 from tests.strategies.numpy_app import make_app
 

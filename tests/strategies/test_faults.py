@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.roster import GONE_AFTER, Client, Roster
+from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import Error, Message, MetricRecord
 
 from caafp_app import CAAFP
@@ -14,8 +16,6 @@ from caafp_app.errors import RunError, SettingsError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.strategies import discovery
 from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.roster import GONE_AFTER, Client, Roster
-from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app

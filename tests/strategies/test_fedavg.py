@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from caafp_app.strategies.roster import Client, generator, sample
 
 from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.roster import Client, generator, sample
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from caafp_app.strategies.rules import Clustering
 from flwr.app import ConfigRecord, Message, MessageType
 from flwr.supercore.task_identity import TaskIdentity
 from torch.nn import functional
@@ -24,7 +25,6 @@ from caafp_app.protocol.trained import PERSONAL
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from caafp_app.strategies.fedchar import FedCHAR
-from caafp_app.strategies.rules import Clustering
 from caafp_app.training import LocalTraining, dump_arrays, load_arrays, seeded
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app

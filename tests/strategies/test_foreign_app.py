@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
+from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP
 from caafp_app.strategies import fedavg
-from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
-from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen

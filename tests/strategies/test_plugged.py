@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from caafp_app.strategies.plugged import find_class
 
 from caafp_app.bench.file import read_bench
 from caafp_app.client_app import app
@@ -16,7 +17,6 @@ from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy
-from caafp_app.strategies.plugged import find_class
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 

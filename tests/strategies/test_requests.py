@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from caafp_app.strategies.cluster_model import ClusterModel
+from caafp_app.strategies.requests import RequestWriter, WireFormat
+from caafp_app.strategies.roster import Client
 from flwr.app import ConfigRecord, Message, MessageType
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -9,9 +12,6 @@ from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Request
 from caafp_app.protocol.packing import unpack_model
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.requests import RequestWriter, WireFormat
-from caafp_app.strategies.roster import Client
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caafp_app.strategies.phased import PhasedStrategy
+from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
 from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.rules import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, Setup, accuracies, bits_of, nodes, prepare

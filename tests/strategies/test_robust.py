@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from caafp_app.strategies.robust import HeldReplies, trimmed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
-
-from caafp_app.strategies.robust import HeldReplies, trimmed
 
 
 @settings(deadline=None, max_examples=60)

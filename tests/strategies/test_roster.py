@@ -1,11 +1,11 @@
 """Who takes part, and who is drawn."""
 
 import numpy as np
+from caafp_app.strategies.roster import Client, Roster, generator, sample, weights_by_examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app.protocol.messages import Action, Answer
-from caafp_app.strategies.roster import Client, Roster, generator, sample, weights_by_examples
 
 
 def told(label: str, examples: int = 10, population: int = -1, idle: str = "") -> Answer:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from caafp_app.strategies.cluster_model import ClusterModel
 from numpy.typing import NDArray
 
 from caafp_app.errors import SettingsError
 from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.cluster_model import ClusterModel
 from caafp_app.strategies.sharing import end_round_together
 from tests.strategies.test_cluster_model import LAYOUT, model_of, updates_for
 

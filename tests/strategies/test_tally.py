@@ -1,11 +1,11 @@
 """Counting one exchange, and reading the metrics of somebody else's app."""
 
 import pytest
+from caafp_app.strategies.tally import Tally, pick
 from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.runs.ledger import Ledger
-from caafp_app.strategies.tally import Tally, pick
 
 
 def filled() -> Tally:

@@ -4,9 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
-from caafp_app.errors import ProtocolError
-from caafp_app.protocol.layout import FlatModel
 from caafp_app.strategies.trust import (
     MODEL_SHARE,
     NORM_FACTOR,
@@ -15,6 +12,9 @@ from caafp_app.strategies.trust import (
     largest_weight,
     norm_of,
 )
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.layout import FlatModel
 
 
 def model(norm: float) -> FlatModel:

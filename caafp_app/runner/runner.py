@@ -144,7 +144,6 @@ class Runner:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
-        needed: bool = True,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -156,13 +155,6 @@ class Runner:
         mask_updated : bool
         layers : mapping, optional
             Densities by cluster and array.
-        needed : bool
-            Whether the run cannot go on without an answer.
-
-        Raises
-        ------
-        RunError
-            If it cannot, and every client that was asked failed; else that is logged.
         """
         tally = answers.tally
         record = tally.record(
@@ -174,11 +166,7 @@ class Runner:
         )
         self.observer.on_round(record, self.total_rounds)
         if tally.all_failed:
-            reasons = "; ".join(f"{why} ({n} clients)" for why, n in record.reasons.items())
-            told = f"{tally.phase}, round {tally.round}: every client failed: {reasons}"
-            if needed:
-                raise RunError(told)
-            log(WARNING, "%s; the run goes on without their answers", told)
+            log(WARNING, "%s, round %d: %s", tally.phase, tally.round, tally.why())
 
     def hold(
         self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
@@ -186,7 +174,7 @@ class Runner:
         """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
         answers = self.ask(queries, phase, round_, needed=needed)
         density = {query.group: query.model.density for query in queries}
-        self.close(answers, density, needed=needed)
+        self.close(answers, density)
         return answers
 
     def send(

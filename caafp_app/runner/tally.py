@@ -51,6 +51,14 @@ class Tally:
         """Whether everyone answered, and every answer was refused."""
         return bool(self.asked) and len(self.refusals) == len(self.asked)
 
+    def why(self) -> str:
+        """Say why nobody's answer could be used, alike reasons once."""
+        reasons = Counter(self.refusals.values())
+        told = [f"{reason} ({count} clients)" for reason, count in sorted(reasons.items())]
+        if self.missing:
+            told.append(f"{len(self.missing)} clients did not answer in time")
+        return f"no usable answer of {len(self.asked)} clients: " + "; ".join(told)
+
     def keep(self, label: str, content: RecordDict) -> None:
         """Keep a reply's own records; arrays were taken out before."""
         self.contents[label] = content

@@ -23,6 +23,7 @@ from caafp_app.runner.model import SparseModel
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
+from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State, damaged
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.personal import Scores, personalise
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from caafp_app.strategies.strategy import MethodStrategy
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+
+PATIENCE = 3
+"""Rounds in a row without a usable update after which a run ends."""
 
 _METRICS = (
     "train_metrics_clientapp",
@@ -104,6 +108,8 @@ class Run:
         )
         self.last_models = LastModels(strategy.average_last, len(self.plan))
         self.history: dict[int, list[ClusterRound]] = {}
+        self.idle_rounds = 0  # in a row, without a usable update
+        self.trained = False
 
     def to_its_end(self, evaluate_fn: EvaluateFn | None, resume: Saved | None) -> ClusteredResult:
         """Hold all rounds, and those alone that a run to be resumed has left."""
@@ -193,6 +199,7 @@ class Run:
             layers = {number: _densities(model) for number, model in published.items()}
         density = {number: model.density for number, model in published.items()}
         runner.close(answers, density, mask_updated=changed, layers=layers)
+        self._require_progress(step, answers.tally)
         members = runner.roster.clusters()
         for number, share in density.items():
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
@@ -201,6 +208,22 @@ class Run:
         metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
         if metrics is not None:
             self.result.train_metrics_clientapp[step.round] = metrics
+
+    def _require_progress(self, step: RoundPlan, tally: Tally) -> None:
+        """End a run in which nothing works, with the reasons.
+
+        One bad round is no reason to end; `PATIENCE` of them are, or none that has worked at all.
+        """
+        if tally.contents or not tally.asked:
+            self.idle_rounds, self.trained = 0, self.trained or bool(tally.contents)
+            return
+        self.idle_rounds += 1
+        ends = step.round == len(self.plan) and not self.trained
+        if ends or self.idle_rounds >= PATIENCE:
+            raise RunError(
+                f"expected an update from somebody, found none in {self.idle_rounds} rounds in a "
+                f"row; in round {step.round}: {tally.why()}"
+            )
 
     def _evaluate(self, step: RoundPlan) -> None:
         """Let clients score their cluster's model, where that is due."""
@@ -276,6 +299,7 @@ class Run:
                 "norms": self.runner.bound.state(),
                 "metrics": {kind: _plain(getattr(self.result, kind)) for kind in _METRICS},
                 "seconds": seconds,
+                "trained": self.trained,
             }
         )
         state.put("method", self.method.state())
@@ -301,6 +325,7 @@ class Run:
             for kind in _METRICS:
                 for number, metrics in state.fact("metrics")[kind].items():
                     getattr(self.result, kind)[int(number)] = MetricRecord(metrics)
+            self.trained = bool(state.fact("trained"))
             self.method.restore(state.part("method"))
             self.last_models.restore(self.method.layout, state.part("last models"))
             return float(state.fact("seconds"))

@@ -174,7 +174,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Raises
         ------
         RunError
-            If no client can be found, every client of a round fails, or it was told to end.
+            If no client can be found, nobody sends a usable update for several rounds, or it was
+            told to end.
         """
         train = train_config or ConfigRecord()
         evaluate = evaluate_config or ConfigRecord()

@@ -407,7 +407,6 @@ class TestSettingsCommand:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_smoke_from_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "caafp_app.cli", "run", "smoke", f"output-dir={tmp_path}"]

@@ -49,7 +49,7 @@ def test_the_reference_names_what_there_is() -> None:
             assert hasattr(import_module(module), attribute), name
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for needed in ("mkdocs", "material", "mkdocstrings"):
         if importlib.util.find_spec(needed) is None:

@@ -58,8 +58,6 @@ def rounds(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 def test_the_figures_are_those_written_down(folder: Path) -> None:
     summary = read(folder, "summary.json")
     accuracy = summary["accuracy"]
@@ -76,7 +74,6 @@ def test_the_figures_are_those_written_down(folder: Path) -> None:
     assert summary["sparsity"]["cluster_mean"] == pytest.approx(0.7, abs=2e-5)
 
 
-@pytest.mark.e2e
 def test_the_clusters_are_the_planted_groups(folder: Path) -> None:
     found = [set(c["members"]) for c in read(folder, "clusters.json")["clusters"].values()]
     groups = planted_groups(Settings.from_run_config(CONFIG).data)
@@ -84,7 +81,6 @@ def test_the_clusters_are_the_planted_groups(folder: Path) -> None:
     assert sorted(found, key=min) == sorted(planted, key=min)
 
 
-@pytest.mark.e2e
 def test_the_model_learns_and_the_masks_get_sparser(folder: Path) -> None:
     trained = [r for r in rounds(folder) if r["phase"] in ("warm-up", "cluster-warm-up", "prune")]
     assert [r["round"] for r in trained] == list(range(1, 14))
@@ -96,7 +92,6 @@ def test_the_model_learns_and_the_masks_get_sparser(folder: Path) -> None:
     assert densities[-1] == pytest.approx(0.3, abs=2e-5)
 
 
-@pytest.mark.e2e
 def test_the_files_hold_what_the_summary_says(folder: Path) -> None:
     summary, clusters = read(folder, "summary.json"), read(folder, "clusters.json")["clusters"]
     for key in SUMMARY_KEYS:

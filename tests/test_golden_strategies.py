@@ -79,8 +79,6 @@ GOLDEN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 @pytest.mark.parametrize("name", GOLDEN)
 def test_the_figures_are_those_written_down(name: str, tmp_path: Path) -> None:
     config = {**CONFIG, "strategy": name, "output-dir": str(tmp_path), "run-name": name}
@@ -106,7 +104,6 @@ def test_every_name_has_a_strategy_and_a_golden_run() -> None:
     assert {"caafp", *GOLDEN} == set(STRATEGIES)
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_name_runs_with_lossy_codecs_too(name: str) -> None:
     codecs = {"up-dtype": "int8", "down-dtype": "float16", "rest-dtype": "float16"}

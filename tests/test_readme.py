@@ -149,7 +149,6 @@ def test_installation_names_extras_and_constraints_that_exist() -> None:
     assert (ROOT / words[words.index("-c") + 1]).is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flwr", "flower-superlink", "flower-supernode"])
 def test_flowers_commands_have_these_options(name: str) -> None:
     mine = [words for words in commands() if words[0] == name]

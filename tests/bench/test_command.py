@@ -102,8 +102,6 @@ strategy = ["caafp", "fedavg"]
 """
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 def test_flwr_run_gives_the_very_numbers(tmp_path: Path) -> None:
     """Of a grid in this process: neither Ray, nor a SuperLink, changes a digit."""
     path = tmp_path / "tiny.toml"
@@ -113,8 +111,6 @@ def test_flwr_run_gives_the_very_numbers(tmp_path: Path) -> None:
     assert set(rows) == {"caafp"}
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 def test_smoke_runs_every_strategy_two_at_once(tmp_path: Path) -> None:
     """The bench `smoke`, in Flower's simulation, to the same digits as one by one here."""
     rows = _compare("smoke", ["--in-process", "--jobs", 2], tmp_path, users=6, within=180.0)

@@ -77,7 +77,6 @@ def test_settings_divide_the_rounds() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_records_of_a_real_run() -> None:
     pytest.importorskip("ray")
     finished = federated.run(TINY)

@@ -197,7 +197,6 @@ def test_the_server_knows_the_shape(npz_file: Path) -> None:
         DataSettings(dataset="folder")
 
 
-@pytest.mark.slow
 def test_thirty_real_subjects(uci_folder: Path) -> None:
     settings = DataSettings(dataset="uci-har", data_dir=str(uci_folder))
     told = [describe_client(settings, node(k, 30)) for k in range(30)]

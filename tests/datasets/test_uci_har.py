@@ -246,7 +246,6 @@ def test_shape_and_population_need_no_data() -> None:
     assert SOURCE.label(7) == "subject-07"
 
 
-@pytest.mark.slow
 def test_the_real_recordings_are_read_exactly(
     uci_folder: Path, shared_data: Path, unpacker: ModuleType
 ) -> None:

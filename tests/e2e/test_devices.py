@@ -15,7 +15,7 @@ from tests.e2e.conftest import Devices
 from tests.e2e.devices import SETTINGS
 from tests.e2e.proxy import Call, table, total
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 PHASES = ["describe", "warm-up", "cluster", "cluster-warm-up", "prune", "personalise"]
 MESSAGE_CALLS = {"pull-object", "push-object", "push-messages", "confirm-message-received"}

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.source import checkout
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 PAIRS = [
     *("synthetic-users=4", "synthetic-windows=30", "clients-per-round=3", "clusters=2"),

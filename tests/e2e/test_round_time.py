@@ -9,7 +9,7 @@ from tests.e2e.conftest import Devices
 from tests.e2e.devices import SETTINGS
 from tests.e2e.variant import variant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 TURNS = 2
 MOST = 0.6

@@ -185,7 +185,7 @@ def test_the_arrows_have_no_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["caafp_app.client_app", "caafp_app.server_app", "caafp_app.cli"]
+    "module", [f"caafp_app.{n}" for n in ("client_app", "server_app", "cli", "datasets", "runs")]
 )
 def test_what_is_heavy_is_not_imported_before_it_is_needed(module: str) -> None:
     heavy = ["torch", "ray", "sklearn", "scipy", "pandas", "datasets", "matplotlib"]

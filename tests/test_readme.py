@@ -33,7 +33,6 @@ from tests.strategies.support import nodes, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -180,11 +179,6 @@ def test_connections_are_toml() -> None:
 # -- snippets ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_is_python(code: str) -> None:
-    compile(code, "README.md", "exec")
-
-
 THEIR_SERVER = """
 from flwr.serverapp.strategy import FedAvg
 
@@ -312,30 +306,7 @@ def test_the_log_has_lines_of_this_form() -> None:
     assert block("text", "round 19/35") == round_line(record, 35, 12.0, 15) + "\n"
 
 
-# -- links and versions --------------------------------------------------------------------
-
-
-def anchors(text: str) -> set[str]:
-    """Anchors that GitHub gives to the headings of a document."""
-    heads = re.findall(
-        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.M
-    )
-    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_resolve(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)\s]+)\)", text)
-    assert links
-    for link in links:
-        if link.startswith("https://"):
-            continue
-        target, _, anchor = link.partition("#")
-        path = ROOT / (target or name)
-        assert path.exists(), link
-        if anchor:
-            assert anchor in anchors(path.read_text(encoding="utf-8")), link
+# -- versions --------------------------------------------------------------------
 
 
 def test_versions_agree() -> None:

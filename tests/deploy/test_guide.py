@@ -16,7 +16,6 @@ from tests.e2e import guide
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = guide.GUIDE.read_text(encoding="utf-8")
-DOCUMENTS = ["deploy.md", "devices.md", "privacy.md"]
 
 
 def shell_lines() -> list[list[str]]:
@@ -98,20 +97,3 @@ def test_files_that_commands_name_are_there() -> None:
     assert len(named) >= 8
     for name in named:
         assert (ROOT / name).is_file(), name
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_resolve(name: str) -> None:
-    from tests.test_readme import anchors
-
-    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)\s]+)\)", text)
-    assert links
-    for link in links:
-        if link.startswith("https://"):
-            continue
-        target, _, anchor = link.partition("#")
-        path = ROOT / "docs" / (target or name)
-        assert path.exists(), link
-        if anchor:
-            assert anchor in anchors(path.read_text(encoding="utf-8")), link

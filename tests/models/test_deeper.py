@@ -60,7 +60,7 @@ def test_it_learns_inside_a_mask(name: str) -> None:
     again.load_state_dict({key: torch.from_numpy(array) for key, array in after.items()})
     held_out = torch.from_numpy(windows(40, seed=5)[0])
     with torch.no_grad():
-        torch.testing.assert_close(again.eval()(held_out), model.eval()(held_out))
+        close(again.eval()(held_out), model.eval()(held_out))
 
 
 @pytest.mark.parametrize("name", DEEPER)
@@ -133,7 +133,7 @@ def test_what_is_left_of_the_sensors_weighs_the_more() -> None:
     with torch.no_grad():
         model.head.weight[:, 32:] = 0  # listens to the accelerometer alone
         model.head.bias.zero_()
-        torch.testing.assert_close(model(without), 2 * model(x))
+        close(model(without), 2 * model(x))
 
 
 @pytest.mark.parametrize(

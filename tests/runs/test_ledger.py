@@ -75,16 +75,6 @@ def test_error_replies_count(message: MakeMessage) -> None:
     assert ledger.up > 0
 
 
-def test_views_are_copies(message: MakeMessage) -> None:
-    ledger = Ledger()
-    ledger.record("up", "prune", message(RecordDict()), round=1)
-    before = ledger.total
-    ledger.exchange("prune", 1).add("up", {"values": 5})
-    ledger.exchange("absent", 9).add("up", {"values": 5})
-    assert ledger.total == before
-    assert list(ledger.by_round()) == [1]
-
-
 def test_formula_is_the_authors_figure() -> None:
     # UCI HAR: 89 254 parameters, 10 clients, 30 dense and 20 sparse rounds: 265.6 MB of 2^20.
     ledger = Ledger()
@@ -102,11 +92,6 @@ def test_formula_is_the_authors_figure() -> None:
 def test_formula_refuses(arguments: tuple[int, float, int]) -> None:
     with pytest.raises(RunError, match="density"):
         Ledger().add_formula(*arguments)
-
-
-def test_unknown_direction(message: MakeMessage) -> None:
-    with pytest.raises(RunError, match="sideways"):
-        Ledger().record("sideways", "p", message(RecordDict()), round=1)  # type: ignore[arg-type]
 
 
 def test_kinds_are_bounded_and_bytes_kept() -> None:

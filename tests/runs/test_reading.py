@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +105,3 @@ def test_jaccard() -> None:
     assert found[0].tolist() == pytest.approx([1.0, 2 / 5, 0.0, 0.0])
     np.testing.assert_array_equal(found, found.T)
     assert found[2, 3] == 1.0
-
-
-def test_settings_survive(tmp_path: Path) -> None:
-    path = leave_run(tmp_path / "run")
-    assert read_run(path).settings == json.loads((path / "settings.json").read_text())

@@ -151,21 +151,6 @@ def test_error_reply(message: MakeMessage, reason: str | None) -> None:
     assert message_bytes(reply) == {"envelope": deflated(reply)}
 
 
-def test_empty_content(message: MakeMessage) -> None:
-    empty = message(RecordDict())
-    assert message_bytes(empty) == {"envelope": deflated(empty)}
-
-
-def test_message_is_unchanged(message: MakeMessage) -> None:
-    content = RecordDict({"m": MetricRecord({"a": 1})})
-    sent = message(content)
-    before = dict(vars(sent.metadata))
-    message_bytes(sent)
-    assert vars(sent.metadata) == before
-    assert sent.metadata.message_id
-    assert sent.content is content
-
-
 def test_long_array_names_make_short_kinds(message: MakeMessage) -> None:
     record = ArrayRecord({"n" * 5000: Array(np.zeros(3))})
     found = message_bytes(message(RecordDict({"caafp.arrays": record})))

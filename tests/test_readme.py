@@ -3,7 +3,6 @@
 import io
 import re
 import shlex
-import subprocess
 import tomllib
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -21,7 +20,6 @@ from caafp_app.cli.settings import settings_markdown
 from caafp_app.datasets.base import DataShape
 from caafp_app.datasets.folder import read_folder
 from caafp_app.launch.presets import parse_pairs, preset_names, read_preset
-from caafp_app.launch.superlink import executable
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import DirectoryObserver
 from caafp_app.runs.records import RoundRecord
@@ -146,19 +144,6 @@ def test_installation_names_extras_and_constraints_that_exist() -> None:
     assert extra
     assert extra[1] in PROJECT["optional-dependencies"]
     assert (ROOT / words[words.index("-c") + 1]).is_file()
-
-
-@pytest.mark.parametrize("name", ["flwr", "flower-superlink", "flower-supernode"])
-def test_flowers_commands_have_these_options(name: str) -> None:
-    mine = [words for words in commands() if words[0] == name]
-    assert mine
-    sub = ["run"] if name == "flwr" else []
-    done = subprocess.run(
-        [executable(name), *sub, "--help"], capture_output=True, text=True, check=True
-    )
-    for words in mine:
-        for option in (word for word in words if word.startswith("--")):
-            assert option in done.stdout, option
 
 
 def test_run_configs_of_flwr_run_are_valid() -> None:

@@ -106,7 +106,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_commands_are_there() -> None:
+def test_the_readme_shows_the_main_commands() -> None:
     kinds = {" ".join(words[:2]) for words in commands()}
     assert {"make run", "make test", "caafp run", "flwr run"} <= kinds
 
@@ -129,7 +129,7 @@ def test_caafp_commands_in_the_text_are_understood(elsewhere: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
-def test_make_targets_exist() -> None:
+def test_make_targets_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = [words[1] for words in commands() if words[0] == "make"]
     targets += re.findall(r"`make (\w+)`", README)
@@ -155,7 +155,7 @@ def test_run_configs_of_flwr_run_are_valid() -> None:
         assert Settings.from_run_config(config).changes()
 
 
-def test_connections_are_toml() -> None:
+def test_the_connection_is_the_address_of_the_supernode() -> None:
     (connection,) = tomllib.loads(block("toml", "superlink"))["superlink"].values()
     (node,) = [words for words in commands() if words[0] == "flower-supernode"]
     assert connection["address"] == node[node.index("--superlink") + 1]
@@ -294,7 +294,7 @@ def test_the_log_has_lines_of_this_form() -> None:
 # -- versions --------------------------------------------------------------------
 
 
-def test_versions_agree() -> None:
+def test_versions_in_all_files_agree() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {PROJECT['version']}\n" in citation
     assert caafp_app.__version__ == PROJECT["version"]

@@ -138,7 +138,7 @@ def test_what_runs_is_ended_when_nobody_waits_for_it(
     assert not folder.has(plan.cases[0], 1)
 
 
-def test_cores_are_shared() -> None:
+def test_jobs_share_the_cores() -> None:
     shares = {
         (jobs, cores): cores // client_cpus(jobs, cores)
         for cores in (1, 2, 3, 4, 16)
@@ -154,7 +154,7 @@ def test_cores_are_shared() -> None:
     assert client_cpus(1) <= (os.cpu_count() or 1)
 
 
-def test_the_commands(plan: BenchPlan, tmp_path: Path) -> None:
+def test_a_case_is_run_by_its_command(plan: BenchPlan, tmp_path: Path) -> None:
     config = tmp_path / "x.toml"
     real = module.command(plan.cases[0], config, 2, False)
     assert real[1:] == ["-m", "caafp_app.cli", "run", str(config), "--json", "--client-cpus", "2"]

@@ -13,11 +13,11 @@ many clients train in a round, though from which clusters they are drawn."""
 
 
 class TestFilesOfTheApp:
-    def test_names(self) -> None:
+    def test_the_benches_of_the_app_are_listed(self) -> None:
         assert {"smoke", "uci", "wisdm", "dirichlet-uci", "ablation-scores"} <= set(bench_names())
 
     @pytest.mark.parametrize("name", bench_names())
-    def test_each_is_valid(self, name: str, tmp_path: Path) -> None:
+    def test_each_bench_of_the_app_is_valid(self, name: str, tmp_path: Path) -> None:
         plan = read_bench(name, [f"data-dir={tmp_path}"])
         assert plan.name == name
         assert len(plan.cases) > 1
@@ -37,7 +37,7 @@ class TestFilesOfTheApp:
             ours, first = case.settings.to_dict(), cases[0].settings.to_dict()
             assert {key for key in ours if ours[key] != first[key]} <= OWN
 
-    def test_the_papers_seeds(self) -> None:
+    def test_the_tables_use_the_papers_seeds(self) -> None:
         assert read_bench("uci").seeds == (42, 123, 456, 789, 1024)
 
     def test_ablation_of_the_warm_up_has_rounds_in_equal_number(self) -> None:
@@ -61,7 +61,7 @@ def test_defaults_preset_settings_case_and_command_line(tmp_path: Path) -> None:
     assert plan.name == "mine"
 
 
-def test_seeds(tmp_path: Path) -> None:
+def test_the_seed_of_the_command_line_goes_before_the_files(tmp_path: Path) -> None:
     path = write(tmp_path, f"[bench]\nseeds = [3, 1]\n{CASE}")
     plan = read_bench(path)
     assert (plan.seeds, plan.all_seeds) == ((3, 1), (3, 1))

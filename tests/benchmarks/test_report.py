@@ -43,7 +43,7 @@ def test_table_shows_columns_targets_and_notes(report: Report) -> None:
     assert "[not] markup" in text
 
 
-def test_median() -> None:
+def test_the_median_of_any_count() -> None:
     assert median([3.0, 1.0, 2.0]) == 2.0
     assert median([4.0, 1.0]) == 2.5
     assert math.isnan(median([]))

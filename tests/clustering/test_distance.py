@@ -18,7 +18,7 @@ from tests.tolerance import close
     seed=st.integers(0, 999),
     scale=st.sampled_from([1e-30, 1.0, 1e30]),
 )
-def test_equal_to_scipy(n, m, width, seed, scale):
+def test_distances_equal_scipys(n, m, width, seed, scale):
     rng = np.random.default_rng(seed)
     rows = (rng.standard_normal((n, width)) * scale).astype(np.float32)
     others = rng.standard_normal((m, width)).astype(np.float32)
@@ -38,7 +38,7 @@ def test_blocks_of_columns_add_up(monkeypatch):
     close(cosine_distances(rows, rows[:2]), cross)
 
 
-def test_zeros_point_nowhere():
+def test_zero_vectors_have_distance_one():
     rows = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [-2.0, 0.0]], np.float32)
     assert cosine_distances(rows).tolist() == [
         [0.0, 1.0, 1.0, 1.0],

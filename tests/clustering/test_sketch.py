@@ -41,7 +41,7 @@ def test_a_sketcher_built_anew_gives_the_same_sketches():
     assert (first != other).any()
 
 
-def test_projection_is_linear():
+def test_the_projection_is_linear():
     rng = np.random.default_rng(2)
     a, b = rng.standard_normal((2, 2_000)).astype(np.float32)
     sketcher = Sketcher(2_000, 0, budget=300)

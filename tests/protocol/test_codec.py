@@ -171,7 +171,7 @@ def test_zeros_stay_zeros(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
 @pytest.mark.parametrize("value", [1e-45, 1e-40, 2e-38, 1e-36, 1e-8, 1.0, 1e38, 3e38, -3e38])
-def test_extreme_magnitudes(name: str, value: float) -> None:
+def test_extreme_magnitudes_stay_finite(name: str, value: float) -> None:
     values = np.array([value, value / 2, 0], np.float32)
     codec = codec_for(name)
     decoded = codec.decode(codec.encode(values, generator()), 3, F32)
@@ -180,7 +180,7 @@ def test_extreme_magnitudes(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [65_504.0, 65_520.0, 1e9, 3e38, 1e300])
-def test_float16_saturates(value: float) -> None:
+def test_float16_saturates_at_its_largest(value: float) -> None:
     codec = codec_for("float16")
     if value > 3.4e38:
         with pytest.raises(ProtocolError, match="NaN or infinity"):

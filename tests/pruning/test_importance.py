@@ -16,7 +16,7 @@ def test_magnitude_is_relative_to_the_layers_largest():
     assert magnitude(np.empty(0, np.float32)).shape == (0,)
 
 
-def test_coherence_as_published():
+def test_coherence_follows_the_published_formula():
     variance = np.array([0.5, 1.0, 3.0])
     np.testing.assert_allclose(coherence(variance, "paper"), [1.0, 0.75, 0.375])
 

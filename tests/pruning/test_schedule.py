@@ -14,7 +14,7 @@ def updates(plan):
     return [entry.round for entry in plan if entry.mask_update]
 
 
-def test_paper_schedule():
+def test_the_papers_plan_prunes_in_its_rounds():
     plan = build_plan(15, 15, 20, 5, 0.0, 0.7, "one-shot")
     assert [entry.round for entry in plan] == list(range(1, 51))
     assert updates(plan) == [30, 35, 40, 45]

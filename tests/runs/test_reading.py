@@ -63,7 +63,7 @@ def test_a_run_cut_short_has_what_it_has(tmp_path: Path) -> None:
     assert (run.clients, run.masks(), run.distances()) == ([], {}, None)
 
 
-def test_no_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"settings\.json at .*a folder without"):
         read_run(tmp_path)
     with pytest.raises(RunError, match="no folder"):
@@ -98,7 +98,7 @@ def test_broken_tensors_are_named(tmp_path: Path) -> None:
         read_run(path).distances()
 
 
-def test_jaccard() -> None:
+def test_jaccard_is_shared_over_united() -> None:
     one, other = np.array([0b1111, 0], np.uint8), np.array([0b0011, 1], np.uint8)
     empty = np.zeros(2, np.uint8)
     found = jaccard([one, other, empty, empty])

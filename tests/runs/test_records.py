@@ -7,7 +7,7 @@ from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
 from caafp_app.runs.records import RoundRecord, RunReport
 
 
-def test_round_to_json() -> None:
+def test_a_round_is_written_as_plain_json() -> None:
     record = RoundRecord(
         round=3,
         phase="prune",

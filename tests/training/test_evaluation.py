@@ -10,7 +10,7 @@ from tests.training.support import Small, data, masks_of
 
 
 @pytest.mark.parametrize("n", [1, EVALUATION_BATCH, 2500])
-def test_evaluation_is_numpys(n: int) -> None:
+def test_evaluation_equals_numpys(n: int) -> None:
     x, y = data(n)
     model = Small()
     model.train()

@@ -155,7 +155,7 @@ class TestRefusals:
             ("input-shape", "128,0", ['"128,9"', "found '128,0'"]),
         ],
     )
-    def test_a_bad_value_is_refused(self, key: str, value: object, parts: list[str]) -> None:
+    def test_one_value(self, key: str, value: object, parts: list[str]) -> None:
         with pytest.raises(SettingsError) as caught:
             Settings.from_run_config({key: value})
         message = str(caught.value)
@@ -204,9 +204,7 @@ class TestRefusals:
             ),
         ],
     )
-    def test_a_bad_combination_is_refused(
-        self, config: dict[str, object], parts: list[str]
-    ) -> None:
+    def test_combinations(self, config: dict[str, object], parts: list[str]) -> None:
         with pytest.raises(SettingsError) as caught:
             Settings.from_run_config(config)
         assert [part for part in parts if part not in str(caught.value)] == []
@@ -230,7 +228,7 @@ class TestCombinationsThatAreFine:
             {"initial-sparsity": 0.7},
         ],
     )
-    def test_unusual_combinations_are_accepted(self, config: dict[str, object]) -> None:
+    def test_accepted(self, config: dict[str, object]) -> None:
         settings = Settings.from_run_config(config)
         assert config.items() <= settings.to_dict().items()
 
@@ -239,7 +237,7 @@ class TestDerived:
     @pytest.mark.parametrize(
         ("text", "shape"), [("", None), ("128,9", (128, 9)), (" 64 , 6 ", (64, 6)), ("561", (561,))]
     )
-    def test_the_input_shape_is_read(self, text: str, shape: tuple[int, ...] | None) -> None:
+    def test_shape(self, text: str, shape: tuple[int, ...] | None) -> None:
         assert build(input_shape=text).data.shape == shape
 
     @pytest.mark.parametrize(
@@ -252,9 +250,7 @@ class TestDerived:
             ({"dataset": "uci-har", "partition": "shards", "num-clients": 8}, 8),
         ],
     )
-    def test_the_number_of_clients_is_known_where_settings_fix_it(
-        self, config: dict[str, object], clients: int | None
-    ) -> None:
+    def test_known_clients(self, config: dict[str, object], clients: int | None) -> None:
         assert Settings.from_run_config(config).data.known_clients == clients
 
 
@@ -284,7 +280,7 @@ class TestClassPaths:
     ("word", "expected"),
     [("uci_har", "uci-har"), ("WISDM", "wisdm"), ("sintetic", "synthetic"), ("zzzz", None)],
 )
-def test_the_nearest_name_is_found(word: str, expected: str | None) -> None:
+def test_nearest(word: str, expected: str | None) -> None:
     assert nearest(word, ("synthetic", "uci-har", "wisdm")) == expected
 
 

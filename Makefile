@@ -12,8 +12,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Tests of what computes with torch, and may differ in the last bits between processors.
-TORCH := tests/training tests/models tests/export tests/examples tests/test_models.py \
-	tests/test_masking.py tests/test_client_app.py tests/test_golden.py
+TORCH := tests/training tests/models tests/export tests/test_models.py tests/test_masking.py \
+	tests/test_client_app.py tests/test_golden.py
 
 # The parts whose tests have to reach every line, or nearly.
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# One thread per process, as on a client: several workers with several threads each would wait for
+# one another. Set before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No deadline: two cores that also run Ray make any single example slow now and then.
 settings.register_profile("caafp", deadline=None, max_examples=50)
 settings.load_profile("caafp")

@@ -171,7 +171,7 @@ def test_zeros_stay_zeros(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
 @pytest.mark.parametrize("value", [1e-45, 1e-40, 2e-38, 1e-36, 1e-8, 1.0, 1e38, 3e38, -3e38])
-def test_extreme_magnitudes_stay_finite(name: str, value: float) -> None:
+def test_extreme_magnitudes(name: str, value: float) -> None:
     values = np.array([value, value / 2, 0], np.float32)
     codec = codec_for(name)
     decoded = codec.decode(codec.encode(values, generator()), 3, F32)
@@ -180,7 +180,7 @@ def test_extreme_magnitudes_stay_finite(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [65_504.0, 65_520.0, 1e9, 3e38, 1e300])
-def test_float16_saturates_at_its_largest(value: float) -> None:
+def test_float16_saturates(value: float) -> None:
     codec = codec_for("float16")
     if value > 3.4e38:
         with pytest.raises(ProtocolError, match="NaN or infinity"):
@@ -225,23 +225,23 @@ def test_wrong_length_or_dtype_is_refused(name: str, change: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["int8", "int4"])
-@pytest.mark.parametrize(
-    ("values", "dtype", "start", "message"),
-    [
-        ([np.nan, np.inf, -1.0, 3.3e38], np.float32, 0, "scales must be finite"),
-        ([np.nan, np.inf, -0.5, 1.001], np.float16, 6, r"within \[0, 1\]"),
-    ],
-    ids=["scale", "share"],
-)
-def test_an_impossible_scale_or_share_is_refused(
-    name: str, values: list[float], dtype: type, start: int, message: str
-) -> None:
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -1.0, 3.3e38])
+def test_impossible_scale_is_refused(name: str, scale: float) -> None:
     codec = codec_for(name)
-    for value in np.array(values, dtype):
-        data = codec.encode(normal(300))
-        data[start : start + value.nbytes] = np.frombuffer(value.tobytes(), np.uint8)
-        with pytest.raises(ProtocolError, match=message):
-            codec.decode(data, 300, F32)
+    data = codec.encode(normal(300))
+    data[:4] = np.array([scale], np.float32).view(np.uint8)
+    with pytest.raises(ProtocolError, match="scales must be finite"):
+        codec.decode(data, 300, F32)
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+@pytest.mark.parametrize("share", [np.nan, np.inf, -0.5, 1.001])
+def test_impossible_share_is_refused(name: str, share: float) -> None:
+    codec = codec_for(name)
+    data = codec.encode(normal(300))
+    data[6:8] = np.array([share], np.float16).view(np.uint8)
+    with pytest.raises(ProtocolError, match=r"within \[0, 1\]"):
+        codec.decode(data, 300, F32)
 
 
 @given(data=hnp.arrays(np.uint8, 4 + 2 * 2 + 300), name=st.just("int8"))

@@ -7,6 +7,7 @@ from torch.nn import functional
 from caafp_app.errors import SettingsError
 from caafp_app.models import DigitsCNN, HarCNN, build_model, check_chain
 from caafp_app.registry import NETWORKS
+from tests.tolerance import close
 
 
 def count(model: nn.Module) -> tuple[int, int]:
@@ -45,14 +46,14 @@ def test_har_cnn_computes_what_the_paper_lists(shape: tuple[int, int]) -> None:
     ).requires_grad_()
     ours, truth = model(windows), as_published(model, windows)
     assert ours.shape == (7, 5)
-    torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-5)
+    close(ours, truth)
     weights = torch.from_numpy(np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32))
     gradients = [
         torch.autograd.grad((out * weights).sum(), [windows, *model.parameters()])
         for out in (ours, truth)
     ]
     for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+        close(one, two)
 
 
 def test_dropout_is_on_in_training_only() -> None:

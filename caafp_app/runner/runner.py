@@ -9,7 +9,7 @@ from flwr.app import Message
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 
-from caafp_app.errors import ProtocolError, RunError
+from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import HEADER, TRAINING, Action, ErrorCode
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum

@@ -70,7 +70,7 @@ def test_cost_is_a_point_for_each_case(run: RunFiles) -> None:
     assert draw_cost(results[:1]) is None
 
 
-def test_nothing_without_runs(folder: BenchFolder) -> None:
+def test_without_runs_there_are_no_figures(folder: BenchFolder) -> None:
     assert write_figures(folder, []) == []
 
 
@@ -138,7 +138,7 @@ def test_no_tree_without_distances(tmp_path: Path) -> None:
     assert draw_dendrogram(read_run(leave_run(tmp_path / "run", clustered=False))) is None
 
 
-def test_mask_overlap(run: RunFiles, tmp_path: Path) -> None:
+def test_mask_overlap_is_drawn_for_several_clusters_only(run: RunFiles, tmp_path: Path) -> None:
     axes = draw_masks(run).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1.00", "0.33", "0.33", "1.00"]
     assert draw_masks(read_run(leave_run(tmp_path / "one", clustered=False))) is None

@@ -132,8 +132,7 @@ def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned():
     assert chosen.k == 3
 
 
-@pytest.mark.slow
-def test_ten_thousand_clients():
+def test_ten_thousand_clients_are_clustered_by_a_sample():
     truth = np.random.default_rng(6).integers(0, 4, 10_000)
     result = cluster(planted(truth, width=64, noise=0.5), 4)
     assert adjusted_rand_score(truth, result.labels) > 0.99

@@ -101,11 +101,3 @@ def test_the_signature_changes_with_the_file(tmp_path: Path) -> None:
     os.utime(path, ns=(11, 11))
     later = signature([path])
     assert len({first, longer, later}) == 3
-
-
-def test_the_cache_is_in_the_home_folder_by_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CAAFP_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".caafp" / "cache"

@@ -12,7 +12,7 @@ def node(index: int, of: int = 12) -> dict[str, int]:
     return {"partition-id": index, "num-partitions": of}
 
 
-def test_a_simulated_user(npz_file: Path) -> None:
+def test_a_simulated_client_gets_the_windows_of_its_user(npz_file: Path) -> None:
     settings = DataSettings(dataset="npz", data_dir=str(npz_file))
     client = load_client(settings, node(3, 4))
     with np.load(npz_file) as data:
@@ -59,7 +59,7 @@ def test_the_description_is_that_of_the_data(settings: DataSettings) -> None:
     assert len(seen) == clients
 
 
-def test_labels_of_partitions() -> None:
+def test_a_partition_is_labelled_by_its_number() -> None:
     pytest.importorskip("flwr_datasets")
     assert describe_client(DataSettings(partition="iid"), node(3)).label == "part-0003"
 
@@ -128,7 +128,7 @@ def test_validation_never_sees_the_test_part(tmp_path: Path) -> None:
     assert np.abs(two.test_x).max() < 10
 
 
-def test_standardise_as_told(npz_file: Path) -> None:
+def test_standardise_follows_the_setting(npz_file: Path) -> None:
     settings = DataSettings(dataset="npz", data_dir=str(npz_file), standardise="client")
     client = load_client(settings, node(0, 4))
     np.testing.assert_allclose(client.train_x.mean((0, 1)), 0, atol=1e-6)
@@ -197,8 +197,7 @@ def test_the_server_knows_the_shape(npz_file: Path) -> None:
         DataSettings(dataset="folder")
 
 
-@pytest.mark.slow
-def test_thirty_real_subjects(uci_folder: Path) -> None:
+def test_the_thirty_real_subjects_are_thirty_clients(uci_folder: Path) -> None:
     settings = DataSettings(dataset="uci-har", data_dir=str(uci_folder))
     told = [describe_client(settings, node(k, 30)) for k in range(30)]
     client = load_client(settings, node(6, 30))

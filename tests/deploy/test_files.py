@@ -41,7 +41,7 @@ def unit(path: Path) -> configparser.SectionProxy:
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
-def test_units_are_verified(path: Path, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(path: Path, tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here")
     text = path.read_text(encoding="utf-8").replace("/opt/caafp/bin", str(tmp_path))

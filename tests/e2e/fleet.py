@@ -154,7 +154,7 @@ class Fleet:
     superlink: Daemon
     supernodes: list[Daemon]
     family: Family
-    _told: str = ""
+    said: str = ""
 
     def caafp_run(self, settings: Values) -> Path:
         """Run our app by ``caafp run``, as an operator does; return the run directory.
@@ -164,7 +164,7 @@ class Fleet:
         AssertionError
             It did not succeed; with the ends of all logs.
         """
-        config = self._settings_file(settings)
+        config = self.settings_file(settings)
         command = [sys.executable, "-m", "caafp_app.cli", "run", str(config)]
         done = subprocess.run(
             [*command, "--superlink", str(self.connection.name), "--json"],
@@ -176,26 +176,26 @@ class Fleet:
             timeout=RUN_SECONDS,
             check=False,
         )
-        self._told = done.stderr
+        self.said = done.stderr
         assert done.returncode == 0, self.story()
         return Path(done.stdout.strip())
 
     def flwr_run(self, app: Path, settings: Values) -> Outcome:
         """Run another app by ``flwr run``, to its end."""
         lines: list[str] = []
-        command = run_command(app, self.connection, self._settings_file(settings), None)
+        command = run_command(app, self.connection, self.settings_file(settings), None)
         outcome = follow(command, self.connection, lines.append)
-        self._told = "\n".join(lines)
+        self.said = "\n".join(lines)
         return outcome
 
     def story(self) -> str:
         """Return the ends of all logs, for the message of a failed assertion."""
-        parts = ["--- run", *self._told.splitlines()[-60:]]
+        parts = ["--- run", *self.said.splitlines()[-60:]]
         for daemon in (self.superlink, *self.supernodes):
             parts += [f"--- {daemon.name}", *daemon.text().splitlines()[-40:]]
         return "\n".join(parts)
 
-    def _settings_file(self, settings: Values) -> Path:
+    def settings_file(self, settings: Values) -> Path:
         config = self.folder / "run-config.toml"
         config.write_text(to_toml(settings), encoding="utf-8")
         return config

@@ -41,7 +41,7 @@ from tests.e2e.devices import CLASSES, SETTINGS, WINDOWS, write_devices
 from tests.e2e.fleet import HOST, Daemon, Fleet, Security, fleet, supernode_command
 from tests.e2e.front import front, nginx
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 NODES = 4
 NAMES = [f"pi-{number}" for number in range(1, NODES + 1)]

@@ -20,6 +20,7 @@ from caafp_app.runs.checkpoint import Checkpoints
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes
+from tests.tolerance import close
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own-strategy"
 PATH = "fedavgm:FedAvgM"
@@ -62,7 +63,7 @@ def test_it_is_federated_averaging_with_momentum() -> None:
     result = strategy.start(grid, numpy_app.initial(), num_rounds=4)
     truth = reference(4, 5, 3, seed=4)
     for array, right in zip(result.arrays.to_numpy_ndarrays(), truth, strict=True):
-        np.testing.assert_allclose(array, right, atol=1e-5)
+        close(array, right, np.float32)
     assert strategy.facts() == {"server momentum": "0.5"}
 
 
@@ -100,7 +101,6 @@ def test_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_it_has_a_row_in_the_table_beside_fedavg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,7 +183,7 @@ def test_lossy_updates_do_not_colour_the_gradient() -> None:
     assert Answer.from_records(reply.content).arrays["gradient-value"].size == 0
 
 
-def test_codecs_both_ways() -> None:
+def test_each_direction_uses_its_codec() -> None:
     server = sparse_server()
     server.model.weights *= 1e-3
     request = server.request(down="float32", up="int8", rest="float16")

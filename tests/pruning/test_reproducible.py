@@ -88,20 +88,6 @@ def test_ten_thousand_additions_do_not_lose_the_shifters():
     assert total.value.tolist() == [7500.0, -3750.0]
 
 
-def test_value_can_be_read_between_additions():
-    total = ReproducibleSum(1, -10)
-    total.add(np.array([1.0]))
-    assert total.value[0] == 1.0
-    total.add(np.array([2.0]), -1.0)
-    assert total.value[0] == -1.0
-
-
-def test_empty_vectors():
-    total = ReproducibleSum(0, -36)
-    total.add(np.empty(0, np.float32), 5.0)
-    assert total.value.shape == (0,)
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     st.lists(

@@ -1,8 +1,6 @@
 import csv
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +56,7 @@ def record(number: int = 17, phase: str = "cluster warm-up", **changes: object) 
     return RoundRecord(round=number, phase=phase, **{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_plan_tree() -> None:
+def test_the_plan_is_a_tree() -> None:
     facts = {"data set": "uci-har", "model": "har-cnn, 89254 parameters", "codec": "[b]float32[/b]"}
     assert plan_lines(PLAN, facts) == [
         "plan: 6 rounds",
@@ -75,7 +73,7 @@ def test_plan_tree() -> None:
     assert plan_lines([], {}) == ["plan: 0 rounds"]
 
 
-def test_round_line() -> None:
+def test_a_round_is_one_line() -> None:
     assert round_line(record(), 50, 121.0) == (
         "round 17/50 cluster warm-up  10/10 clients  accuracy 0.913  loss 0.31  "
         "density 1.00 1.00 0.30  3.41 MB  1.9 s  2 min left"
@@ -94,7 +92,7 @@ def test_round_line() -> None:
     assert "density 0.05-1.00 (20 clusters)" in round_line(many, 50, None)
 
 
-def test_trouble_line() -> None:
+def test_trouble_names_reasons_and_missing_clients() -> None:
     assert trouble_line(record()) == ""
     bad = record(
         refused=3,
@@ -107,7 +105,7 @@ def test_trouble_line() -> None:
     )
 
 
-def test_cluster_lines() -> None:
+def test_clusters_are_listed_with_their_members() -> None:
     assert cluster_lines({"b": 1, "a": 0, "c": 1}, "silhouette 0.61") == [
         "3 clients in 2 clusters: silhouette 0.61",
         "  cluster 0: 1 client: a",
@@ -115,7 +113,7 @@ def test_cluster_lines() -> None:
     ]
 
 
-def test_report_table(report: RunReport) -> None:
+def test_the_report_is_a_table_by_cluster(report: RunReport) -> None:
     lines = report_lines(report)
     assert lines[0] == "clusters; accuracy in % on each client's test data, mean over clients"
     table = [line.split() for line in lines[1:7]]
@@ -147,7 +145,7 @@ def test_report_table(report: RunReport) -> None:
         (3900.0, "1 h 05 min", "1 h 05 min"),
     ],
 )
-def test_duration(seconds: float, exact: str, rough: str) -> None:
+def test_durations_are_short(seconds: float, exact: str, rough: str) -> None:
     assert duration(seconds) == exact
     assert duration(seconds, rough=True) == rough
 
@@ -286,13 +284,3 @@ def test_composite_hands_on_in_order(report: RunReport) -> None:
     both.on_finish(report)
     events = ["plan", "round 17/50", "2 apart", "none", "test"]
     assert calls == [(name, event) for event in events for name in ("a", "b")]
-
-
-def test_import_is_light() -> None:
-    code = (
-        "import sys, caafp_app.runs.observer;"
-        "print([m for m in ('torch', 'ray', 'sklearn', 'matplotlib', 'pandas')"
-        " if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

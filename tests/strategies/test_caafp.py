@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.rules import Clustering, Pruning, divide_rounds
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app import CAAFP
 from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.strategies import Clustering, Pruning, divide_rounds
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes, run
@@ -51,13 +51,13 @@ def test_rounds_left_open_are_the_papers_shares() -> None:
 def test_too_few_rounds_to_prune_in_are_refused_by_the_name_that_the_caller_knows() -> None:
     for few in (1, 2):
         with pytest.raises(SettingsError, match=rf"num_rounds: .* found {few}, .* 3 or more"):
-            CAAFP().make_plan(few)
-        assert len(CAAFP(pruning=Pruning(sparsity=0.0)).make_plan(few)) == few
+            CAAFP().plan(few)
+        assert len(CAAFP(pruning=Pruning(sparsity=0.0)).plan(few)) == few
     with pytest.raises(SettingsError, match=r"num_rounds: .* found 6, divided into 6 \+ 0 \+ 0"):
-        CAAFP(warmup_rounds=6).make_plan(6)
-    assert any(step.mask_update for step in CAAFP().make_plan(3))
+        CAAFP(warmup_rounds=6).plan(6)
+    assert any(step.mask_update for step in CAAFP().plan(3))
     # Who says that there is no round of pruning means it.
-    chosen = CAAFP(warmup_rounds=1, cluster_rounds=1, prune_rounds=0).make_plan(2)
+    chosen = CAAFP(warmup_rounds=1, cluster_rounds=1, prune_rounds=0).plan(2)
     assert not any(step.mask_update for step in chosen)
 
 

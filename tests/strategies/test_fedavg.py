@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from caafp_app.strategies.roster import Client, generator, sample
 
+from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.strategies.fedavg import FedAvg
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app

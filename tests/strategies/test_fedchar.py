@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from caafp_app.strategies.rules import Clustering
 from flwr.app import ConfigRecord, Message, MessageType
 from flwr.supercore.task_identity import TaskIdentity
 from torch.nn import functional
@@ -24,6 +23,7 @@ from caafp_app.protocol.packing import pack_model, unpack_parts
 from caafp_app.protocol.trained import PERSONAL
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
+from caafp_app.strategies import Clustering
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.training import LocalTraining, dump_arrays, load_arrays, seeded
 from tests.local_grid import LocalGrid
@@ -227,5 +227,5 @@ def test_an_app_that_keeps_no_model_is_refused_before_it_works() -> None:
 
 def test_it_needs_rounds_inside_the_clusters() -> None:
     with pytest.raises(SettingsError, match="expected fewer than all 4, found 4"):
-        FedCHAR(warmup_rounds=4).make_plan(4)
-    assert [s.phase for s in FedCHAR().make_plan(10)] == ["warm-up"] * 3 + ["cluster-warm-up"] * 7
+        FedCHAR(warmup_rounds=4).plan(4)
+    assert [s.phase for s in FedCHAR().plan(10)] == ["warm-up"] * 3 + ["cluster-warm-up"] * 7

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from caafp_app.strategies.requests import WireFormat
 from flwr.app import Message
 
 from caafp_app.registry import CODECS
+from caafp_app.runner.requests import WireFormat
 from caafp_app.strategies.fedsnip import FedSNIP
 from tests.local_grid import LocalGrid
 from tests.protocol.support import repacked

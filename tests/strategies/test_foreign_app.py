@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
-from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP
-from caafp_app.strategies import fedavg
+from caafp_app.strategies import Clustering, Pruning, fedavg
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen
@@ -216,7 +215,7 @@ def degenerate(**kwargs: Any) -> CAAFP:
     "make", [degenerate, partial(fedavg.FedAvg, personalise=False)], ids=["caafp", "fedavg"]
 )
 def test_with_everything_switched_off_it_is_flowers_fedavg(
-    make: Callable[[], PhasedStrategy],
+    make: Callable[[], MethodStrategy],
 ) -> None:
     ours_seen, theirs_seen = [], []
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.rules import Clustering, Pruning
 from flwr.app import RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
+from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.fedavg import FedAvg
+from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, Setup, accuracies, bits_of, nodes, prepare
@@ -66,7 +66,7 @@ def unbroken() -> tuple[CAAFP, Recorder, Any]:
     return numpy_run(None)
 
 
-def members(strategy: PhasedStrategy) -> dict[str, int]:
+def members(strategy: MethodStrategy) -> dict[str, int]:
     return {label: client.cluster for label, client in strategy.roster.clients.items()}
 
 
@@ -287,7 +287,7 @@ def test_the_state_of_another_strategy_plan_or_model_is_refused(tmp_path: Path) 
         numpy_run(tmp_path, at=(4, "cluster-warm-up"))
     saved = Checkpoints(tmp_path).load()
 
-    def start(strategy: PhasedStrategy, rounds: int = ROUNDS) -> None:
+    def start(strategy: MethodStrategy, rounds: int = ROUNDS) -> None:
         strategy.resume(saved)
         grid = LocalGrid(numpy_app.make_app(), nodes(6), serialise=False)
         strategy.start(grid, numpy_app.initial(), num_rounds=rounds, timeout=5.0)

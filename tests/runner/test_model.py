@@ -1,6 +1,7 @@
 """Models and mean updates as values, against loops in numpy."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,8 @@ def test_one_update_combined_is_that_update_and_buffers_are_the_first_ones() -> 
     rng = np.random.default_rng(1)
     bits = rng.random(SIZE) < 0.5
     one, other = (
-        MeanUpdate(
-            Mask(LAYOUT, bits), np.ones(bits.sum()), np.ones(REST), w, {"steps": np.array(w)}
-        )
-        for w in (1.0, 3.0)
+        replace(update_of(bits, rng, weight), other={"steps": np.array(weight)})
+        for weight in (1.0, 3.0)
     )
     assert combine([one]) is one
     assert combine([one, other]).other["steps"] == 1.0

@@ -163,7 +163,7 @@ def test_personalising_continues_v_and_scores_w_before_and_v_after() -> None:
 def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     changes = {"strategy": "fedchar", "warmup-rounds": 2, "cluster-rounds": 2, "prune-rounds": 2}
     done = run({**changes, "strategy-args": "dual_weight=2.5"})
-    assert [step.phase for step in done.strategy.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
+    assert [step.phase for step in done.seen.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
     asked: dict[str, set[Any]] = {}
     for message in done.grid.requests:
         phase = str(message.content.config_records["caafp"]["phase"])
@@ -179,7 +179,7 @@ def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     assert isinstance(done.strategy, FedCHAR)
     assert done.strategy.clustering.linkage == "complete"
     assert len(done.asked()[3, "cluster"]) == 6
-    assert {m.mask.is_full for m in done.strategy.models.values()} == {True}
+    assert {c.density for c in done.result.clusters.values()} == {1.0}
 
 
 def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
@@ -195,7 +195,7 @@ def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
     )
     grid = LocalGrid(numpy_app.make_app(), nodes(5), tamper=tamper, serialise=False)
     strategy.start(grid, numpy_app.initial(), num_rounds=4, timeout=0.1)
-    node = strategy.roster.clients["part-0002"].node
+    (node,) = (n for n, c in grid.contexts.items() if c.node_config["partition-id"] == 2)
     asked = []
     for message in grid.requests:
         header = message.content.config_records["caafp"]

@@ -7,9 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.runs.checkpoint import State
+from caafp_app.runs.checkpoint import State, damaged
 from caafp_app.vectors.chunks import chunks
 
 Vector = NDArray[np.float64]
@@ -104,7 +105,10 @@ class SparseModel:
         RunError
             If it is not one of this layout.
         """
-        mask = Mask.unpack(layout, state.array("mask"))
+        try:
+            mask = Mask.unpack(layout, state.array("mask"))
+        except ProtocolError as error:
+            raise damaged(str(error)) from error
         weights = state.array("weights", (layout.weight_count,)).astype(layout.dtype)
         rest = state.array("rest", (layout.rest_count,)).astype(layout.dtype)
         other = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.phased import ClusteredResult
+from caafp_app.strategies.report import ClusteredResult
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from caafp_app.strategies.exchange import Exchange
+from caafp_app.runner.exchange import Exchange
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.plugged import find_class
-from caafp_app.strategies.roster import Client, generator, sample
+from caafp_app.strategies.factory import find_class
+from caafp_app.runner.roster import Client, generator, sample
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.replies import (
+from caafp_app.runner.replies import (
     Expected,
     read_answer,
     read_metrics,

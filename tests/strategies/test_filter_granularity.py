@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.rules import Pruning
 
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.filters import filter_mask, places_of_mask
 from caafp_app.settings import Settings
+from caafp_app.strategies import Pruning
 from tests.strategies.support import Run, prepare, run
 
 FILTERS = {"granularity": "filter", "clusters": 1, "synthetic-users": 3, "clients-per-round": 2}

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from caafp_app.strategies.plugged import find_class
 
 from caafp_app.bench.file import read_bench
 from caafp_app.client_app import app
@@ -16,11 +15,11 @@ from caafp_app.launch.plan import check_machine, placed
 from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
-from caafp_app.strategies.factory import make_strategy
+from caafp_app.strategies.factory import find_class, make_strategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 
-HEAD = "from caafp_app.strategies import FedAvg, PhasedStrategy\n"
+HEAD = "from caafp_app.strategies import FedAvg, MethodStrategy\n"
 Write = Callable[[str], None]
 
 
@@ -73,9 +72,9 @@ def test_from_settings_makes_it_where_there_is_one(write: Write) -> None:
         (
             "from flwr.serverapp.strategy import FedAvg as X\n",
             "plugged_here:X",
-            ["a subclass of caafp_app.strategies.PhasedStrategy", "derived from flwr"],
+            ["a subclass of caafp_app.strategies.MethodStrategy", "derived from flwr"],
         ),
-        ("class X(PhasedStrategy): pass\n", "plugged_here:X", ["to define make_plan"]),
+        ("class X(MethodStrategy): pass\n", "plugged_here:X", ["to define make_plan"]),
         (
             "class X(FedAvg):\n    def __init__(self, mu, **kwargs): pass\n",
             "plugged_here:X",

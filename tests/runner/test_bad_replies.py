@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.replies import MAX_REASON
-from caafp_app.strategies.rules import Clustering, Pruning
-from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 
 from caafp_app import CAAFP
 from caafp_app.errors import RunError
+from caafp_app.runner.replies import MAX_REASON
+from caafp_app.strategies import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, bits_of, nodes
+from tests.strategies.support import Recorder, Snapshots, bits_of, failed, nodes
 
 CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
 """Round 3 of 5 is the first sparse one, and its replies bring gradients."""
@@ -27,26 +27,39 @@ Change = Callable[[RecordDict], None]
 class Trial:
     """A run of the numpy app; replies pass through `tamper`."""
 
-    def __init__(self, tamper: Tamper | None = None, timeout: float = 5.0, **grid: Any) -> None:
-        self.seen = Recorder()
+    def __init__(
+        self,
+        tamper: Tamper | None = None,
+        timeout: float = 5.0,
+        rounds: tuple[int, int, int] = (1, 1, 3),
+        duplicate: bool = False,
+    ) -> None:
+        self.seen, self.kept = Recorder(), Snapshots()
         self.strategy = CAAFP(
-            warmup_rounds=1,
-            cluster_rounds=1,
-            prune_rounds=3,
+            warmup_rounds=rounds[0],
+            cluster_rounds=rounds[1],
+            prune_rounds=rounds[2],
             fraction_evaluate=0.0,
             personalise=False,
             clustering=Clustering(2),
             pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
             seed=3,
             observer=self.seen,
+            checkpoints=self.kept,
         )
         self.grid = LocalGrid(
-            numpy_app.make_app(), nodes(CLIENTS), serialise=False, tamper=tamper, **grid
+            numpy_app.make_app(),
+            nodes(CLIENTS),
+            serialise=False,
+            tamper=tamper,
+            duplicate=duplicate,
         )
-        self.timeout = timeout
+        self.timeout, self.rounds = timeout, sum(rounds)
 
     def start(self) -> "Trial":
-        self.strategy.start(self.grid, numpy_app.initial(), num_rounds=5, timeout=self.timeout)
+        self.result = self.strategy.start(
+            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
+        )
         return self
 
     def seen_label(self, node: int) -> str:
@@ -213,8 +226,8 @@ def without_victim() -> dict[int, tuple[bytes, bytes, bytes]]:
     record = lost.seen.round(ROUND)
     assert record.missing == (VICTIM,)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 0)
-    bits = bits_of(lost.strategy)
-    assert bits != bits_of(Trial().start().strategy)  # its reply does make a difference
+    bits = bits_of(lost.result)
+    assert bits != bits_of(Trial().start().result)  # its reply does make a difference
     return bits
 
 
@@ -232,7 +245,7 @@ def test_a_bad_reply_is_refused_and_leaves_no_trace(
     assert found[1] == 1
     assert re.search(reason, found[0])
     assert len(found[0]) <= MAX_REASON
-    assert bits_of(trial.strategy) == without_victim
+    assert bits_of(trial.result) == without_victim
     # It is asked again, in full, and its next reply counts.
     for number in (ROUND + 1, ROUND + 2):
         assert trial.seen.round(number).answered == CLIENTS
@@ -265,19 +278,19 @@ def test_a_reply_of_a_past_round_sent_again_is_refused(
     trial = Trial(keep_and_replay).start()
     assert kept
     assert trial.seen.round(ROUND).reasons == {f"reply of round {ROUND - 1} in round {ROUND}": 1}
-    assert bits_of(trial.strategy) == without_victim
+    assert bits_of(trial.result) == without_victim
 
 
 def test_a_duplicate_reply_counts_once() -> None:
     plain, doubled = Trial().start(), Trial(duplicate=True).start()
-    assert bits_of(plain.strategy) == bits_of(doubled.strategy)
+    assert bits_of(plain.result) == bits_of(doubled.result)
     for one, two in zip(plain.seen.rounds, doubled.seen.rounds, strict=True):
         assert (one.answered, one.refused, one.bytes_up) == (
             two.answered,
             two.refused,
             two.bytes_up,
         )
-    assert plain.strategy.ledger.messages == doubled.strategy.ledger.messages
+    assert plain.result.report.ledger.messages == doubled.result.report.ledger.messages
 
 
 def test_a_node_cannot_answer_for_another(
@@ -292,83 +305,81 @@ def test_a_node_cannot_answer_for_another(
     trial.start()
     record = trial.seen.round(ROUND)
     assert (record.answered, record.refused, record.missing) == (CLIENTS - 1, 0, (VICTIM,))
-    assert bits_of(trial.strategy) == without_victim
+    assert bits_of(trial.result) == without_victim
 
 
 def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
     without_victim: dict[int, tuple[bytes, bytes, bytes]],
 ) -> None:
     def unavailable(request: Message, reply: Message) -> Message:
-        error = Message(Error(3, "Error: Node Unavailable"), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
+        error = failed(request, reply, 3, "Error: Node Unavailable")
         error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
         return error
 
     trial = Trial(by_victim(unavailable)).start()
     assert trial.seen.round(ROUND).missing == (VICTIM,)
-    assert bits_of(trial.strategy) == without_victim
+    assert bits_of(trial.result) == without_victim
 
 
 def test_a_client_whose_code_raises_is_named_with_what_it_raised(
     without_victim: dict[int, tuple[bytes, bytes, bytes]],
 ) -> None:
     def fail(request: Message, reply: Message) -> Message:
-        error = Message(Error(472, "ZeroDivisionError: division by zero"), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
-        return error
+        return failed(request, reply, why="ZeroDivisionError: division by zero")
 
     trial = Trial(by_victim(fail)).start()
     assert trial.seen.round(ROUND).reasons == {
         "client-failed: ZeroDivisionError: division by zero": 1
     }
-    assert bits_of(trial.strategy) == without_victim
+    assert bits_of(trial.result) == without_victim
 
 
-def failing(round_: int, reasons: dict[str, str]) -> Tamper:
-    """Let every client fail in a round, each for its own reason."""
+def failing(first: int, last: int, reasons: dict[str, str]) -> Tamper:
+    """Let every client fail in some rounds, each for its own reason."""
 
     def tamper(request: Message, reply: Message) -> Message:
         records = reply.content.config_records["caafp"]
-        if records["round"] != round_ or records["action"] == "describe":
+        if not first <= int(records["round"]) <= last or records["action"] == "describe":
             return reply
-        reason = reasons.get(str(records["label"]), "out of memory")
-        error = Message(Error(472, reason), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
-        return error
+        return failed(request, reply, why=reasons.get(str(records["label"]), "out of memory"))
 
     return tamper
 
 
-def test_if_every_client_fails_the_run_stops_with_their_reasons() -> None:
-    trial = Trial(failing(2, {VICTIM: "no data"}))
-    with pytest.raises(RunError, match="cluster, round 2: every client failed") as error:
+def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons() -> None:
+    trial = Trial(failing(2, 4, {VICTIM: "no data"}))
+    with pytest.raises(RunError, match="found none in 3 rounds in a row; in round 4: ") as error:
         trial.start()
     assert "client-failed: out of memory (3 clients)" in str(error.value)
     assert "client-failed: no data (1 clients)" in str(error.value)
-    record = trial.seen.round(2, "cluster")
-    assert (record.answered, record.refused) == (0, CLIENTS)
-    assert record.reasons == {"client-failed: out of memory": 3, "client-failed: no data": 1}
+    for record in (trial.seen.round(2, "cluster"), trial.seen.round(2)):
+        assert (record.answered, record.refused) == (0, CLIENTS)
+        assert record.reasons == {"client-failed: out of memory": 3, "client-failed: no data": 1}
+
+
+def test_a_run_outlives_two_rounds_in_which_every_client_fails() -> None:
+    trial = Trial(failing(3, 4, {})).start()
+    assert [trial.seen.round(n).answered for n in range(1, 6)] == [4, 4, 0, 0, 4]
+
+
+def test_a_run_that_ends_without_one_usable_update_says_so() -> None:
+    trial = Trial(failing(1, 9, {}), rounds=(1, 1, 0))
+    with pytest.raises(RunError, match="found none in 2 rounds in a row; in round 2: "):
+        trial.start()
 
 
 def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> None:
-    snapshots: dict[int, Any] = {}
-
     def silent(request: Message, reply: Message) -> Message | None:
         records = reply.content.config_records["caafp"]
         return None if records["round"] == 4 else reply
 
-    trial = Trial(silent, timeout=0.05)
-    for number in (3, 4, 5):
-        trial.seen.at[number, "prune"] = lambda n=number: snapshots.update(
-            {n: bits_of(trial.strategy)}
-        )
-    trial.start()
+    trial = Trial(silent, timeout=0.05).start()
     record = trial.seen.round(4)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, 0, 0)
     assert record.missing == tuple(f"part-{k:04d}" for k in range(CLIENTS))
     assert record.accuracy is None
     assert record.loss is None
-    weights = {n: [bits[1] for bits in kept.values()] for n, kept in snapshots.items()}
+    weights = {n: [bits[1] for bits in trial.kept.bits(n).values()] for n in (3, 4, 5)}
     assert weights[3] == weights[4] != weights[5]
 
 
@@ -381,8 +392,8 @@ def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask
     assert trial.seen.round(ROUND).answered == 0
     assert trial.seen.round(ROUND).mask_updated
     assert set(trial.seen.round(ROUND).density.values()) == {0.5}
-    for model in trial.strategy.models.values():
-        assert np.isfinite(model.model.weights).all()
+    for cluster in trial.result.clusters.values():
+        assert all(np.isfinite(array.numpy()).all() for array in cluster.arrays.values())
 
 
 def test_clustering_waits_for_a_round_that_is_answered() -> None:
@@ -397,7 +408,7 @@ def test_clustering_waits_for_a_round_that_is_answered() -> None:
     assert (record.asked, record.answered) == (CLIENTS, 0)
     assert trial.seen.round(2).density == {-1: 0.5}
     assert trial.seen.round(3, "cluster").answered == CLIENTS
-    assert sorted(trial.strategy.models) == [0, 1]
+    assert sorted(trial.result.clusters) == [0, 1]
     groups = [[f"part-{k:04d}" for k in range(g, CLIENTS, 2)] for g in range(2)]
     found = trial.seen.labels
     assert sorted(sorted(k for k in found if found[k] == c) for c in (0, 1)) == groups

@@ -3,13 +3,13 @@
 import math
 
 import pytest
-from caafp_app.strategies.replies import MAX_WEIGHT, failure, read_metrics, read_weight
 from flwr.app import Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
+from caafp_app.runner.replies import MAX_WEIGHT, failure, read_metrics, read_weight
 
 
 def request() -> Message:

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.exchange import (
+from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from caafp_app.errors import RunError
+from caafp_app.runner import exchange
+from caafp_app.runner.exchange import (
     FIRST_PAUSE,
     GROWTH,
     LONGEST_PAUSE,
@@ -15,12 +20,7 @@ from caafp_app.strategies.exchange import (
     Exchange,
     Quorum,
 )
-from flwr.app import Array, ArrayRecord, Error, Message, MessageType, RecordDict
-from flwr.supercore.task_identity import TaskIdentity
-
-from caafp_app.errors import RunError
 from caafp_app.runs.ledger import Ledger
-from caafp_app.strategies import exchange
 from tests.local_grid import LocalGrid
 from tests.strategies.numpy_app import make_app
 

@@ -1,11 +1,11 @@
 """Who takes part, and who is drawn."""
 
 import numpy as np
-from caafp_app.strategies.roster import Client, Roster, generator, sample, weights_by_examples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app.protocol.messages import Action, Answer
+from caafp_app.runner.roster import Client, Roster, generator, sample
 
 
 def told(label: str, examples: int = 10, population: int = -1, idle: str = "") -> Answer:
@@ -122,15 +122,9 @@ def test_generators_differ_by_seed_round_and_purpose_alone() -> None:
     assert generator(1, 1, "sample").random() == draws[1, 1, "sample"]
 
 
-def test_clusters_are_listed_in_order_and_weighed_by_examples() -> None:
+def test_clusters_are_listed_in_order() -> None:
     roster = roster_of("d", "c", "b", "a")
     for label, cluster in zip("abcd", (1, 0, 1, 0), strict=True):
         roster.clients[label].cluster = cluster
-    roster.clients["a"].examples = 30
     groups = roster.clusters()
     assert {k: [c.label for c in cs] for k, cs in groups.items()} == {0: ["b", "d"], 1: ["a", "c"]}
-    assert weights_by_examples(groups) == {0: 20 / 60, 1: 40 / 60}
-    for client in roster.clients.values():
-        client.examples = -1
-    assert weights_by_examples(groups) == {0: 0.5, 1: 0.5}
-    assert weights_by_examples({}) == {}

@@ -3,10 +3,10 @@
 from itertools import pairwise
 
 import pytest
-from flwr.app import Error, Message
+from flwr.app import Message
 
 from tests.local_grid import Passage
-from tests.strategies.support import Run, accuracies, bits_of, prepare, run
+from tests.strategies.support import Run, accuracies, bits_of, failed, prepare, run
 
 EVERYONE = {"clients-per-round": 6}
 
@@ -57,10 +57,9 @@ def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round() ->
         record = done.seen.round(*after)
         assert (record.asked, record.answered, record.refused, record.missing) == (6, 6, 0, ())
     # Both ways, the error replies too, are in the ledger.
-    extra = done.strategy.ledger.messages - undisturbed.strategy.ledger.messages
-    assert extra == 3 * 2 * 2
-    assert done.strategy.ledger.total == sum(p.nbytes for p in done.grid.passages)
-    assert bits_of(done.strategy) == bits_of(undisturbed.strategy)
+    assert done.ledger.messages - undisturbed.ledger.messages == 3 * 2 * 2
+    assert done.ledger.total == sum(p.nbytes for p in done.grid.passages)
+    assert bits_of(done.result) == bits_of(undisturbed.result)
     assert accuracies(done.seen.report) == accuracies(undisturbed.seen.report)
 
 
@@ -73,9 +72,7 @@ def test_a_client_that_forgets_at_every_message_is_refused_and_not_asked_for_eve
         header = request.content.config_records["caafp"]
         if (request.metadata.dst_node_id, header["round"]) != (victim, 3):
             return reply
-        error = Message(Error(470, "mask 00 is not held here"), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
-        return error
+        return failed(request, reply, 470, "mask 00 is not held here")
 
     setup.grid.tamper = deaf
     done = setup.start()

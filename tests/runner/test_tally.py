@@ -1,10 +1,10 @@
 """Counting one exchange, and reading the metrics of somebody else's app."""
 
 import pytest
-from caafp_app.strategies.tally import Tally, pick
 from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from caafp_app.runner.tally import Tally, pick
 from caafp_app.runs.ledger import Ledger
 
 

@@ -4,29 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from caafp_app.strategies.trust import (
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.layout import FlatModel
+from caafp_app.runner.trust import (
     MODEL_SHARE,
     NORM_FACTOR,
     RECENT,
     NormBound,
     largest_weight,
-    norm_of,
 )
-
-from caafp_app.errors import ProtocolError
-from caafp_app.protocol.layout import FlatModel
 
 
 def model(norm: float) -> FlatModel:
     return FlatModel(np.array([norm, 0], np.float32), np.zeros(1, np.float32), {})
-
-
-def test_the_norm_is_that_of_all_vectors_together() -> None:
-    one, two = np.full(200_000, 3, np.float32), np.full(5, 4, np.float16)
-    assert norm_of(one, two) == pytest.approx(math.sqrt(9 * 200_000 + 16 * 5))
-    assert norm_of() == 0.0
-    assert math.isnan(norm_of(np.array([np.nan, 1], np.float32)))
-    assert norm_of(np.array([np.inf], np.float32)) == math.inf
 
 
 def test_the_bound_follows_the_median_of_the_cluster_in_its_last_rounds() -> None:

@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.replies import MAX_REASON
-from caafp_app.strategies.rules import Clustering, Pruning
-from flwr.app import Error, Message
+from flwr.app import Message
 
 from caafp_app import CAAFP
 from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.errors import RunError
-from caafp_app.strategies import discovery
+from caafp_app.runner import discovery
+from caafp_app.runner.replies import MAX_REASON
+from caafp_app.strategies import Clustering, Pruning
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Run, nodes, prepare, run
+from tests.strategies.support import Recorder, Run, failed, members_of, nodes, prepare, run
 
 
 @pytest.fixture
@@ -32,10 +33,9 @@ def test_more_nodes_than_users_is_said_plainly(logged: pytest.LogCaptureFixture)
     said = "2 of 8 SuperNodes take no part: the data set synthetic has 6 users\n"
     assert said in logged.text
     assert sorted(done.seen.labels) == [f"user-{k:02d}" for k in range(6)]
-    idle = set(done.strategy.roster.idle)
-    assert len(idle) == 2
-    asked = {p.node for p in done.grid.passages if p.header.get("action") != "describe"}
-    assert not asked & idle
+    down = [p for p in done.grid.passages if p.direction == "down"]
+    assert len({p.node for p in down}) == 8
+    assert len({p.node for p in down if p.header["action"] != "describe"}) == 6
     # Told once, not in every round.
     assert logged.text.count("take no part") == 1
 
@@ -75,6 +75,15 @@ class Plugin:
     def start(self, **kwargs: Any) -> Any:
         return self.strategy.start(self.grid, numpy_app.initial(), num_rounds=5, **kwargs)
 
+    def worked(self) -> set[int]:
+        """Nodes that were asked for more than who they are."""
+        requests = self.grid.requests
+        return {
+            message.metadata.dst_node_id
+            for message in requests
+            if message.content.config_records["caafp"]["action"] != "describe"
+        }
+
 
 def test_two_nodes_with_one_label_are_told_apart(logged: pytest.LogCaptureFixture) -> None:
     configs = [{**config, "label": f"pi-{k % 3}"} for k, config in enumerate(nodes(4))]
@@ -83,7 +92,7 @@ def test_two_nodes_with_one_label_are_told_apart(logged: pytest.LogCaptureFixtur
     assert "two nodes call themselves 'pi-0'; give each a label of its own" in logged.text
     members = [label for cluster in result.clusters.values() for label in cluster.members]
     assert sorted(members) == ["pi-0", "pi-1", "pi-2"]
-    (idle,) = plugin.strategy.roster.idle
+    (idle,) = set(plugin.grid.contexts) - plugin.worked()
     assert plugin.grid.contexts[idle].node_config["label"] == "pi-0"
     assert all(record.asked <= 3 for record in plugin.seen.rounds)
 
@@ -131,12 +140,7 @@ def test_a_reason_of_any_length_is_cut() -> None:
 def test_if_no_node_takes_part_the_reasons_are_given() -> None:
     plugin = Plugin(nodes(2))
 
-    def fail(request: Message, reply: Message) -> Message:
-        error = Message(Error(472, "OSError: no such file"), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
-        return error
-
-    plugin.grid.tamper = fail
+    plugin.grid.tamper = partial(failed, why="OSError: no such file")
     with pytest.raises(RunError, match="no client takes part: client-failed: OSError: no such"):
         plugin.start()
     silent = Plugin(nodes(2))
@@ -182,7 +186,7 @@ def test_late_joiners_go_to_the_cluster_of_their_planted_group() -> None:
     done = setup.start()
 
     groups = planted_groups(setup.settings.data)
-    final = {c.label: c.cluster for c in done.strategy.roster.clients.values()}
+    final = members_of(done.result)
     assert sorted(done.seen.labels) == [f"user-{k:02d}" for k in range(9) if k % 3 != 2]
     assert sorted(final) == [f"user-{k:02d}" for k in range(9)]
     cluster_of = {int(groups[k]): done.seen.labels[f"user-{k:02d}"] for k in range(9) if k % 3 != 2}
@@ -215,11 +219,7 @@ def test_a_late_joiner_that_cannot_be_placed_does_not_stop_the_run(
         ours = request.metadata.dst_node_id == late and header["phase"] == "cluster"
         if not ours:
             return reply
-        if how == "silent":
-            return None
-        error = Message(Error(472, "MemoryError"), reply_to=request)
-        error.metadata.__dict__.update(reply.metadata.__dict__)
-        return error
+        return None if how == "silent" else failed(request, reply)
 
     plugin.grid.tamper = fail
     plugin.seen.at[3, "cluster-warm-up"] = plugin.grid.offline.clear

@@ -19,7 +19,7 @@ from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObs
 from caafp_app.runs.place import find_run
 from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
 from caafp_app.settings import Settings
-from caafp_app.strategies.factory import find_class, make_strategy
+from caafp_app.strategies.factory import check_strategy, make_strategy
 
 app = ServerApp()
 
@@ -49,7 +49,7 @@ def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
     if settings.run.tensorboard:
         require_tensorboard()
-    find_class(settings.run.strategy)  # before a run leaves anything
+    check_strategy(settings)  # before a run leaves anything
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
@@ -123,11 +123,9 @@ def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoin
 
 def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:
     """Build the model's initial weights from the seed; torch is needed for nothing else here."""
-    from caafp_app.models import build_model, check_chain
+    from caafp_app.models import build_model
     from caafp_app.training import dump_arrays
 
-    if settings.cuts_filters:
-        check_chain(settings.model.model)
     shape = data_shape(settings.data)
     model = build_model(
         settings.model.model, shape.input_shape, len(shape.class_names), settings.run.seed

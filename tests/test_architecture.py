@@ -59,17 +59,17 @@ ARROWS = {
 BY_MODULE = {
     "settings/method.py": frozenset({"pruning"}),
     "strategies/factory.py": frozenset({"settings"}),
-    "strategies/plugged.py": frozenset({"settings"}),
     "bench/simulate.py": frozenset({"client_app", "server_app"}),
 }
-"""What a single module may import beyond its part: the factory, and what it makes of classes
-of others, is where settings end, and a bench's simulation holds both apps."""
+"""What a single module may import beyond its part: settings end in the factory, and a bench's
+simulation holds both apps."""
 
 EAGER = {
     "torch": {"client", "export", "masking", "models", "training"},
     "flwr": {
         "protocol",
         "runs",
+        "runner",
         "strategies",
         "devices",
         "bench",
@@ -89,6 +89,7 @@ EAGER = {
         "pruning",
         "clustering",
         "runs",
+        "runner",
         "strategies",
         "datasets",
     }

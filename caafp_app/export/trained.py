@@ -11,7 +11,7 @@ from torch import nn
 
 from caafp_app.datasets.resolve import data_shape
 from caafp_app.errors import RunError
-from caafp_app.export.shrink import shrunk
+from caafp_app.export.shrink import masks_filters, shrunk
 from caafp_app.models import build_model
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
@@ -107,7 +107,7 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
         )
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
-    if settings.cuts_filters:
+    if masks_filters(dump_arrays(model), by_layer):
         model, by_layer = shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
 

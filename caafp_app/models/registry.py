@@ -55,22 +55,6 @@ def build_model(name: str, input_shape: tuple[int, ...], classes: int, seed: int
     return model
 
 
-def check_chain(name: str) -> None:
-    """Refuse a network of which no filters can be removed.
-
-    Raises
-    ------
-    SettingsError
-        Its layers do not form a chain, or it does not say that they do.
-    """
-    if not getattr(NETWORKS[name], "chain", False):
-        raise SettingsError(
-            "model: strategy 'efficientfl' and granularity 'filter' remove whole filters, which "
-            "takes a network whose layers form a chain (`chain = True` in its class), such as "
-            f"har-cnn or digits-cnn; found {name!r}"
-        )
-
-
 def _initialise(layer: nn.Conv1d | nn.Conv2d | nn.Linear) -> None:
     """Glorot-uniform weights and zero biases, as the paper's Keras layers have."""
     nn.init.xavier_uniform_(layer.weight)

@@ -99,12 +99,6 @@ class Settings:
             found[group_of[key]][key.replace("-", "_")] = value
         return cls(**{group: GROUPS[group](**values) for group, values in found.items()})
 
-    @property
-    def cuts_filters(self) -> bool:
-        """Whether whole filters are removed, for which a network's layers have to form a chain."""
-        strategy, granularity = self.run.strategy, self.pruning.granularity
-        return strategy == "efficientfl" or (strategy == "caafp" and granularity == "filter")
-
     def paths(self) -> Iterator[tuple[str, str]]:
         """Yield the settings that name an object by its path, with the path."""
         for group in GROUPS:
@@ -128,32 +122,11 @@ class Settings:
 
 
 def _check_rounds(settings: Settings) -> None:
-    rounds, pruning = settings.rounds, settings.pruning
-    if settings.run.strategy == "caafp":
-        _check_pruning(rounds, pruning)
+    rounds = settings.rounds
     if rounds.evaluate_every > rounds.total:
         raise SettingsError(
             f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
             f"none, found {rounds.evaluate_every}"
-        )
-
-
-def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
-    """Refuse masks that could not evolve; the other methods have no rounds for that."""
-    if pruning.sparsity > pruning.initial_sparsity and not rounds.prune_rounds:
-        raise SettingsError(
-            f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
-            "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
-        )
-    if rounds.prune_rounds and pruning.prune_every > rounds.prune_rounds:
-        raise SettingsError(
-            f"prune-every: expected at most prune-rounds ({rounds.prune_rounds}), "
-            f"found {pruning.prune_every}"
-        )
-    if pruning.sparsity and rounds.prune_rounds == 1 and not rounds.cluster_rounds:
-        raise SettingsError(
-            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
-            "clusters comes before the first mask update and one after it, found 1"
         )
 
 

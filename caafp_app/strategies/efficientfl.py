@@ -5,7 +5,7 @@ Wu, Song, Zeng, et al., Complex & Intelligent Systems 9(6), 2023.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +47,15 @@ class EfficientFL(MethodStrategy):
 
     sparsity: float = 0.7
 
-    cuts_filters: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         """Check the values."""
         if not 0.0 <= self.sparsity < 1.0:
             raise SettingsError(f"sparsity: expected at least 0 and below 1, found {self.sparsity}")
+
+    @property
+    def cuts_filters(self) -> bool:
+        """Clients train networks with fewer filters."""
+        return True
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Make all rounds alike, of small networks."""

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from caafp_app.errors import SettingsError
-from caafp_app.registry import STRATEGIES, hint
+from caafp_app.registry import NETWORKS, STRATEGIES, hint
 from caafp_app.runner.options import WireFormat
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
@@ -78,6 +78,26 @@ def make_strategy(
     plumbing = dict(zip(_PLUMBING, (observer, checkpoints, stop), strict=True))
     given |= {name: part for name, part in plumbing.items() if part is not None}
     return cls(**given)
+
+
+def check_strategy(settings: Settings) -> MethodStrategy:
+    """Make the strategy and its plan, and compare its demands with the settings; nothing runs.
+
+    Raises
+    ------
+    SettingsError
+        See `make_strategy`; or the rounds do not add up, or the network has no filters to cut.
+    """
+    strategy = make_strategy(settings)
+    strategy.plan(settings.rounds.total)
+    network = NETWORKS[settings.model.model]
+    if strategy.cuts_filters and not getattr(network, "chain", False):
+        raise SettingsError(
+            f"model: strategy {settings.run.strategy!r} removes whole filters here, which takes a "
+            "network whose layers form a chain (`chain = True` in its class), such as har-cnn or "
+            f"digits-cnn; found {settings.model.model!r}"
+        )
+    return strategy
 
 
 def _offers(settings: Settings) -> dict[str, Any]:

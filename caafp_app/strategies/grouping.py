@@ -42,7 +42,7 @@ class Clustering:
 
     clusters: int = 0
     linkage: str = "average"
-    min_size: int = 1
+    min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Clustering:
             rows,
             self.clusters,
             linkage=self.linkage,
-            min_size=self.min_size,
+            min_size=self.min_cluster_size,
             min_silhouette=self.min_silhouette,
             seed=seed,
         )

@@ -1,6 +1,7 @@
 """How the rounds of a run are divided among its phases."""
 
 from caafp_app.errors import SettingsError
+from caafp_app.strategies.masks import Pruning
 
 
 def check_room(total: int, parts: tuple[int, int, int]) -> None:
@@ -16,6 +17,30 @@ def check_room(total: int, parts: tuple[int, int, int]) -> None:
             "num_rounds: expected a round inside the clusters and another to prune in, found "
             f"{total}, divided into {' + '.join(map(str, parts))} (warm-up, inside, prune): take "
             "3 or more, give prune_rounds, or Pruning(sparsity=0.0)"
+        )
+
+
+def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
+    """Refuse masks that could not evolve as they are asked to.
+
+    Raises
+    ------
+    SettingsError
+    """
+    _, within, prune = parts
+    if pruning.sparsity > pruning.initial_sparsity and not prune:
+        raise SettingsError(
+            f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
+            "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
+        )
+    if prune and pruning.every > prune:
+        raise SettingsError(
+            f"prune-every: expected at most prune-rounds ({prune}), found {pruning.every}"
+        )
+    if pruning.sparsity and prune == 1 and not within:
+        raise SettingsError(
+            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
+            "clusters comes before the first mask update and one after it, found 1"
         )
 
 

@@ -120,8 +120,10 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     needs_own_app: ClassVar[str] = ""
     """The key of `protocol.objective` that a ClientApp has to follow; empty: any app will do."""
 
-    cuts_filters: ClassVar[bool] = False
-    """Whether clients train smaller networks, made of some of the filters."""
+    @property
+    def cuts_filters(self) -> bool:
+        """Whether whole filters go, for which a network's layers have to form a chain."""
+        return False
 
     @abstractmethod
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:

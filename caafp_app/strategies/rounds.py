@@ -33,10 +33,6 @@ def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
             f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
             "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
         )
-    if prune and pruning.every > prune:
-        raise SettingsError(
-            f"prune-every: expected at most prune-rounds ({prune}), found {pruning.every}"
-        )
     if pruning.sparsity and prune == 1 and not within:
         raise SettingsError(
             "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "

@@ -3,7 +3,8 @@
 OLD and NEW are run directories, or folders that hold runs under the same paths, as a bench leaves
 them. Compared are ``clients.csv``, ``clusters.json``, the accuracies, sparsities and bytes of
 ``summary.json``, every line of ``rounds.jsonl`` (bytes by kind and direction included), and all
-arrays of models, masks and distances, bit by bit. Seconds and memory are not.
+arrays of models, masks and distances, bit by bit. Seconds and memory are not, nor what Flower
+wraps around messages: its random node and run ids have more digits in one run than in another.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from caafp_app.runs.reading import read_run
 from caafp_app.runs.tensors import read_tensors
 
 MEASURED = frozenset({"seconds", "server_memory_mb", "server_memory_peak_mb"})
+WITH_ENVELOPES = frozenset({"bytes_down", "bytes_up"})
+"""Counts in a round that hold Flower's wrapping; all other kinds are compared one by one."""
 SUMMARY = ("accuracy", "sparsity", "bytes")
 ARRAYS = ("models/*.safetensors", "masks/*.safetensors", "distances.safetensors")
 
@@ -44,9 +47,12 @@ def facts_of(run: Path) -> Facts:
     files = read_run(run)
     facts: Facts = dict(_flat("clusters.json", files.clusters))
     for key in SUMMARY:
-        facts |= _flat(f"summary.json {key}", files.summary.get(key, {}))
+        told = files.summary.get(key, {})
+        if key == "bytes":
+            told = {name: told.get(name, {}) for name in ("messages", "by_kind")}
+        facts |= _flat(f"summary.json {key}", told)
     for place, line in enumerate(files.rounds, start=1):
-        told = {key: value for key, value in line.items() if key not in MEASURED}
+        told = {k: v for k, v in line.items() if k not in MEASURED | WITH_ENVELOPES}
         facts |= _flat(f"rounds.jsonl line {place}", told)
     if (run / "clients.csv").is_file():
         with (run / "clients.csv").open(encoding="utf-8", newline="") as file:
@@ -100,7 +106,8 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested mappings by their dotted place; lists are leaves."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _flat(f"{place}.{key}", inner)
+            if key != "envelope":
+                yield from _flat(f"{place}.{key}", inner)
     else:
         yield place, value
 

@@ -38,13 +38,13 @@ def test_a_changed_client_line_count_mask_and_weight_are_each_named(tmp_path: Pa
     old, new = two_runs(tmp_path)
     path = new / "clients.csv"
     path.write_text(path.read_text().replace("0.75", "0.7500000000000001"))
-    edit_line(new, bytes_by_kind={"up": {"values": 7}}, bytes_down=1001)
+    edit_line(new, bytes_by_kind={"up": {"values": 7}}, answered=5)
     told = read_tensors(new / "masks" / "cluster-0.safetensors").metadata
     RunDirectory(new).write_mask("cluster-0", np.array([0b00001110], dtype=np.uint8), told)
     RunDirectory(new).write_model("cluster-0", {"w": np.array([0, 1, 2, np.nextafter(3, 4)])})
     found = "\n".join(compare(old, new))
     assert "clients.csv user-01.personal_accuracy: '0.75' became '0.7500000000000001'" in found
-    assert "rounds.jsonl line 1.bytes_down: 1000 became 1001" in found
+    assert "rounds.jsonl line 1.answered: " in found
     assert "rounds.jsonl line 1.bytes_by_kind.up.values: in NEW only, 7" in found
     assert "masks/cluster-0.safetensors mask: 1 of 1 differ, the first at 0" in found
     assert "models/cluster-0.safetensors w: 1 of 4 differ, the first at 3" in found

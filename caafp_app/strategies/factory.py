@@ -7,7 +7,7 @@ setting of that name. What no setting gives is the class's own default, or stand
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from caafp_app.errors import SettingsError
@@ -61,20 +61,23 @@ def make_strategy(
     Raises
     ------
     SettingsError
-        It cannot be found, or an argument of ``strategy-args`` is not one of it.
+        It cannot be found, an argument of ``strategy-args`` is not one of it, or one that has no
+        default is not given.
     """
     cls = find_class(settings.run.strategy)
-    takes = {
-        name: parameter.default
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
+    takes = _arguments(cls)
     given = {name: value for name, value in _offers(settings).items() if name in takes}
     for name, changes in _nested_offers(settings).items():
         if name in takes:
-            given[name] = replace(_default(cls, name), **changes)
+            given[name] = replace(takes[name], **changes)
     for name, value in settings.run.strategy_arguments.items():
         _take_argument(cls, takes, given, name, value)
+    missing = [name for name, default in takes.items() if default is MISSING and name not in given]
+    if missing:
+        raise SettingsError(
+            f"strategy: expected a value for {', '.join(missing)} of {cls.__name__}, found none; "
+            f"give it a default, or set strategy-args='{missing[0]}=...'"
+        )
     plumbing = dict(zip(_PLUMBING, (observer, checkpoints, stop), strict=True))
     given |= {name: part for name, part in plumbing.items() if part is not None}
     return cls(**given)
@@ -152,12 +155,12 @@ def _take_argument(
 ) -> None:
     """Put one of ``strategy-args`` into `given`: an argument, or a field of one."""
     key = name.replace("-", "_")
-    if key in takes and not is_dataclass(_default(cls, key)) and key not in _PLUMBING:
-        given[key] = _checked(name, value, _default(cls, key))
+    if key in takes and not is_dataclass(takes[key]) and key not in _PLUMBING:
+        given[key] = _checked(name, value, takes[key])
         return
     fields_of: dict[str, tuple[str, Any]] = {}
     for argument in takes:
-        default = given.get(argument, _default(cls, argument))
+        default = given.get(argument, takes[argument])
         if is_dataclass(default) and not isinstance(default, type):
             fields_of |= {field.name: (argument, default) for field in fields(default)}
     if key not in fields_of:
@@ -171,13 +174,25 @@ def _take_argument(
     given[argument] = replace(default, **{key: checked})
 
 
-def _default(cls: type[MethodStrategy], name: str) -> Any:
-    """Return the default of an argument of a class."""
-    default = inspect.signature(cls).parameters[name].default
+def _arguments(cls: type[MethodStrategy]) -> dict[str, Any]:
+    """Return the arguments of a class and their defaults; `MISSING` where there is none.
+
+    A class that takes ``**kwargs`` is thought to hand them on: it takes all fields that it has
+    from the classes that it derives from.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    found = {
+        one.name: MISSING if one.default is one.empty else one.default
+        for one in parameters
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    hands_on = any(one.kind is one.VAR_KEYWORD for one in parameters)
     for field in fields(cls):
-        if field.name == name and callable(field.default_factory):
-            return field.default_factory()
-    return default
+        if hands_on and field.init:
+            found.setdefault(field.name, field.default)
+        if field.name in found and callable(field.default_factory):
+            found[field.name] = field.default_factory()
+    return found
 
 
 def _checked(name: str, value: object, default: object) -> object:

@@ -44,13 +44,14 @@ class Recorder(Observer):
 
     def __init__(self) -> None:
         self.plan: Sequence[RoundPlan] = ()
+        self.facts: dict[str, object] = {}
         self.rounds: list[RoundRecord] = []
         self.labels: dict[str, int] = {}
         self.report: RunReport | None = None
         self.at: dict[tuple[int, str], Callable[[], None]] = {}
 
     def on_plan(self, plan: Sequence[Any], facts: Mapping[str, object]) -> None:
-        self.plan = plan
+        self.plan, self.facts = plan, dict(facts)
 
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         self.rounds.append(record)

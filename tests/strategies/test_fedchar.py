@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from torch.nn import functional
 
-from caafp_app.client_app import _local_training, app
+from caafp_app.client.work import Work
+from caafp_app.client_app import app
 from caafp_app.clustering.agglomerative import cluster
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
@@ -94,7 +95,8 @@ class Client:
         return reply
 
     def how(self) -> LocalTraining:
-        return _local_training(self.settings, self.request, self.data)
+        work = Work(RecordDict(), self.context, self.settings, self.request, self.data, {}, None)
+        return work.how()
 
     def update(self, reply: Message) -> np.ndarray:
         arrays = Answer.from_records(reply.content).arrays

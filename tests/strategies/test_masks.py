@@ -59,5 +59,5 @@ def test_without_gradients_and_replies_the_counts_are_exact_all_the_same() -> No
 def test_gradients_are_asked_for_as_many_weights_as_will_grow(
     density: float, terms: dict, wanted: bool
 ) -> None:
-    found = Pruning(**{"regrow": 0.25, **terms}).gradients_wanted(model_of(density), 0.6)
-    assert found == ((2, 1) if wanted else ())
+    found = Pruning(**{"regrow": 0.25, **terms}).gradients_wanted(model_of(density), 0.8)
+    assert found == ((1, 1) if wanted else ())

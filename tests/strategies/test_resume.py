@@ -158,10 +158,10 @@ def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:
     told: list[bool] = []
     kept, seen = Checkpoints(tmp_path, every=100), Recorder()
     seen.at[4, "cluster-warm-up"] = lambda: told.append(True)
+    plumbing = {"observer": seen, "checkpoints": kept, "stop": lambda: bool(told)}
+    strategy = CAAFP(**{**TERMS, "fraction_evaluate": 0.0, **plumbing})
     with pytest.raises(RunError, match="told to end after round 4 of 8"):
-        CAAFP(**TERMS, observer=seen, checkpoints=kept, stop=lambda: bool(told)).start(
-            grid_of(6), numpy_app.initial(), num_rounds=ROUNDS
-        )
+        strategy.start(grid_of(6), numpy_app.initial(), num_rounds=ROUNDS)
     saved = kept.load()
     assert saved.round == 4
     numpy_run(kept, saved)

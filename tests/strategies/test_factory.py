@@ -15,6 +15,7 @@ from caafp_app.launch.plan import check_machine, placed
 from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
+from caafp_app.strategies import CAAFP
 from caafp_app.strategies.factory import find_class, make_strategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
@@ -36,7 +37,7 @@ def settings(name: str, **more: object) -> Settings:
 
 
 def test_a_class_is_called_with_what_all_strategies_share(write: Write) -> None:
-    write("class Mine(FedAvg):\n    pass\n")
+    write("class Mine(FedAvg): pass\n")
     observer = Observer()
     made = make_strategy(settings("plugged_here:Mine"), observer)
     assert type(made).__name__ == "Mine"
@@ -44,18 +45,55 @@ def test_a_class_is_called_with_what_all_strategies_share(write: Write) -> None:
     assert made.one_exchange
 
 
-def test_from_settings_makes_it_where_there_is_one(write: Write) -> None:
+def test_arguments_are_the_fields_of_a_dataclass(write: Write) -> None:
+    write(
+        "from dataclasses import dataclass\n"
+        "@dataclass(eq=False, kw_only=True)\n"
+        "class Mine(FedAvg):\n"
+        "    mu: float = 0.5\n"
+        "    sparsity: float = 0.0\n"
+    )
+    made = make_strategy(settings("plugged_here:Mine", sparsity=0.25), Observer())
+    assert (made.mu, made.sparsity, made.seed) == (0.5, 0.25, 9)  # type: ignore[attr-defined]
+    told = settings("plugged_here:Mine", **{"strategy-args": "mu=2, min-train-nodes=3"})
+    made = make_strategy(told, Observer())
+    assert (made.mu, made.min_train_nodes) == (2.0, 3)  # type: ignore[attr-defined]
+
+
+def test_what_a_class_hands_on_it_takes(write: Write) -> None:
+    """Or its runs would quietly have another seed, and other clients, than the settings say."""
     write(
         "class Mine(FedAvg):\n"
-        "    def __init__(self, mu, **kwargs):\n"
+        "    def __init__(self, mu=1.0, **kwargs):\n"
         "        super().__init__(**kwargs)\n"
         "        self.mu = mu\n"
-        "    @classmethod\n"
-        "    def from_settings(cls, settings, shared):\n"
-        "        return cls(settings.train.proximal, **shared)\n"
     )
-    made = make_strategy(settings("plugged_here:Mine", proximal=0.25), Observer())
-    assert (made.mu, made.seed) == (0.25, 9)  # type: ignore[attr-defined]
+    made = make_strategy(settings("plugged_here:Mine", **{"strategy-args": "mu=0.5"}), Observer())
+    assert (made.mu, made.seed, made.clients_per_round) == (0.5, 9, 3)  # type: ignore[attr-defined]
+    assert made.one_exchange
+
+
+def test_strategy_args_go_into_dataclasses_too() -> None:
+    told = "linkage='complete', min-size=2, every=7, sparsity=0.4, max-weight=3"
+    made = make_strategy(settings("caafp", **{"strategy-args": told}), Observer())
+    assert isinstance(made, CAAFP)
+    assert (made.clustering.linkage, made.clustering.min_size) == ("complete", 2)
+    assert (made.pruning.every, made.pruning.sparsity, made.max_weight) == (7, 0.4, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "parts"),
+    [
+        ("linkagee='complete'", ["arguments of CAAFP", "'linkagee'", "did you mean 'linkage'"]),
+        ("linkage=3", ["linkage: expected str (default 'average'), found 3"]),
+        ("observer=3", ["found 'observer'"]),
+        ("max-weight='heavy'", ["expected float (default 10.0), found 'heavy'"]),
+    ],
+)
+def test_strategy_args_are_checked(told: str, parts: list[str]) -> None:
+    with pytest.raises(SettingsError, match=r"^strategy-args: ") as caught:
+        make_strategy(settings("caafp", **{"strategy-args": told}), Observer())
+    assert [part for part in parts if part not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(
@@ -72,28 +110,13 @@ def test_from_settings_makes_it_where_there_is_one(write: Write) -> None:
         (
             "from flwr.serverapp.strategy import FedAvg as X\n",
             "plugged_here:X",
-            ["a subclass of caafp_app.strategies.MethodStrategy", "derived from flwr"],
+            ["a subclass of caafp_app.strategies", "derived from flwr"],
         ),
-        ("class X(MethodStrategy): pass\n", "plugged_here:X", ["to define make_plan"]),
+        ("class X(MethodStrategy): pass\n", "plugged_here:X", ["to define method, plan"]),
         (
             "class X(FedAvg):\n    def __init__(self, mu, **kwargs): pass\n",
             "plugged_here:X",
-            ["missing a required argument: 'mu'", "from_settings(settings, shared)"],
-        ),
-        (
-            "class X(FedAvg):\n    def __init__(self, seed=0): pass\n",
-            "plugged_here:X",
-            ["unexpected keyword argument", "take **kwargs"],
-        ),
-        (
-            "class X(FedAvg):\n    def from_settings(self, settings, shared): pass\n",
-            "plugged_here:X",
-            ["a classmethod (settings, shared)", "missing a required argument"],
-        ),
-        (
-            "class X(FedAvg):\n    @staticmethod\n    def from_settings(settings, shared): pass\n",
-            "plugged_here:X",
-            ["from_settings to return", "found a value of type NoneType"],
+            ["a value for mu of X", "strategy-args='mu=...'"],
         ),
     ],
 )

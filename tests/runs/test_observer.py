@@ -1,9 +1,9 @@
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -255,32 +255,20 @@ def test_resumed_run_counts_rounds_by_number(tmp_path: Path, report: RunReport) 
 
 
 def test_composite_hands_on_in_order(report: RunReport) -> None:
-    calls: list[tuple[str, str]] = []
-
-    class Spy(Observer):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def on_plan(self, plan: object, facts: Mapping[str, object]) -> None:
-            calls.append((self.name, "plan"))
-
-        def on_round(self, record: RoundRecord, total_rounds: int) -> None:
-            calls.append((self.name, f"round {record.round}/{total_rounds}"))
-
-        def on_distances(self, labels: Sequence[str], distances: object) -> None:
-            calls.append((self.name, f"{len(labels)} apart"))
-
-        def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
-            calls.append((self.name, note))
-
-        def on_finish(self, report: RunReport) -> None:
-            calls.append((self.name, report.split))
-
-    both = CompositeObserver([Spy("a"), Observer(), Spy("b")])
-    both.on_plan(PLAN, {})
-    both.on_round(record(), 50)
-    both.on_distances(["a", "b"], np.zeros((2, 2)))
-    both.on_clusters({}, "none")
-    both.on_finish(report)
-    events = ["plan", "round 17/50", "2 apart", "none", "test"]
-    assert calls == [(name, event) for event in events for name in ("a", "b")]
+    events: dict[str, tuple[object, ...]] = {
+        "on_plan": (PLAN, {}),
+        "on_round": (record(), 50),
+        "on_distances": (["a", "b"], np.zeros((2, 2))),
+        "on_clusters": ({"a": 0}, "note"),
+        "on_finish": (report,),
+    }
+    first, second = Mock(spec=Observer), Mock(spec=Observer)
+    calls = Mock()
+    calls.attach_mock(first, "a")
+    calls.attach_mock(second, "b")
+    both = CompositeObserver([first, Observer(), second])
+    for event, given in events.items():
+        getattr(both, event)(*given)
+    names = [name for name, *_ in calls.mock_calls]
+    assert names == [f"{name}.{event}" for event in events for name in "ab"]
+    assert [call.args for call in second.mock_calls] == list(events.values())

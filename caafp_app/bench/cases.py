@@ -32,6 +32,9 @@ def read_cases(
 ) -> tuple[Case, ...]:
     """Return the cases of a bench's file, every setting of each checked.
 
+    Raises SettingsError if there is no case, two have one name, or a setting is refused or not a
+    case's to say.
+
     Parameters
     ----------
     content : mapping
@@ -46,11 +49,6 @@ def read_cases(
         The first.
     against : str
         The name, with settings in brackets, of the case that each is compared with; may be empty.
-
-    Raises
-    ------
-    SettingsError
-        There is no case, two have one name, or a setting is refused or not a case's to say.
     """
     tables = content.get("case")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

@@ -63,10 +63,7 @@ def client_cpus(jobs: int, cores: int | None = None) -> int:
     A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
     occupies ``c // (c // jobs)`` of them leaves each run its share.
 
-    Raises
-    ------
-    SettingsError
-        There are fewer cores than jobs.
+    Raises SettingsError if there are fewer cores than jobs.
     """
     found = cores if cores is not None else _cores()
     if jobs > found:
@@ -81,13 +78,7 @@ def _cores() -> int:
 
 
 def check_queue(queue: Sequence[Job], folder: BenchFolder) -> None:
-    """Look at the data and the number of clients of each run before any is started.
-
-    Raises
-    ------
-    DataError, SettingsError, RunError
-        A run cannot be made: see `caafp_app.launch.plan`.
-    """
+    """Look at the data and the number of clients of each run before any is started."""
     for case in dict.fromkeys(case for case, _ in queue):
         try:
             check_machine(case.settings, folder.finished(case, 0).parent)
@@ -121,11 +112,6 @@ def execute(
         Run Flower's simulation in one process for each run, in place of ``flwr run``.
     look : callable
         Called several times a second with what is running.
-
-    Raises
-    ------
-    SettingsError
-        More jobs than cores.
     """
     cpus, waiting, running = client_cpus(jobs), deque(queue), list[_Running]()
     with signals_as_exceptions():

@@ -58,10 +58,7 @@ class BenchPlan:
     def only(self, names: Sequence[str]) -> tuple[Case, ...]:
         """Return the cases of these names, in the file's order; all if there are none.
 
-        Raises
-        ------
-        SettingsError
-            A name is not a case's.
+        Raises SettingsError if a name is not a case's.
         """
         known = [case.name for case in self.cases]
         for name in names:

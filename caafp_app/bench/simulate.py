@@ -51,11 +51,6 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
         With ``output-dir`` and ``run-name``.
     simulation : Simulation
         How many clients, and their share of this machine.
-
-    Raises
-    ------
-    CaafpError
-        As of any run.
     """
     server = ServerApp()
 

@@ -49,10 +49,7 @@ def write_tables(plan: BenchPlan, folder: BenchFolder) -> list[Result]:
 def write_figures(folder: BenchFolder, results: Sequence[Result]) -> list[Path]:
     """Draw into ``figures/`` what the finished runs allow, and return the files.
 
-    Raises
-    ------
-    RunError
-        matplotlib is not installed, or a file cannot be written.
+    Raises RunError if matplotlib is not installed, or a file cannot be written.
     """
     if not results:
         return []

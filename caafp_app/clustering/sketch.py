@@ -41,6 +41,8 @@ class Sketcher:
     The same size, seed, budget and release of scikit-learn give the same sketches: one that is
     built anew can place newcomers.
 
+    Raises SettingsError if size or budget is not positive, or the seed is negative.
+
     Parameters
     ----------
     size : int
@@ -49,11 +51,6 @@ class Sketcher:
         Seed of the projection, not negative.
     budget : int
         Most values that a sketch may have; see `sketch_budget`.
-
-    Raises
-    ------
-    SettingsError
-        If size or budget is not positive, or the seed is negative.
     """
 
     def __init__(self, size: int, seed: int, budget: int = DEFAULT_BUDGET) -> None:
@@ -72,6 +69,8 @@ class Sketcher:
     def sketch(self, update: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the sketch of one update.
 
+        Raises ProtocolError if the length is wrong, or a value is NaN, infinite or beyond float32.
+
         Parameters
         ----------
         update : NDArray[np.floating]
@@ -81,11 +80,6 @@ class Sketcher:
         -------
         NDArray[np.float32]
             Shape [length]; a copy.
-
-        Raises
-        ------
-        ProtocolError
-            If the length is wrong, or a value is NaN, infinite or beyond float32.
         """
         if update.shape != (self.size,) or update.dtype.kind != "f":
             raise ProtocolError(

@@ -81,6 +81,9 @@ class Windows:
     The windows of a user stand together, users ascending, and inside a user in recording order, so
     that one user is a slice: of arrays that are mapped from a file, nothing else is read.
 
+    Raises ValueError if the arrays differ in length, have another dtype, or users do not ascend: a
+    fault of the source's code, not of the data.
+
     Attributes
     ----------
     x : ndarray
@@ -91,12 +94,6 @@ class Windows:
         int64 ``[n]``, ascending; the number that the data set gives the user.
     class_names : tuple[str, ...]
         Names of the classes ``0..k-1``.
-
-    Raises
-    ------
-    ValueError
-        The arrays differ in length, have another dtype, or users do not ascend: a fault of the
-        source's code, not of the data.
     """
 
     x: FloatArray
@@ -180,30 +177,24 @@ class DataSource(ABC):
     def shape(self, settings: DataSettings) -> DataShape:
         """Return what a model has to fit, without reading the data where that is possible.
 
-        Raises
-        ------
-        SettingsError, DataError
-            The settings do not say it, or the file that does cannot be read.
+        Raises SettingsError or DataError if the settings do not say it, or the file that does
+        cannot be read.
         """
 
     @abstractmethod
     def population(self, settings: DataSettings) -> int:
         """Return the number of users: of clients, where users are the clients.
 
-        Raises
-        ------
-        SettingsError, DataError
-            There are no users to count, or the data cannot be read.
+        Raises SettingsError or DataError if there are no users to count, or the data cannot be
+        read.
         """
 
     @abstractmethod
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows of all users.
 
-        Raises
-        ------
-        SettingsError, DataError
-            The data is missing, incomplete or not what it says it is.
+        Raises SettingsError or DataError if the data is missing, incomplete or not what it says it
+        is.
         """
 
     def client(self, settings: DataSettings, index: int) -> Windows:
@@ -212,10 +203,7 @@ class DataSource(ABC):
         Law: ``client(s, k)`` equals ``windows(s).of_user(windows(s).users[k])``; a source that can
         make one user alone does so.
 
-        Raises
-        ------
-        DataError
-            There is no such user.
+        Raises DataError if there is no such user.
         """
         windows = self.windows(settings)
         users = windows.users

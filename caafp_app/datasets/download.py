@@ -16,6 +16,8 @@ _CHUNK = 2**20
 def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
     """Fetch ``url`` into ``path``.
 
+    Raises DataError if it cannot be fetched, or is too long.
+
     Parameters
     ----------
     url : str
@@ -26,11 +28,6 @@ def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
         A longer answer is not the file, and is given up.
     instead : str
         What a person without network can do; ends the message of the error.
-
-    Raises
-    ------
-    DataError
-        No network, no such file, or too long.
     """
     # Not where nothing is fetched: they are half of what importing the data sets would cost.
     import urllib.request

@@ -49,6 +49,9 @@ class Part:
 def partitions(settings: DataSettings, clients: int) -> tuple[Part, ...]:
     """Deal the windows of a data set out to clients; remembered in this process.
 
+    Raises SettingsError if there are too few windows for so many clients, Dirichlet leaves clients
+    without any, or flwr-datasets is not installed.
+
     Parameters
     ----------
     settings : DataSettings
@@ -61,12 +64,6 @@ def partitions(settings: DataSettings, clients: int) -> tuple[Part, ...]:
     tuple[Part, ...]
         One per client. No row is in two; every row is in one, but for shards: these are of one
         size, so that fewer windows than there are shards are left over.
-
-    Raises
-    ------
-    SettingsError
-        There are too few windows for so many clients, Dirichlet leaves clients without any, or
-        flwr-datasets is not installed.
     """
     windows = source_of(settings.dataset).windows(settings)
     labels = windows.y

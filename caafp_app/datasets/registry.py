@@ -11,10 +11,8 @@ from caafp_app.registry import DATASETS
 def source_of(name: str) -> DataSource:
     """Return the source of that name or path; each is made once.
 
-    Raises
-    ------
-    SettingsError
-        There is none (the nearest known name is named), or what is named is no `DataSource`.
+    Raises SettingsError if there is none (the nearest known name is named), or what is named is no
+    `DataSource`.
     """
     found = DATASETS[name]
     if not isinstance(found, type) or not issubclass(found, DataSource):

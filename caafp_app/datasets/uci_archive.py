@@ -58,15 +58,12 @@ class Archive:
 def find_archive(place: Path) -> Path:
     """Return the folder or zip that is the archive, or that holds it.
 
+    Raises DataError if nothing of the kind is there.
+
     Parameters
     ----------
     place : Path
         The archive itself, or the folder that it lies in.
-
-    Raises
-    ------
-    DataError
-        Nothing of the kind is there.
     """
     if place.is_file():
         return place
@@ -95,10 +92,7 @@ def archive_files(path: Path) -> list[Path]:
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.
 
-    Raises
-    ------
-    DataError
-        Files are missing, the zip is damaged, or it is another archive.
+    Raises DataError if files are missing, the zip is damaged, or it is another archive.
     """
     with contextlib.ExitStack() as stack:
         if path.is_dir():

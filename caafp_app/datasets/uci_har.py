@@ -104,6 +104,9 @@ def _load(path: Path, key: str) -> Windows:
 def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
     """Read both parts of the archive and merge them.
 
+    Raises DataError if a file is damaged, has another number of windows or samples, or labels and
+    subjects that the published set does not have.
+
     Parameters
     ----------
     archive : Archive
@@ -116,12 +119,6 @@ def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
     Windows
         ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
         published activities less 1.
-
-    Raises
-    ------
-    DataError
-        A file is damaged, has another number of windows or samples, or labels and subjects that the
-        published set does not have.
     """
     parts = [_parse_split(archive, split, expected[split]) for split in SPLITS]
     x, labels, subjects = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -85,17 +85,14 @@ class Samples:
 def parse(lines: Iterable[str], where: str) -> tuple[Samples, ParseReport]:
     """Read the text.
 
+    Raises DataError if not a single record of the text can be used: it is another file.
+
     Parameters
     ----------
     lines : Iterable[str]
         Lines of the text.
     where : str
         Named in errors.
-
-    Raises
-    ------
-    DataError
-        Not a single record of the text can be used: it is another file.
     """
     users, activities, values = array("q"), array("q"), array("f")
     run_together = 0

@@ -37,10 +37,7 @@ def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 def from_record(records: RecordDict, name: str = ARRAYS) -> dict[str, NDArray[Any]]:
     """Unwrap the arrays of one ArrayRecord, as read-only views; none if there is no such record.
 
-    Raises
-    ------
-    ProtocolError
-        If an array's bytes are not what they are said to be.
+    Raises ProtocolError if an array's bytes are not what they are said to be.
     """
     record = records.get(name)
     if not isinstance(record, ArrayRecord):
@@ -51,10 +48,7 @@ def from_record(records: RecordDict, name: str = ARRAYS) -> dict[str, NDArray[An
 def to_array(name: str, array: NDArray[Any]) -> Array:
     """Wrap one array; the bytes are those of ``np.save``, in one copy.
 
-    Raises
-    ------
-    ProtocolError
-        If it is not of plain numbers.
+    Raises ProtocolError if it is not of plain numbers.
     """
     plain = as_plain(name, array)
     head = BytesIO()
@@ -66,10 +60,7 @@ def to_array(name: str, array: NDArray[Any]) -> Array:
 def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return an array in C order; the array itself where it is so.
 
-    Raises
-    ------
-    ProtocolError
-        If it is not of plain numbers.
+    Raises ProtocolError if it is not of plain numbers.
     """
     plain = np.asarray(array, order="C")
     if plain.dtype.kind not in "biufc":
@@ -80,10 +71,8 @@ def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def read_array(name: str, array: Array) -> NDArray[Any]:
     """View one received array without copying it; the view is read-only.
 
-    Raises
-    ------
-    ProtocolError
-        If its bytes are not a plain npy array, or not of the stated dtype and shape.
+    Raises ProtocolError if its bytes are not a plain npy array, or not of the stated dtype and
+    shape.
     """
     dtype, shape, fortran, start = _parse(name, array.data)
     if array.stype != _STYPE or dtype.name != array.dtype or shape != tuple(array.shape):
@@ -106,10 +95,7 @@ def view_of(
 ) -> NDArray[Any]:
     """View received bytes as an array; their number must fit `dtype` and `shape` already.
 
-    Raises
-    ------
-    ProtocolError
-        If a truth value is neither 0 nor 1, or numpy knows no such shape.
+    Raises ProtocolError if a truth value is neither 0 nor 1, or numpy knows no such shape.
     """
     flat: NDArray[Any] = data.view(dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:

@@ -38,6 +38,8 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
 
     Ties go to the lower position, so that equal gradients give equal messages; zeros are left out.
 
+    Raises ProtocolError if there is not one count for each layer, or a gradient is NaN or infinite.
+
     Parameters
     ----------
     gradient : ndarray of float [P]
@@ -46,11 +48,6 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
         Which positions are active.
     counts : sequence of int
         One for each prunable array.
-
-    Raises
-    ------
-    ProtocolError
-        If there is not one count for each layer, or a gradient is NaN or infinite.
     """
     segments = mask.layout.segments
     if len(counts) != len(segments):
@@ -96,6 +93,9 @@ def unpack_gradient(
 ) -> SparseGradient:
     """Read a gradient of unknown origin.
 
+    Raises ProtocolError if there are more than `limit` values, or positions, dtypes or numbers are
+    impossible.
+
     Parameters
     ----------
     gaps, shares, scale
@@ -104,11 +104,6 @@ def unpack_gradient(
         The mask that the gradient was packed by.
     limit : int
         Most values that are taken.
-
-    Raises
-    ------
-    ProtocolError
-        If there are more than `limit` values, or positions, dtypes or numbers are impossible.
     """
     if shares.dtype != np.float16 or shares.ndim != 1:
         raise ProtocolError(

@@ -33,15 +33,12 @@ class Header:
     All raise `ProtocolError` if the field is missing and has no default, or is of another type or
     out of range.
 
+    Raises ProtocolError if there is no header, or it is of another version of the protocol.
+
     Parameters
     ----------
     records : RecordDict
         The message's content.
-
-    Raises
-    ------
-    ProtocolError
-        If there is no header, or it is of another version of the protocol.
     """
 
     def __init__(self, records: RecordDict) -> None:

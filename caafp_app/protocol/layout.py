@@ -84,17 +84,14 @@ class Layout:
     ) -> Self:
         """Describe `arrays`, in the order that the flat vectors will have.
 
+        Raises SettingsError if a name or glob in `prunable` matches no floating array.
+
         Parameters
         ----------
         arrays : mapping of str to ndarray
             The model.
         prunable, spare_first, spare_last
             Which arrays may be pruned: see `prunable.prunable_names`.
-
-        Raises
-        ------
-        SettingsError
-            If a name or glob in `prunable` matches no floating array.
         """
         picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
         return cls(
@@ -153,6 +150,9 @@ class Layout:
     def flatten(self, arrays: NamedArrays) -> FlatModel:
         """Copy named arrays into flat vectors.
 
+        Raises ProtocolError if a name is missing or too many, or a shape or the kind of a dtype
+        differs.
+
         Parameters
         ----------
         arrays : mapping of str to ndarray
@@ -162,11 +162,6 @@ class Layout:
         -------
         FlatModel
             ``weights`` [P] and ``rest`` [R] of `dtype`, ``other`` as copies.
-
-        Raises
-        ------
-        ProtocolError
-            If a name is missing or too many, or a shape or the kind of a dtype differs.
         """
         self._check(arrays)
         return FlatModel(
@@ -221,10 +216,7 @@ class Layout:
     def from_json(cls, data: bytes) -> Self:
         """Read a layout from bytes of unknown origin.
 
-        Raises
-        ------
-        ProtocolError
-            If the bytes are not a layout.
+        Raises ProtocolError if the bytes are not a layout.
         """
         if len(data) > MAX_JSON_BYTES:
             raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")

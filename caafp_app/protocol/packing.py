@@ -85,10 +85,8 @@ def unpack_model(
 
     The vectors may be read-only views of `arrays`.
 
-    Raises
-    ------
-    ProtocolError
-        If an array is missing, too many, of the wrong dtype or length, or not finite.
+    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
+    finite.
     """
     parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
     return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)

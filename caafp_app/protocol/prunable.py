@@ -22,6 +22,8 @@ def prunable_names(
 ) -> frozenset[str]:
     """Choose the prunable ones of `arrays`; empty and not floating arrays never are.
 
+    Raises SettingsError if a name or glob matches no floating array.
+
     Parameters
     ----------
     arrays : mapping of str to ndarray
@@ -31,11 +33,6 @@ def prunable_names(
         with two or more axes.
     spare_first, spare_last : bool
         Leave the first / last array that `rule` accepts dense.
-
-    Raises
-    ------
-    SettingsError
-        If a name or glob matches no floating array.
     """
     candidates = {
         name: tuple(array.shape)

@@ -42,6 +42,8 @@ def pack_training(
 ) -> Answer:
     """Turn the model that the app returned into the update, or keep it if it is personal.
 
+    Raises ProtocolError if the app returned no model, another one, or one with NaN or infinity.
+
     Parameters
     ----------
     request : Request
@@ -56,11 +58,6 @@ def pack_training(
         Where a personal model, and what a lossy codec left over, are kept.
     answer : Answer
         The answer so far.
-
-    Raises
-    ------
-    ProtocolError
-        If the app returned no model, another one, or one with NaN or infinity.
     """
     trained = mask.layout.flatten(_returned_arrays(records, request.arrays_key))
     model = Parts(mask.select(trained.weights), trained.rest, trained.other)

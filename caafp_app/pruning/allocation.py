@@ -86,6 +86,9 @@ def layer_counts(
     In all rules each layer keeps at least ``min(minimum, n)`` weights and at most n; where that
     alone is more than the density allows, it is what is returned.
 
+    Raises SettingsError if the rule is unknown, or the density is outside (0, 1]. Raises
+    MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.
+
     Parameters
     ----------
     sizes : Sequence[int] or NDArray[np.int64]
@@ -105,13 +108,6 @@ def layer_counts(
     -------
     NDArray[np.int64]
         Shape [layers].
-
-    Raises
-    ------
-    SettingsError
-        If the rule is unknown, or the density is outside (0, 1].
-    MaskUpdateError
-        If the shapes or scores that the rule needs are missing or do not fit the sizes.
     """
     if not 0.0 < density <= 1.0:
         raise SettingsError(f"expected a density in (0, 1], found {density}")

@@ -43,6 +43,9 @@ def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[
 def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> Places:
     """Choose the filters of each prunable convolution, and what of every array is left with them.
 
+    Raises SettingsError if there is no such convolution, or a layer does not follow on the one
+    before it.
+
     Parameters
     ----------
     arrays : mapping of str to ndarray
@@ -56,11 +59,6 @@ def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> P
     -------
     Places
         For every array with an axis. All of an axis where nothing is cut.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such convolution, or a layer does not follow on the one before it.
     """
     return _follow(arrays, set(prunable), lambda _, weights: strongest_filters(weights, density))
 
@@ -82,11 +80,6 @@ def choose_by_weight(
     density : float
         Share of the weights in the arrays of `scores` that may be left, in (0, 1]. Each layer keeps
         one filter at least, whatever that comes to.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
     """
     scored = {name: scores.get(name, array) for name, array in arrays.items()}
     allowed = density * sum(array.size for array in scores.values())
@@ -115,11 +108,6 @@ def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Pla
         The full network, layers in order.
     mask : mapping of str to ndarray of bool
         By name and shape of each prunable array.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
     """
 
     def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:

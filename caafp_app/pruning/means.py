@@ -35,6 +35,9 @@ class WeightedMean:
     def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
         """Add a reply.
 
+        Raises ProtocolError if values or weight must not enter the sum; nothing has been added
+        then.
+
         Parameters
         ----------
         values : NDArray[np.floating]
@@ -43,11 +46,6 @@ class WeightedMean:
             The client's example count, or 1.
         peak : float, optional
             ``max |values|``, if `scan` has told it.
-
-        Raises
-        ------
-        ProtocolError
-            If values or weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
         self.total.add(values, weight, peak)
@@ -78,6 +76,9 @@ class GradientMean(WeightedMean):
     ) -> None:
         """Add a client's gradient, given at some positions.
 
+        Raises ProtocolError if positions, values or weight must not enter the sum; nothing has been
+        added then.
+
         Parameters
         ----------
         index : NDArray[np.integer]
@@ -86,11 +87,6 @@ class GradientMean(WeightedMean):
             The gradient there, shape [m].
         weight : float
             The client's example count, or 1.
-
-        Raises
-        ------
-        ProtocolError
-            If positions, values or weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
         self.total.add_at(index, value, weight)

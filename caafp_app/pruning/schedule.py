@@ -67,6 +67,8 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
 
     Law: initial at step 0, final at the last step, monotone between.
 
+    Raises SettingsError if a value is outside its range.
+
     Parameters
     ----------
     step, steps : int
@@ -80,11 +82,6 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
     -------
     float
         In [initial, final].
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range.
     """
     if not 0.0 <= initial <= final < 1.0:
         raise SettingsError(
@@ -150,6 +147,9 @@ def build_plan(
     Statistics come from the ``every`` rounds before a mask update, the last of which brings the
     gradients too, unless the model is still dense.
 
+    Raises SettingsError if a value is outside its range, or pruning is asked for and no mask update
+    fits in.
+
     Parameters
     ----------
     warmup, cluster, prune : int
@@ -167,11 +167,6 @@ def build_plan(
     -------
     tuple[RoundPlan, ...]
         One entry per round, rounds numbered from 1.
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range, or pruning is asked for and no mask update fits in.
     """
     total = warmup + cluster + prune
     if min(warmup, cluster, prune) < 0 or total < 1 or every < 1:

@@ -14,6 +14,9 @@ _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s+)?([A-Za-z_][\w.:-]*)", re.ASCII
 def parse_score(text: str) -> tuple[tuple[str, float], ...]:
     """Return the names of the scores and their weights, in the order of the text.
 
+    Raises SettingsError if it is no such sum, a name is unknown or comes twice, or all weights are
+    0.
+
     Parameters
     ----------
     text : str
@@ -24,11 +27,6 @@ def parse_score(text: str) -> tuple[tuple[str, float], ...]:
     -------
     tuple of (str, float)
         Weights as written, at least 0 and not all 0.
-
-    Raises
-    ------
-    SettingsError
-        It is no such sum, a name is unknown or comes twice, or all weights are 0.
     """
     terms: list[tuple[str, float]] = []
     for part in text.split("+"):

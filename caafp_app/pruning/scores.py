@@ -66,6 +66,8 @@ def sums_needed(mix: Mix) -> frozenset[str]:
 def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], mix: Mix) -> Vector:
     """Score all active weights, layer by layer.
 
+    Raises MaskUpdateError if lengths or segments do not agree, or the shares are not usable.
+
     Parameters
     ----------
     weights : NDArray[np.floating]
@@ -80,11 +82,6 @@ def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], 
     -------
     NDArray[np.float64]
         Importance in [0, 1], shape [A].
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths or segments do not agree, or the shares are not usable.
     """
     if weights.shape != (evidence.size,):
         raise MaskUpdateError(

@@ -41,10 +41,7 @@ def sizes_of(segments: Sequence[slice]) -> NDArray[np.int64]:
 def check_segments(segments: Sequence[slice], size: int) -> None:
     """Make sure that the segments cover a vector of this size, in order and without gaps.
 
-    Raises
-    ------
-    MaskUpdateError
-        If they do not.
+    Raises MaskUpdateError if they do not.
     """
     position = 0
     for segment in segments:

@@ -43,6 +43,8 @@ def growth_counts(
     but at most the n - a inactive ones, of which at most the candidates; or k - a where the layer
     has to become denser by more than that.
 
+    Raises MaskUpdateError if ``regrow`` is outside [0, 1), or a count outside [0, n].
+
     Parameters
     ----------
     active, counts, sizes : NDArray[np.int64]
@@ -56,11 +58,6 @@ def growth_counts(
     -------
     NDArray[np.int64]
         Shape [layers].
-
-    Raises
-    ------
-    MaskUpdateError
-        If ``regrow`` is outside [0, 1), or a count outside [0, n].
     """
     if not 0.0 <= regrow < 1.0:
         raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
@@ -90,6 +87,9 @@ def update_mask(
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
 
+    Raises MaskUpdateError if lengths, segments, counts or ``regrow`` do not go together, or a score
+    or gradient is NaN.
+
     Parameters
     ----------
     mask : NDArray[np.bool_]
@@ -109,12 +109,6 @@ def update_mask(
     -------
     MaskUpdate
         The new mask, and what changed.
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths, segments, counts or ``regrow`` do not go together, or a score or gradient is
-        NaN.
     """
     targets = np.asarray(counts, dtype=np.int64)
     active = active_counts(mask, segments)
@@ -147,6 +141,8 @@ def magnitude_mask(
 ) -> NDArray[np.bool_]:
     """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
 
+    Raises MaskUpdateError if segments or counts do not fit the weights.
+
     Parameters
     ----------
     weights : NDArray[np.floating]
@@ -155,11 +151,6 @@ def magnitude_mask(
         Active weights of each layer, shape [layers].
     segments : Sequence[slice]
         Each layer's slice of the flat vector.
-
-    Raises
-    ------
-    MaskUpdateError
-        If segments or counts do not fit the weights.
     """
     check_segments(segments, weights.size)
     _check_counts(np.asarray(counts), sizes_of(segments))
@@ -174,6 +165,8 @@ def random_mask(
 ) -> NDArray[np.bool_]:
     """Return a mask of positions drawn at random in each layer, shape [P].
 
+    Raises MaskUpdateError if the counts do not fit the segments.
+
     Parameters
     ----------
     counts : Sequence[int] or NDArray[np.int64]
@@ -182,11 +175,6 @@ def random_mask(
         Each layer's slice of the flat vector.
     rng : np.random.Generator
         Where the draw comes from.
-
-    Raises
-    ------
-    MaskUpdateError
-        If the counts do not fit the segments.
     """
     sizes = sizes_of(segments)
     check_segments(segments, int(sizes.sum()))

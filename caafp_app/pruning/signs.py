@@ -35,10 +35,7 @@ class SignSum:
     def check(self, peak: float, weight: float) -> None:
         """Make sure that a reply of this weight can be added; a sign has no other size.
 
-        Raises
-        ------
-        ProtocolError
-            If the sum might exceed 2**38.
+        Raises ProtocolError if the sum might exceed 2**38.
         """
         if not self._stays_narrow(weight):
             self._widened().check(weight)
@@ -50,11 +47,6 @@ class SignSum:
         -------
         bool
             What `put` takes as ``direct``.
-
-        Raises
-        ------
-        ProtocolError
-            See `check`; nothing has been added then.
         """
         self._weight = weight
         if self._stays_narrow(weight):
@@ -82,15 +74,13 @@ class SignSum:
     def merge(self, other: Self) -> None:
         """Add another sum: exactly what adding each of its replies would give, in any order.
 
+        Raises ProtocolError if the size differs or the sum might exceed 2**38; nothing has been
+        added then.
+
         Parameters
         ----------
         other : SignSum
             Of the same size; left as it is.
-
-        Raises
-        ------
-        ProtocolError
-            If the size differs or the sum might exceed 2**38; nothing has been added then.
         """
         mine, theirs, total = self._narrow, other._narrow, self._total + other._total
         fits = self.size == other.size and total < _NARROW

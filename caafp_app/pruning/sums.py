@@ -135,10 +135,7 @@ class Squares(TermSum):
 def make_sums(names: Iterable[str], size: int) -> dict[str, Sum]:
     """Return an empty sum of each name.
 
-    Raises
-    ------
-    SettingsError
-        If a name is not registered.
+    Raises SettingsError if a name is not registered.
     """
     return {name: SUMS[name](size) for name in sorted(names)}
 
@@ -152,6 +149,10 @@ def accumulate(
 ) -> None:
     """Add one reply to a round's mean and to other sums, in one pass.
 
+    Raises ProtocolError if the length is wrong, a value is not finite, the weight is not positive,
+    or the values are absurdly large. Nothing has been added then. Raises MaskUpdateError if the
+    sums are of different lengths.
+
     Parameters
     ----------
     update : NDArray[np.floating]
@@ -162,14 +163,6 @@ def accumulate(
     sums : collection of Sum
     peak : float, optional
         ``max |update|``, if `scan` has told it.
-
-    Raises
-    ------
-    ProtocolError
-        If the length is wrong, a value is not finite, the weight is not positive, or the values are
-        absurdly large. Nothing has been added then.
-    MaskUpdateError
-        If the sums are of different lengths.
     """
     if not sums:
         mean.add(update, weight, peak)

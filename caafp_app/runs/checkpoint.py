@@ -49,10 +49,7 @@ class State:
     def part(self, name: str) -> "State":
         """Return the part of that name.
 
-        Raises
-        ------
-        RunError
-            If there is none.
+        Raises RunError if there is none.
         """
         facts = self.fact(name)
         if not isinstance(facts, dict):
@@ -65,10 +62,7 @@ class State:
     def fact(self, name: str) -> Any:
         """Return a fact.
 
-        Raises
-        ------
-        RunError
-            If it is not there.
+        Raises RunError if it is not there.
         """
         if name not in self.facts:
             raise damaged(f"{name!r} is missing")
@@ -77,10 +71,7 @@ class State:
     def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
         """Return an array, which is read-only perhaps; of a shape, if one is named.
 
-        Raises
-        ------
-        RunError
-            If it is not there, or of another shape.
+        Raises RunError if it is not there, or of another shape.
         """
         found = self.arrays.get(name)
         if found is None or (shape is not None and found.shape != shape):
@@ -139,10 +130,7 @@ class Checkpoints:
     def save(self, round_: int, state: State) -> Path:
         """Write the state after a round, and remove those that are too old.
 
-        Raises
-        ------
-        RunError
-            If the file cannot be written; those before are as they were.
+        Raises RunError if the file cannot be written; those before are as they were.
         """
         path = self.folder / f"round-{round_:04d}.safetensors"
         text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
@@ -156,11 +144,8 @@ class Checkpoints:
     def load(self) -> Saved:
         """Read the newest.
 
-        Raises
-        ------
-        RunError
-            If there is none; it is damaged, and then the one before is named; it is of another
-            version; or of a run with other settings, and then the first that differs is named.
+        Raises RunError if there is none; it is damaged, and then the one before is named; it is of
+        another version; or of a run with other settings, and then the first that differs is named.
         """
         paths = self._paths()
         if not paths:

@@ -77,6 +77,8 @@ class RunDirectory:
     ) -> "RunDirectory":
         """Make the folder of a new run and point ``latest`` to it.
 
+        Raises SettingsError if the name is not one plain file name, or the folder cannot be made.
+
         Parameters
         ----------
         output_dir : str or Path
@@ -88,11 +90,6 @@ class RunDirectory:
             Parts of the default name.
         now : datetime, optional
             The time in the default name.
-
-        Raises
-        ------
-        SettingsError
-            If the name is not one plain file name, or the folder cannot be made.
         """
         stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
         name = run_name or f"{stamp}-{strategy}-{dataset}-{seed}"
@@ -154,10 +151,7 @@ class RunDirectory:
     ) -> Path:
         """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path.
 
-        Raises
-        ------
-        RunError
-            If an array is neither of bools, integers nor floats.
+        Raises RunError if an array is neither of bools, integers nor floats.
         """
         return self._write_tensors("models", name, arrays, metadata)
 
@@ -170,10 +164,7 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write ``summary.json``.
 
-        Raises
-        ------
-        RunError
-            If one of `SUMMARY_KEYS` is not there; nothing is written then.
+        Raises RunError if one of `SUMMARY_KEYS` is not there; nothing is written then.
         """
         missing = [key for key in SUMMARY_KEYS if not _holds(summary, key)]
         if missing:

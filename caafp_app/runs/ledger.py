@@ -79,6 +79,9 @@ class Ledger:
     def record(self, direction: Direction, phase: str, message: Message, *, round: int) -> int:
         """Count one message.
 
+        Raises RunError if `direction` is neither of the two. Raises ProtocolError if the message
+        holds what Flower cannot serialise; nothing is counted then.
+
         Parameters
         ----------
         direction : {"down", "up"}
@@ -94,13 +97,6 @@ class Ledger:
         -------
         int
             Bytes of this message.
-
-        Raises
-        ------
-        RunError
-            If `direction` is neither of the two.
-        ProtocolError
-            If the message holds what Flower cannot serialise; nothing is counted then.
         """
         if direction not in DIRECTIONS:
             raise RunError(f"direction must be 'down' or 'up', found {direction!r}")
@@ -114,10 +110,7 @@ class Ledger:
         The formula counts one message down and one up per client and round, so `messages` is
         twice the number of clients. It leaves out masks, gradients, headers and the last download.
 
-        Raises
-        ------
-        RunError
-            If `density` is outside [0, 1] or a number is negative.
+        Raises RunError if `density` is outside [0, 1] or a number is negative.
         """
         if parameters < 0 or messages < 0 or not 0.0 <= density <= 1.0:
             raise RunError(
@@ -210,10 +203,8 @@ class Ledger:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace what is counted by what `state()` returned, in this process or another.
 
-        Raises
-        ------
-        RunError
-            If `state` is of another version or not one of ours; the ledger is unchanged then.
+        Raises RunError if `state` is of another version or not one of ours; the ledger is unchanged
+        then.
         """
         version = state.get("version")
         if version != _STATE_VERSION:

@@ -14,17 +14,14 @@ def sole_writer(folder: Path, otherwise: str) -> Iterator[None]:
 
     On Windows, and where a file system knows no locks, nobody is kept out.
 
+    Raises SettingsError if another process holds it.
+
     Parameters
     ----------
     folder : Path
         An existing one.
     otherwise : str
         The error's message.
-
-    Raises
-    ------
-    SettingsError
-        Another process holds it.
     """
     try:
         import fcntl

@@ -73,10 +73,7 @@ class RunFiles:
 def read_run(path: Path) -> RunFiles:
     """Read a run directory.
 
-    Raises
-    ------
-    RunError
-        It is not one, or a file of it is not what it should be.
+    Raises RunError if it is not one, or a file of it is not what it should be.
     """
     if not (path / "settings.json").is_file():
         raise RunError(

@@ -42,6 +42,9 @@ def message_bytes(message: Message) -> dict[str, int]:
     header, under the array's name as above; ``config`` for other ConfigRecords;
     ``envelope`` for metadata, error texts and the heads of all objects.
 
+    Raises ProtocolError if a record holds a value that Flower cannot serialise, so that it could
+    not travel.
+
     Parameters
     ----------
     message : Message
@@ -52,11 +55,6 @@ def message_bytes(message: Message) -> dict[str, int]:
     dict of str to int
         Bytes by kind; kinds of no bytes are left out. Their sum is the sum of the lengths of
         ``deflate()`` over all distinct objects of the message.
-
-    Raises
-    ------
-    ProtocolError
-        If a record holds a value that Flower cannot serialise, so that it could not travel.
     """
     count = _Count()
     if message.has_content():

@@ -14,10 +14,7 @@ from caafp_app.runs.summary import spread
 def require_tensorboard() -> None:
     """Look for the package before a run is started that will need it.
 
-    Raises
-    ------
-    RunError
-        It is not installed; what to install is named.
+    Raises RunError if it is not installed; what to install is named.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise RunError(
@@ -37,11 +34,6 @@ class TensorBoardObserver(Observer):
     ----------
     run : Path
         The run directory.
-
-    Raises
-    ------
-    RunError
-        The package is not installed.
     """
 
     def __init__(self, run: Path) -> None:

@@ -36,6 +36,8 @@ def write_tensors(
 ) -> None:
     """Write a file whole, or leave the old one as it is.
 
+    Raises RunError if an array has another dtype, or the file cannot be written.
+
     Parameters
     ----------
     path : Path
@@ -46,11 +48,6 @@ def write_tensors(
         Kept beside the arrays.
     mode : int
         Permissions of the file, less the umask's: `PRIVATE`, say.
-
-    Raises
-    ------
-    RunError
-        If an array has another dtype, or the file cannot be written.
     """
     tensors = {name: storable(name, array) for name, array in arrays.items()}
     with replaced(path) as temporary:
@@ -68,17 +65,15 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
 
     Memory is taken for what the file holds, whatever its header says.
 
+    Raises RunError if there is none, or it is too large, damaged or of dtypes that numpy does not
+    know.
+
     Parameters
     ----------
     path : Path
         The file.
     limit : int
         Bytes; a larger file is refused before it is opened.
-
-    Raises
-    ------
-    RunError
-        If there is none, or it is too large, damaged or of dtypes that numpy does not know.
     """
     try:
         size = path.stat().st_size
@@ -94,10 +89,7 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
 def storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in C order and native byte order: safetensors reads memory as it lies.
 
-    Raises
-    ------
-    RunError
-        If it is neither of bools, integers nor floats.
+    Raises RunError if it is neither of bools, integers nor floats.
     """
     if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
         raise RunError(

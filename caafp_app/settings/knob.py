@@ -127,6 +127,8 @@ def key_of(name: str) -> str:
 def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
     """Return ``value`` as the setting ``key`` holds it.
 
+    Raises SettingsError if the type is another one, or the rule does not allow the value.
+
     Parameters
     ----------
     key : str
@@ -137,11 +139,6 @@ def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
         bool, int, float or str.
     rule : Rule
         What it may be.
-
-    Raises
-    ------
-    SettingsError
-        The type is another one, or the rule does not allow the value.
     """
     if kind is float and type(value) is int:
         value = float(value)
@@ -159,13 +156,7 @@ class Group:
     """A frozen dataclass whose fields are knobs, checked as it is made."""
 
     def __post_init__(self) -> None:
-        """Check every knob.
-
-        Raises
-        ------
-        SettingsError
-            Names the first knob whose value is not allowed.
-        """
+        """Check every knob."""
         for item in fields(self):
             rule = item.metadata["rule"]
             value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)

@@ -23,6 +23,8 @@ _MARGIN = 2 * math.isqrt(_SAMPLE)
 def largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.bool_]:
     """Mark the ``count`` largest values; among equal ones those of lower index.
 
+    Raises MaskUpdateError if ``count`` is outside [0, n] or a value is NaN.
+
     Parameters
     ----------
     values : NDArray[np.floating]
@@ -34,11 +36,6 @@ def largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.bool_]:
     -------
     NDArray[np.bool_]
         Shape [n], exactly ``count`` of them true.
-
-    Raises
-    ------
-    MaskUpdateError
-        If ``count`` is outside [0, n] or a value is NaN.
     """
     if not 0 <= count <= values.size:
         raise MaskUpdateError(
@@ -54,6 +51,8 @@ def largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.bool_]:
 def largest_magnitudes(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.intp]:
     """Choose the ``count`` largest of ``|values|`` as float32; among equal ones the first.
 
+    Raises ProtocolError if a value is NaN, or infinite as float32.
+
     Parameters
     ----------
     values : NDArray[np.floating]
@@ -66,11 +65,6 @@ def largest_magnitudes(values: NDArray[np.floating[Any]], count: int) -> NDArray
     NDArray[np.intp]
         Ascending positions, shape [m]; m is ``count`` or, if that is less, the number of values
         that are not zero.
-
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN, or infinite as float32.
     """
     with np.errstate(over="ignore"):
         magnitude = np.abs(values.astype(np.float32, copy=False))

@@ -41,15 +41,12 @@ def scan(*vectors: NDArray[np.floating[Any]]) -> Scan:
     Squares are summed in the vectors' own precision within a chunk: a conversion would take longer
     than all the rest, and a bound needs no more digits.
 
+    Raises ProtocolError if a value is NaN or infinite.
+
     Parameters
     ----------
     *vectors : ndarray of float [n]
         Such as the parts of one update.
-
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN or infinite.
     """
     peaks, squares = [], 0.0
     for vector in vectors:
@@ -66,10 +63,7 @@ def scan(*vectors: NDArray[np.floating[Any]]) -> Scan:
 def peak_of(vector: NDArray[np.floating[Any]]) -> float:
     """Return ``max |values|`` of a float vector [n] alone, 0 for an empty one.
 
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN or infinite.
+    Raises ProtocolError if a value is NaN or infinite.
     """
     return max((_peak(vector[part]) for part in chunks(vector.size)), default=0.0)
 

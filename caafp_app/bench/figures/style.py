@@ -28,10 +28,7 @@ _SETTINGS: Any = {
 def plotting() -> Any:
     """Return ``matplotlib.pyplot`` on the backend that needs no screen.
 
-    Raises
-    ------
-    RunError
-        matplotlib is not installed.
+    Raises RunError if matplotlib is not installed.
     """
     try:
         import matplotlib as mpl

@@ -29,17 +29,7 @@ _STOP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended.
-
-    Attributes
-    ----------
-    case, seed
-        Which.
-    seconds : float
-        Wall time, start of all processes included.
-    complaint : str
-        What went wrong; empty for a success.
-    """
+    """How one run ended: after how many seconds, and what went wrong (empty for a success)."""
 
     case: Case
     seed: int
@@ -102,12 +92,6 @@ def execute(
 
     Parameters
     ----------
-    queue : sequence of (Case, int)
-        What to run, in this order.
-    folder : BenchFolder
-        Where the results go.
-    jobs : int
-        Runs at once.
     in_process : bool
         Run Flower's simulation in one process for each run, in place of ``flwr run``.
     look : callable
@@ -152,19 +136,7 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
 
 
 def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
-    """Return the command line of one run.
-
-    Parameters
-    ----------
-    case : Case
-        Whose run it is.
-    config : Path
-        All its settings, as TOML.
-    cpus : int
-        Cores that a client occupies.
-    in_process : bool
-        As of `execute`.
-    """
+    """Return the command line of one run, whose settings the TOML file `config` holds."""
     if in_process:
         nodes = count_supernodes(case.settings, None)
         module = ["caafp_app.bench", str(config), str(nodes), str(cpus)]

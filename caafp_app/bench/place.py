@@ -40,7 +40,7 @@ class BenchFolder:
     def of(cls, plan: BenchPlan, output: str) -> "BenchFolder":
         """Return the folder that was asked for, else ``bench/<name>`` in the app's home.
 
-        Raises SettingsError if the folder has files of another bench, or of something else.
+        Raises SettingsError if it has files of another bench, or of something else.
         """
         path = Path(output).expanduser() if output else default_home() / "bench" / plan.name
         path = path.resolve()
@@ -118,10 +118,7 @@ class BenchFolder:
         self.log(case, seed).parent.mkdir(parents=True, exist_ok=True)
 
     def keep(self, case: Case, seed: int) -> None:
-        """Move a run that has just ended to the finished ones, in place of an older one.
-
-        Raises RunError if it has no summary, or cannot be moved.
-        """
+        """Move a run that has just ended to the finished ones, in place of an older one."""
         source, target = self.unfinished(case, seed), self.finished(case, seed)
         if not (source / "summary.json").is_file():
             raise RunError(f"expected {source / 'summary.json'}, found nothing")
@@ -141,10 +138,7 @@ class BenchFolder:
 
     @contextlib.contextmanager
     def opened(self, plan: BenchPlan) -> Iterator[None]:
-        """Make the folder and keep other benches out of it.
-
-        Raises SettingsError if it cannot be written, or another bench works in it.
-        """
+        """Make the folder and keep other benches out of it, or raise SettingsError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             busy = (

@@ -37,8 +37,7 @@ class Grouping:
     k : int
         Number of clusters, none of them empty.
     silhouette : float or None
-        Mean silhouette of the clustered clients, in [-1, 1]; None for one cluster, or one per
-        client.
+        Mean over the clustered clients, in [-1, 1]; None where it is not defined.
     note : str
         What a reader of the log should know; empty if all went as asked for.
     """

@@ -21,21 +21,9 @@ AnyArray = npt.NDArray[Any]
 def read_npz(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, AnyArray]:
-    """Read named arrays of an ``.npz`` file; others in it are left alone.
+    """Read named arrays of an ``.npz`` file: all `required`, and the `optional` ones it has.
 
     Raises DataError if it is no NPZ file, or an array is missing, of Python objects, or too large.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    required, optional : Sequence[str]
-        Names of arrays.
-
-    Returns
-    -------
-    dict[str, ndarray]
-        All required ones, and those of the optional ones that are there.
     """
     if not path.is_file():
         raise DataError(
@@ -71,16 +59,9 @@ def read_npz(
 
 
 def as_windows(x: AnyArray, where: str) -> FloatArray:
-    """Return ``x`` as float32 windows.
+    """Return real numbers ``x`` [n, *input_shape] as float32 windows; ``where`` is named in errors.
 
     Raises DataError if there are none, or one is no number that float32 can hold.
-
-    Parameters
-    ----------
-    x : ndarray
-        ``[n, *input_shape]``, any real numbers.
-    where : str
-        Named in errors.
     """
     if x.dtype.kind not in "fiu" or x.ndim < 2 or 0 in x.shape:
         raise DataError(
@@ -127,17 +108,12 @@ def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
 def as_classes(
     labels: IntArray, names: tuple[str, ...] | None, where: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Return labels as classes ``0..k-1``, and the names of the classes.
+    """Return labels, int64 ``[n]``, as classes ``0..k-1``, and the names of the classes.
+
+    With `names` the labels have to be such classes already. Without, the values that occur,
+    ascending, are the classes, and are named by themselves.
 
     Raises DataError if a label has no name.
-
-    Parameters
-    ----------
-    labels : ndarray
-        int64 ``[n]``.
-    names : tuple[str, ...] or None
-        Names of the classes ``0..k-1``, which the labels then have to be already. None: the values
-        that occur, ascending, are the classes, and are named by themselves.
     """
     if names is None:
         values, classes = np.unique(labels, return_inverse=True)

@@ -33,15 +33,7 @@ ALL_MEMBERS = tuple(member for split in SPLITS for member in members(split))
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive.
-
-    Attributes
-    ----------
-    where : str
-        Named in errors.
-    root : Path or zipfile.Path
-        What holds ``train`` and ``test``: a folder, or a place in a zip.
-    """
+    """An open archive: its name, and the folder or place in a zip of ``train`` and ``test``."""
 
     where: str
     root: Path | zipfile.Path
@@ -56,14 +48,9 @@ class Archive:
 
 
 def find_archive(place: Path) -> Path:
-    """Return the folder or zip that is the archive, or that holds it.
+    """Return the folder or zip that is the archive, or that lies in this folder.
 
     Raises DataError if nothing of the kind is there.
-
-    Parameters
-    ----------
-    place : Path
-        The archive itself, or the folder that it lies in.
     """
     if place.is_file():
         return place

@@ -20,13 +20,6 @@ def resize(model: nn.Module, arrays: "Mapping[str, NDArray[Any]]") -> None:
     shapes of their arrays, so the network then really is smaller.
 
     Raises ProtocolError if names differ, or a shape is not a cut of the network's.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The full network.
-    arrays : mapping of str to ndarray
-        Those of the smaller one, under the same names.
     """
     state = model.state_dict()
     if state.keys() != arrays.keys():

@@ -28,30 +28,18 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Encode a float vector; `rng` decides stochastic rounding where the codec rounds.
-
-        Raises ProtocolError if a value is NaN or infinite, where the codec looks at values.
-        """
+        """Encode finite floats; `rng` decides stochastic rounding where the codec rounds."""
 
     @abstractmethod
     def decode(
         self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
     ) -> NDArray[Any]:
-        """Decode to a float vector [size] of `dtype`.
+        """Decode what `encode` made, of unknown origin, to a float vector [size] of `dtype`.
+
+        `scanned`: the caller refuses NaN and infinity in the result by `vectors.scan`, so that a
+        codec need not look for them. One whose decoding would hide them looks all the same.
 
         Raises ProtocolError if `data` cannot be the encoding of `size` finite values.
-
-        Parameters
-        ----------
-        data : ndarray
-            What `encode` made, of unknown origin.
-        size : int
-            How many values are expected.
-        dtype : dtype
-            float32 or float64.
-        scanned : bool
-            The caller refuses NaN and infinity in the result by `vectors.scan`, so that a codec
-            need not look for them. One whose decoding would hide them looks all the same.
         """
 
 

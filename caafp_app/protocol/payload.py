@@ -34,10 +34,7 @@ _KEY = re.compile(
 
 
 def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Add arrays to a message that has its header already; none add nothing.
-
-    Raises ProtocolError if an array is not of plain numbers.
-    """
+    """Add arrays of plain numbers to a message that has its header already; none add nothing."""
     if sum(array.nbytes for array in arrays.values()) > INLINE_BYTES:
         records[ARRAYS] = to_record(arrays)
         return

@@ -53,18 +53,12 @@ def blocks(size: int) -> int:
 
 
 def quantise(values: NDArray[Any], levels: int, rng: np.random.Generator | None) -> Quantised:
-    """Round each value to a multiple of its block's step.
+    """Round each value, float [n], to a multiple of its block's step.
+
+    `levels` are the steps from zero to the largest of a block. `rng` rounds up with the probability
+    of the distance from below; without it, to the nearest.
 
     Raises ProtocolError if a value is NaN, infinite, or beyond 3e38.
-
-    Parameters
-    ----------
-    values : ndarray of float32 or float64 [n]
-        Finite.
-    levels : int
-        Steps from zero to the largest of a block.
-    rng : Generator or None
-        Rounds up with the probability of the distance from below; None: to the nearest.
     """
     with np.errstate(over="ignore"):
         source = values.astype(np.float32, copy=False)

@@ -28,17 +28,9 @@ _LIMIT = 2**62  # of sums, in quanta
 def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
     """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
 
-    Raises ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
+    `known` is the answer, if `scan` has told it: the values are not looked at again. Raises
+    ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
     infinity.
-
-    Parameters
-    ----------
-    values : NDArray[np.floating]
-        Shape [size].
-    size : int
-        The length that is expected.
-    known : float, optional
-        The answer, if `scan` has told it: the values are not looked at again.
     """
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ProtocolError(
@@ -89,19 +81,11 @@ class ReproducibleSum:
     def add(
         self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
     ) -> None:
-        """Add ``weight * values``.
+        """Add ``weight * values``, of shape [size], with any finite weight.
 
+        `peak` is ``max |values|``, if `scan` has told it: the values are not looked at again.
         Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
         too large; nothing has been added then.
-
-        Parameters
-        ----------
-        values : NDArray[np.floating]
-            Shape [size].
-        weight : float
-            Any finite factor.
-        peak : float, optional
-            ``max |values|``, if `scan` has told it: the values are not looked at again.
         """
         direct = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
@@ -118,18 +102,9 @@ class ReproducibleSum:
         weight: float = 1.0,
         peak: float | None = None,
     ) -> None:
-        """Add ``weight * values`` at the positions ``index``.
+        """Add ``weight * values`` [m] at the positions ``index`` [m]; otherwise as `add`.
 
-        Parameters
-        ----------
-        index : NDArray[np.integer]
-            Shape [m], strictly increasing, within [0, size).
-        values : NDArray[np.floating]
-            Shape [m].
-        weight : float
-            Any finite factor.
-        peak : float, optional
-            As for `add`.
+        The index has to increase strictly, within [0, size).
         """
         if index.ndim != 1 or index.dtype.kind not in "iu":
             raise ProtocolError(
@@ -144,10 +119,7 @@ class ReproducibleSum:
         self._quanta[index] += self._round(terms)
 
     def check(self, peak: float) -> None:
-        """Make sure that terms of magnitude up to ``peak`` can be added.
-
-        Raises ProtocolError if the sum might exceed ``2**(62 + q)``.
-        """
+        """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
         if not self._fits(peak):
             self._tighten()
         if not self._fits(peak):
@@ -160,12 +132,8 @@ class ReproducibleSum:
     def admit(self, peak: float) -> bool:
         """Announce terms of magnitude up to ``peak``, for all positions, to be `put` next.
 
-        Raises ProtocolError if the sum would become too large; nothing has changed then.
-
-        Returns
-        -------
-        bool
-            What `put` takes as ``direct``.
+        Return what `put` takes as ``direct``. Raises ProtocolError if the sum would become too
+        large; nothing has changed then.
         """
         self._claim(peak)
         direct = peak < 2.0 ** (50 + self.quantum)
@@ -186,11 +154,6 @@ class ReproducibleSum:
 
         Raises ProtocolError if size or quantum differ or the sum would become too large; nothing
         has been added then.
-
-        Parameters
-        ----------
-        other : ReproducibleSum
-            Of the same size and quantum; left as it is.
         """
         if (other.size, other.quantum) != (self.size, self.quantum):
             raise ProtocolError(

@@ -66,8 +66,6 @@ def sums_needed(mix: Mix) -> frozenset[str]:
 def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], mix: Mix) -> Vector:
     """Score all active weights, layer by layer.
 
-    Raises MaskUpdateError if lengths or segments do not agree, or the shares are not usable.
-
     Parameters
     ----------
     weights : NDArray[np.floating]

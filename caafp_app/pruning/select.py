@@ -37,27 +37,13 @@ def growth_counts(
     sizes: Counts,
     candidates: Counts | None = None,
 ) -> Counts:
-    """Return how many inactive weights of each layer a mask update grows.
+    """Return how many inactive weights of each layer a mask update grows, shape [layers].
 
-    With k = ``counts`` to be active after it, n weights and a active: ``floor(regrow k + 1/2)``,
-    but at most the n - a inactive ones, of which at most the candidates; or k - a where the layer
-    has to become denser by more than that.
+    With k = ``counts`` to be active after it, n weights (``sizes``) and a active: ``floor(regrow k
+    + 1/2)``, but at most the n - a inactive ones, of which at most the ``candidates`` that
+    something speaks for; or k - a where the layer has to become denser by more than that.
 
     Raises MaskUpdateError if ``regrow`` is outside [0, 1), or a count outside [0, n].
-
-    Parameters
-    ----------
-    active, counts, sizes : NDArray[np.int64]
-        a, k and n of each layer, shape [layers].
-    regrow : float
-        Share of the active weights that is exchanged, in [0, 1).
-    candidates : NDArray[np.int64], optional
-        Inactive weights of each layer that something speaks for, shape [layers]; by default all.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [layers].
     """
     if not 0.0 <= regrow < 1.0:
         raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
@@ -141,16 +127,8 @@ def magnitude_mask(
 ) -> NDArray[np.bool_]:
     """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
 
-    Raises MaskUpdateError if segments or counts do not fit the weights.
-
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        Shape [P]. Any saliency does as well.
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
+    Any saliency [P] does as well as weights. `counts` are the active weights of each layer
+    [layers].
     """
     check_segments(segments, weights.size)
     _check_counts(np.asarray(counts), sizes_of(segments))

@@ -47,10 +47,7 @@ class State:
         self.arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
 
     def part(self, name: str) -> "State":
-        """Return the part of that name.
-
-        Raises RunError if there is none.
-        """
+        """Return the part of that name."""
         facts = self.fact(name)
         if not isinstance(facts, dict):
             raise damaged(f"{name!r} is no part")
@@ -60,19 +57,13 @@ class State:
         )
 
     def fact(self, name: str) -> Any:
-        """Return a fact.
-
-        Raises RunError if it is not there.
-        """
+        """Return a fact, or raise RunError."""
         if name not in self.facts:
             raise damaged(f"{name!r} is missing")
         return self.facts[name]
 
     def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Return an array, which is read-only perhaps; of a shape, if one is named.
-
-        Raises RunError if it is not there, or of another shape.
-        """
+        """Return an array, which is read-only perhaps; of a shape, if one is named."""
         found = self.arrays.get(name)
         if found is None or (shape is not None and found.shape != shape):
             raise damaged(

@@ -17,7 +17,7 @@ from caafp_app.errors import RunError
 def plain(value: object) -> Any:
     """Return `value` in JSON's types: NaN and infinities become None, keys become text.
 
-    Raises RunError if `value` is of a type that has no plain form (arrays belong into safetensors).
+    Arrays have no such form: they belong into safetensors.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -50,10 +50,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` as `replaced` does.
-
-    Raises RunError if the file cannot be written; the old one is unchanged then.
-    """
+    """Write `content` to `path` as `replaced` does."""
     with replaced(path) as temporary, temporary.open("xb") as file:
         file.write(content)
 
@@ -62,15 +59,9 @@ def write_atomic(path: Path, content: bytes) -> None:
 def replaced(path: Path) -> Iterator[Path]:
     """Let `path` be written so that a reader, or a crash, sees the old file or the new one.
 
-    What is written to the temporary file of the same folder reaches the disk, and then takes the
-    name.
-
-    Raises RunError if the file cannot be written; the old one is unchanged then.
-
-    Yields
-    ------
-    Path
-        Of the temporary file, which is not there yet.
+    What is written to the temporary file of the same folder, whose path is yielded, reaches the
+    disk, and then takes the name. Raises RunError if that cannot be; the old file is unchanged
+    then.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -12,16 +12,8 @@ from caafp_app.errors import SettingsError
 def sole_writer(folder: Path, otherwise: str) -> Iterator[None]:
     """Hold a folder; nothing is left in it, and a process that is killed lets go of it.
 
-    On Windows, and where a file system knows no locks, nobody is kept out.
-
-    Raises SettingsError if another process holds it.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing one.
-    otherwise : str
-        The error's message.
+    Where another process holds it, `otherwise` is the message of the SettingsError. On Windows, and
+    where a file system knows no locks, nobody is kept out.
     """
     try:
         import fcntl

@@ -65,19 +65,9 @@ class Settings:
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Raises SettingsError if a key is unknown (the nearest known one is named) or was removed
-        (with what to write instead), a value has another type or is not allowed, or values
-        contradict each other.
-
-        Parameters
-        ----------
-        config : Mapping[str, bool | int | float | str]
-            Keys that are left out take their defaults.
-
-        Returns
-        -------
-        Settings
-            Every value checked.
+        Keys that are left out take their defaults. Raises SettingsError if a key is unknown (the
+        nearest known one is named) or was removed (with what to write instead), a value has another
+        type or is not allowed, or values contradict each other.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}

@@ -32,25 +32,12 @@ def read_cases(
 ) -> tuple[Case, ...]:
     """Return the cases of a bench's file, every setting of each checked.
 
-    Parameters
-    ----------
-    content : mapping
-        Of the file.
-    path : Path
-        Of the file, for messages.
-    shared : mapping of str to scalar
-        Settings of all cases; what a case says goes over them.
-    given : mapping of str to scalar
-        From the command line; it goes over both.
-    seed : int
-        The first.
-    against : str
-        The name, with settings in brackets, of the case that each is compared with; may be empty.
+    `shared` are the settings of all cases, `given` those of the command line: what a case says goes
+    over the first, and they go over both. `seed` is the first seed; `against` names, with settings
+    in brackets, the case that each is compared with, and may be empty.
 
-    Raises
-    ------
-    SettingsError
-        There is no case, two have one name, or a setting is refused or not a case's to say.
+    Raises SettingsError if there is no case, two have one name, or a setting is refused or not a
+    case's to say.
     """
     tables = content.get("case")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

@@ -48,10 +48,7 @@ def bench_names() -> list[str]:
 def bench_file(name: str) -> Path:
     """Return the file of a bench that comes with the app, or the file that was named itself.
 
-    Raises
-    ------
-    SettingsError
-        There is neither; the nearest name is named.
+    Raises SettingsError if there is neither.
     """
     path = Path(name).expanduser()
     if path.suffix == ".toml" or len(path.parts) > 1:
@@ -68,19 +65,10 @@ def bench_file(name: str) -> Path:
 
 
 def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
-    """Return the plan of a bench.
+    """Return the plan of a bench that comes with the app, or of the file at that path.
 
-    Parameters
-    ----------
-    name : str
-        Of a bench that comes with the app, or the path of a file.
-    pairs : iterable of str
-        ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run now.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be found or read, or says what it may not; a setting is refused.
+    `pairs` are ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run
+    now. Raises SettingsError if the file cannot be read, or says what it may not.
     """
     path = bench_file(name)
     try:

@@ -22,13 +22,7 @@ from caafp_app.settings import Scalar, Settings
 
 
 class ConfiguredClientApp(ClientApp):
-    """Our ClientApp with a run configuration; what it keeps in its state stays in Flower's context.
-
-    Parameters
-    ----------
-    config : mapping of str to scalar
-        Flat settings.
-    """
+    """Our ClientApp with a run configuration; Flower's context keeps its state."""
 
     def __init__(self, config: Mapping[str, Scalar]) -> None:
         super().__init__()
@@ -45,17 +39,7 @@ class ConfiguredClientApp(ClientApp):
 def simulate_here(settings: Settings, simulation: Simulation) -> None:
     """Run a simulation in this process, on a Ray of its own that ends with it.
 
-    Parameters
-    ----------
-    settings : Settings
-        With ``output-dir`` and ``run-name``.
-    simulation : Simulation
-        How many clients, and their share of this machine.
-
-    Raises
-    ------
-    CaafpError
-        As of any run.
+    The settings say ``output-dir`` and ``run-name``.
     """
     server = ServerApp()
 

@@ -10,18 +10,14 @@ from caafp_app.bench.statistics import Mean, Paired, by_client, by_seed, mean_of
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table.
+    """A column of the table: its title with the unit, and where its numbers come from.
 
     Attributes
     ----------
-    title : str
-        For the head of the table, with the unit.
     source : str
         Column of ``results.csv``.
     times : float
         From the unit there to the one here.
-    digits : int
-        Behind the point.
     best : {"high", "low", ""}
         Which mean is set in bold, if any.
     """

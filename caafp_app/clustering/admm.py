@@ -45,13 +45,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Penalties:
-    """Weights of ClusterFL's terms: alpha >= 0, beta >= 0, rho > 2 beta, so that Omega exists.
-
-    Raises
-    ------
-    SettingsError
-        If they are outside of these.
-    """
+    """Weights of ClusterFL's terms: alpha >= 0, beta >= 0, rho > 2 beta, so that Omega exists."""
 
     alpha: float = 1e-3
     beta: float = 5e-4

@@ -37,8 +37,7 @@ class Grouping:
     k : int
         Number of clusters, none of them empty.
     silhouette : float or None
-        Mean silhouette of the clustered clients, in [-1, 1]; None for one cluster, or one per
-        client.
+        Mean over the clustered clients, in [-1, 1]; None where it is not defined.
     note : str
         What a reader of the log should know; empty if all went as asked for.
     """
@@ -68,6 +67,10 @@ def cluster(
     With more than ``limit`` clients a random sample of so many is clustered, and every other client
     joins the nearest centroid: time and memory are then linear in the number of clients.
 
+    Raises RunError if there are no clients. Raises ProtocolError if a sketch holds NaN or infinity.
+    Raises SettingsError if there are fewer clients (or fewer that can be clustered) than clusters,
+    or a setting is outside its range.
+
     Parameters
     ----------
     sketches : NDArray[np.floating]
@@ -91,16 +94,6 @@ def cluster(
     -------
     Grouping
         The clusters. The same sketches and seed give the same ones.
-
-    Raises
-    ------
-    RunError
-        If there are no clients.
-    ProtocolError
-        If a sketch holds NaN or infinity.
-    SettingsError
-        If there are fewer clients (or fewer that can be clustered) than clusters, or a setting is
-        outside its range.
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)

@@ -20,8 +20,6 @@ def centroids_of(
         Shape [n, d].
     labels : NDArray[np.integer]
         Cluster of each sketch, in [0, clusters), shape [n].
-    clusters : int
-        Number of clusters.
 
     Returns
     -------
@@ -41,19 +39,9 @@ def centroids_of(
 
 
 def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the cluster whose centroid is nearest by cosine.
+    """Return for each sketch the cluster whose centroid is nearest by cosine, shape [n].
 
-    Parameters
-    ----------
-    sketches : NDArray[np.floating]
-        Shape [n, d].
-    centroids : NDArray[np.floating]
-        Shape [clusters, d].
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [n]. Ties, and with them sketches of zeros, go to the lowest number.
+    Ties, and with them sketches of zeros, go to the lowest number.
     """
     nearest: NDArray[np.int64] = cosine_distances(sketches, centroids).argmin(axis=1)
     return nearest

@@ -37,10 +37,7 @@ def cache_dir() -> Path:
 def signature(paths: Iterable[Path]) -> str:
     """Return 16 hex digits that change with the place, size or time of change of any of the files.
 
-    Raises
-    ------
-    OSError
-        A file is not there.
+    Raises OSError if a file is not there.
     """
     digest = hashlib.sha256()
     for path in paths:

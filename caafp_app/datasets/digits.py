@@ -27,13 +27,7 @@ class DigitsSource(DataSource):
         return DataShape(SHAPE, CLASSES)
 
     def population(self, settings: DataSettings) -> int:
-        """Refuse: there are no users to count.
-
-        Raises
-        ------
-        SettingsError
-            Always.
-        """
+        """Refuse: there are no users to count."""
         raise SettingsError(
             "partition: dataset 'digits' does not say who wrote which picture; expected dirichlet, "
             f"shards or iid, found {settings.partition!r}"

@@ -9,13 +9,7 @@ from caafp_app.registry import DATASETS
 
 @cache
 def source_of(name: str) -> DataSource:
-    """Return the source of that name or path; each is made once.
-
-    Raises
-    ------
-    SettingsError
-        There is none (the nearest known name is named), or what is named is no `DataSource`.
-    """
+    """Return the source of that name or path; each is made once."""
     found = DATASETS[name]
     if not isinstance(found, type) or not issubclass(found, DataSource):
         raise SettingsError(

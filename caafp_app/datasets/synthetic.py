@@ -74,11 +74,8 @@ class SyntheticSource(DataSource):
 def planted_groups(settings: DataSettings) -> IntArray:
     """Return the latent group of every user: what clustering ought to find.
 
-    Returns
-    -------
-    ndarray
-        int64 ``[synthetic-users]``, groups ``0..synthetic-groups - 1``, whose sizes differ by one
-        at most.
+    int64 ``[synthetic-users]``, in ``0..synthetic-groups - 1``; sizes of groups differ by one at
+    most.
     """
     seed, groups = settings.data_seed, settings.synthetic_groups
     return np.array([_group_of(seed, groups, k) for k in range(settings.synthetic_users)], np.int64)

@@ -33,15 +33,7 @@ ALL_MEMBERS = tuple(member for split in SPLITS for member in members(split))
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive.
-
-    Attributes
-    ----------
-    where : str
-        Named in errors.
-    root : Path or zipfile.Path
-        What holds ``train`` and ``test``: a folder, or a place in a zip.
-    """
+    """An open archive: its name, and the folder or place in a zip of ``train`` and ``test``."""
 
     where: str
     root: Path | zipfile.Path
@@ -56,17 +48,9 @@ class Archive:
 
 
 def find_archive(place: Path) -> Path:
-    """Return the folder or zip that is the archive, or that holds it.
+    """Return the folder or zip that is the archive, or that lies in this folder.
 
-    Parameters
-    ----------
-    place : Path
-        The archive itself, or the folder that it lies in.
-
-    Raises
-    ------
-    DataError
-        Nothing of the kind is there.
+    Raises DataError if nothing of the kind is there.
     """
     if place.is_file():
         return place
@@ -95,10 +79,7 @@ def archive_files(path: Path) -> list[Path]:
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.
 
-    Raises
-    ------
-    DataError
-        Files are missing, the zip is damaged, or it is another archive.
+    Raises DataError if files are missing, the zip is damaged, or it is another archive.
     """
     with contextlib.ExitStack() as stack:
         if path.is_dir():

@@ -102,26 +102,13 @@ def _load(path: Path, key: str) -> Windows:
 
 
 def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
-    """Read both parts of the archive and merge them.
+    """Read both parts of a whole archive, of so many windows each as `expected`, and merge them.
 
-    Parameters
-    ----------
-    archive : Archive
-        All its files are there.
-    expected : Mapping[str, int]
-        Windows of each part.
+    Windows are ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
+    published activities less 1.
 
-    Returns
-    -------
-    Windows
-        ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
-        published activities less 1.
-
-    Raises
-    ------
-    DataError
-        A file is damaged, has another number of windows or samples, or labels and subjects that the
-        published set does not have.
+    Raises DataError if a file is damaged, has another number of windows or samples, or labels and
+    subjects that the published set does not have.
     """
     parts = [_parse_split(archive, split, expected[split]) for split in SPLITS]
     x, labels, subjects = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

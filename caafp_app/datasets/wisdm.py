@@ -80,22 +80,8 @@ def _load(path: Path, key: str) -> tuple[Windows, Notes]:
 def cut(samples: Samples, where: str) -> Windows:
     """Cut samples into windows of 200, one every 100, per user and activity.
 
-    Parameters
-    ----------
-    samples : Samples
-        In the order of the text.
-    where : str
-        Named in errors.
-
-    Returns
-    -------
-    Windows
-        ``[n, 200, 3]`` in m/s^2; of a user in the order in which the windows begin in the text.
-
-    Raises
-    ------
-    DataError
-        No user did anything for 200 samples.
+    Windows are ``[n, 200, 3]`` in m/s^2; those of a user in the order in which they begin in the
+    text. Raises DataError if no user did anything for 200 samples.
     """
     parts = []
     for user in np.unique(samples.user):

@@ -67,14 +67,8 @@ class ParseReport:
 class Samples:
     """The usable records in the order of the text.
 
-    Attributes
-    ----------
-    user : ndarray
-        int64 ``[n]``, 1..36.
-    activity : ndarray
-        int64 ``[n]``, index into `ACTIVITIES`.
-    xyz : ndarray
-        float32 ``[n, 3]``, m/s^2.
+    User 1..36 and index into `ACTIVITIES`, int64 ``[n]``; acceleration in m/s^2, float32 ``[n,
+    3]``.
     """
 
     user: IntArray
@@ -83,19 +77,9 @@ class Samples:
 
 
 def parse(lines: Iterable[str], where: str) -> tuple[Samples, ParseReport]:
-    """Read the text.
+    """Read the lines of the text.
 
-    Parameters
-    ----------
-    lines : Iterable[str]
-        Lines of the text.
-    where : str
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        Not a single record of the text can be used: it is another file.
+    Raises DataError if not a single record can be used: it is another file, named ``where``.
     """
     users, activities, values = array("q"), array("q"), array("f")
     run_together = 0

@@ -58,12 +58,7 @@ class Format:
     needs: tuple[str, ...] = ()
 
     def require(self, name: str) -> None:
-        """Refuse a format whose packages are not there.
-
-        Raises
-        ------
-        SettingsError
-        """
+        """Refuse a format whose packages are not there."""
         missing = [package for package in self.needs if importlib.util.find_spec(package) is None]
         if missing:
             raise SettingsError(

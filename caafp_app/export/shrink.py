@@ -31,19 +31,8 @@ def shrunk(model: nn.Module, mask: Masks) -> tuple[nn.Module, Masks]:
     """Return the network without its removed filters, and what is left of its mask.
 
     Law: it computes what the full one does, for what a removed filter says is multiplied with
-    pruned weights everywhere.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The full network, zero where pruned; left as it is.
-    mask : dict of ndarray of bool
-        As ``granularity=filter`` makes it.
-
-    Raises
-    ------
-    SettingsError
-        The network is no plain chain of layers.
+    pruned weights everywhere. The model is left as it is; the mask is as ``granularity=filter``
+    makes it. Raises SettingsError if the network is no plain chain of layers.
     """
     arrays = dump_arrays(model)
     places = places_of_mask(arrays, mask)

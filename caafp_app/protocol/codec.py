@@ -28,36 +28,18 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Encode a float vector; `rng` decides stochastic rounding where the codec rounds.
-
-        Raises
-        ------
-        ProtocolError
-            If a value is NaN or infinite, where the codec looks at values.
-        """
+        """Encode finite floats; `rng` decides stochastic rounding where the codec rounds."""
 
     @abstractmethod
     def decode(
         self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
     ) -> NDArray[Any]:
-        """Decode to a float vector [size] of `dtype`.
+        """Decode what `encode` made, of unknown origin, to a float vector [size] of `dtype`.
 
-        Parameters
-        ----------
-        data : ndarray
-            What `encode` made, of unknown origin.
-        size : int
-            How many values are expected.
-        dtype : dtype
-            float32 or float64.
-        scanned : bool
-            The caller refuses NaN and infinity in the result by `vectors.scan`, so that a codec
-            need not look for them. One whose decoding would hide them looks all the same.
+        `scanned`: the caller refuses NaN and infinity in the result by `vectors.scan`, so that a
+        codec need not look for them. One whose decoding would hide them looks all the same.
 
-        Raises
-        ------
-        ProtocolError
-            If `data` cannot be the encoding of `size` finite values.
+        Raises ProtocolError if `data` cannot be the encoding of `size` finite values.
         """
 
 
@@ -147,10 +129,8 @@ FLOAT32, FLOAT16, INT8 = ExactCodec(), Float16Codec(), Int8Codec()
 def codec_for(name: str) -> Codec:
     """Return the codec of a name that settings and messages use.
 
-    Raises
-    ------
-    SettingsError
-        There is none of that name. A path is none: what a message names is never imported.
+    Raises SettingsError if there is none of that name. A path is none: what a message names is
+    never imported.
     """
     if name not in CODECS:
         known = ", ".join(CODECS)

@@ -37,20 +37,9 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
     """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions.
 
     Ties go to the lower position, so that equal gradients give equal messages; zeros are left out.
+    The gradient, float [P], is read at inactive positions only.
 
-    Parameters
-    ----------
-    gradient : ndarray of float [P]
-        Read at inactive positions only.
-    mask : Mask
-        Which positions are active.
-    counts : sequence of int
-        One for each prunable array.
-
-    Raises
-    ------
-    ProtocolError
-        If there is not one count for each layer, or a gradient is NaN or infinite.
+    Raises ProtocolError if there is not one count for each layer, or a gradient is NaN or infinite.
     """
     segments = mask.layout.segments
     if len(counts) != len(segments):
@@ -94,21 +83,9 @@ def pack_gradient(
 def unpack_gradient(
     gaps: NDArray[Any], shares: NDArray[Any], scale: float, mask: Mask, limit: int
 ) -> SparseGradient:
-    """Read a gradient of unknown origin.
+    """Read a gradient of unknown origin, that `mask` was packed by, of at most `limit` values.
 
-    Parameters
-    ----------
-    gaps, shares, scale
-        uint8 [bytes], float16 [m] and a float, as `pack_gradient` returns them.
-    mask : Mask
-        The mask that the gradient was packed by.
-    limit : int
-        Most values that are taken.
-
-    Raises
-    ------
-    ProtocolError
-        If there are more than `limit` values, or positions, dtypes or numbers are impossible.
+    Raises ProtocolError if there are more, or positions, dtypes or numbers are impossible.
     """
     if shares.dtype != np.float16 or shares.ndim != 1:
         raise ProtocolError(

@@ -31,17 +31,7 @@ class Header:
     """The header of one message; each method reads one field and checks it.
 
     All raise `ProtocolError` if the field is missing and has no default, or is of another type or
-    out of range.
-
-    Parameters
-    ----------
-    records : RecordDict
-        The message's content.
-
-    Raises
-    ------
-    ProtocolError
-        If there is no header, or it is of another version of the protocol.
+    out of range; so does a message without a header, or of another version of the protocol.
     """
 
     def __init__(self, records: RecordDict) -> None:

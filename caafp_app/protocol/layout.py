@@ -84,17 +84,7 @@ class Layout:
     ) -> Self:
         """Describe `arrays`, in the order that the flat vectors will have.
 
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray
-            The model.
-        prunable, spare_first, spare_last
-            Which arrays may be pruned: see `prunable.prunable_names`.
-
-        Raises
-        ------
-        SettingsError
-            If a name or glob in `prunable` matches no floating array.
+        Which may be pruned: see `prunable.prunable_names`.
         """
         picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
         return cls(
@@ -151,22 +141,10 @@ class Layout:
         return hashlib.sha256(self.to_json()).hexdigest()[:16]
 
     def flatten(self, arrays: NamedArrays) -> FlatModel:
-        """Copy named arrays into flat vectors.
+        """Copy named arrays into flat vectors of `dtype`; floats may differ in precision.
 
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray
-            Every array of the layout, in its shape; floats may differ in precision.
-
-        Returns
-        -------
-        FlatModel
-            ``weights`` [P] and ``rest`` [R] of `dtype`, ``other`` as copies.
-
-        Raises
-        ------
-        ProtocolError
-            If a name is missing or too many, or a shape or the kind of a dtype differs.
+        Raises ProtocolError if a name is missing or too many, or a shape or the kind of a dtype
+        differs.
         """
         self._check(arrays)
         return FlatModel(
@@ -178,12 +156,7 @@ class Layout:
     def unflatten(self, model: FlatModel, *, copy: bool = True) -> dict[str, NDArray[Any]]:
         """Turn flat vectors into named arrays, in layout order, with their own dtypes.
 
-        Parameters
-        ----------
-        model : FlatModel
-            ``weights`` [P], ``rest`` [R] and every other array.
-        copy : bool
-            False: the arrays are views of the vectors where their dtypes are the same.
+        Without `copy` they are views of the vectors where their dtypes are the same.
         """
         parts = {
             **self.split(model.weights, self.weight_entries),
@@ -196,15 +169,7 @@ class Layout:
     def split(
         self, flat: NDArray[Any], entries: Sequence[Entry] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """View a flat vector as named arrays.
-
-        Parameters
-        ----------
-        flat : ndarray [P], or as long as `entries` together
-            Of any dtype: weights, say, or the bits of a mask.
-        entries : sequence of Entry, optional
-            The arrays that `flat` consists of; by default the prunable ones.
-        """
+        """View a flat vector of any dtype as named arrays, the prunable ones by default."""
         entries = self.weight_entries if entries is None else entries
         return {
             entry.name: flat[part].reshape(entry.shape)
@@ -221,10 +186,7 @@ class Layout:
     def from_json(cls, data: bytes) -> Self:
         """Read a layout from bytes of unknown origin.
 
-        Raises
-        ------
-        ProtocolError
-            If the bytes are not a layout.
+        Raises ProtocolError if the bytes are not a layout.
         """
         if len(data) > MAX_JSON_BYTES:
             raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")

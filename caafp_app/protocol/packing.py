@@ -46,10 +46,6 @@ def pack_model(
 
     Parameters
     ----------
-    model : FlatModel
-        ``weights`` [P] and ``rest`` [R], float32 or float64.
-    mask : Mask
-        Of the same layout.
     weights_codec, rest_codec : str
         Names of codecs, see `codec.CODECS`.
     rng : Generator, optional
@@ -85,10 +81,8 @@ def unpack_model(
 
     The vectors may be read-only views of `arrays`.
 
-    Raises
-    ------
-    ProtocolError
-        If an array is missing, too many, of the wrong dtype or length, or not finite.
+    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
+    finite.
     """
     parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
     return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
@@ -102,24 +96,13 @@ def unpack_parts(
     *,
     scanned: bool = False,
 ) -> Parts:
-    """Decode without putting the pruned weights back, with the same checks as `unpack_model`.
+    """Decode what `pack_parts` made, of unknown origin, perhaps as read-only views of `arrays`.
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        Of unknown origin, as `pack_parts` names them. A client's gradient may be among them, and
-        is left alone.
-    mask : Mask
-        That the values are packed by.
-    weights_codec, rest_codec : str
-        Names of the codecs of ``values`` and ``rest``.
-    scanned : bool
-        The caller refuses NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
+    A client's gradient may be among the arrays, and is left alone. `scanned`: the caller refuses
+    NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
 
-    Returns
-    -------
-    Parts
-        Perhaps with read-only views of `arrays`.
+    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
+    finite.
     """
     layout = mask.layout
     others = {OTHER + entry.name for entry in layout.other_entries}

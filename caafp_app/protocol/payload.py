@@ -34,13 +34,7 @@ _KEY = re.compile(
 
 
 def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Add arrays to a message that has its header already; none add nothing.
-
-    Raises
-    ------
-    ProtocolError
-        If an array is not of plain numbers.
-    """
+    """Add arrays of plain numbers to a message that has its header already; none add nothing."""
     if sum(array.nbytes for array in arrays.values()) > INLINE_BYTES:
         records[ARRAYS] = to_record(arrays)
         return
@@ -54,10 +48,8 @@ def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
 def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
     """Return the arrays of a message, as read-only views, whichever way they came.
 
-    Raises
-    ------
-    ProtocolError
-        If an array's bytes are not what they are said to be, or a name comes twice.
+    Raises ProtocolError if an array's bytes are not what they are said to be, or a name comes
+    twice.
     """
     arrays = from_record(records)
     header = records.get(HEADER)

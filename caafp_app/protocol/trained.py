@@ -42,25 +42,10 @@ def pack_training(
 ) -> Answer:
     """Turn the model that the app returned into the update, or keep it if it is personal.
 
-    Parameters
-    ----------
-    request : Request
-        Says what is asked for.
-    records : RecordDict
-        The app's reply.
-    received : Parts
-        The model it was given.
-    mask : Mask
-        Of both models.
-    context : Context
-        Where a personal model, and what a lossy codec left over, are kept.
-    answer : Answer
-        The answer so far.
+    `received` is the model it was given; `context` keeps a personal model, and what a lossy codec
+    left over.
 
-    Raises
-    ------
-    ProtocolError
-        If the app returned no model, another one, or one with NaN or infinity.
+    Raises ProtocolError if the app returned no model, another one, or one with NaN or infinity.
     """
     trained = mask.layout.flatten(_returned_arrays(records, request.arrays_key))
     model = Parts(mask.select(trained.weights), trained.rest, trained.other)

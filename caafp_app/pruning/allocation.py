@@ -71,7 +71,7 @@ def layer_counts(
     scores: Sequence[NDArray[np.floating]] | None = None,
     minimum: int = 1,
 ) -> Counts:
-    """Return the number of active weights of each layer.
+    """Return the number of active weights of each layer, shape [layers].
 
     The rules, for layers of n weights, N in all, at density d:
 
@@ -80,38 +80,14 @@ def layer_counts(
       proportional to ``(out + in + kernel...) / (out in kernel...)``, at most 1.
     - ``global``: the most important weights of the whole model stay. Where more are to be active
       than there are scores, each layer keeps what it has, and the rest goes by the layers' free
-      places.
+      places. Ties: earlier layer, lower index.
 
-    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``.
-    In all rules each layer keeps at least ``min(minimum, n)`` weights and at most n; where that
-    alone is more than the density allows, it is what is returned.
+    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``. In all rules each layer
+    keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more than the
+    density allows, it is what is returned.
 
-    Parameters
-    ----------
-    sizes : Sequence[int] or NDArray[np.int64]
-        Weights n of each layer, shape [layers]; a layer may be empty.
-    density : float
-        Share d of active weights, in (0, 1].
-    rule : str
-        A registered name.
-    shapes : Sequence[Sequence[int]] or None
-        Shape of each layer's array; for ``erk``.
-    scores : Sequence[NDArray[np.floating]] or None
-        Importance of each layer's active weights; for ``global``. Ties: earlier layer, lower index.
-    minimum : int
-        No layer is pruned below so many weights.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [layers].
-
-    Raises
-    ------
-    SettingsError
-        If the rule is unknown, or the density is outside (0, 1].
-    MaskUpdateError
-        If the shapes or scores that the rule needs are missing or do not fit the sizes.
+    Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
+    MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.
     """
     if not 0.0 < density <= 1.0:
         raise SettingsError(f"expected a density in (0, 1], found {density}")

@@ -41,21 +41,10 @@ class Evidence:
         self.replies = 0
 
     def add_round(self, mean: WeightedMean, sums: Mapping[str, Sum]) -> None:
-        """Take in one round; its sums belong to the evidence afterwards.
+        """Take in one round, whose sums, of the same replies, belong to the evidence afterwards.
 
-        Parameters
-        ----------
-        mean : WeightedMean
-            Of the updates; without replies nothing changes.
-        sums : mapping of str to Sum
-            Of the same replies, by registered name.
-
-        Raises
-        ------
-        MaskUpdateError
-            If the sums are of another length, or other ones than before.
-        ProtocolError
-            If a sum becomes too large.
+        Raises MaskUpdateError if the sums are of another length, or other ones than before, and
+        ProtocolError if a sum becomes too large.
         """
         if mean.size != self.size:
             raise MaskUpdateError(f"expected sums of {self.size} weights, found {mean.size}")

@@ -21,19 +21,9 @@ Places = dict[str, tuple[NDArray[np.intp], ...]]
 
 
 def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[np.intp]:
-    """Return the filters of largest L1 norm, ascending; ties to the lower index.
+    """Return the filters of largest L1 norm of a convolution, ascending; ties to the lower index.
 
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        Of a convolution, shape [filters, inputs, kernel...].
-    density : float
-        Share of the filters that is kept, in (0, 1]: ``floor(density filters + 1/2)``, at least 1.
-
-    Returns
-    -------
-    NDArray[np.intp]
-        Shape [kept].
+    Of `weights` [filters, inputs, kernel...] ``floor(density filters + 1/2)`` are kept, at least 1.
     """
     count = max(int(density * len(weights) + 0.5), 1)
     norms = np.abs(weights.reshape(len(weights), -1)).sum(axis=1, dtype=np.float64)
@@ -43,24 +33,11 @@ def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[
 def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> Places:
     """Choose the filters of each prunable convolution, and what of every array is left with them.
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The full network, layers in order.
-    density : float
-        Share of the filters kept in each layer, in (0, 1].
-    prunable : iterable of str
-        Names of the arrays that may lose filters; of these only those with three or more axes do.
+    Of the arrays named `prunable` only those with three or more axes lose filters. Places are
+    returned for every array with an axis: all of it where nothing is cut.
 
-    Returns
-    -------
-    Places
-        For every array with an axis. All of an axis where nothing is cut.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such convolution, or a layer does not follow on the one before it.
+    Raises SettingsError if there is no such convolution, or a layer does not follow on the one
+    before it.
     """
     return _follow(arrays, set(prunable), lambda _, weights: strongest_filters(weights, density))
 
@@ -71,22 +48,9 @@ def choose_by_weight(
     """Choose filters so that at most a share of the prunable *weights* is left with them.
 
     Without a share of its filters a layer behind another loses weights twice, as rows and as
-    columns; the share of filters, one for all layers, is the largest that keeps to `density`.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The full network, layers in order.
-    scores : mapping of str to ndarray
-        Importance, at least 0, of each weight of the prunable arrays; a filter counts by its sum.
-    density : float
-        Share of the weights in the arrays of `scores` that may be left, in (0, 1]. Each layer keeps
-        one filter at least, whatever that comes to.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
+    columns; the share of filters, one for all layers, is the largest that keeps to `density`. A
+    filter counts by the sum of its `scores`, which are at least 0. Each layer keeps one filter at
+    least, whatever that comes to.
     """
     scored = {name: scores.get(name, array) for name, array in arrays.items()}
     allowed = density * sum(array.size for array in scores.values())
@@ -107,20 +71,7 @@ def choose_by_weight(
 
 
 def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
-    """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The full network, layers in order.
-    mask : mapping of str to ndarray of bool
-        By name and shape of each prunable array.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
-    """
+    """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`."""
 
     def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
         return np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))

@@ -14,12 +14,7 @@ GRADIENT_QUANTUM = -30  # steps of 9.3e-10, sums of w |g| up to 4.3e9
 class WeightedMean:
     """The weighted mean of vectors u: ``sum w u``, ``sum w`` and the number of replies.
 
-    Parameters
-    ----------
-    size : int
-        Length of the vectors.
-    quantum : int
-        Exponent of the quantum of ``w u``; see `ReproducibleSum`.
+    `quantum` is the exponent of the quantum of ``w u``; see `ReproducibleSum`.
     """
 
     def __init__(self, size: int, quantum: int = UPDATE_QUANTUM) -> None:
@@ -33,21 +28,10 @@ class WeightedMean:
         return self.total.size
 
     def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
-        """Add a reply.
+        """Add a reply [size] with the client's example count, or 1, as its weight.
 
-        Parameters
-        ----------
-        values : NDArray[np.floating]
-            Shape [size].
-        weight : float
-            The client's example count, or 1.
-        peak : float, optional
-            ``max |values|``, if `scan` has told it.
-
-        Raises
-        ------
-        ProtocolError
-            If values or weight must not enter the sum; nothing has been added then.
+        `peak` is ``max |values|``, if `scan` has told it. Raises ProtocolError if values or weight
+        must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
         self.total.add(values, weight, peak)
@@ -76,21 +60,10 @@ class GradientMean(WeightedMean):
     def add_at(
         self, index: NDArray[np.integer], value: NDArray[np.floating], weight: float
     ) -> None:
-        """Add a client's gradient, given at some positions.
+        """Add a client's gradient [m], given at strictly increasing positions.
 
-        Parameters
-        ----------
-        index : NDArray[np.integer]
-            Strictly increasing positions, shape [m]; m may be 0.
-        value : NDArray[np.floating]
-            The gradient there, shape [m].
-        weight : float
-            The client's example count, or 1.
-
-        Raises
-        ------
-        ProtocolError
-            If positions, values or weight must not enter the sum; nothing has been added then.
+        Raises ProtocolError if positions, values or weight must not enter the sum; nothing has been
+        added then.
         """
         weight = rounded_weight(weight)
         self.total.add_at(index, value, weight)

@@ -28,19 +28,9 @@ _LIMIT = 2**62  # of sums, in quanta
 def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
     """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
 
-    Parameters
-    ----------
-    values : NDArray[np.floating]
-        Shape [size].
-    size : int
-        The length that is expected.
-    known : float, optional
-        The answer, if `scan` has told it: the values are not looked at again.
-
-    Raises
-    ------
-    ProtocolError
-        If ``values`` is not a vector of floats of length ``size`` or holds NaN or infinity.
+    `known` is the answer, if `scan` has told it: the values are not looked at again. Raises
+    ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
+    infinity.
     """
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ProtocolError(
@@ -55,10 +45,7 @@ def rounded_weight(weight: float) -> float:
     Weights are example counts, or 1: whole numbers stay what they are. Totals are exact up to
     2**29, those of whole numbers up to 2**53.
 
-    Raises
-    ------
-    ProtocolError
-        If the weight is not in [2**-24, 2**38).
+    Raises ProtocolError if the weight is not in [2**-24, 2**38).
     """
     if not (np.isfinite(weight) and 2.0**-_WEIGHT_QUANTUM <= weight < _LARGEST_WEIGHT):
         raise ProtocolError(
@@ -94,22 +81,11 @@ class ReproducibleSum:
     def add(
         self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
     ) -> None:
-        """Add ``weight * values``.
+        """Add ``weight * values``, of shape [size], with any finite weight.
 
-        Parameters
-        ----------
-        values : NDArray[np.floating]
-            Shape [size].
-        weight : float
-            Any finite factor.
-        peak : float, optional
-            ``max |values|``, if `scan` has told it: the values are not looked at again.
-
-        Raises
-        ------
-        ProtocolError
-            If the length is wrong, a value is not finite, or the sum would become too large;
-            nothing has been added then.
+        `peak` is ``max |values|``, if `scan` has told it: the values are not looked at again.
+        Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
+        too large; nothing has been added then.
         """
         direct = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
@@ -126,23 +102,9 @@ class ReproducibleSum:
         weight: float = 1.0,
         peak: float | None = None,
     ) -> None:
-        """Add ``weight * values`` at the positions ``index``.
+        """Add ``weight * values`` [m] at the positions ``index`` [m]; otherwise as `add`.
 
-        Parameters
-        ----------
-        index : NDArray[np.integer]
-            Shape [m], strictly increasing, within [0, size).
-        values : NDArray[np.floating]
-            Shape [m].
-        weight : float
-            Any finite factor.
-        peak : float, optional
-            As for `add`.
-
-        Raises
-        ------
-        ProtocolError
-            As for `add`, and if the index does not increase or leaves the vector.
+        The index has to increase strictly, within [0, size).
         """
         if index.ndim != 1 or index.dtype.kind not in "iu":
             raise ProtocolError(
@@ -157,13 +119,7 @@ class ReproducibleSum:
         self._quanta[index] += self._round(terms)
 
     def check(self, peak: float) -> None:
-        """Make sure that terms of magnitude up to ``peak`` can be added.
-
-        Raises
-        ------
-        ProtocolError
-            If the sum might exceed ``2**(62 + q)``.
-        """
+        """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
         if not self._fits(peak):
             self._tighten()
         if not self._fits(peak):
@@ -176,15 +132,8 @@ class ReproducibleSum:
     def admit(self, peak: float) -> bool:
         """Announce terms of magnitude up to ``peak``, for all positions, to be `put` next.
 
-        Returns
-        -------
-        bool
-            What `put` takes as ``direct``.
-
-        Raises
-        ------
-        ProtocolError
-            If the sum would become too large; nothing has changed then.
+        Return what `put` takes as ``direct``. Raises ProtocolError if the sum would become too
+        large; nothing has changed then.
         """
         self._claim(peak)
         direct = peak < 2.0 ** (50 + self.quantum)
@@ -203,16 +152,8 @@ class ReproducibleSum:
     def merge(self, other: Self) -> None:
         """Add another sum: exactly what adding each of its terms would give, in any order.
 
-        Parameters
-        ----------
-        other : ReproducibleSum
-            Of the same size and quantum; left as it is.
-
-        Raises
-        ------
-        ProtocolError
-            If size or quantum differ or the sum would become too large; nothing has been added
-            then.
+        Raises ProtocolError if size or quantum differ or the sum would become too large; nothing
+        has been added then.
         """
         if (other.size, other.quantum) != (self.size, self.quantum):
             raise ProtocolError(

@@ -35,10 +35,6 @@ class RoundPlan:
 
     Attributes
     ----------
-    round : int
-        Number of the round, from 1.
-    phase : Phase
-        ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` or ``PRUNE``.
     mask_update : bool
         Whether the masks change at the end of the round.
     sparsity : float
@@ -59,32 +55,13 @@ class RoundPlan:
 
 
 def target_sparsity(step: int, steps: int, initial: float, final: float, kind: str) -> float:
-    """Return the sparsity after mask update ``step`` of ``steps``.
+    """Return the sparsity after mask update ``step`` of ``steps``, in [initial, final].
 
-    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is
-    ``initial + (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu &
-    Gupta, "To prune, or not to prune", 2017), which prunes most while there is most to prune.
+    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is ``initial +
+    (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu & Gupta, "To
+    prune, or not to prune", 2017), which prunes most while there is most to prune.
 
-    Law: initial at step 0, final at the last step, monotone between.
-
-    Parameters
-    ----------
-    step, steps : int
-        0 <= step <= steps, steps >= 1.
-    initial, final : float
-        Sparsity before the first and after the last update, 0 <= initial <= final < 1.
-    kind : str
-        A registered name.
-
-    Returns
-    -------
-    float
-        In [initial, final].
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range.
+    Law: initial at step 0, final at the last step, monotone between; 0 <= initial <= final < 1.
     """
     if not 0.0 <= initial <= final < 1.0:
         raise SettingsError(
@@ -146,32 +123,13 @@ def build_plan(
     20 rounds, every 5, give rounds 30, 35, 40 and 45.
 
     With an initial sparsity no round is dense: masks change from the first round in clusters on.
+    Without rounds of pruning, or with a final sparsity of 0, they never do.
 
     Statistics come from the ``every`` rounds before a mask update, the last of which brings the
     gradients too, unless the model is still dense.
 
-    Parameters
-    ----------
-    warmup, cluster, prune : int
-        Rounds of the three phases, not negative, at least 1 in all. No round of pruning: no
-        updates.
-    every : int
-        Rounds from one mask update to the next, at least 1.
-    initial, final : float
-        Sparsity of the first and after the last mask update, 0 <= initial <= final < 1. A final
-        sparsity of 0: no updates.
-    kind : str
-        Schedule of the sparsity; see `target_sparsity`.
-
-    Returns
-    -------
-    tuple[RoundPlan, ...]
-        One entry per round, rounds numbered from 1.
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range, or pruning is asked for and no mask update fits in.
+    Raises SettingsError if a value is outside its range, or pruning is asked for and no mask update
+    fits in.
     """
     total = warmup + cluster + prune
     if min(warmup, cluster, prune) < 0 or total < 1 or every < 1:

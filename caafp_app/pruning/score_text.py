@@ -14,21 +14,11 @@ _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s+)?([A-Za-z_][\w.:-]*)", re.ASCII
 def parse_score(text: str) -> tuple[tuple[str, float], ...]:
     """Return the names of the scores and their weights, in the order of the text.
 
-    Parameters
-    ----------
-    text : str
-        As ``"0.5 magnitude + 0.25 coherence + 0.25 consistency"``; a name without a weight has 1.
-        A name may be the path of a score function as well. Nothing is imported.
+    The text is as ``"0.5 magnitude + 0.25 coherence + 0.25 consistency"``; a name without a weight
+    has 1. A name may be the path of a score function as well. Nothing is imported.
 
-    Returns
-    -------
-    tuple of (str, float)
-        Weights as written, at least 0 and not all 0.
-
-    Raises
-    ------
-    SettingsError
-        It is no such sum, a name is unknown or comes twice, or all weights are 0.
+    Raises SettingsError if it is no such sum, a name is unknown or comes twice, or all weights are
+    0.
     """
     terms: list[tuple[str, float]] = []
     for part in text.split("+"):

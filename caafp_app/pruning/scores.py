@@ -80,11 +80,6 @@ def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], 
     -------
     NDArray[np.float64]
         Importance in [0, 1], shape [A].
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths or segments do not agree, or the shares are not usable.
     """
     if weights.shape != (evidence.size,):
         raise MaskUpdateError(

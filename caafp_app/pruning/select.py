@@ -37,30 +37,13 @@ def growth_counts(
     sizes: Counts,
     candidates: Counts | None = None,
 ) -> Counts:
-    """Return how many inactive weights of each layer a mask update grows.
+    """Return how many inactive weights of each layer a mask update grows, shape [layers].
 
-    With k = ``counts`` to be active after it, n weights and a active: ``floor(regrow k + 1/2)``,
-    but at most the n - a inactive ones, of which at most the candidates; or k - a where the layer
-    has to become denser by more than that.
+    With k = ``counts`` to be active after it, n weights (``sizes``) and a active: ``floor(regrow k
+    + 1/2)``, but at most the n - a inactive ones, of which at most the ``candidates`` that
+    something speaks for; or k - a where the layer has to become denser by more than that.
 
-    Parameters
-    ----------
-    active, counts, sizes : NDArray[np.int64]
-        a, k and n of each layer, shape [layers].
-    regrow : float
-        Share of the active weights that is exchanged, in [0, 1).
-    candidates : NDArray[np.int64], optional
-        Inactive weights of each layer that something speaks for, shape [layers]; by default all.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [layers].
-
-    Raises
-    ------
-    MaskUpdateError
-        If ``regrow`` is outside [0, 1), or a count outside [0, n].
+    Raises MaskUpdateError if ``regrow`` is outside [0, 1), or a count outside [0, n].
     """
     if not 0.0 <= regrow < 1.0:
         raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
@@ -90,6 +73,9 @@ def update_mask(
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
 
+    Raises MaskUpdateError if lengths, segments, counts or ``regrow`` do not go together, or a score
+    or gradient is NaN.
+
     Parameters
     ----------
     mask : NDArray[np.bool_]
@@ -109,12 +95,6 @@ def update_mask(
     -------
     MaskUpdate
         The new mask, and what changed.
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths, segments, counts or ``regrow`` do not go together, or a score or gradient is
-        NaN.
     """
     targets = np.asarray(counts, dtype=np.int64)
     active = active_counts(mask, segments)
@@ -147,19 +127,8 @@ def magnitude_mask(
 ) -> NDArray[np.bool_]:
     """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
 
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        Shape [P]. Any saliency does as well.
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-
-    Raises
-    ------
-    MaskUpdateError
-        If segments or counts do not fit the weights.
+    Any saliency [P] does as well as weights. `counts` are the active weights of each layer
+    [layers].
     """
     check_segments(segments, weights.size)
     _check_counts(np.asarray(counts), sizes_of(segments))
@@ -174,6 +143,8 @@ def random_mask(
 ) -> NDArray[np.bool_]:
     """Return a mask of positions drawn at random in each layer, shape [P].
 
+    Raises MaskUpdateError if the counts do not fit the segments.
+
     Parameters
     ----------
     counts : Sequence[int] or NDArray[np.int64]
@@ -182,11 +153,6 @@ def random_mask(
         Each layer's slice of the flat vector.
     rng : np.random.Generator
         Where the draw comes from.
-
-    Raises
-    ------
-    MaskUpdateError
-        If the counts do not fit the segments.
     """
     sizes = sizes_of(segments)
     check_segments(segments, int(sizes.sum()))

@@ -17,13 +17,7 @@ _NARROW = 2**31
 
 
 class SignSum:
-    """The sum of ``w sign(u)`` over replies, shape [size].
-
-    Parameters
-    ----------
-    size : int
-        Length of the vectors.
-    """
+    """The sum of ``w sign(u)`` over replies, shape [size]. For its methods see `sums.Sum`."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -33,29 +27,12 @@ class SignSum:
         self._weight = 0.0  # of the reply that is being added
 
     def check(self, peak: float, weight: float) -> None:
-        """Make sure that a reply of this weight can be added; a sign has no other size.
-
-        Raises
-        ------
-        ProtocolError
-            If the sum might exceed 2**38.
-        """
+        """Make sure that a reply of this weight can be added; a sign has no other size."""
         if not self._stays_narrow(weight):
             self._widened().check(weight)
 
     def admit(self, peak: float, weight: float) -> bool:
-        """Announce a reply of this weight, whose signs will be `put` at all positions next.
-
-        Returns
-        -------
-        bool
-            What `put` takes as ``direct``.
-
-        Raises
-        ------
-        ProtocolError
-            See `check`; nothing has been added then.
-        """
+        """Announce a reply of this weight, whose signs will be `put` at all positions next."""
         self._weight = weight
         if self._stays_narrow(weight):
             self._total += int(weight)
@@ -80,18 +57,7 @@ class SignSum:
             self._widened().put(part, signs * np.float64(self._weight), direct)
 
     def merge(self, other: Self) -> None:
-        """Add another sum: exactly what adding each of its replies would give, in any order.
-
-        Parameters
-        ----------
-        other : SignSum
-            Of the same size; left as it is.
-
-        Raises
-        ------
-        ProtocolError
-            If the size differs or the sum might exceed 2**38; nothing has been added then.
-        """
+        """Add another sum of the same size, exactly."""
         mine, theirs, total = self._narrow, other._narrow, self._total + other._total
         fits = self.size == other.size and total < _NARROW
         if fits and mine is not None and theirs is not None:

@@ -62,13 +62,7 @@ class Sum(Protocol):
 
 
 class TermSum(ABC):
-    """The sum over replies of ``term(u, w)``, with u the updates at active weights and w weights.
-
-    Parameters
-    ----------
-    size : int
-        Number A of active weights.
-    """
+    """The sum over replies of ``term(u, w)``, w a reply's weight and u [size] its update."""
 
     quantum: ClassVar[int]
     """Exponent q of the quantum ``2**q`` that terms are rounded to; sums stay below 2**(62 + q)."""
@@ -133,13 +127,7 @@ class Squares(TermSum):
 
 
 def make_sums(names: Iterable[str], size: int) -> dict[str, Sum]:
-    """Return an empty sum of each name.
-
-    Raises
-    ------
-    SettingsError
-        If a name is not registered.
-    """
+    """Return an empty sum of each registered name."""
     return {name: SUMS[name](size) for name in sorted(names)}
 
 
@@ -152,24 +140,11 @@ def accumulate(
 ) -> None:
     """Add one reply to a round's mean and to other sums, in one pass.
 
-    Parameters
-    ----------
-    update : NDArray[np.floating]
-        The client's update at active positions, shape [A].
-    weight : float
-        Its example count, or 1.
-    mean : WeightedMean
-    sums : collection of Sum
-    peak : float, optional
-        ``max |update|``, if `scan` has told it.
+    `update` [A] is the client's at active positions, `weight` its example count, or 1; `peak` is
+    ``max |update|``, if `scan` has told it.
 
-    Raises
-    ------
-    ProtocolError
-        If the length is wrong, a value is not finite, the weight is not positive, or the values are
-        absurdly large. Nothing has been added then.
-    MaskUpdateError
-        If the sums are of different lengths.
+    Raises ProtocolError if the length is wrong, a value is not finite, the weight is not positive,
+    or the values are absurdly large. Nothing has been added then.
     """
     if not sums:
         mean.add(update, weight, peak)

@@ -9,14 +9,8 @@ from html import escape
 class Cell:
     """One cell of a table.
 
-    Attributes
-    ----------
-    text : str
-        As shown.
-    value : float or None
-        What the column is sorted by; None: the text.
-    shade : float or None
-        A bar behind the text that is this share of the cell wide.
+    The column is sorted by `value`, or by the text where it is None; `shade` is how much of the
+    cell's width a bar behind the text takes, from 0 to 1.
     """
 
     text: str

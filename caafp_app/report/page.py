@@ -15,13 +15,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 def build_page(runs: Sequence[RunFiles]) -> str:
-    """Return a page of HTML that holds all it needs.
-
-    Parameters
-    ----------
-    runs : sequence of RunFiles
-        One at least; in the order of the page.
-    """
+    """Return a page of HTML that holds all it needs, of one run at least."""
     names = run_names(runs)
     title = f"caafp: {names[0]}" if len(runs) == 1 else f"caafp: {len(runs)} runs"
     style = (files("caafp_app.report") / "page.css").read_text(encoding="utf-8")

@@ -30,15 +30,8 @@ class Line:
 class Chart:
     """A chart of lines.
 
-    Attributes
-    ----------
-    lines : sequence of Line
-    y_title : str
-    low, high : float or None
-        Ends of the y axis; None: those of the data.
-    spans : sequence of (float, str)
-        Where a phase of the run begins, and its name.
-    x_title : str
+    `low` and `high` are the ends of the y axis (None: those of the data); `spans` says where a
+    phase of the run begins, and its name.
     """
 
     lines: Sequence[Line]
@@ -100,13 +93,7 @@ def draw(chart: Chart) -> str:
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], what: str) -> str:
     """Return a square matrix as shaded squares, dark for the largest; empty for no values.
 
-    Parameters
-    ----------
-    values : sequence of sequence of float [n, n]
-    names : sequence of str [n]
-        Of rows and columns.
-    what : str
-        What a value is, for the hint at each square.
+    `names` are those of rows and columns; `what` a value is stands in the hint at each square.
     """
     if not names:
         return ""

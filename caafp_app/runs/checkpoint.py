@@ -47,13 +47,7 @@ class State:
         self.arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
 
     def part(self, name: str) -> "State":
-        """Return the part of that name.
-
-        Raises
-        ------
-        RunError
-            If there is none.
-        """
+        """Return the part of that name."""
         facts = self.fact(name)
         if not isinstance(facts, dict):
             raise damaged(f"{name!r} is no part")
@@ -63,25 +57,13 @@ class State:
         )
 
     def fact(self, name: str) -> Any:
-        """Return a fact.
-
-        Raises
-        ------
-        RunError
-            If it is not there.
-        """
+        """Return a fact, or raise RunError."""
         if name not in self.facts:
             raise damaged(f"{name!r} is missing")
         return self.facts[name]
 
     def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Return an array, which is read-only perhaps; of a shape, if one is named.
-
-        Raises
-        ------
-        RunError
-            If it is not there, or of another shape.
-        """
+        """Return an array, which is read-only perhaps; of a shape, if one is named."""
         found = self.arrays.get(name)
         if found is None or (shape is not None and found.shape != shape):
             raise damaged(
@@ -139,10 +121,7 @@ class Checkpoints:
     def save(self, round_: int, state: State) -> Path:
         """Write the state after a round, and remove those that are too old.
 
-        Raises
-        ------
-        RunError
-            If the file cannot be written; those before are as they were.
+        Raises RunError if the file cannot be written; those before are as they were.
         """
         path = self.folder / f"round-{round_:04d}.safetensors"
         text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
@@ -156,11 +135,8 @@ class Checkpoints:
     def load(self) -> Saved:
         """Read the newest.
 
-        Raises
-        ------
-        RunError
-            If there is none; it is damaged, and then the one before is named; it is of another
-            version; or of a run with other settings, and then the first that differs is named.
+        Raises RunError if there is none; it is damaged, and then the one before is named; it is of
+        another version; or of a run with other settings, and then the first that differs is named.
         """
         paths = self._paths()
         if not paths:

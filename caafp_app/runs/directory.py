@@ -56,10 +56,7 @@ SUMMARY_KEYS = (
 class RunDirectory:
     """Files of one run. Every write is atomic; rounds are appended line by line.
 
-    Attributes
-    ----------
-    path : Path
-        An existing folder. `create` makes a new one; the constructor takes one that is there.
+    `create` makes a new folder; the constructor takes one that is there.
     """
 
     path: Path
@@ -75,24 +72,9 @@ class RunDirectory:
         seed: int,
         now: datetime | None = None,
     ) -> "RunDirectory":
-        """Make the folder of a new run and point ``latest`` to it.
+        """Make the folder of a new run and point ``latest`` to it; see `place.make_folder`.
 
-        Parameters
-        ----------
-        output_dir : str or Path
-            Runs go to ``runs/`` below it; empty: `default_home`.
-        run_name : str
-            Name of the folder; empty: ``<YYYYmmdd-HHMMSS>-<strategy>-<dataset>-<seed>``, local
-            time. A name that is taken gets ``-2``, ``-3`` and so on.
-        strategy, dataset, seed
-            Parts of the default name.
-        now : datetime, optional
-            The time in the default name.
-
-        Raises
-        ------
-        SettingsError
-            If the name is not one plain file name, or the folder cannot be made.
+        Without a name it is ``<YYYYmmdd-HHMMSS>-<strategy>-<dataset>-<seed>``, local time.
         """
         stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
         name = run_name or f"{stamp}-{strategy}-{dataset}-{seed}"
@@ -152,13 +134,7 @@ class RunDirectory:
         arrays: Mapping[str, NDArray[Any]],
         metadata: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path.
-
-        Raises
-        ------
-        RunError
-            If an array is neither of bools, integers nor floats.
-        """
+        """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path."""
         return self._write_tensors("models", name, arrays, metadata)
 
     def write_mask(
@@ -170,10 +146,7 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write ``summary.json``.
 
-        Raises
-        ------
-        RunError
-            If one of `SUMMARY_KEYS` is not there; nothing is written then.
+        Raises RunError if one of `SUMMARY_KEYS` is not there; nothing is written then.
         """
         missing = [key for key in SUMMARY_KEYS if not _holds(summary, key)]
         if missing:

@@ -77,30 +77,9 @@ class Ledger:
         self._formula = 0.0
 
     def record(self, direction: Direction, phase: str, message: Message, *, round: int) -> int:
-        """Count one message.
+        """Count one message, as sent or received, error replies as well; return its bytes.
 
-        Parameters
-        ----------
-        direction : {"down", "up"}
-            From the server, or to it.
-        phase : str
-            Name of the phase that the message belongs to.
-        message : Message
-            As sent or received, error replies as well.
-        round : int
-            Number of the round.
-
-        Returns
-        -------
-        int
-            Bytes of this message.
-
-        Raises
-        ------
-        RunError
-            If `direction` is neither of the two.
-        ProtocolError
-            If the message holds what Flower cannot serialise; nothing is counted then.
+        Raises ProtocolError if it holds what Flower cannot serialise; nothing is counted then.
         """
         if direction not in DIRECTIONS:
             raise RunError(f"direction must be 'down' or 'up', found {direction!r}")
@@ -111,13 +90,8 @@ class Ledger:
     def add_formula(self, parameters: int, density: float, messages: int) -> None:
         """Add to the papers' formula: parameters x 4 bytes x density for each message.
 
-        The formula counts one message down and one up per client and round, so `messages` is
-        twice the number of clients. It leaves out masks, gradients, headers and the last download.
-
-        Raises
-        ------
-        RunError
-            If `density` is outside [0, 1] or a number is negative.
+        The formula counts one message down and one up per client and round, so `messages` is twice
+        the number of clients. It leaves out masks, gradients, headers and the last download.
         """
         if parameters < 0 or messages < 0 or not 0.0 <= density <= 1.0:
             raise RunError(
@@ -210,10 +184,8 @@ class Ledger:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace what is counted by what `state()` returned, in this process or another.
 
-        Raises
-        ------
-        RunError
-            If `state` is of another version or not one of ours; the ledger is unchanged then.
+        Raises RunError if `state` is of another version or not one of ours; the ledger is unchanged
+        then.
         """
         version = state.get("version")
         if version != _STATE_VERSION:

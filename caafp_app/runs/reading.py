@@ -71,13 +71,7 @@ class RunFiles:
 
 
 def read_run(path: Path) -> RunFiles:
-    """Read a run directory.
-
-    Raises
-    ------
-    RunError
-        It is not one, or a file of it is not what it should be.
-    """
+    """Read a run directory."""
     if not (path / "settings.json").is_file():
         raise RunError(
             f"expected a run directory with settings.json at {path}, found "

@@ -12,13 +12,7 @@ from caafp_app.runs.summary import spread
 
 
 def require_tensorboard() -> None:
-    """Look for the package before a run is started that will need it.
-
-    Raises
-    ------
-    RunError
-        It is not installed; what to install is named.
-    """
+    """Look for the package before a run is started that will need it, or raise RunError."""
     if importlib.util.find_spec("tensorboard") is None:
         raise RunError(
             "tensorboard=true needs the package tensorboard, found none; install it by `pip "
@@ -32,16 +26,6 @@ class TensorBoardObserver(Observer):
     Tags: ``rounds/...`` of the rounds of training (accuracy, loss, density, megabytes, seconds,
     clients), ``evaluate/...`` and so on of what is between them, ``end/...`` of the clients' models
     at the end.
-
-    Parameters
-    ----------
-    run : Path
-        The run directory.
-
-    Raises
-    ------
-    RunError
-        The package is not installed.
     """
 
     def __init__(self, run: Path) -> None:

@@ -34,23 +34,12 @@ def write_tensors(
     *,
     mode: int = 0o666,
 ) -> None:
-    """Write a file whole, or leave the old one as it is.
+    """Write a file whole, or leave the old one as it is; its folder is made if it is not there.
 
-    Parameters
-    ----------
-    path : Path
-        Its folder is made if it is not there.
-    arrays : mapping of str to ndarray
-        Of bools, integers or floats of at most 64 bits, in any memory order.
-    metadata : mapping of str to str, optional
-        Kept beside the arrays.
-    mode : int
-        Permissions of the file, less the umask's: `PRIVATE`, say.
+    Arrays are of bools, integers or floats of at most 64 bits, in any memory order. `mode` are the
+    permissions of the file, less the umask's: `PRIVATE`, say.
 
-    Raises
-    ------
-    RunError
-        If an array has another dtype, or the file cannot be written.
+    Raises RunError if an array has another dtype, or the file cannot be written.
     """
     tensors = {name: storable(name, array) for name, array in arrays.items()}
     with replaced(path) as temporary:
@@ -64,21 +53,10 @@ def write_tensors(
 
 
 def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
-    """Read a file, of unknown origin perhaps.
+    """Read a file, of unknown origin perhaps; one of more than `limit` bytes is refused unopened.
 
-    Memory is taken for what the file holds, whatever its header says.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    limit : int
-        Bytes; a larger file is refused before it is opened.
-
-    Raises
-    ------
-    RunError
-        If there is none, or it is too large, damaged or of dtypes that numpy does not know.
+    Memory is taken for what the file holds, whatever its header says. Raises RunError if there is
+    none, or it is too large, damaged or of dtypes that numpy does not know.
     """
     try:
         size = path.stat().st_size
@@ -94,10 +72,7 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
 def storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Return the array in C order and native byte order: safetensors reads memory as it lies.
 
-    Raises
-    ------
-    RunError
-        If it is neither of bools, integers nor floats.
+    Raises RunError if it is neither of bools, integers nor floats.
     """
     if array.dtype.kind not in _KINDS or array.dtype.itemsize > 8:
         raise RunError(

@@ -21,12 +21,7 @@ _LISTED = 8
 def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> list[str]:
     """Render the plan as a tree: first the facts in their order, then the phases.
 
-    Parameters
-    ----------
-    plan : sequence of RoundPlanLike
-        All rounds; consecutive ones of one phase become one branch.
-    facts : mapping of str to object
-        Names and values to show, such as the data set, the model's size and the codec.
+    Consecutive rounds of one phase become one branch.
     """
     tree = Tree(f"plan: {len(plan)} rounds")
     width = max((len(name) for name in facts), default=0)
@@ -46,18 +41,10 @@ def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> li
 def round_line(
     record: RoundRecord, total_rounds: int, seconds_left: float | None, phase_width: int = 0
 ) -> str:
-    """Render one round as one line.
+    """Render one round as one line; one outside of 1 ... total_rounds shows its phase only.
 
-    Parameters
-    ----------
-    record : RoundRecord
-        The round that has ended.
-    total_rounds : int
-        Number of rounds of the run; a record outside of 1 ... total_rounds shows its phase only.
-    seconds_left : float or None
-        Shown at the end of the line unless it is None.
-    phase_width : int
-        Phases are padded to this width, so that lines stand in columns.
+    The seconds left stand at its end unless they are None. Phases are padded to `phase_width`, so
+    that lines stand in columns.
     """
     digits = len(str(total_rounds))
     numbered = 1 <= record.round <= total_rounds

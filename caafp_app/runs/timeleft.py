@@ -30,11 +30,6 @@ class TimeLeft:
 
     A phase of which no round has ended yet is taken to be as quick as the mean of all rounds.
     Exchanges outside the plan do not count: the first one waits for clients to start.
-
-    Parameters
-    ----------
-    plan : sequence of RoundPlanLike
-        All rounds of the run.
     """
 
     def __init__(self, plan: Sequence[RoundPlanLike] = ()) -> None:
@@ -53,12 +48,7 @@ class TimeLeft:
     def after(self, round: int, total_rounds: int) -> float | None:
         """Return the seconds that the rounds after `round` will take; None if nothing is known.
 
-        Parameters
-        ----------
-        round : int
-            The last round that has ended.
-        total_rounds : int
-            Used where there is no plan.
+        `total_rounds` is used where there is no plan.
         """
         seconds = sum(total for total, _ in self._seconds.values())
         count = sum(count for _, count in self._seconds.values())

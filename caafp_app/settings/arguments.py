@@ -11,17 +11,10 @@ _FORM = "the inside of a TOML inline table, as \"sharing=0.4, linkage='complete'
 
 
 def parse_arguments(text: str) -> Mapping[str, Scalar]:
-    """Return the arguments by name; a hyphen in a name becomes an underscore.
+    """Return the arguments of the inside of a TOML inline table by name, ``-`` becoming ``_``.
 
-    Parameters
-    ----------
-    text : str
-        The inside of a TOML inline table; empty for none.
-
-    Raises
-    ------
-    SettingsError
-        It is none, a name is no name of an argument, or a value is no finite scalar.
+    Raises SettingsError if it is none, a name is no name of an argument, or a value is no finite
+    scalar.
     """
     try:
         parsed = tomllib.loads(f"arguments = {{{text}}}")

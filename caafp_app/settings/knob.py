@@ -23,18 +23,12 @@ class Rule:
 
     Attributes
     ----------
-    comment : str
-        One sentence fragment for the table and for ``pyproject.toml``.
     choices : tuple[str, ...] | Registry
         The names it may take; empty for any. Of a registry also names that other packages add.
     paths : bool
         Whether it may be the path of an object as well: see `registry.PATH_FORM`.
-    low, high : float
-        Bounds, both included unless ``below`` or ``above`` says otherwise.
-    above : bool
-        ``low`` itself is excluded.
-    below : bool
-        ``high`` itself is excluded.
+    above, below : bool
+        ``low`` itself, or ``high``, is excluded.
     """
 
     comment: str
@@ -84,27 +78,18 @@ def knob(
     above: float | None = None,
     below: float | None = None,
 ) -> T:
-    """Declare a dataclass field that is a setting.
+    """Declare a dataclass field that is a setting; its default's type is the setting's.
 
     Parameters
     ----------
-    default : bool | int | float | str
-        Value where nothing is said; its type is the type of the setting.
     comment : str
         What it does, in a few words.
     choices : tuple[str, ...] | Registry
         The names that a string may take. With a registry it may be a path as well.
     names_only : bool
         Whether a path is refused, because what is chosen travels as a name.
-    low, high : float
-        Bounds that are allowed themselves.
-    above, below : float | None
-        Bounds that are not allowed themselves; they replace ``low`` and ``high``.
-
-    Returns
-    -------
-    bool | int | float | str
-        A dataclass field (typed as its value, like :func:`dataclasses.field`).
+    low, high, above, below : float
+        Bounds: the first two are allowed themselves, the others not.
     """
     rule = Rule(
         comment,
@@ -125,23 +110,9 @@ def key_of(name: str) -> str:
 
 
 def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
-    """Return ``value`` as the setting ``key`` holds it.
+    """Return ``value`` as the setting ``key`` holds it, or raise SettingsError.
 
-    Parameters
-    ----------
-    key : str
-        Kebab-case name, for the message.
-    value : object
-        What was found. A whole number is accepted, and converted, where a number is expected.
-    kind : type
-        bool, int, float or str.
-    rule : Rule
-        What it may be.
-
-    Raises
-    ------
-    SettingsError
-        The type is another one, or the rule does not allow the value.
+    A whole number is accepted, and converted, where a number is expected.
     """
     if kind is float and type(value) is int:
         value = float(value)
@@ -159,13 +130,7 @@ class Group:
     """A frozen dataclass whose fields are knobs, checked as it is made."""
 
     def __post_init__(self) -> None:
-        """Check every knob.
-
-        Raises
-        ------
-        SettingsError
-            Names the first knob whose value is not allowed.
-        """
+        """Check every knob."""
         for item in fields(self):
             rule = item.metadata["rule"]
             value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)

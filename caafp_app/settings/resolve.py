@@ -45,13 +45,7 @@ def knobs() -> Iterator[Knob]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run, valid in themselves and together.
-
-    Raises
-    ------
-    SettingsError
-        Two groups contradict each other: what was expected, what was found.
-    """
+    """The settings of one run, valid in themselves and together."""
 
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -71,21 +65,9 @@ class Settings:
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Parameters
-        ----------
-        config : Mapping[str, bool | int | float | str]
-            Keys that are left out take their defaults.
-
-        Returns
-        -------
-        Settings
-            Every value checked.
-
-        Raises
-        ------
-        SettingsError
-            A key is unknown (the nearest known one is named) or was removed (with what to write
-            instead), a value has another type or is not allowed, or values contradict each other.
+        Keys that are left out take their defaults. Raises SettingsError if a key is unknown (the
+        nearest known one is named) or was removed (with what to write instead), a value has another
+        type or is not allowed, or values contradict each other.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}

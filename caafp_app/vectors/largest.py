@@ -21,24 +21,9 @@ _MARGIN = 2 * math.isqrt(_SAMPLE)
 
 
 def largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.bool_]:
-    """Mark the ``count`` largest values; among equal ones those of lower index.
+    """Mark the ``count`` largest values [n]; among equal ones those of lower index.
 
-    Parameters
-    ----------
-    values : NDArray[np.floating]
-        Shape [n], no NaN; infinities are allowed.
-    count : int
-        How many to mark, in [0, n].
-
-    Returns
-    -------
-    NDArray[np.bool_]
-        Shape [n], exactly ``count`` of them true.
-
-    Raises
-    ------
-    MaskUpdateError
-        If ``count`` is outside [0, n] or a value is NaN.
+    Infinities are allowed. Raises MaskUpdateError if ``count`` is outside [0, n] or a value is NaN.
     """
     if not 0 <= count <= values.size:
         raise MaskUpdateError(
@@ -54,23 +39,8 @@ def largest(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.bool_]:
 def largest_magnitudes(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.intp]:
     """Choose the ``count`` largest of ``|values|`` as float32; among equal ones the first.
 
-    Parameters
-    ----------
-    values : NDArray[np.floating]
-        Shape [n], finite.
-    count : int
-        How many at most: zeros are never chosen.
-
-    Returns
-    -------
-    NDArray[np.intp]
-        Ascending positions, shape [m]; m is ``count`` or, if that is less, the number of values
-        that are not zero.
-
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN, or infinite as float32.
+    Return ascending positions [m]; zeros are never chosen, so that m may be less than ``count``.
+    Raises ProtocolError if a value is NaN, or infinite as float32.
     """
     with np.errstate(over="ignore"):
         magnitude = np.abs(values.astype(np.float32, copy=False))
@@ -87,15 +57,7 @@ def largest_magnitudes(values: NDArray[np.floating[Any]], count: int) -> NDArray
 
 
 def kth_largest(values: NDArray[np.floating[Any]], count: int) -> tuple[float, int]:
-    """Return the k-th largest value and how many equal to it are among the k largest.
-
-    Parameters
-    ----------
-    values : NDArray[np.floating]
-        Shape [n], no NaN.
-    count : int
-        k, in [1, n].
-    """
+    """Return the k-th largest value, and how many equal to it are among the k largest."""
     low, high = _bracket(values, count)
     rank, inside = count, []
     at_high = 0

@@ -36,20 +36,12 @@ class Scan(NamedTuple):
 
 
 def scan(*vectors: NDArray[np.floating[Any]]) -> Scan:
-    """Look at all values once.
+    """Look at all values of float vectors, such as the parts of one update, once.
 
     Squares are summed in the vectors' own precision within a chunk: a conversion would take longer
     than all the rest, and a bound needs no more digits.
 
-    Parameters
-    ----------
-    *vectors : ndarray of float [n]
-        Such as the parts of one update.
-
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN or infinite.
+    Raises ProtocolError if a value is NaN or infinite.
     """
     peaks, squares = [], 0.0
     for vector in vectors:
@@ -64,13 +56,7 @@ def scan(*vectors: NDArray[np.floating[Any]]) -> Scan:
 
 
 def peak_of(vector: NDArray[np.floating[Any]]) -> float:
-    """Return ``max |values|`` of a float vector [n] alone, 0 for an empty one.
-
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN or infinite.
-    """
+    """Return ``max |values|`` of a float vector [n], 0 for an empty one; refuse NaN."""
     return max((_peak(vector[part]) for part in chunks(vector.size)), default=0.0)
 
 

@@ -104,10 +104,7 @@ class Request:
     def from_records(cls, records: RecordDict) -> "Request":
         """Read and check a request.
 
-        Raises
-        ------
-        ProtocolError
-            If a field is missing, of the wrong type, or the version is another.
+        Raises ProtocolError if a field is missing, of the wrong type, or the version is another.
         """
         header = Header(records)
         action = header.choice("action", Action)

@@ -15,6 +15,7 @@ MODELS = ("har-cnn", "digits-cnn", "deep-conv-lstm", "resnet1d", "transformer", 
 CHAINS = ("har-cnn", "digits-cnn")
 """The models of which filters can be cut: each layer follows on the one before it alone."""
 DEVICES = ("cpu", "cuda", "mps")
+ENGINES = ("ray", "batched")
 WEIGHTINGS = ("examples", "uniform")
 AGGREGATIONS = ("mean", "trimmed-mean", "median")
 LINKAGES = ("average", "complete")

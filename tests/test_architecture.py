@@ -15,26 +15,40 @@ ERRORS = frozenset({"errors"})
 
 ARROWS = {
     "errors": frozenset(),
-    "settings": ERRORS,
-    "protocol": ERRORS,
-    "pruning": ERRORS,
+    "registry": ERRORS,
+    "settings": ERRORS | {"registry"},
+    "protocol": ERRORS | {"registry"},
+    "pruning": ERRORS | {"registry"},
     "clustering": ERRORS,
     "runs": ERRORS,
-    "models": ERRORS,
+    "models": ERRORS | {"registry"},
     "masking": ERRORS,
-    "training": ERRORS,
-    "datasets": ERRORS | {"settings"},
-    "strategies": ERRORS | {"protocol", "pruning", "clustering", "runs"},
-    "launch": ERRORS | {"settings", "datasets", "runs"},
+    "training": ERRORS | {"registry"},
+    "datasets": ERRORS | {"registry", "settings"},
+    "strategies": ERRORS | {"registry", "protocol", "pruning", "clustering", "runs"},
+    "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
     "report": ERRORS | {"runs"},
     "export": ERRORS
-    | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
-    "bench": ERRORS | {"settings", "runs", "launch"},
+    | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
+    "bench": ERRORS | {"registry", "settings", "runs", "launch"},
     "cli": ERRORS
-    | {"settings", "runs", "launch", "devices", "bench", "report", "export", "client_app"},
+    | {
+        "registry",
+        "settings",
+        "runs",
+        "launch",
+        "devices",
+        "bench",
+        "report",
+        "export",
+        "client_app",
+    },
     "devices": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
-    "client_app": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
+    "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
+    "client_app": ERRORS | {"settings", "datasets", "protocol", "client"},
+    "engine": ERRORS
+    | {"registry", "settings", "datasets", "protocol", "training", "client", "client_app"},
     "server_app": ERRORS
     | {"settings", "datasets", "protocol", "runs", "strategies", "models", "training"},
     "__init__": frozenset({"masking", "protocol", "strategies"}),
@@ -42,16 +56,29 @@ ARROWS = {
 """What each part may import of ours, besides itself."""
 
 BY_MODULE = {
+    "settings/method.py": frozenset({"pruning"}),
     "strategies/factory.py": frozenset({"settings"}),
     "strategies/plugged.py": frozenset({"settings"}),
-    "bench/simulate.py": frozenset({"client_app", "server_app"}),
+    "bench/simulate.py": frozenset({"client_app", "server_app", "engine"}),
+    "engine/run.py": frozenset({"server_app"}),
+    "cli/run.py": frozenset({"engine"}),
 }
 """What a single module may import beyond its part: the factory, and what it makes of classes
 of others, is where settings end, and a bench's simulation holds both apps."""
 
 EAGER = {
-    "torch": {"export", "masking", "models", "training"},
-    "flwr": {"protocol", "runs", "strategies", "devices", "bench", "client_app", "server_app"},
+    "torch": {"client", "engine", "export", "masking", "models", "training"},
+    "flwr": {
+        "protocol",
+        "runs",
+        "strategies",
+        "devices",
+        "bench",
+        "client",
+        "client_app",
+        "engine",
+        "server_app",
+    },
     "rich": {"cli", "runs"},
     "typer": {"cli"},
     "safetensors": {"export", "runs", "devices"},
@@ -66,12 +93,12 @@ EAGER = {
         "strategies",
         "datasets",
     }
-    | {"training", "client_app", "server_app", "devices", "bench", "report"},
+    | {"training", "client", "engine", "server_app", "devices", "bench", "report"},
 }
 """Which parts import another's package as they are imported themselves."""
 
 LATE = {
-    "torch": {"client_app", "server_app", "cli"},
+    "torch": {"cli"},
     "onnxruntime": {"export"},
     "sklearn": {"clustering", "datasets"},
     "scipy": {"clustering", "bench"},

@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from torch import nn
 from torch.nn import functional
 
-from caafp_app.client_app import _local_training, app
+from caafp_app.client.work import Work
+from caafp_app.client_app import app
 from caafp_app.clustering.agglomerative import cluster
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
@@ -94,7 +96,8 @@ class Client:
         return reply
 
     def how(self) -> LocalTraining:
-        return _local_training(self.settings, self.request, self.data)
+        model, none = nn.Module(), RecordDict()
+        return Work(none, self.context, self.settings, self.request, self.data, {}, model).how()
 
     def update(self, reply: Message) -> np.ndarray:
         arrays = Answer.from_records(reply.content).arrays
@@ -162,7 +165,7 @@ def test_personalising_continues_v_and_scores_w_before_and_v_after() -> None:
 @pytest.mark.e2e
 def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     changes = {"strategy": "fedchar", "warmup-rounds": 2, "cluster-rounds": 2, "prune-rounds": 2}
-    done = run({**changes, "dual-weight": 2.5, "linkage": "average"})
+    done = run({**changes, "strategy-args": "dual_weight=2.5"})
     assert [step.phase for step in done.strategy.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
     asked: dict[str, set[Any]] = {}
     for message in done.grid.requests:

@@ -23,7 +23,7 @@ from caafp_app.training import (
     seeded,
     train,
 )
-from caafp_app.training.flat import FlatParameters, MaskedAdam
+from caafp_app.training.optimizers import Adam
 from tests.training.support import Bits, Small, close, data, masks_of
 
 ROOT = Path(__file__).parents[2]
@@ -94,19 +94,17 @@ def test_training_of_the_har_cnn_is_that_of_torch() -> None:
     close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def watch_steps(
-    monkeypatch: pytest.MonkeyPatch, check: Callable[[FlatParameters], None]
-) -> list[int]:
+def watch_steps(monkeypatch: pytest.MonkeyPatch, check: Callable[[Adam], None]) -> list[int]:
     """Call `check` after each optimiser step; returns the count."""
     steps = [0]
-    original = MaskedAdam.step
+    original = Adam.step
 
-    def step(self: MaskedAdam) -> None:
+    def step(self: Adam) -> None:
         original(self)
         steps[0] += 1
-        check(self.parameters)
+        check(self)
 
-    monkeypatch.setattr(MaskedAdam, "step", step)
+    monkeypatch.setattr(Adam, "step", step)
     return steps
 
 
@@ -118,7 +116,7 @@ def test_the_mask_is_held_at_every_step(monkeypatch: pytest.MonkeyPatch, proxima
     pruned = {name: torch.from_numpy(~bits) for name, bits in mask.items()}
     moved: list[float] = []
 
-    def check(parameters: FlatParameters) -> None:
+    def check(optimizer: Adam) -> None:
         for name, p in model.named_parameters():
             if name in pruned:
                 assert torch.equal(p[pruned[name]], torch.zeros(int(pruned[name].sum())))

@@ -1,11 +1,11 @@
 """The ClientApp: this node's data, masked training and evaluation.
 
 It uses `sparse_mod` as any other app would: what arrives here is a dense model, and the mask is
-asked of `current_mask`. The actions are in `caafp_app.client`, which imports torch; only the
-handlers import that, so that a message which needs no torch is answered without it.
+asked of `current_mask`. `caafp_app.client` has the actions. It imports torch, so the handlers
+import it, and a message that needs no torch is answered without it.
 """
 
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import describe_client
@@ -20,24 +20,27 @@ def describe(context: Context) -> Description:
     return Description(found.label, found.examples, found.population, found.idle)
 
 
-app = ClientApp(mods=[SparseMod(describe)])
+mod = SparseMod(describe)
+app = ClientApp(mods=[mod])
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Do what the request asks: see `caafp_app.client.actions`."""
-    from caafp_app.client.actions import answer
-    from caafp_app.client.work import Work
-
-    return Message(answer(Work.of(message, context)), reply_to=message)
+    return _answer(message, context)
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Score the received model on this client's held-out windows."""
+    return _answer(message, context)
+
+
+def _answer(message: Message, context: Context) -> Message:
+    from caafp_app.client.actions import answer
+    from caafp_app.client.tasks import run
     from caafp_app.client.work import Work
 
-    work = Work.of(message, context)
-    metrics = MetricRecord({"num-examples": len(work.data.test_y)})
-    metrics.update(work.score("cluster"))
-    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+    work = Work.of(message.content, context)
+    content = run(answer(work, message.metadata.message_type), work.settings.train.device)
+    return Message(content, reply_to=message)

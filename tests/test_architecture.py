@@ -50,6 +50,8 @@ ARROWS = {
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "client"},
+    "engine": ERRORS
+    | {"registry", "settings", "datasets", "protocol", "training", "client", "client_app"},
     "server_app": ERRORS
     | {"settings", "datasets", "protocol", "runs", "strategies", "models", "training"},
     "__init__": frozenset({"masking", "protocol", "strategies"}),
@@ -59,13 +61,15 @@ ARROWS = {
 BY_MODULE = {
     "settings/method.py": frozenset({"pruning"}),
     "strategies/factory.py": frozenset({"settings"}),
-    "bench/simulate.py": frozenset({"client_app", "server_app"}),
+    "bench/simulate.py": frozenset({"client_app", "server_app", "engine"}),
+    "engine/run.py": frozenset({"server_app"}),
+    "cli/run.py": frozenset({"engine"}),
 }
 """What a single module may import beyond its part: settings end in the factory, and a bench's
 simulation holds both apps."""
 
 EAGER = {
-    "torch": {"client", "export", "masking", "models", "training"},
+    "torch": {"client", "engine", "export", "masking", "models", "training"},
     "flwr": {
         "protocol",
         "runs",

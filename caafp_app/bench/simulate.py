@@ -1,7 +1,8 @@
-"""One run by Flower's simulation in this process: no SuperLink, no app bundle, the same numbers.
+"""One run in this process: no SuperLink, no app bundle, the same numbers.
 
-``flwr run`` hands the settings to both apps as the run configuration; Flower's ``run_simulation``
-hands on none, so the apps are wrapped here.
+By the engine of the settings: Flower's simulation on Ray, or our own. ``flwr run`` hands the
+settings to both apps as the run configuration; Flower's ``run_simulation`` hands on none, so the
+apps are wrapped here.
 """
 
 import sys
@@ -37,10 +38,15 @@ class ConfiguredClientApp(ClientApp):
 
 
 def simulate_here(settings: Settings, simulation: Simulation) -> None:
-    """Run a simulation in this process, on a Ray of its own that ends with it.
+    """Run a simulation in this process, by Ray or by our own engine; both end with it.
 
     The settings say ``output-dir`` and ``run-name``.
     """
+    if settings.run.engine == "batched":
+        from caafp_app.engine.run import simulate
+
+        simulate(settings, simulation.supernodes, simulation.client_cpus)
+        return
     server = ServerApp()
 
     @server.main()

@@ -1,14 +1,22 @@
 """``caafp run``: one run of a preset, with settings of one's own, to its end."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from caafp_app.cli.ending import FAILED, ending
 from caafp_app.errors import SettingsError
-from caafp_app.launch.plan import Simulation, count_supernodes, gpu_share
-from caafp_app.launch.presets import merged
-from caafp_app.launch.start import deploy, simulate
+from caafp_app.launch.plan import (
+    Simulation,
+    check_machine,
+    count_supernodes,
+    gpu_share,
+    placed,
+)
+from caafp_app.launch.presets import merged, to_toml
+from caafp_app.launch.start import End, Say, deploy, simulate
+from caafp_app.settings import Settings
 
 
 def run(
@@ -96,8 +104,14 @@ def run(
                 gpu_share(settings, client_gpus, cpus),
                 client_logs,
             )
-            end = simulate(settings, simulation, say, dry_run)
+            start = _batched if settings.run.engine == "batched" else simulate
+            end = start(settings, simulation, say, dry_run)
         else:
+            if settings.run.engine != "ray":
+                raise SettingsError(
+                    f"engine: {settings.run.engine!r} is for simulations; expected --superlink or "
+                    "the engine, found both"
+                )
             if num_supernodes is not None:
                 raise SettingsError(
                     "--num-supernodes: expected it or --superlink, whose SuperNodes are real; "
@@ -110,3 +124,16 @@ def run(
         typer.echo(end.results if as_json else f"Results: {end.results}")
     if end.complaint:
         raise typer.Exit(FAILED)
+
+
+def _batched(settings: Settings, simulation: Simulation, say: Say, dry_run: bool) -> End:
+    """Run in this process, by the batched engine: there is no SuperLink to follow."""
+    settings, results = placed(settings, datetime.now())
+    if dry_run:
+        say(to_toml(settings.to_dict()))
+        return End()
+    check_machine(settings, results)
+    from caafp_app.engine.run import simulate as simulate_here
+
+    simulate_here(settings, simulation.supernodes, simulation.client_cpus)
+    return End(str(results))

@@ -1,29 +1,26 @@
 """One message, as the actions see it: settings, data, the model that came, and how to train."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
-from torch import nn
 
 from caafp_app import training
+from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Tasks
 from caafp_app.datasets.base import ClientData
-from caafp_app.datasets.resolve import load_client
-from caafp_app.models import build_model
-from caafp_app.models.resize import resize
+from caafp_app.datasets.resolve import NodeConfig, load_client
 from caafp_app.protocol.held import current_mask
 from caafp_app.protocol.messages import Action, Request, from_record, is_ours
 from caafp_app.protocol.objective import CUT_FILTERS, option
-from caafp_app.settings import Settings
+from caafp_app.settings import DataSettings, Settings
 from caafp_app.training import LocalTraining
 
-EPOCHS_BEFORE_CLUSTERING = 1
-"""The updates that are compared have to show in which direction a client pulls, and no more."""
+Load = Callable[[DataSettings, NodeConfig], ClientData]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +39,8 @@ class Work:
     data : ClientData
     received : mapping of str to ndarray
         The arrays that came, by name.
-    model : nn.Module
-        The network, with the received arrays in it; to be trained in place.
+    network : Network
+        Whose arrays they are.
     """
 
     content: RecordDict
@@ -52,31 +49,36 @@ class Work:
     request: Request | None
     data: ClientData
     received: Mapping[str, NDArray[Any]]
-    model: nn.Module
+    network: Network
 
     @classmethod
-    def of(cls, message: Message, context: Context) -> "Work":
-        """Read a message, load the data and build the model.
+    def of(cls, content: RecordDict, context: Context, load: Load = load_client) -> "Work":
+        """Read the content of a message and load the data.
+
+        Parameters
+        ----------
+        content : RecordDict
+            Of a message, as the ClientApp sees it.
+        context : Context
+        load : callable
+            ``load(settings, node_config)`` returns the data of this client.
 
         Raises
         ------
         CaafpError
-            The settings, the data or the received arrays are not what they have to be.
+            The settings, the data or the message are not what they have to be.
         """
-        content = message.content
         settings = Settings.from_run_config(context.run_config)
-        # More threads could add in another order, and the same seed would not be the same run.
         torch.set_num_threads(1)
-        data = load_client(settings.data, context.node_config)
-        model = build_model(settings.model.model, data.input_shape, len(data.class_names), seed=0)
+        data = load(settings.data, context.node_config)
         names = content.array_records
         received = from_record(content, "arrays" if "arrays" in names else next(iter(names), ""))
+        shapes = None
         if option(content, CUT_FILTERS):
-            resize(model, received)
-        training.load_arrays(model, received)
+            shapes = tuple((name, array.shape) for name, array in received.items())
+        network = Network(settings.model.model, data.input_shape, len(data.class_names), shapes)
         request = Request.from_records(content) if is_ours(content) else None
-        model = training.place(model, settings.train.device)
-        return cls(content, context, settings, request, data, received, model)
+        return cls(content, context, settings, request, data, received, network)
 
     @property
     def personalises(self) -> bool:
@@ -90,10 +92,20 @@ class Work:
             return None
         return current_mask(self.context)
 
-    def score(self, name: str) -> dict[str, float]:
-        """Score the model as it is on the windows held out; `name` says whose model it is."""
-        score = training.evaluate(self.model, self.data.test_x, self.data.test_y)
+    def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
+        """Score a model on the windows held out; `name` says whose model it is."""
+        score = yield Evaluate(self.network, arrays, self.data.test_x, self.data.test_y)
         return {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+
+    def fit(self, arrays: Arrays, how: LocalTraining) -> Fit:
+        """Train a model on all train windows, inside the mask; the received one is the anchor."""
+        data = self.data
+        return Fit(self.network, arrays, data.train_x, data.train_y, how, self.mask, self.received)
+
+    def gradient(self, arrays: Arrays, rows: "slice | NDArray[np.int64]" = slice(None)) -> Gradient:
+        """Take the gradient of a model over train windows."""
+        data = self.data
+        return Gradient(self.network, arrays, data.train_x[rows], data.train_y[rows])
 
     def how(self) -> LocalTraining:
         """Return how long, how fast and from which seed to train."""
@@ -105,13 +117,13 @@ class Work:
             if self.personalises:
                 epochs, rate = settings.finetune_epochs, settings.finetune_learning_rate
             elif request.phase == "cluster":
-                epochs = EPOCHS_BEFORE_CLUSTERING
+                epochs = 1
         words = [self.settings.run.seed, round_, zlib.crc32(self.data.label.encode())]
         return LocalTraining(
             epochs=epochs,
             batch_size=settings.batch_size,
             learning_rate=rate,
             proximal=settings.proximal,
-            seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
             optimizer=settings.optimizer,
+            seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
         )

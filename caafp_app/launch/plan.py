@@ -153,11 +153,11 @@ def check_machine(settings: Settings, results: Path) -> None:
     RunError
         Flower's simulation is not installed, or TensorBoard, which is asked for.
     """
-    if importlib.util.find_spec("ray") is None:
+    if settings.run.engine == "ray" and importlib.util.find_spec("ray") is None:
         raise RunError(
-            "a simulation needs Ray, found none; install the extra 'simulation' (`pip install "
-            '"caafp-app[simulation]"`, or `make setup` in a clone), or run on real devices by '
-            "--superlink NAME"
+            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
+            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
+            "needs none, or run on real devices by --superlink NAME"
         )
     if settings.run.tensorboard:
         require_tensorboard()

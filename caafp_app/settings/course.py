@@ -25,6 +25,9 @@ class RunSettings(Group):
     seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
+    engine: str = knob(
+        "ray", "what runs simulated clients; batched: without Ray", choices=names.ENGINES
+    )
     tensorboard: bool = knob(False, "write scalars for TensorBoard into the folder of the run")
     checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
     resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")

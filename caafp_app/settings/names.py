@@ -6,6 +6,7 @@ What other packages may add to is listed in :mod:`caafp_app.registry`.
 PARTITIONS = ("natural", "dirichlet", "shards", "iid")
 STANDARDISE = ("auto", "none", "client")
 DEVICES = ("cpu", "cuda", "mps")
+ENGINES = ("ray", "batched")
 INITIAL_MASKS = ("magnitude", "random", "snip")
 GRANULARITIES = ("weight", "filter")
 SPARE_LAYERS = ("none", "first", "last", "both")

@@ -12,21 +12,23 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "caafp_app"
 ERRORS = frozenset({"errors"})
+TEXT = frozenset({"safe_text"})
 
 ARROWS = {
     "errors": frozenset(),
+    "safe_text": frozenset(),
     "settings": ERRORS,
-    "protocol": ERRORS,
+    "protocol": ERRORS | TEXT,
     "pruning": ERRORS,
     "clustering": ERRORS,
-    "runs": ERRORS,
+    "runs": ERRORS | TEXT,
     "models": ERRORS,
     "masking": ERRORS,
     "training": ERRORS,
-    "datasets": ERRORS | {"settings"},
-    "strategies": ERRORS | {"protocol", "pruning", "clustering", "runs"},
+    "datasets": ERRORS | TEXT | {"settings"},
+    "strategies": ERRORS | TEXT | {"protocol", "pruning", "clustering", "runs"},
     "launch": ERRORS | {"settings", "datasets", "runs"},
-    "report": ERRORS | {"runs"},
+    "report": ERRORS | TEXT | {"runs"},
     "export": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "bench": ERRORS | {"settings", "runs", "launch"},
@@ -55,7 +57,7 @@ EAGER = {
     "rich": {"cli", "runs"},
     "typer": {"cli"},
     "safetensors": {"export", "runs", "devices"},
-    "cryptography": {"devices"},
+    "cryptography": {"devices", "protocol"},
     "numpy": {
         "export",
         "masking",

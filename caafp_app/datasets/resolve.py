@@ -5,7 +5,6 @@ operator typed ``data-path``. Everything else follows from the settings. A node 
 for is not an error: it is *idle*, and says so.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,10 @@ from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.datasets.split import Split, split_by_class
 from caafp_app.errors import DataError
+from caafp_app.safe_text import LABEL_FORM, is_label
 from caafp_app.settings import DataSettings
 
 NodeConfig: TypeAlias = Mapping[str, bool | int | float | str]
-
-_LABEL = re.compile(r"[\w.+=@ -]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -251,10 +249,10 @@ def form_on_device(settings: DataSettings) -> tuple[DataShape, Form]:
 def _device_label(path: Path, node_config: NodeConfig) -> str:
     named = "label" in node_config
     label = str(node_config["label"]) if named else path.resolve().stem
-    if not _LABEL.fullmatch(label):
+    if not is_label(label):
         raise DataError(
             f"{'label in the node-config' if named else f'data-path {path}'}: expected a client "
-            f"label of at most 100 letters, digits and . _ - + = @, found {label!r}; set label in "
+            f"label of {LABEL_FORM}, found {label!r}; set label in "
             "the node-config"
         )
     return label

@@ -79,6 +79,7 @@ LATE = {
     "scipy": {"clustering", "bench"},
     "matplotlib": {"bench"},
     "tensorboard": {"runs"},
+    "dp_accounting": {"devices"},
     "pandas": {"datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},

@@ -12,25 +12,27 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "caafp_app"
 ERRORS = frozenset({"errors"})
+TEXT = frozenset({"safe_text"})
 
 ARROWS = {
     "errors": frozenset(),
+    "safe_text": frozenset(),
     "registry": ERRORS,
     "vectors": ERRORS,
     "settings": ERRORS | {"registry"},
-    "protocol": ERRORS | {"registry", "vectors"},
+    "protocol": ERRORS | TEXT | {"registry", "vectors"},
     "pruning": ERRORS | {"registry", "vectors"},
     "clustering": ERRORS,
-    "runs": ERRORS,
+    "runs": ERRORS | TEXT,
     "models": ERRORS | {"registry"},
     "masking": ERRORS,
     "training": ERRORS | {"registry"},
-    "datasets": ERRORS | {"registry", "settings"},
-    "runner": ERRORS | {"registry", "vectors", "protocol", "pruning", "runs"},
+    "datasets": ERRORS | TEXT | {"registry", "settings"},
+    "runner": ERRORS | TEXT | {"registry", "vectors", "protocol", "pruning", "runs"},
     "strategies": ERRORS
     | {"registry", "vectors", "protocol", "pruning", "clustering", "runner", "runs"},
     "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
-    "report": ERRORS | {"runs"},
+    "report": ERRORS | TEXT | {"runs"},
     "export": ERRORS
     | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "bench": ERRORS | {"registry", "settings", "runs", "launch"},
@@ -108,6 +110,7 @@ LATE = {
     "scipy": {"clustering", "bench"},
     "matplotlib": {"bench"},
     "tensorboard": {"runs"},
+    "dp_accounting": {"devices"},
     "pandas": {"datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},

@@ -10,6 +10,7 @@ from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
 from caafp_app.cli.predict import predict
+from caafp_app.cli.privacy import privacy
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
@@ -29,6 +30,7 @@ app.command("settings")(list_settings)
 app.add_typer(keys, name="keys")
 app.command()(node)
 app.command()(predict)
+app.command()(privacy)
 
 
 def main() -> None:

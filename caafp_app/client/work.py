@@ -23,6 +23,10 @@ from caafp_app.training import LocalTraining
 Load = Callable[[DataSettings, NodeConfig], ClientData]
 
 
+EPOCHS_BEFORE_CLUSTERING = 1
+"""The updates that are compared have to show in which direction a client pulls, and no more."""
+
+
 @dataclass(frozen=True, eq=False)
 class Work:
     """What one message asks of this client.
@@ -117,7 +121,7 @@ class Work:
             if self.personalises:
                 epochs, rate = settings.finetune_epochs, settings.finetune_learning_rate
             elif request.phase == "cluster":
-                epochs = 1
+                epochs = EPOCHS_BEFORE_CLUSTERING
         words = [self.settings.run.seed, round_, zlib.crc32(self.data.label.encode())]
         return LocalTraining(
             epochs=epochs,

@@ -9,6 +9,7 @@ untouched.
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import ERROR
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
@@ -24,6 +25,7 @@ from caafp_app.protocol.held import (
     kept_text,
     remember_mask,
 )
+from caafp_app.protocol.identity import KEY_PATH, Proof, prove
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request, is_ours
@@ -139,6 +141,9 @@ class SparseMod:
             return _refuse(message, ErrorCode.MASK_UNKNOWN, str(error))
         except ProtocolError as error:
             return _refuse(message, ErrorCode.BAD_REQUEST, str(error))
+        except MemoryError:
+            reason = "the model does not fit the memory of this device"
+            return _refuse(message, ErrorCode.BAD_REQUEST, reason)
         try:
             return self._answer_describe(request, message, context)
         except Exception as error:
@@ -166,6 +171,11 @@ class SparseMod:
     def _answer_describe(self, request: Request, message: Message, context: Context) -> Message:
         description = self.describe(context)
         keep_text(context, "label", description.label)
+        key = str(context.node_config.get(KEY_PATH, ""))
+        proof = Proof()
+        if key:
+            path = Path(key).expanduser()
+            proof = prove(path, context.run_id, context.node_id, description.label)
         answer = Answer(
             Action.DESCRIBE,
             request.round,
@@ -173,6 +183,7 @@ class SparseMod:
             examples=description.examples,
             population=description.population,
             idle=description.idle,
+            proof=proof,
         )
         return Message(answer.to_records(), reply_to=message)
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
+from caafp_app.report.html import MOST_SHOWN
 from caafp_app.runs.palette import COLOURS
 
 Place = Callable[[float, float], tuple[float, float]]
@@ -44,7 +45,7 @@ class Chart:
 
 def draw(chart: Chart) -> str:
     """Return the chart as one ``svg`` element; empty if there is not a single point."""
-    lines = [line for line in chart.lines if line.points]
+    lines = [line for line in map(_possible, chart.lines) if line.points]
     if not lines:
         return ""
     points = [point for line in lines for point in line.points]
@@ -88,6 +89,12 @@ def draw(chart: Chart) -> str:
         f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(chart.y_title)}</text></svg>'
     )
     return "".join(parts) + (_legend(lines) if len(lines) > 1 else "")
+
+
+def _possible(line: Line) -> Line:
+    """Leave out points that no axis can have: files can be damaged."""
+    points = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
+    return replace(line, points=points)
 
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], what: str) -> str:

@@ -25,6 +25,7 @@ from caafp_app.runs.files import append_line, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 from caafp_app.runs.tensors import write_tensors
+from caafp_app.safe_text import csv_cell
 
 SUMMARY_KEYS = (
     "strategy",
@@ -110,12 +111,13 @@ class RunDirectory:
             return ""
 
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
-        """Write ``clients.csv``: one row per client, unknown values empty."""
+        """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""
         text = io.StringIO(newline="")
         columns = [column.name for column in fields(ClientRecord)]
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(client.to_json() for client in clients)
+        for client in clients:
+            writer.writerow({name: csv_cell(cell) for name, cell in client.to_json().items()})
         write_atomic(self.path / "clients.csv", text.getvalue().encode())
 
     def write_clusters(self, clusters: Mapping[str, object]) -> None:

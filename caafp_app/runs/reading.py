@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import RunError
 from caafp_app.runs.records import ClientRecord
 from caafp_app.runs.tensors import read_tensors
+from caafp_app.safe_text import from_csv_cell
 
 _TEXT_LIMIT = 256 * 1024 * 1024
 """Bytes of the largest file of text that is read."""
@@ -136,7 +137,7 @@ def _client(row: Mapping[str, str]) -> ClientRecord:
     for column in fields(ClientRecord):
         text = row.get(column.name, "")
         if column.name == "label":
-            values["label"] = text
+            values["label"] = from_csv_cell(text)
         elif column.type is int:
             values[column.name] = int(text)
         else:

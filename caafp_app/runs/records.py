@@ -1,6 +1,6 @@
 """What is known of a round, a client, a cluster and a run once it has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from caafp_app.runs.files import plain
 from caafp_app.runs.ledger import Ledger
+
+MOST_EXAMPLES = 10**9
+"""No client has more; a larger count is a lie."""
+
+MOST_LOSS = 1e6
+"""No loss is larger in size; beyond it a client has made it up, or its training has diverged."""
 
 BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise")
 """Phases of records that are no rounds of training, whatever their number."""
@@ -73,6 +79,10 @@ class RoundRecord:
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 
+    def __post_init__(self) -> None:
+        """Take for unknown what cannot be: see `possible`."""
+        possible(self, shares=("accuracy",), losses=("loss",))
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields, JSON-able: NaN becomes None, numbers of clusters become text."""
         return _fields(self)
@@ -107,6 +117,15 @@ class ClientRecord:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_sparsity: float | None = None
+
+    def __post_init__(self) -> None:
+        """Take for unknown what cannot be: see `possible`."""
+        possible(
+            self,
+            shares=("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+            losses=("cluster_loss", "personal_loss"),
+            counts=("examples", "test_examples"),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, JSON-able: NaN becomes None."""
@@ -170,6 +189,36 @@ class RunReport:
     ledger: Ledger
     seconds: Mapping[str, float]
     split: str = "test"
+
+
+def possible(
+    record: object,
+    *,
+    shares: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    counts: Sequence[str] = (),
+) -> None:
+    """Correct the fields of a record that a client made up: the one place where that is done.
+
+    Parameters
+    ----------
+    record : object
+        Changed in place, frozen or not.
+    shares : sequence of str
+        Names of the fields that are in [0, 1]; None otherwise.
+    losses : sequence of str
+        Names of the fields of size at most `MOST_LOSS`; None otherwise.
+    counts : sequence of str
+        Names of the fields that are whole numbers from 0 to `MOST_EXAMPLES`; cut to that.
+    """
+    for names, low, high in ((shares, 0.0, 1.0), (losses, -MOST_LOSS, MOST_LOSS)):
+        for name in names:
+            value = getattr(record, name)
+            if value is not None and not low <= value <= high and value == value:
+                object.__setattr__(record, name, None)
+    for name in counts:
+        count = min(max(getattr(record, name), 0), MOST_EXAMPLES)
+        object.__setattr__(record, name, int(count))
 
 
 def _fields(record: RoundRecord | ClientRecord) -> dict[str, Any]:

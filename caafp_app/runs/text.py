@@ -12,6 +12,7 @@ from rich.tree import Tree
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.timeleft import RoundPlanLike
+from caafp_app.safe_text import printable
 
 _WIDTH = 110
 _LISTED = 8
@@ -147,11 +148,6 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         return f"{seconds:.0f} s" if rough else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def printable(text: str) -> str:
-    """Replace what would move a terminal's cursor or colours: labels come from devices."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _accuracy_line(what: str, values: Iterable[float | None]) -> str:

@@ -37,7 +37,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 def test_labels_and_distances_keep_together(tmp_path: Path) -> None:
-    labels = ['a, "b"', "ü\n", "c"]
+    labels = ['a, "b"', "ü", "c"]
     distances = np.array([[0.0, 0.25, 1.5], [0.25, 0.0, 1.0], [1.5, 1.0, 0.0]])
     (tmp_path / "settings.json").write_text("{}")
     RunDirectory(tmp_path).write_distances(labels, distances)

@@ -86,7 +86,7 @@ EAGER = {
     "rich": {"cli", "runs"},
     "typer": {"cli"},
     "safetensors": {"runs"},
-    "cryptography": {"devices"},
+    "cryptography": {"devices", "protocol"},
     "numpy": {
         "export",
         "masking",

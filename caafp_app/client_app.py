@@ -5,6 +5,7 @@ asked of `current_mask`. torch is imported by the handlers that need it, not by 
 that a message which needs none is answered without it.
 """
 
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import describe_client, load_client
+from caafp_app.devices.saying import say
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.held import current_mask, keep_record, kept_arrays
 from caafp_app.protocol.messages import (
@@ -44,7 +46,7 @@ def describe(context: Context) -> Description:
     return Description(found.label, found.examples, found.population, found.idle)
 
 
-app = ClientApp(mods=[SparseMod(describe)])
+app = ClientApp(mods=[say, SparseMod(describe)])
 
 
 @app.train()
@@ -111,13 +113,24 @@ def _keep_personal(
 ) -> None:
     """Keep the model in the device's own folder; a simulated client has none."""
     from caafp_app import training
-    from caafp_app.devices.personal import card_of, keep_personal, state_folder
+    from caafp_app.devices.kept import how_many, keep, state_folder
+    from caafp_app.devices.personal import card_of
+    from caafp_app.devices.predict import held_out_accuracy
 
-    folder = state_folder(context.node_config, data.label)
-    if folder is not None:
-        arrays = training.dump_arrays(model)
-        card = card_of(settings, context.node_config, data, arrays, mask, metrics)
-        keep_personal(folder, arrays, card)
+    state = state_folder(context.node_config, data.label)
+    if state is None:
+        return
+    arrays = training.dump_arrays(model)
+    run = str(context.run_id)
+    card = card_of(settings, context.node_config, data, arrays, mask, metrics, run)
+    said = keep(
+        state,
+        arrays,
+        card,
+        lambda kept, its: held_out_accuracy(kept, its, data),
+        how_many(context.node_config),
+    )
+    logging.getLogger("flwr").info("%s", said)
 
 
 def _train_dual(

@@ -6,9 +6,11 @@ One command a module; each is registered here.
 import typer
 
 from caafp_app.cli.bench import bench
+from caafp_app.cli.device import OPTIONS, device
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
+from caafp_app.cli.personal import personal
 from caafp_app.cli.predict import predict
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
@@ -28,7 +30,9 @@ app.command()(export)
 app.command("settings")(list_settings)
 app.add_typer(keys, name="keys")
 app.command()(node)
+app.command(context_settings=OPTIONS)(device)
 app.command()(predict)
+app.add_typer(personal, name="personal")
 
 
 def main() -> None:

@@ -208,6 +208,7 @@ def fleet(
     *,
     security: Security | None = None,
     between: Callable[[int], contextlib.AbstractContextManager[int]] | None = None,
+    warm: bool = False,
 ) -> Iterator[Fleet]:
     """Start a SuperLink and a SuperNode for each node-config; end them all on leaving.
 
@@ -222,6 +223,8 @@ def fleet(
     between : callable, optional
         Takes the SuperLink's port and is a context of the port that SuperNodes are to use: a
         proxy's.
+    warm : bool
+        Start ``caafp device`` for each, and not ``flower-supernode``.
 
     Yields
     ------
@@ -253,7 +256,7 @@ def fleet(
         security.admit(connection)
         towards = stack.enter_context(between(port)) if between else port
         for number, config in enumerate(nodes):
-            command = supernode_command(config, towards, security, number)
+            command = supernode_command(config, towards, security, number, warm=warm)
             everyone.supernodes.append(Daemon(f"node-{number}", command, folder, environment))
             everyone.supernodes[-1].start()
         for node in everyone.supernodes:
@@ -279,12 +282,15 @@ def free_port() -> int:
         return port
 
 
-def supernode_command(config: Values, port: int, security: Security, number: int = 0) -> list[str]:
+def supernode_command(
+    config: Values, port: int, security: Security, number: int = 0, *, warm: bool = False
+) -> list[str]:
     """Return the command of a SuperNode that calls a port of this machine."""
     # Flower's notation of a node-config: no blanks around the sign.
     typed = " ".join(line.replace(" = ", "=", 1) for line in to_toml(config).splitlines())
     own = security.own[number] if security.own else ()
-    command = [executable("flower-supernode"), *security.supernode, *own]
+    program = [executable("caafp"), "device"] if warm else [executable("flower-supernode")]
+    command = [*program, *security.supernode, *own]
     command += ["--superlink", f"{HOST}:{port}", "--host", HOST, "--port", str(free_port())]
     return [*command, "--node-config", typed]
 

@@ -27,11 +27,12 @@ ARROWS = {
     "strategies": ERRORS | {"protocol", "pruning", "clustering", "runs"},
     "launch": ERRORS | {"settings", "datasets", "runs"},
     "report": ERRORS | {"runs"},
+    "watch": ERRORS | {"runs", "report"},
     "export": ERRORS
-    | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
+    | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training", "devices"},
     "bench": ERRORS | {"settings", "runs", "launch"},
     "cli": ERRORS
-    | {"settings", "runs", "launch", "devices", "bench", "report", "export", "client_app"},
+    | {"settings", "runs", "launch", "devices", "bench", "report", "export", "client_app", "watch"},
     "devices": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
@@ -52,7 +53,7 @@ of others, is where settings end, and a bench's simulation holds both apps."""
 EAGER = {
     "torch": {"export", "masking", "models", "training"},
     "flwr": {"protocol", "runs", "strategies", "devices", "bench", "client_app", "server_app"},
-    "rich": {"cli", "runs"},
+    "rich": {"cli", "runs", "watch"},
     "typer": {"cli"},
     "safetensors": {"export", "runs", "devices"},
     "cryptography": {"devices"},

@@ -15,6 +15,7 @@ from caafp_app.cli.predict import predict
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
+from caafp_app.cli.watch import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +26,7 @@ app = typer.Typer(
 
 app.command()(run)
 app.command()(bench)
+app.command()(watch)
 app.command()(report)
 app.command()(export)
 app.command("settings")(list_settings)

@@ -23,7 +23,7 @@ from caafp_app.launch.source import checkout
 from caafp_app.launch.superlink import Connection, executable, flower_environment
 
 HOST = "127.0.0.1"
-STARTUP_SECONDS = 120.0
+STARTUP_SECONDS = 300.0
 RUN_SECONDS = 900.0
 
 Values = Mapping[str, str | int | float | bool]
@@ -96,7 +96,7 @@ class Daemon:
             self._process.kill()
             self._process.wait()
 
-    def await_line(self, words: str) -> None:
+    def await_line(self, words: str, seconds: float = STARTUP_SECONDS) -> None:
         """Wait until its log has these words.
 
         Raises
@@ -104,7 +104,7 @@ class Daemon:
         AssertionError
             With the log: it ended before, or took too long.
         """
-        deadline = time.monotonic() + STARTUP_SECONDS
+        deadline = time.monotonic() + seconds
         while words not in self.text():
             ended = self._process is None or self._process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -156,7 +156,7 @@ class Fleet:
     family: Family
     _told: str = ""
 
-    def caafp_run(self, settings: Values) -> Path:
+    def caafp_run(self, settings: Values, seconds: float = RUN_SECONDS) -> Path:
         """Run our app by ``caafp run``, as an operator does; return the run directory.
 
         Raises
@@ -173,7 +173,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS,
+            timeout=seconds,
             check=False,
         )
         self._told = done.stderr

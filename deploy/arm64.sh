@@ -45,6 +45,7 @@ install_wheels() {
         --implementation cp --python-version 3.11 --only-binary=:all: --no-deps "${platforms[@]}" \
         -r "$here/constraints-aarch64.txt"
     rm -rf "$site/bin"
+    "$python" "$here/trim.py" "$site"
     du -sm "$site" | awk '{print "installed for aarch64, without the app: " $1 " MB"}'
 }
 

@@ -150,13 +150,20 @@ def test_installation_names_extras_and_constraints_that_exist() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["flwr", "flower-superlink", "flower-supernode"])
-def test_flowers_commands_have_these_options(name: str) -> None:
-    mine = [words for words in commands() if words[0] == name]
+@pytest.mark.parametrize(
+    ("told", "helped"),
+    [
+        (["flwr", "run"], ["flwr", "run"]),
+        (["flower-superlink"], ["flower-superlink"]),
+        (["caafp", "device"], ["flower-supernode"]),
+    ],
+    ids=lambda words: words[-1],
+)
+def test_flowers_commands_have_these_options(told: list[str], helped: list[str]) -> None:
+    mine = [words for words in commands() if words[: len(told)] == told]
     assert mine
-    sub = ["run"] if name == "flwr" else []
     done = subprocess.run(
-        [executable(name), *sub, "--help"], capture_output=True, text=True, check=True
+        [executable(helped[0]), *helped[1:], "--help"], capture_output=True, text=True, check=True
     )
     for words in mine:
         for option in (word for word in words if word.startswith("--")):
@@ -174,7 +181,7 @@ def test_run_configs_of_flwr_run_are_valid() -> None:
 
 def test_connections_are_toml() -> None:
     (connection,) = tomllib.loads(block("toml", "superlink"))["superlink"].values()
-    (node,) = [words for words in commands() if words[0] == "flower-supernode"]
+    (node,) = [words for words in commands() if words[:2] == ["caafp", "device"]]
     assert connection["address"] == node[node.index("--superlink") + 1]
 
 

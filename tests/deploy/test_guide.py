@@ -35,14 +35,20 @@ def test_the_blocks_that_tests_run_are_those_with_a_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "program", ["flwr supernode register", "flower-superlink", "flower-supernode"]
+    ("program", "helped"),
+    [
+        ("flwr supernode register", "flwr supernode register"),
+        ("flower-superlink", "flower-superlink"),
+        ("caafp device", "flower-supernode"),
+    ],
 )
-def test_flowers_commands_have_these_options(program: str) -> None:
+def test_flowers_commands_have_these_options(program: str, helped: str) -> None:
     words = program.split()
     mine = [line for line in shell_lines() if line[: len(words)] == words]
     assert mine
+    name, *verbs = helped.split()
     done = subprocess.run(
-        [executable(words[0]), *words[1:], "--help"], capture_output=True, text=True, check=True
+        [executable(name), *verbs, "--help"], capture_output=True, text=True, check=True
     )
     for line in mine:
         for option in (word for word in line if word.startswith("--")):

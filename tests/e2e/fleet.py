@@ -209,6 +209,7 @@ def fleet(
     security: Security | None = None,
     between: Callable[[int], contextlib.AbstractContextManager[int]] | None = None,
     warm: bool = False,
+    device: Sequence[str] = (),
 ) -> Iterator[Fleet]:
     """Start a SuperLink and a SuperNode for each node-config; end them all on leaving.
 
@@ -225,6 +226,8 @@ def fleet(
         proxy's.
     warm : bool
         Start ``caafp device`` for each, and not ``flower-supernode``.
+    device : sequence of str
+        Its own options.
 
     Yields
     ------
@@ -257,6 +260,8 @@ def fleet(
         towards = stack.enter_context(between(port)) if between else port
         for number, config in enumerate(nodes):
             command = supernode_command(config, towards, security, number, warm=warm)
+            if warm:
+                command[2:2] = device
             everyone.supernodes.append(Daemon(f"node-{number}", command, folder, environment))
             everyone.supernodes[-1].start()
         for node in everyone.supernodes:

@@ -19,7 +19,7 @@ TORCH := tests/training tests/models tests/export tests/test_models.py tests/tes
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test portable e2e drill fuzz lint format coverage bench docs clean
+.PHONY: help setup run test portable e2e drill arm fuzz lint format coverage bench docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and st
 
 drill: $(STAMP)  ## Hold the fault drill: six SuperNodes, of which hardly one behaves; some minutes
 	$(BIN)/python -m tests.e2e.drill
+
+arm: $(STAMP)  ## Train on a device of emulated 64-bit ARM, TLS and keys included; about half an hour
+	PYTHON=$(BIN)/python $(BIN)/python -m tests.e2e.arm
 
 fuzz: $(STAMP)  ## Send 100 000 mutated messages to both decoders; some minutes
 	$(BIN)/python -m tests.fuzz.decoders 100000

@@ -9,6 +9,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import describe_client
+from caafp_app.devices.saying import say
 from caafp_app.protocol.mod import Description, SparseMod
 from caafp_app.settings import Settings
 
@@ -21,7 +22,7 @@ def describe(context: Context) -> Description:
 
 
 mod = SparseMod(describe)
-app = ClientApp(mods=[mod])
+app = ClientApp(mods=[say, mod])
 
 
 @app.train()

@@ -33,8 +33,10 @@ ARROWS = {
     | {"registry", "vectors", "protocol", "pruning", "clustering", "runner", "runs"},
     "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
     "report": ERRORS | TEXT | {"runs"},
+    "watch": ERRORS | {"runs", "report"},
     "export": ERRORS
-    | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
+    | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"}
+    | {"devices"},
     "bench": ERRORS | {"registry", "settings", "runs", "launch"},
     "cli": ERRORS
     | {
@@ -45,6 +47,7 @@ ARROWS = {
         "devices",
         "bench",
         "report",
+        "watch",
         "export",
         "client_app",
     },
@@ -83,7 +86,7 @@ EAGER = {
         "client_app",
         "server_app",
     },
-    "rich": {"cli", "runs"},
+    "rich": {"cli", "runs", "watch"},
     "typer": {"cli"},
     "safetensors": {"runs"},
     "cryptography": {"devices", "protocol"},

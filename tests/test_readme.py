@@ -157,7 +157,7 @@ def test_run_configs_of_flwr_run_are_valid() -> None:
 
 def test_the_connection_is_the_address_of_the_supernode() -> None:
     (connection,) = tomllib.loads(block("toml", "superlink"))["superlink"].values()
-    (node,) = [words for words in commands() if words[0] == "flower-supernode"]
+    (node,) = [words for words in commands() if words[:2] == ["caafp", "device"]]
     assert connection["address"] == node[node.index("--superlink") + 1]
 
 

@@ -1,5 +1,6 @@
 """What a client does when it is asked: a function for each action."""
 
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -94,10 +95,21 @@ def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:
 
 def _keep(work: Work, arrays: Arrays, metrics: Metrics) -> None:
     """Keep the model in the device's own folder; a simulated client has none."""
-    from caafp_app.devices.personal import card_of, keep_personal, state_folder
+    from caafp_app.devices.kept import how_many, keep, state_folder
+    from caafp_app.devices.personal import card_of
+    from caafp_app.devices.predict import held_out_accuracy
 
     node_config, data = work.context.node_config, work.data
-    folder = state_folder(node_config, data.label)
-    if folder is not None:
-        card = card_of(work.settings, node_config, data, arrays, work.mask, metrics)
-        keep_personal(folder, arrays, card)
+    state = state_folder(node_config, data.label)
+    if state is None:
+        return
+    run = str(work.context.run_id)
+    card = card_of(work.settings, node_config, data, arrays, work.mask, metrics, run)
+    said = keep(
+        state,
+        arrays,
+        card,
+        lambda kept, its: held_out_accuracy(kept, its, data),
+        how_many(node_config),
+    )
+    logging.getLogger("flwr").info("%s", said)

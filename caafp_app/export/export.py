@@ -74,8 +74,21 @@ def export_cluster(
     SettingsError
         A format is not known, or needs what is not installed.
     RunError
-        The run has no such cluster, or what was written does not compute the same; the file is
-        then left to be looked at.
+        The run has no such cluster, or as of `export_network`.
+    """
+    trained = load_cluster(run, number)
+    return trained, export_network(trained, formats, run / "export" if folder is None else folder)
+
+
+def export_network(trained: Trained, formats: Sequence[str], folder: Path) -> list[Exported]:
+    """Write a network in some formats, and hold each against torch's.
+
+    Raises
+    ------
+    SettingsError
+        A format is not known, or needs what is not installed.
+    RunError
+        What was written does not compute the same; the file is then left to be looked at.
     """
     for name in formats:
         if name not in FORMATS:
@@ -84,8 +97,6 @@ def export_cluster(
                 f"{hint(name, FORMATS)}"
             )
         FORMATS[name].require(name)
-    trained = load_cluster(run, number)
-    folder = run / "export" if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,7 +109,7 @@ def export_cluster(
     for name in formats:
         path = folder / (trained.name + FORMATS[name].suffix)
         made.append(_export(name, FORMATS[name], trained, path, windows, truth))
-    return trained, made
+    return made
 
 
 def _export(

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from caafp_app.datasets.resolve import data_shape
+from caafp_app.devices.personal import load_personal
 from caafp_app.errors import RunError
 from caafp_app.export.shrink import masks_filters, shrunk
 from caafp_app.models import build_model
+from caafp_app.models.resize import resize
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.runs.reading import read_run
@@ -110,6 +112,24 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
     if masks_filters(dump_arrays(model), by_layer):
         model, by_layer = shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
+
+
+def load_personal_network(folder: Path) -> Trained:
+    """Read the personal model of one run from a device's ``state-dir``; its mask is not kept.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is damaged.
+    """
+    arrays, card = load_personal(folder)
+    model = build_model(card.model, card.input_shape, len(card.class_names), seed=0)
+    resize(model, arrays)  # some strategies cut whole filters
+    load_arrays(model, arrays)
+    mask = {name: np.ones(array.shape, bool) for name, array in arrays.items() if array.ndim > 1}
+    size = sum(array.size for array in arrays.values())
+    name = f"personal-{folder.name}"
+    return Trained(name, model.eval(), mask, card.input_shape, card.class_names, size)
 
 
 def _known(run: Path) -> list[str]:

@@ -43,15 +43,24 @@ def plain(value: object) -> Any:
     )
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` to `path` as indented JSON that ends in a newline, atomically."""
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
+    """Write `value` to `path` as indented JSON that ends in a newline, as `write_atomic` does."""
     text = json.dumps(plain(value), indent=2, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
+    write_atomic(path, (text + "\n").encode(), private=private)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` as `replaced` does."""
-    with replaced(path) as temporary, temporary.open("xb") as file:
+def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write `content` to `path` as `replaced` does; a private file is its owner's alone to read.
+
+    Raises
+    ------
+    RunError
+        If the file cannot be written; the old one is unchanged then.
+    """
+    mode = 0o600 if private else 0o666
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    # Made with its mode: at no moment may others read a private file.
+    with replaced(path) as temporary, os.fdopen(os.open(temporary, flags, mode), "wb") as file:
         file.write(content)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from caafp_app.runs import text
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
+from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
@@ -36,6 +37,15 @@ class Observer:
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Take the cluster of each client label, and how it came about."""
+
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Take who is there: the id of its node by the label of each client; told on a change."""
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Take who is asked now, and until when answers are waited for (s since 1970; 0: ever)."""
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Take that one has answered, and why its answer is refused if it is."""
 
     def on_finish(self, report: RunReport) -> None:
         """Take the whole run at its end."""
@@ -67,6 +77,21 @@ class CompositeObserver(Observer):
         for observer in self._observers:
             observer.on_clusters(labels, note)
 
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_present(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_asked(labels, phase, round, deadline)
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_answer(label, ok, reason)
+
     def on_finish(self, report: RunReport) -> None:
         """Hand on."""
         for observer in self._observers:
@@ -90,6 +115,7 @@ class DirectoryObserver(Observer):
         self._settings = dict(settings)
         self._rounds = 0
         self._note = directory.note()  # of a run that is resumed
+        self._live = LiveLog(directory.path)
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Write ``settings.json`` and ``plan.json``."""
@@ -123,6 +149,18 @@ class DirectoryObserver(Observer):
             members[number].append(label)
         clusters = {number: {"members": names} for number, names in members.items()}
         self.directory.write_clusters({"note": note, "clusters": clusters})
+
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Append to ``live.jsonl``."""
+        self._live.present(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Append to ``live.jsonl``."""
+        self._live.asked(labels, phase, round, deadline)
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Append to ``live.jsonl``."""
+        self._live.answer(label, ok, reason)
 
     def on_finish(self, report: RunReport) -> None:
         """Write models, masks, clusters and clients, and the summary last."""

@@ -60,10 +60,10 @@ def test_toml_that_is_nested_too_deep_ends_in_a_sentence() -> None:
 
 
 def test_errors_of_the_package_pass_and_others_become_one() -> None:
-    with pytest.raises(DataError, match="^as it is$"), reading("x", RunError):
+    with pytest.raises(DataError, match=r"^as it is$"), reading("x", RunError):
         raise DataError("as it is")
     for error in (MemoryError(), KeyError("facts"), NotImplementedError("that\nmethod")):
-        with pytest.raises(CaafpError, match="cannot read x: .*damaged"), reading("x", RunError):
+        with pytest.raises(CaafpError, match=r"cannot read x: .*damaged"), reading("x", RunError):
             raise error
     with pytest.raises(KeyboardInterrupt), reading("x", RunError):
         raise KeyboardInterrupt

@@ -61,6 +61,5 @@ def _bytes(record: MetricRecord | ConfigRecord) -> int:
                 f"expected names of at most {MAX_NAME} characters, found {len(name)}"
             )
         parts = value if isinstance(value, list) else [value]
-        texts = bool(parts) and isinstance(parts[0], str | bytes)  # a list is of one type
-        size += sum(map(len, parts)) if texts else 8 * len(parts)
+        size += sum(len(part) if isinstance(part, str | bytes) else 8 for part in parts)
     return size

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import chunks
+from caafp_app.vectors.chunks import chunks
 
 NORM_FACTOR = 1.5
 """A vector is at most so many times as long as the median one."""

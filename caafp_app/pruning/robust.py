@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 MEAN, TRIMMED_MEAN, MEDIAN = "mean", "trimmed-mean", "median"
 MULTI_KRUM, GEOMETRIC_MEDIAN = "multi-krum", "geometric-median"

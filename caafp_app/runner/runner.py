@@ -1,6 +1,7 @@
 """The runner of one run: queries in, sums out; every message checked and counted on the way."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
@@ -129,6 +130,8 @@ class Runner:
         summed = tuple(Summed(query, self.options.aggregation) for query in queries)
         waiting = self._expect(summed, round_)
         tally.asked = list(waiting)
+        deadline = time.time() + self.options.timeout
+        self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
         self.writer.open(str(phase), round_)
         messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
         self._read(self.send(messages, tally, quorum), waiting, tally)
@@ -229,14 +232,17 @@ class Runner:
                 if failed:
                     raise ProtocolError(failed[1])
                 self._take(reply, asked, heaviest, tally)
+                self.observer.on_answer(client.label, ok=True)
             except ProtocolError as error:
-                tally.refusals[client.label] = str(error)[:MAX_REASON]
+                tally.refusals[client.label] = reason = str(error)[:MAX_REASON]
+                self.observer.on_answer(client.label, ok=False, reason=reason)
                 client.held = ""
         self.bound.end_round()
 
     def _take(self, reply: Message, asked: _Asked, heaviest: float, tally: Tally) -> None:
         """Check one reply and add it; raise ProtocolError before anything of it is used."""
         client, expected, summed = asked.client, asked.expected, asked.summed
+        check_budget(reply.content)
         answer = read_answer(reply, expected)
         # A client may well have nothing to evaluate on; it says so, and is in no mean.
         weight = read_weight(

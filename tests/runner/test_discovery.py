@@ -27,7 +27,6 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-@pytest.mark.e2e
 def test_more_nodes_than_users_is_said_plainly(logged: pytest.LogCaptureFixture) -> None:
     done = run({"prune-rounds": 0, "sparsity": 0.0}, count=8)
     said = "2 of 8 SuperNodes take no part: the data set synthetic has 6 users\n"
@@ -40,7 +39,6 @@ def test_more_nodes_than_users_is_said_plainly(logged: pytest.LogCaptureFixture)
     assert logged.text.count("take no part") == 1
 
 
-@pytest.mark.e2e
 def test_fewer_nodes_than_users_is_said_plainly(logged: pytest.LogCaptureFixture) -> None:
     done = run({"prune-rounds": 0, "sparsity": 0.0}, count=4)
     assert "4 clients for a data set of 6 users: the data of 2 users is not used" in logged.text
@@ -166,7 +164,6 @@ def test_a_node_that_did_not_answer_to_describe_is_asked_again() -> None:
     assert sum(len(c.members) for c in result.clusters.values()) == 4
 
 
-@pytest.mark.e2e
 def test_late_joiners_go_to_the_cluster_of_their_planted_group() -> None:
     everyone = {
         "synthetic-users": 9,

@@ -30,7 +30,6 @@ LOST = {
 """When states are wiped, and when it shows: a dense model, a sparse one, the last exchange."""
 
 
-@pytest.mark.e2e
 def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round() -> None:
     undisturbed, setup = run(EVERYONE), prepare(EVERYONE)
     lost = sorted(setup.grid.contexts)[:2]
@@ -63,7 +62,6 @@ def test_a_client_that_lost_its_state_gets_mask_and_layout_within_the_round() ->
     assert accuracies(done.seen.report) == accuracies(undisturbed.seen.report)
 
 
-@pytest.mark.e2e
 def test_a_client_that_forgets_at_every_message_is_refused_and_not_asked_for_ever() -> None:
     setup = prepare(EVERYONE | {"prune-rounds": 2, "sparsity": 0.5})
     victim = min(setup.grid.contexts)
@@ -83,7 +81,6 @@ def test_a_client_that_forgets_at_every_message_is_refused_and_not_asked_for_eve
     assert done.seen.round(4).answered == 6
 
 
-@pytest.mark.e2e
 def test_a_client_that_was_not_asked_for_a_while_gets_the_difference_to_what_it_holds() -> None:
     done = run({"clients-per-round": 2, "seed": 8})
     skipped = 0

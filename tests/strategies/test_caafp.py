@@ -159,7 +159,6 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
         assert (set(np.flatnonzero(masks[0][part])) == largest) == (kind == "magnitude")
 
 
-@pytest.mark.e2e
 def test_snip_asks_clients_which_initial_weights_matter() -> None:
     done = run({"initial-sparsity": 0.6, "sparsity": 0.6, "initial-mask": "snip"} | SHORT)
     exchanges = list(done.asked())

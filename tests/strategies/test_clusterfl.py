@@ -309,7 +309,6 @@ def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
     assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
 
 
-@pytest.mark.e2e
 def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
     setup = prepare({"strategy": "clusterfl", "strategy-args": "every=2", "local-epochs": 2})
     kept = setup.strategy.checkpoints = Snapshots()

@@ -238,7 +238,6 @@ class DenseReference:
         home.evidence, home.gradients = None, None
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     "changes",
     [

@@ -111,7 +111,6 @@ def test_models_without_convolutions_are_refused_before_anybody_is_asked() -> No
         EfficientFL(sparsity=1.0)
 
 
-@pytest.mark.e2e
 def test_our_own_app_trains_the_small_network_and_reports_what_is_not_there() -> None:
     done = run({"strategy": "efficientfl", "evaluate-every": 4, "average-last": 2})
     assert done.seen.report is not None

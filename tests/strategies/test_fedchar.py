@@ -161,7 +161,6 @@ def test_personalising_continues_v_and_scores_w_before_and_v_after() -> None:
     assert found["personal-loss"] != truth["personal-loss"]
 
 
-@pytest.mark.e2e
 def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     changes = {"strategy": "fedchar", "warmup-rounds": 2, "cluster-rounds": 2, "prune-rounds": 2}
     done = run({**changes, "strategy-args": "dual_weight=2.5"})

@@ -104,7 +104,6 @@ def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> Non
     assert (record.answered, record.refused) == (12, 0)
 
 
-@pytest.mark.e2e
 def test_our_own_app_reports_gradients_and_keeps_the_mask_in_fine_tuning() -> None:
     done = run({"strategy": "fedsnip", "sparsity": 0.9})
     bits = flat(list(done.result.clusters[-1].mask.values()))

@@ -209,8 +209,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
     changes = {"strategy": name, "warmup-rounds": 1, "prune-rounds": 3, **OTHERS[name]}

@@ -74,20 +74,6 @@ def pack_parts(
     return arrays | {OTHER + name: array for name, array in parts.other.items()}
 
 
-def unpack_model(
-    arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
-) -> FlatModel:
-    """Decode what `pack_model` made; pruned weights are zero.
-
-    The vectors may be read-only views of `arrays`.
-
-    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
-    finite.
-    """
-    parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
-    return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
-
-
 def unpack_parts(
     arrays: Mapping[str, NDArray[Any]],
     mask: Mask,

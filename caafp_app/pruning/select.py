@@ -138,32 +138,6 @@ def magnitude_mask(
     return np.concatenate(masks)
 
 
-def random_mask(
-    counts: Sequence[int] | Counts, segments: Sequence[slice], rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Return a mask of positions drawn at random in each layer, shape [P].
-
-    Raises MaskUpdateError if the counts do not fit the segments.
-
-    Parameters
-    ----------
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-    rng : np.random.Generator
-        Where the draw comes from.
-    """
-    sizes = sizes_of(segments)
-    check_segments(segments, int(sizes.sum()))
-    _check_counts(np.asarray(counts), sizes)
-    mask = np.zeros(int(sizes.sum()), dtype=np.bool_)
-    for segment, count in zip(segments, counts, strict=True):
-        size = segment.stop - segment.start
-        mask[segment.start + rng.choice(size, int(count), replace=False, shuffle=False)] = True
-    return mask
-
-
 def _check_counts(counts: Counts, sizes: Counts) -> None:
     if counts.shape != sizes.shape or (counts < 0).any() or (counts > sizes).any():
         raise MaskUpdateError(

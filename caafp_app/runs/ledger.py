@@ -142,14 +142,6 @@ class Ledger:
             for phase in phases
         }
 
-    def by_round(self) -> dict[int, Traffic]:
-        """Return traffic by round, in ascending order."""
-        numbers = sorted({number for _, number in self._exchanges})
-        groups: dict[int, list[Traffic]] = {number: [] for number in numbers}
-        for (_, number), part in self._exchanges.items():
-            groups[number].append(part)
-        return {number: _sum(parts) for number, parts in groups.items()}
-
     def summary(self) -> dict[str, Any]:
         """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
         overall = self.overall()

@@ -25,16 +25,9 @@ _FIELDS = 6
 
 @dataclass(frozen=True)
 class ParseReport:
-    """What became of the records of the text.
+    """What became of the records of the text: how many are used, and dropped for which reason.
 
-    Attributes
-    ----------
-    kept : int
-        Records that are used.
-    run_together : int
-        Lines with more than one record; these are taken apart, not dropped.
-    dropped : Mapping[str, int]
-        Records that are not used, by reason.
+    Lines that are `run_together` have more than one record; these are taken apart, not dropped.
     """
 
     kept: int

@@ -21,14 +21,9 @@ _UNLISTED = "unlisted"
 
 @dataclass
 class Traffic:
-    """Messages and bytes of a part of a run. Traffic adds up: parts are summed field by field.
+    """Messages and bytes by kind of a part of a run, see `size.message_bytes`.
 
-    Attributes
-    ----------
-    messages : mapping of direction to int
-        Number of messages.
-    kinds : mapping of direction to (mapping of str to int)
-        Bytes by kind, see `caafp_app.runs.size.message_bytes`.
+    Traffic adds up: parts are summed field by field.
     """
 
     messages: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, 0))

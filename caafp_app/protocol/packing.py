@@ -39,7 +39,7 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`.
 
-    ``values`` has codec.nbytes(mask.count) bytes, ``rest`` codec.nbytes(R); an empty part is left
+    ``values`` has mask.count values, ``rest`` R, by the codec's law of bytes; an empty part is left
     out. With codec ``float32`` they may be the model's own arrays, not copies. `rng` decides
     stochastic rounding; without one codecs round to the nearest.
     """

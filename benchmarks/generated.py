@@ -17,7 +17,6 @@ from caafp_app.protocol.gradient import SparseGradient, pack_gradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import ARRAYS, Action, Answer, Request, to_record
-from caafp_app.pruning.select import random_mask
 
 WIDTH = 1000
 EXAMPLES = 100
@@ -37,8 +36,11 @@ def make_mask(layout: Layout, density: float, rng: np.random.Generator) -> Mask:
     """Draw a mask of this density."""
     if density == 1.0:
         return Mask.full(layout)
-    counts = [int(entry.size * density) for entry in layout.weight_entries]
-    return Mask(layout, random_mask(counts, layout.segments, rng))
+    bits = np.zeros(layout.weight_count, dtype=np.bool_)
+    for layer in layout.segments:
+        size = layer.stop - layer.start
+        bits[layer.start + rng.choice(size, int(size * density), replace=False)] = True
+    return Mask(layout, bits)
 
 
 def make_model(layout: Layout, rng: np.random.Generator) -> FlatModel:

@@ -19,12 +19,10 @@ from safetensors.numpy import load_file
 
 from caafp_app.client_app import app as client_app
 from caafp_app.datasets.synthetic import planted_groups
-from caafp_app.runs.directory import SUMMARY_KEYS
+from caafp_app.registry import STRATEGIES
 from caafp_app.server_app import app as server_app
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
-from caafp_app.registry import STRATEGIES
-from caafp_app.strategies import factory
 from tests.local_grid import LocalGrid
 from tests.strategies.support import nodes, run
 
@@ -164,11 +162,6 @@ def test_the_model_learns_and_the_masks_get_sparser(home: Path) -> None:
 def test_the_files_hold_what_the_summary_says(home: Path) -> None:
     folder = folder_of("caafp", home)
     summary, clusters = read(folder, "summary.json"), read(folder, "clusters.json")["clusters"]
-    for key in SUMMARY_KEYS:
-        value: Any = summary
-        for part in key.split("."):
-            value = value[part]
-        assert value is not None, key
     with (folder / "clients.csv").open() as file:
         clients = list(csv.DictReader(file))
     assert [row["label"] for row in clients] == [f"user-{k:02d}" for k in range(9)]

@@ -88,14 +88,8 @@ def execute(
     """Run the queue, at most `jobs` at once, and yield each run as it ends.
 
     A run that fails does not stop the others. Close the generator if it is not used up: what runs
-    is ended then.
-
-    Parameters
-    ----------
-    in_process : bool
-        Run Flower's simulation in one process for each run, in place of ``flwr run``.
-    look : callable
-        Called several times a second with what is running.
+    is ended then. With `in_process` each run is Flower's simulation in one process, in place of
+    ``flwr run``. `look` is called several times a second with what is running.
     """
     cpus, waiting, running = client_cpus(jobs), deque(queue), list[_Running]()
     with signals_as_exceptions():

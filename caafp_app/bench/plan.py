@@ -12,14 +12,8 @@ from caafp_app.settings import Scalar, Settings
 class Case:
     """One line of the table.
 
-    Attributes
-    ----------
-    settings : Settings
-        For the first seed; see `at`.
-    varied : mapping of str to scalar
-        What the file says of this case alone.
-    against : str
-        Name of the case that it is compared with; its own, or empty, for none.
+    `settings` are those of the first seed, see `at`; `varied` is what the file says of this case
+    alone. `against` names the case that it is compared with: its own, or empty, for none.
     """
 
     name: str

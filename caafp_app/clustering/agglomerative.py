@@ -67,9 +67,8 @@ def cluster(
     With more than ``limit`` clients a random sample of so many is clustered, and every other client
     joins the nearest centroid: time and memory are then linear in the number of clients.
 
-    Raises RunError if there are no clients. Raises ProtocolError if a sketch holds NaN or infinity.
-    Raises SettingsError if there are fewer clients (or fewer that can be clustered) than clusters,
-    or a setting is outside its range.
+    Raises RunError if there are no clients, ProtocolError if a sketch holds NaN or infinity,
+    SettingsError if there are fewer clients than clusters, or a setting is outside its range.
 
     Parameters
     ----------
@@ -78,8 +77,6 @@ def cluster(
     k : int
         Number of clusters. 0: the one of 2 to 6 with the best silhouette, or 1 cluster if that is
         not above `min_silhouette`.
-    linkage : str
-        ``average`` or ``complete``.
     min_size : int
         Smaller clusters are merged into the one of nearest centroid, the smallest first.
     min_silhouette : float
@@ -89,11 +86,6 @@ def cluster(
         Seed of the sample.
     limit : int
         Most clients that are clustered among each other, at least 2.
-
-    Returns
-    -------
-    Grouping
-        The clusters. The same sketches and seed give the same ones.
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)

@@ -12,19 +12,7 @@ def centroids_of(
     """Return each cluster's mean direction: the mean of its members' sketches at unit length.
 
     Length does not count, as in the distances: a client with large updates pulls no more than
-    others.
-
-    Parameters
-    ----------
-    sketches : NDArray[np.floating]
-        Shape [n, d].
-    labels : NDArray[np.integer]
-        Cluster of each sketch, in [0, clusters), shape [n].
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Shape [clusters, d]; zeros for a cluster without members.
+    others. Shape [clusters, d]; zeros for a cluster without members.
     """
     sums = np.zeros((clusters, sketches.shape[1]))
     for sketch, label in zip(sketches, labels, strict=True):

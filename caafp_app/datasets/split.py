@@ -53,8 +53,6 @@ def split_by_class(
 
     Parameters
     ----------
-    labels : ndarray
-        int64 ``[n]``.
     train_fraction : float
         Share of each class that comes before its test part.
     validation_fraction : float

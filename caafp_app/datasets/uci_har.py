@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
-from caafp_app.datasets.cache import Notes, cache_dir, cached_windows, locked, signature
+from caafp_app.datasets.cache import cache_dir, cached_windows, locked, signature
 from caafp_app.datasets.download import download
 from caafp_app.datasets.uci_archive import (
     SIGNALS,
@@ -94,11 +94,11 @@ def _downloaded() -> Path:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, key: str) -> Windows:
-    def build() -> tuple[Windows, Notes]:
+    def build() -> Windows:
         with open_archive(path) as archive:
-            return parse(archive), {}
+            return parse(archive)
 
-    return cached_windows(f"uci-har-{key}", build)[0]
+    return cached_windows(f"uci-har-{key}", build)
 
 
 def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:

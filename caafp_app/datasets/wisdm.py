@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, Windows
-from caafp_app.datasets.cache import Notes, cached_windows, signature
+from caafp_app.datasets.cache import cached_windows, signature
 from caafp_app.datasets.windowing import window_rows
-from caafp_app.datasets.wisdm_text import ACTIVITIES, ParseReport, Samples, parse
+from caafp_app.datasets.wisdm_text import ACTIVITIES, Samples, parse
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -50,13 +50,6 @@ class WisdmSource(DataSource):
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows; parsed once per machine, mapped from the cache afterwards."""
-        return self._load(settings)[0]
-
-    def report(self, settings: DataSettings) -> ParseReport:
-        """Return what of the text was kept, and what was dropped and why."""
-        return ParseReport.from_notes(self._load(settings)[1])
-
-    def _load(self, settings: DataSettings) -> tuple[Windows, Notes]:
         if not settings.data_dir:
             raise SettingsError(
                 "data-dir: dataset 'wisdm' needs the folder, .tar.gz or .txt of the published v1.1 "
@@ -67,12 +60,12 @@ class WisdmSource(DataSource):
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, key: str) -> tuple[Windows, Notes]:
-    def build() -> tuple[Windows, Notes]:
+def _load(path: Path, key: str) -> Windows:
+    def build() -> Windows:
         with _open(path) as text:
             samples, report = parse(text, str(path))
         logger.warning("%s: %s", path.name, report.summary())
-        return cut(samples, str(path)), report.to_notes()
+        return cut(samples, str(path))
 
     return cached_windows(f"wisdm-{key}", build)
 

@@ -10,7 +10,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 
@@ -26,16 +25,9 @@ _FIELDS = 6
 
 @dataclass(frozen=True)
 class ParseReport:
-    """What became of the records of the text.
+    """What became of the records of the text: how many are used, and dropped for which reason.
 
-    Attributes
-    ----------
-    kept : int
-        Records that are used.
-    run_together : int
-        Lines with more than one record; these are taken apart, not dropped.
-    dropped : Mapping[str, int]
-        Records that are not used, by reason.
+    Lines that are `run_together` have more than one record; these are taken apart, not dropped.
     """
 
     kept: int
@@ -49,18 +41,6 @@ class ParseReport:
             f"{self.kept} records kept, {sum(self.dropped.values())} dropped ({reasons}), "
             f"{self.run_together} lines of several records taken apart"
         )
-
-    def to_notes(self) -> dict[str, int]:
-        """Return the counts as one flat mapping, for the cache."""
-        dropped = {f"dropped: {reason}": count for reason, count in self.dropped.items()}
-        return {"kept": self.kept, "run together": self.run_together, **dropped}
-
-    @classmethod
-    def from_notes(cls, notes: Mapping[str, int]) -> Self:
-        """Undo `to_notes`."""
-        prefix = "dropped: "
-        dropped = {k.removeprefix(prefix): v for k, v in notes.items() if k.startswith(prefix)}
-        return cls(notes["kept"], notes["run together"], dropped)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,10 +38,6 @@ class Format:
 
     Attributes
     ----------
-    suffix : str
-        Of the file.
-    write : callable
-        ``write(trained, path)``.
     load : callable
         ``load(trained, path) -> predict``; of `trained` it uses the kind of network at most.
     tolerance : float

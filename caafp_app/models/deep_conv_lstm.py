@@ -15,16 +15,9 @@ _CONVOLUTIONS, _KERNEL = 4, 5
 class DeepConvLSTM(nn.Module):
     """DeepConvLSTM (F. J. Ordonez, D. Roggen, Sensors 16(1):115, 2016).
 
-    Four convolutions of 64 filters, 5 samples long, over each channel apart; two LSTM layers of
-    128 units over what they leave of the time; dropout .5 before each of them and before the last
-    layer, which reads the state after the last sample.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window (at least 17) and channels.
-    classes : int
-        Number of classes.
+    Four convolutions of 64 filters, 5 samples long, over each channel apart; two LSTM layers of 128
+    units over what they leave of the time; dropout .5 before each of them and before the last
+    layer, which reads the state after the last sample. Windows are (samples >= 17, channels).
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:

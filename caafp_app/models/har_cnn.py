@@ -12,15 +12,9 @@ from caafp_app.errors import SettingsError
 class HarCNN(nn.Module):
     """The convolutional network of the CA-AFP paper (arXiv 2603.01739).
 
-    Conv 64 k5 - ReLU - MaxPool 2 - Dropout .3, twice; Dense 32 - ReLU - Dropout .2 - Dense.
-    For UCI HAR (128 x 9, 6 classes) 89 254 parameters, of which 89 088 are prunable.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window and channels.
-    classes : int
-        Number of classes.
+    Conv 64 k5 - ReLU - MaxPool 2 - Dropout .3, twice; Dense 32 - ReLU - Dropout .2 - Dense. For UCI
+    HAR (128 x 9, 6 classes) 89 254 parameters, of which 89 088 are prunable. Windows are (samples,
+    channels).
     """
 
     chain = True

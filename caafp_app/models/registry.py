@@ -20,24 +20,8 @@ Network = Callable[[tuple[int, ...], int], nn.Module]
 def build_model(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """Build a network with initial weights drawn from `seed`.
 
-    The process's own random state is left as it was.
-
-    Parameters
-    ----------
-    name : str
-        A name or a path: see `caafp_app.registry`.
-    input_shape : tuple of int
-        Shape of one window.
-    classes : int
-        Number of logits.
-    seed : int
-        For torch's generator.
-
-    Raises
-    ------
-    SettingsError
-        The name is unknown, what it names makes no network, or the network cannot take such
-        windows.
+    The process's own random state is left as it was. Raises SettingsError if the name or path is
+    unknown, what it names makes no network, or the network cannot take windows of this shape.
     """
     network: Network = NETWORKS[name]
     if not callable(network):

@@ -23,10 +23,6 @@ class Codec(ABC):
     """A pair of functions between float [n] and what travels."""
 
     @abstractmethod
-    def nbytes(self, size: int) -> int:
-        """Bytes that `size` values take, without the array's own header."""
-
-    @abstractmethod
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
         """Encode finite floats; `rng` decides stochastic rounding where the codec rounds."""
 
@@ -45,10 +41,6 @@ class Codec(ABC):
 
 class ExactCodec(Codec):
     """Values as they are. Bytes: 4 n (8 n for float64 models)."""
-
-    def nbytes(self, size: int) -> int:
-        """Return 4 n."""
-        return 4 * size
 
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
         """Return the values, not a copy."""
@@ -70,10 +62,6 @@ class Float16Codec(Codec):
     The error is at most 2**-11 of a value above 6e-5, and at most 3e-8 below; a value beyond
     65504 is sent as that.
     """
-
-    def nbytes(self, size: int) -> int:
-        """Return 2 n."""
-        return 2 * size
 
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
         """Round to float16; what is beyond its range saturates."""
@@ -100,12 +88,8 @@ class Int8Codec(Codec):
     average, E[decode(encode(x))] = x; without one it is at most half a step.
     """
 
-    def nbytes(self, size: int) -> int:
-        """Return n + 2 ceil(n / 256) + 4."""
-        return size + 2 * blocks(size) + 4
-
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Return uint8 [nbytes(n)]: array scale, block scales, then the values."""
+        """Return uint8: array scale, block scales, then the values."""
         made = quantise(values, _LEVELS, rng)
         parts = (made.scale, made.shares, made.codes)
         return np.concatenate([part.view(np.uint8) for part in parts])
@@ -114,7 +98,7 @@ class Int8Codec(Codec):
         self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
     ) -> NDArray[Any]:
         """Multiply each value by its block's scale."""
-        _expect(data, np.dtype(np.uint8), self.nbytes(size))
+        _expect(data, np.dtype(np.uint8), size + 2 * blocks(size) + 4)
         scale, shares, codes = np.split(data, [4, 4 + 2 * blocks(size)])
         # Copied, because what comes off the wire need not be aligned.
         made = Quantised(

@@ -20,14 +20,7 @@ from caafp_app.vectors.largest import largest_magnitudes
 
 @dataclass(frozen=True)
 class SparseGradient:
-    """Gradients at a few of the inactive weights.
-
-    Attributes
-    ----------
-    index : ndarray of int64 [m]
-        Flat positions, strictly ascending, all inactive.
-    value : ndarray of float32 [m]
-    """
+    """Gradients [m] at a few of the inactive weights: flat positions, ascending, and values."""
 
     index: NDArray[np.int64]
     value: NDArray[np.float32]
@@ -63,14 +56,8 @@ def pack_gradient(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], float]:
     """Encode a gradient: the inverse of `unpack_gradient`, but for float16's rounding.
 
-    Returns
-    -------
-    ndarray of uint8 [bytes]
-        Gaps between the positions among the inactive weights.
-    ndarray of float16 [m]
-        Values as shares of the largest magnitude, in [-1, 1].
-    float
-        That largest magnitude.
+    Return the gaps between the positions among the inactive weights, uint8; the values [m] as
+    shares of the largest magnitude, in [-1, 1]; and that magnitude.
     """
     chosen = np.zeros(mask.bits.size, dtype=np.bool_)
     chosen[gradient.index] = True

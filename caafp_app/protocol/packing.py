@@ -21,13 +21,8 @@ GRADIENT_INDEX, GRADIENT_VALUE = "gradient-index", "gradient-value"
 class Parts(NamedTuple):
     """A model, or an update of one, without its pruned weights.
 
-    Attributes
-    ----------
-    values : ndarray, float32 or float64 [mask.count]
-        At active positions, in flat order.
-    rest : ndarray, same dtype [R]
-    other : dict of ndarray
-        Buffers that are carried.
+    `values` [mask.count] at active positions in flat order, `rest` [R] of the same dtype, float32
+    or float64, and the buffers that are carried.
     """
 
     values: NDArray[Any]
@@ -44,19 +39,9 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`.
 
-    Parameters
-    ----------
-    weights_codec, rest_codec : str
-        Names of codecs, see `codec.CODECS`.
-    rng : Generator, optional
-        Decides stochastic rounding; without one codecs round to the nearest.
-
-    Returns
-    -------
-    dict of ndarray
-        ``values`` [codec.nbytes(mask.count) bytes], ``rest`` [codec.nbytes(R) bytes] and
-        ``other/<name>``; an empty part is left out. With codec ``float32`` they may be the
-        model's own arrays, not copies.
+    ``values`` has mask.count values, ``rest`` R, by the codec's law of bytes; an empty part is left
+    out. With codec ``float32`` they may be the model's own arrays, not copies. `rng` decides
+    stochastic rounding; without one codecs round to the nearest.
     """
     parts = Parts(mask.select(model.weights), model.rest, model.other)
     return pack_parts(parts, weights_codec, rest_codec, rng)
@@ -72,20 +57,6 @@ def pack_parts(
     if parts.rest.size:
         arrays[REST] = codec_for(rest_codec).encode(parts.rest, rng)
     return arrays | {OTHER + name: array for name, array in parts.other.items()}
-
-
-def unpack_model(
-    arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
-) -> FlatModel:
-    """Decode what `pack_model` made; pruned weights are zero.
-
-    The vectors may be read-only views of `arrays`.
-
-    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
-    finite.
-    """
-    parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
-    return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
 
 
 def unpack_parts(

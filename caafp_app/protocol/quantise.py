@@ -30,7 +30,7 @@ class Quantised:
     scale : ndarray of float32 [1]
         Largest magnitude of the array.
     shares : ndarray of float16 [ceil(n / 256)]
-        Largest magnitude of each block, as a share of `scale`.
+        That of each block, as a share of `scale`.
     codes : ndarray of int8 [n]
         Each value in steps of its block, from -levels to levels.
     """

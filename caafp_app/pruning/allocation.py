@@ -28,10 +28,8 @@ class Layers:
         Weights of each layer, and how many of them have to stay, shape [layers].
     density : float
         Share of active weights of the whole model, in (0, 1].
-    shapes : sequence of sequence of int, or None
-        Of each layer's array.
-    scores : sequence of NDArray[np.floating], or None
-        Importance of each layer's active weights.
+    shapes, scores
+        Shape of each layer's array, and the importance of its active weights, if known.
     """
 
     sizes: Counts
@@ -48,14 +46,9 @@ class Layers:
 
 @dataclass(frozen=True)
 class Allocation:
-    """A rule.
+    """A rule: from `Layers` to the active weights of each layer [layers].
 
-    Attributes
-    ----------
-    count : callable
-        From `Layers` to the active weights of each layer [layers].
-    needs_scores : bool
-        Whether the counts follow from scores, and so are not known before a mask update.
+    With `needs_scores` the counts follow from scores, and so are not known before a mask update.
     """
 
     count: Callable[[Layers], Counts]

@@ -186,14 +186,6 @@ class ReproducibleSum:
         value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
         return value
 
-    def spend(self, divisor: float) -> NDArray[np.float64]:
-        """Return ``value / divisor`` in the memory of the sum, which holds nothing afterwards."""
-        quotient = self._quanta.view(np.float64)
-        for part in chunks(self.size):
-            np.divide(self.read(part), divisor, out=quotient[part])
-        self.size, self._quanta = 0, np.empty(0, dtype=np.int64)
-        return quotient
-
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
         """Return all there is to save: ``quanta`` [size] and ``scale`` [2]."""
         return {

@@ -15,8 +15,8 @@ from caafp_app.registry import SCHEDULES
 class Phase(StrEnum):
     """The phases of a run.
 
-    ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` and ``PRUNE`` have numbered rounds, the others are
-    one exchange. ``TRAIN`` is of methods whose rounds are all alike.
+    ``TRAIN`` (rounds that are all alike), ``WARM_UP``, ``CLUSTER_WARM_UP`` and ``PRUNE`` have
+    numbered rounds, the others are one exchange.
     """
 
     DESCRIBE = "describe"
@@ -120,16 +120,13 @@ def build_plan(
     clusters, so they change at the end of rounds in clusters only: first at the end of round
     ``warmup + cluster``, or of the first round in clusters where ``cluster`` is 0; then every
     ``every`` rounds, as long as a round is left to train with the new mask. The paper's 15 + 15 +
-    20 rounds, every 5, give rounds 30, 35, 40 and 45.
-
-    With an initial sparsity no round is dense: masks change from the first round in clusters on.
-    Without rounds of pruning, or with a final sparsity of 0, they never do.
+    20 rounds, every 5, give rounds 30, 35, 40 and 45. With an initial sparsity no round is dense:
+    masks change from the first round in clusters on. Without rounds of pruning, or with a final
+    sparsity of 0, they never do.
 
     Statistics come from the ``every`` rounds before a mask update, the last of which brings the
-    gradients too, unless the model is still dense.
-
-    Raises SettingsError if a value is outside its range, or pruning is asked for and no mask update
-    fits in.
+    gradients too, unless the model is still dense. Raises SettingsError if a value is outside its
+    range, or pruning is asked for and no mask update fits in.
     """
     total = warmup + cluster + prune
     if min(warmup, cluster, prune) < 0 or total < 1 or every < 1:

@@ -40,15 +40,7 @@ a part of it [n], at least 0. Both slices are of the active weights."""
 
 @dataclass(frozen=True)
 class Score:
-    """A named score.
-
-    Attributes
-    ----------
-    needs : tuple of str
-        The registered sums that it reads from the evidence.
-    of : callable
-        See `OfLayer`.
-    """
+    """A named score: the registered sums that it reads, and the function of them."""
 
     needs: tuple[str, ...]
     of: OfLayer
@@ -64,22 +56,10 @@ def sums_needed(mix: Mix) -> frozenset[str]:
 
 
 def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], mix: Mix) -> Vector:
-    """Score all active weights, layer by layer.
+    """Score all active weights [A], layer by layer, in [0, 1].
 
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        The model at active positions, shape [A].
-    evidence : Evidence
-        Of A weights.
-    segments : sequence of slice
-        Each layer's slice in packed coordinates; see `packed_segments`.
-    mix : sequence of (str, float)
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Importance in [0, 1], shape [A].
+    Segments are each layer's slice in packed coordinates; see `packed_segments`. Raises
+    MaskUpdateError if lengths or segments do not agree, or the shares are not usable.
     """
     if weights.shape != (evidence.size,):
         raise MaskUpdateError(
@@ -134,15 +114,11 @@ class Spread:
     for nearly all weights, and orders nothing. The relative form measures the variance against the
     layer's own: ``1 / (1 + variance / median)``. The median, because the variances of a layer span
     orders of magnitude: against their mean, which the few largest set, most weights would score
-    close to 1 again; against the median half of them score above 1/2, half below, whatever the
-    learning rate. Only positive variances count for it, since the weights of dead units have none.
+    close to 1 again. Only positive variances count for it, since the weights of dead units have
+    none.
 
-    Attributes
-    ----------
-    scale : float
-        Median of the positive variances; 1 in the published form.
-    best : float
-        Largest ``1 / (1 + variance / scale)`` of the layer.
+    `scale` is that median, or 1 in the published form; `best` the largest ``1 / (1 + variance /
+    scale)`` of the layer.
     """
 
     scale: float

@@ -15,15 +15,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class MaskUpdate:
-    """A new mask, and how many weights of each layer it prunes and grows.
-
-    Attributes
-    ----------
-    mask : NDArray[np.bool_]
-        Active positions, shape [P].
-    pruned, grown : NDArray[np.int64]
-        Active before but not now, and now but not before, shape [layers].
-    """
+    """A new mask [P], and how many weights of each layer it prunes and grows [layers]."""
 
     mask: NDArray[np.bool_]
     pruned: Counts
@@ -64,17 +56,16 @@ def update_mask(
 ) -> MaskUpdate:
     """Prune the least important weights of each layer and grow inactive ones of large gradient.
 
-    A layer with target k grows the g = `growth_counts` inactive positions of largest
-    ``|gradient|`` and keeps the k - g active ones of largest score. What is pruned here is not
-    grown here: growth draws from the positions inactive in ``mask``. Ties go to the lower index,
-    for both. No active weight gives way to one of gradient zero, of which nobody has told anything:
-    such a one grows only where the layer has to become denser.
+    A layer with target k grows the g = `growth_counts` inactive positions of largest ``|gradient|``
+    and keeps the k - g active ones of largest score. What is pruned here is not grown here: growth
+    draws from the positions inactive in ``mask``. Ties go to the lower index, for both. No active
+    weight gives way to one of gradient zero, of which nobody has told anything: such a one grows
+    only where the layer has to become denser.
 
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
 
-    Raises MaskUpdateError if lengths, segments, counts or ``regrow`` do not go together, or a score
-    or gradient is NaN.
+    Raises MaskUpdateError if the arguments do not go together, or a score or gradient is NaN.
 
     Parameters
     ----------
@@ -88,13 +79,6 @@ def update_mask(
         Active weights k that each layer shall have, shape [layers].
     regrow : float
         Share of the layer's k weights that is exchanged, in [0, 1).
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-
-    Returns
-    -------
-    MaskUpdate
-        The new mask, and what changed.
     """
     targets = np.asarray(counts, dtype=np.int64)
     active = active_counts(mask, segments)
@@ -136,32 +120,6 @@ def magnitude_mask(
     for segment, count in zip(segments, counts, strict=True):
         masks.append(largest(np.abs(weights[segment]), int(count)))
     return np.concatenate(masks)
-
-
-def random_mask(
-    counts: Sequence[int] | Counts, segments: Sequence[slice], rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Return a mask of positions drawn at random in each layer, shape [P].
-
-    Raises MaskUpdateError if the counts do not fit the segments.
-
-    Parameters
-    ----------
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-    rng : np.random.Generator
-        Where the draw comes from.
-    """
-    sizes = sizes_of(segments)
-    check_segments(segments, int(sizes.sum()))
-    _check_counts(np.asarray(counts), sizes)
-    mask = np.zeros(int(sizes.sum()), dtype=np.bool_)
-    for segment, count in zip(segments, counts, strict=True):
-        size = segment.stop - segment.start
-        mask[segment.start + rng.choice(size, int(count), replace=False, shuffle=False)] = True
-    return mask
 
 
 def _check_counts(counts: Counts, sizes: Counts) -> None:

@@ -11,6 +11,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError
+from caafp_app.protocol.budget import check_budget
 from caafp_app.protocol.messages import HEADER, TRAINING, Action, ErrorCode
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum

@@ -30,12 +30,8 @@ _TEXT_LIMIT = 256 * 1024 * 1024
 class State:
     """What a part of a run saves, and is restored from.
 
-    Attributes
-    ----------
-    facts : dict
-        In JSON's types; floats come back as they were, bit by bit.
-    arrays : dict of ndarray
-        Of bools, integers or floats, by names that are unique in this part.
+    Facts are of JSON's types, and floats come back as they were, bit by bit; arrays of bools,
+    integers or floats have names that are unique in this part.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -86,19 +82,10 @@ def damaged(why: str) -> RunError:
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run: the last `keep`, one `every` so many rounds (0: none).
 
-    Parameters
-    ----------
-    folder : Path
-        ``checkpoints/`` of the run directory; made when there is something to save.
-    every : int
-        Rounds between two; 0: none at all.
-    keep : int
-        So many of the last are kept, at least 1.
-    terms : mapping of str to object
-        What a run that goes on must have in common with the one that saved: its settings, without
-        those that may change. JSON's types.
+    `terms` are what a run that goes on must have in common with the one that saved: its settings,
+    without those that may change, in JSON's types.
     """
 
     def __init__(

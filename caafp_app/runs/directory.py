@@ -20,37 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import RunError
 from caafp_app.runs.files import append_line, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 from caafp_app.runs.tensors import write_tensors
 from caafp_app.safe_text import csv_cell
-
-SUMMARY_KEYS = (
-    "strategy",
-    "dataset",
-    "seed",
-    "rounds",
-    "clients",
-    "clusters",
-    "accuracy.cluster.mean",
-    "accuracy.cluster.std",
-    "accuracy.cluster.min",
-    "accuracy.personal.mean",
-    "accuracy.personal.std",
-    "accuracy.personal.min",
-    "sparsity.personal_min",
-    "sparsity.cluster_mean",
-    "bytes.down",
-    "bytes.up",
-    "bytes.total",
-    "bytes.formula_total",
-    "seconds.total",
-    "seconds.rounds",
-    "seconds.startup",
-)
-"""What ``summary.json`` holds at least; a dot stands for one level of nesting."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +120,7 @@ class RunDirectory:
         return self._write_tensors("masks", name, {"mask": packed}, metadata)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write ``summary.json``.
-
-        Raises RunError if one of `SUMMARY_KEYS` is not there; nothing is written then.
-        """
-        missing = [key for key in SUMMARY_KEYS if not _holds(summary, key)]
-        if missing:
-            raise RunError(f"the summary lacks {', '.join(missing)}; build it by build_summary")
+        """Write ``summary.json``."""
         write_json(self.path / "summary.json", summary)
 
     def _write_tensors(
@@ -165,12 +133,3 @@ class RunDirectory:
         path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
         write_tensors(path, arrays, metadata)
         return path
-
-
-def _holds(summary: Mapping[str, object], key: str) -> bool:
-    level: object = summary
-    for part in key.split("."):
-        if not isinstance(level, Mapping) or part not in level:
-            return False
-        level = level[part]
-    return True

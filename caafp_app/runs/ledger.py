@@ -21,14 +21,9 @@ _UNLISTED = "unlisted"
 
 @dataclass
 class Traffic:
-    """Messages and bytes of a part of a run. Traffic adds up: parts are summed field by field.
+    """Messages and bytes by kind of a part of a run, see `size.message_bytes`.
 
-    Attributes
-    ----------
-    messages : mapping of direction to int
-        Number of messages.
-    kinds : mapping of direction to (mapping of str to int)
-        Bytes by kind, see `caafp_app.runs.size.message_bytes`.
+    Traffic adds up: parts are summed field by field.
     """
 
     messages: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, 0))
@@ -141,14 +136,6 @@ class Ledger:
             phase: _sum(part for (name, _), part in self._exchanges.items() if name == phase)
             for phase in phases
         }
-
-    def by_round(self) -> dict[int, Traffic]:
-        """Return traffic by round, in ascending order."""
-        numbers = sorted({number for _, number in self._exchanges})
-        groups: dict[int, list[Traffic]] = {number: [] for number in numbers}
-        for (_, number), part in self._exchanges.items():
-            groups[number].append(part)
-        return {number: _sum(parts) for number, parts in groups.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""

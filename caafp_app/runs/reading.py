@@ -24,15 +24,7 @@ _TEXT_LIMIT = 256 * 1024 * 1024
 class RunFiles:
     """A run directory, read. What a run that was cut short has not written is empty.
 
-    Attributes
-    ----------
-    path : Path
-    settings, plan, clusters, summary : mapping
-        The JSON files of these names.
-    rounds : list of mapping
-        Lines of ``rounds.jsonl``; a torn last line is left out.
-    clients : list of ClientRecord
-        Rows of ``clients.csv``.
+    JSON files by their names; of ``rounds.jsonl`` a torn last line is left out.
     """
 
     path: Path

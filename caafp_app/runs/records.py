@@ -26,8 +26,6 @@ class RoundRecord:
 
     Attributes
     ----------
-    round, phase
-        Number of the round, from 1, and name of its phase.
     seconds : float
         Wall time from the first message sent to the model updated.
     asked, answered, refused : int
@@ -39,14 +37,10 @@ class RoundRecord:
         over those; None if none reported it.
     density : mapping of int to float
         Share of active weights among the prunable ones, by cluster.
-    bytes_down, bytes_up : int
-        From the messages of this round, refused ones as well.
-    bytes_by_kind : mapping of str to (mapping of str to int)
-        The same by direction and kind (`Traffic.by_kind`).
-    reasons : mapping of str to int
-        Why answers were refused, and how often.
-    refusals : mapping of str to str
-        The reason by the label of each client whose answer was refused.
+    bytes_down, bytes_up, bytes_by_kind
+        From the messages of this round, refused ones as well; see `Traffic`.
+    reasons, refusals : mapping
+        Why answers were refused: how often, and by the label of each client.
     used : bool
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     mask_updated : bool
@@ -94,16 +88,12 @@ class ClientRecord:
 
     Attributes
     ----------
-    label : str
-        The client's stable name.
     cluster : int
-        Its cluster; -1 if it has none.
+        -1 if it has none.
     examples, test_examples : int
         Number of training examples, and of the held-out ones behind the accuracies.
     cluster_accuracy, cluster_loss : float or None
-        Of its cluster's model on its held-out data.
-    personal_accuracy, personal_loss : float or None
-        Of its fine-tuned model on the same data.
+        Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
     personal_sparsity : float or None
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
     """
@@ -138,8 +128,6 @@ class ClusterReport:
 
     Attributes
     ----------
-    members : tuple of str
-        Labels of its clients.
     examples : int
         Training examples of all its clients.
     density : float
@@ -147,9 +135,7 @@ class ClusterReport:
     arrays : mapping of str to ndarray
         The dense model, zero at inactive weights.
     mask_bits : ndarray of uint8, or None
-        The mask in packed bits; None for a dense model.
-    mask_digest : str
-        Names the mask; empty if there is none.
+        The mask in packed bits; None, with an empty digest, for a dense model.
     """
 
     members: tuple[str, ...]
@@ -173,15 +159,8 @@ class ClusterReport:
 class RunReport:
     """A whole run at its end.
 
-    Attributes
-    ----------
-    clients : tuple of ClientRecord
-    clusters : mapping of int to ClusterReport
-    ledger : Ledger
-    seconds : mapping of str to float
-        Wall time: ``total``, ``rounds`` and ``startup`` (until the first reply).
-    split : str
-        Which held-out part the accuracies are of: ``test`` or ``validation``.
+    `seconds` are wall time: ``total``, ``rounds`` and ``startup`` (until the first reply). `split`
+    says which held-out part the accuracies are of: ``test`` or ``validation``.
     """
 
     clients: tuple[ClientRecord, ...]

@@ -15,15 +15,10 @@ from caafp_app.vectors.chunks import chunks
 
 
 class Scan(NamedTuple):
-    """What `scan` found.
+    """What `scan` found: ``max |values|`` of each vector, 0 for an empty one, and their joint norm.
 
-    Attributes
-    ----------
-    peaks : tuple of float
-        ``max |values|`` of each vector; 0 for an empty one.
-    norm : float
-        Euclidean norm of all vectors together. Infinity if float32 cannot hold the squares, which
-        it can up to values of about 1e19.
+    The Euclidean norm is infinity if float32 cannot hold the squares, which it can up to values of
+    about 1e19.
     """
 
     peaks: tuple[float, ...]

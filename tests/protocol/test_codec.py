@@ -46,9 +46,7 @@ def steps(values: NDArray[np.float32], levels: int) -> NDArray[np.floating]:
 )
 @pytest.mark.parametrize("size", [0, 1, 2, 255, 256, 257, 1000, 65_537])
 def test_byte_law_is_exact(name: str, law: Callable[[int], int], size: int) -> None:
-    codec = codec_for(name)
-    assert codec.nbytes(size) == law(size)
-    encoded = codec.encode(normal(size), generator())
+    encoded = codec_for(name).encode(normal(size), generator())
     assert encoded.nbytes == law(size)
     assert encoded.ndim == 1
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.packing import encoding_rng, pack_model, unpack_model, unpack_parts
+from caafp_app.protocol.packing import encoding_rng, pack_model, unpack_parts
 from tests.protocol.support import Arrays, models, random_mask, same
 
 MODEL: Arrays = {
@@ -26,9 +26,8 @@ def test_round_trip_is_exact_inside_the_mask(model: Arrays, density: float, seed
     layout = Layout.of(model)
     mask = random_mask(layout, density, seed)
     flat = layout.flatten(model)
-    read = unpack_model(pack_model(flat, mask, "float32", "float32"), mask, "float32", "float32")
-    expected = np.where(mask.bits, flat.weights, layout.dtype.type(0))
-    assert read.weights.tobytes() == expected.tobytes()
+    read = unpack_parts(pack_model(flat, mask, "float32", "float32"), mask, "float32", "float32")
+    assert read.values.tobytes() == flat.weights[mask.bits].tobytes()
     assert read.rest.tobytes() == flat.rest.tobytes()
     assert same(read.other, flat.other)
 
@@ -52,8 +51,8 @@ def test_empty_parts_are_left_out() -> None:
     assert pack_model(bare.flatten({"w": MODEL["w"]}), Mask.full(bare), "int8", "int8").keys() == {
         "values"
     }
-    read = unpack_model({}, Mask.full(Layout.of({})), "float32", "float32")
-    assert (read.weights.size, read.rest.size, read.other) == (0, 0, {})
+    read = unpack_parts({}, Mask.full(Layout.of({})), "float32", "float32")
+    assert (read.values.size, read.rest.size, read.other) == (0, 0, {})
 
 
 def good() -> dict[str, NDArray[Any]]:
@@ -81,13 +80,13 @@ def good() -> dict[str, NDArray[Any]]:
 def test_bad_arrays_are_refused(change: dict[str, Any], reason: str) -> None:
     arrays = {name: array for name, array in (good() | change).items() if array is not None}
     with pytest.raises(ProtocolError, match=reason):
-        unpack_model(arrays, MASK, "float32", "float32")
+        unpack_parts(arrays, MASK, "float32", "float32")
 
 
 def test_values_where_none_belong_are_refused() -> None:
     none = Mask(LAYOUT, np.zeros(12, np.bool_))
     with pytest.raises(ProtocolError, match=r"expected float32 \[0\]"):
-        unpack_model(good(), none, "float32", "float32")
+        unpack_parts(good(), none, "float32", "float32")
 
 
 def test_a_gradient_beside_the_update_is_left_alone() -> None:

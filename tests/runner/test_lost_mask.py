@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import pytest
 from flwr.app import Message
 
 from tests.local_grid import Passage

@@ -1,6 +1,5 @@
 import csv
 import json
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from caafp_app.errors import RunError
-from caafp_app.runs.directory import SUMMARY_KEYS, RunDirectory
+from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
 from caafp_app.runs.summary import build_summary
 
@@ -99,19 +98,13 @@ def test_clients_are_written_as_csv(tmp_path: Path) -> None:
     assert rows[1]["cluster"] == "-1"
 
 
-def test_summary_must_be_complete(tmp_path: Path, report: RunReport) -> None:
-    run = RunDirectory(tmp_path)
+def test_the_summary_has_the_keys_of_the_contract(tmp_path: Path, report: RunReport) -> None:
     settings = {"strategy": "caafp", "dataset": "synthetic", "seed": 1}
-    summary = build_summary(report, settings=settings, rounds=3)
-    for key in SUMMARY_KEYS:
-        broken = json.loads(json.dumps(summary))
-        *parents, last = key.split(".")
-        level = broken
-        for parent in parents:
-            level = level[parent]
-        del level[last]
-        with pytest.raises(RunError, match=f"lacks {re.escape(key)}"):
-            run.write_summary(broken)
-    assert not list(tmp_path.iterdir())
-    run.write_summary(summary)
-    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    RunDirectory(tmp_path).write_summary(build_summary(report, settings=settings, rounds=3))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert {"strategy", "dataset", "seed", "rounds", "clients", "clusters"} <= summary.keys()
+    for model in ("cluster", "personal"):
+        assert {"mean", "std", "min"} <= summary["accuracy"][model].keys()
+    assert {"personal_min", "cluster_mean"} <= summary["sparsity"].keys()
+    assert {"down", "up", "total", "formula_total"} <= summary["bytes"].keys()
+    assert {"total", "rounds", "startup"} <= summary["seconds"].keys()

@@ -50,11 +50,6 @@ def test_every_view_sums_to_the_messages(
     assert ledger.messages == len(rows)
     for phase, part in ledger.by_phase().items():
         assert part.down == total(direction="down", phase=phase)
-    for number, part in ledger.by_round().items():
-        assert part.up == total(direction="up", round=number)
-        assert part.total == sum(
-            ledger.exchange(phase, number).total for phase in ("warm-up", "prune")
-        )
     kinds = ledger.overall().by_kind()
     assert sum(kinds["down"].values()) == ledger.down
     assert sum(kinds["up"].values()) == ledger.up

@@ -85,8 +85,13 @@ def discover(runner: Runner) -> list[Client]:
     nodes = sorted(runner.grid.get_node_ids())
     roster.meet(nodes)
     new = roster.unknown(nodes)
-    if not new:
-        return []
+    found = _ask_who(runner, new) if new else []
+    runner.announce()
+    return found
+
+
+def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
+    roster = runner.roster
     if not roster.clients:
         log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
     tally = Tally(Phase.DESCRIBE, 0)

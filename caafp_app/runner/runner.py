@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from logging import WARNING
+from logging import INFO, WARNING
 
 from flwr.app import Message
 from flwr.common.logger import log
@@ -109,7 +109,23 @@ class Runner:
         self.ledger = Ledger()
         self.bound = NormBound(options.max_update_norm)
         self.writer = RequestWriter(options)
+        self._present: dict[str, int] = {}
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
+
+    def announce(self) -> None:
+        """Say who has come and who is out of reach since this was last called."""
+        present = {client.label: client.node for client in self.roster.reachable()}
+        if present == self._present:
+            return
+        if self._present:
+            for what, labels in (
+                ("out of reach", self._present.keys() - present.keys()),
+                ("there now", present.keys() - self._present.keys()),
+            ):
+                if labels:
+                    log(INFO, "%s: %s", what, ", ".join(sorted(labels)))
+        self._present = present
+        self.observer.on_present(present)
 
     def ask(
         self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True

@@ -48,7 +48,7 @@ def test_the_bound_follows_the_median_of_the_cluster_in_its_last_rounds() -> Non
 def test_a_longer_update_is_refused_with_what_was_expected() -> None:
     bound = NormBound(2.0)
     bound.check(0, 2.0, model(1.0))
-    with pytest.raises(ProtocolError, match=r"norm at most 2, found 2\.01.*set max-update-norm"):
+    with pytest.raises(ProtocolError, match=r"norm at most 2, found 2\.01.*set max_update_norm"):
         bound.check(0, 2.01, model(1.0))
 
 

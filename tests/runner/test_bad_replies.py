@@ -16,7 +16,7 @@ from caafp_app.strategies import Clustering, Pruning
 from tests.local_grid import LocalGrid, Tamper
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, bits_of, failed, nodes
+from tests.strategies.support import Recorder, Snapshots, bits_of, failed, lost, nodes, only
 
 CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
 """Round 3 of 5 is the first sparse one, and its replies bring gradients."""
@@ -66,23 +66,12 @@ class Trial:
         return f"part-{int(self.grid.contexts[node].node_config['partition-id']):04d}"
 
 
-def by_victim(change: Callable[[Message, Message], Message | None], round_: int = ROUND) -> Tamper:
-    """Let one client's training reply of one round be changed."""
-
-    def tamper(request: Message, reply: Message) -> Message | None:
-        header = reply.content.config_records["caafp"]
-        ours = (header["label"], header["round"], header["action"]) == (VICTIM, round_, "train")
-        return change(request, reply) if ours else reply
-
-    return tamper
-
-
 def changed(change: Change) -> Tamper:
     def apply(request: Message, reply: Message) -> Message:
         change(reply.content)
         return reply
 
-    return by_victim(apply)
+    return only(apply, VICTIM, rounds=[ROUND])
 
 
 def array(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Change:
@@ -222,11 +211,11 @@ BAD: dict[str, tuple[Change, str]] = {
 @pytest.fixture(scope="module")
 def without_victim() -> dict[int, tuple[bytes, bytes, bytes]]:
     """The models of a run in which the reply in question got lost."""
-    lost = Trial(by_victim(lambda request, reply: None), timeout=0.05).start()
-    record = lost.seen.round(ROUND)
+    silent = Trial(only(lost, VICTIM, rounds=[ROUND]), timeout=0.05).start()
+    record = silent.seen.round(ROUND)
     assert record.missing == (VICTIM,)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 0)
-    bits = bits_of(lost.result)
+    bits = bits_of(silent.result)
     assert bits != bits_of(Trial().start().result)  # its reply does make a difference
     return bits
 
@@ -301,7 +290,7 @@ def test_a_node_cannot_answer_for_another(
         reply.metadata.__dict__["_src_node_id"] = min(others)
         return reply
 
-    trial = Trial(by_victim(misdirect))
+    trial = Trial(only(misdirect, VICTIM, rounds=[ROUND]))
     trial.start()
     record = trial.seen.round(ROUND)
     assert (record.answered, record.refused, record.missing) == (CLIENTS - 1, 0, (VICTIM,))
@@ -316,7 +305,7 @@ def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
         error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
         return error
 
-    trial = Trial(by_victim(unavailable)).start()
+    trial = Trial(only(unavailable, VICTIM, rounds=[ROUND])).start()
     assert trial.seen.round(ROUND).missing == (VICTIM,)
     assert bits_of(trial.result) == without_victim
 
@@ -327,27 +316,19 @@ def test_a_client_whose_code_raises_is_named_with_what_it_raised(
     def fail(request: Message, reply: Message) -> Message:
         return failed(request, reply, why="ZeroDivisionError: division by zero")
 
-    trial = Trial(by_victim(fail)).start()
+    trial = Trial(only(fail, VICTIM, rounds=[ROUND])).start()
     assert trial.seen.round(ROUND).reasons == {
         "client-failed: ZeroDivisionError: division by zero": 1
     }
     assert bits_of(trial.result) == without_victim
 
 
-def failing(first: int, last: int, reasons: dict[str, str]) -> Tamper:
-    """Let every client fail in some rounds, each for its own reason."""
-
-    def tamper(request: Message, reply: Message) -> Message:
-        records = reply.content.config_records["caafp"]
-        if not first <= int(records["round"]) <= last or records["action"] == "describe":
-            return reply
-        return failed(request, reply, why=reasons.get(str(records["label"]), "out of memory"))
-
-    return tamper
-
-
 def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons() -> None:
-    trial = Trial(failing(2, 4, {VICTIM: "no data"}))
+    def fail(request: Message, reply: Message) -> Message:
+        mine = reply.content.config_records["caafp"]["label"] == VICTIM
+        return failed(request, reply, why="no data" if mine else "out of memory")
+
+    trial = Trial(only(fail, rounds=[2, 3, 4]))
     with pytest.raises(RunError, match="found none in 3 rounds in a row; in round 4: ") as error:
         trial.start()
     assert "client-failed: out of memory (3 clients)" in str(error.value)
@@ -358,22 +339,18 @@ def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons(
 
 
 def test_a_run_outlives_two_rounds_in_which_every_client_fails() -> None:
-    trial = Trial(failing(3, 4, {})).start()
+    trial = Trial(only(failed, rounds=[3, 4])).start()
     assert [trial.seen.round(n).answered for n in range(1, 6)] == [4, 4, 0, 0, 4]
 
 
 def test_a_run_that_ends_without_one_usable_update_says_so() -> None:
-    trial = Trial(failing(1, 9, {}), rounds=(1, 1, 0))
+    trial = Trial(only(failed), rounds=(1, 1, 0))
     with pytest.raises(RunError, match="found none in 2 rounds in a row; in round 2: "):
         trial.start()
 
 
 def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> None:
-    def silent(request: Message, reply: Message) -> Message | None:
-        records = reply.content.config_records["caafp"]
-        return None if records["round"] == 4 else reply
-
-    trial = Trial(silent, timeout=0.05).start()
+    trial = Trial(only(lost, rounds=[4]), timeout=0.05).start()
     record = trial.seen.round(4)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, 0, 0)
     assert record.missing == tuple(f"part-{k:04d}" for k in range(CLIENTS))
@@ -384,11 +361,7 @@ def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> Non
 
 
 def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask() -> None:
-    def silent(request: Message, reply: Message) -> Message | None:
-        records = reply.content.config_records["caafp"]
-        return None if records["round"] == ROUND else reply
-
-    trial = Trial(silent, timeout=0.05).start()
+    trial = Trial(only(lost, rounds=[ROUND]), timeout=0.05).start()
     assert trial.seen.round(ROUND).answered == 0
     assert trial.seen.round(ROUND).mask_updated
     assert set(trial.seen.round(ROUND).density.values()) == {0.5}

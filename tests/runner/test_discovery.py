@@ -213,8 +213,7 @@ def test_a_late_joiner_that_cannot_be_placed_does_not_stop_the_run(
 
     def fail(request: Message, reply: Message) -> Message | None:
         header = request.content.config_records["caafp"]
-        ours = request.metadata.dst_node_id == late and header["phase"] == "cluster"
-        if not ours:
+        if request.metadata.dst_node_id != late or header["phase"] != "cluster":
             return reply
         return None if how == "silent" else failed(request, reply)
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from tests.strategies.support import (
     Snapshots,
     bits_of,
     failed,
+    lost,
     members_of,
     nodes,
+    only,
     prepare,
 )
 
@@ -83,32 +86,12 @@ class Trial:
         ]
 
 
-def silence(label: str, first: int = 1) -> Tamper:
-    """Let the training replies of one client get lost, from a round on."""
-
-    def tamper(request: Message, answer: Message) -> Message | None:
-        header = answer.content.config_records["caafp"]
-        ours = (header["label"], header["action"]) == (label, "train")
-        return None if ours and header["round"] >= first else answer
-
-    return tamper
-
-
-def error_of(label: str, code: int = 472) -> Tamper:
-    def tamper(request: Message, answer: Message) -> Message:
-        header = answer.content.config_records["caafp"]
-        ours = (header["label"], header["action"]) == (label, "train")
-        return failed(request, answer, code) if ours else answer
-
-    return tamper
-
-
 # -- resting -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["silent", "refused"])
 def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
-    tamper = silence(VICTIM) if how == "silent" else error_of(VICTIM)
+    tamper = only(lost if how == "silent" else failed, VICTIM)
     trial = Trial(tamper, rounds=25).start()
     # Three failures, then 2, 4, 8 rounds of rest.
     assert trial.asked(VICTIM) == [1, 2, 3, 6, 11, 20]
@@ -120,27 +103,13 @@ def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
 
 
 def test_who_answers_again_is_well_again_and_nobody_rests_if_told_so() -> None:
-    lost: list[int] = []
-
-    def lose_two_of_three(request: Message, reply: Message) -> Message | None:
-        header = reply.content.config_records["caafp"]
-        if header["label"] == VICTIM and header["action"] == "train" and header["round"] % 3:
-            lost.append(int(header["round"]))
-            return None
-        return reply
-
-    trial = Trial(lose_two_of_three).start()
-    assert lost == [1, 2, 4, 5, 7, 8, 10]
+    trial = Trial(only(lost, VICTIM, rounds=[1, 2, 4, 5, 7, 8, 10])).start()
     assert trial.asked(VICTIM) == list(range(1, 11))
-    assert Trial(silence(VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
+    assert Trial(only(lost, VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
 
 
 def test_if_all_rest_all_are_asked() -> None:
-    def silent(request: Message, reply: Message) -> Message | None:
-        header = reply.content.config_records["caafp"]
-        return None if header["action"] == "train" and header["round"] <= 2 else reply
-
-    trial = Trial(silent, rounds=4, timeout=0.02, rest_after=1).start()
+    trial = Trial(only(lost, rounds=[1, 2]), rounds=4, timeout=0.02, rest_after=1).start()
     assert [trial.seen.round(n).asked for n in range(1, 5)] == [5] * 4
     assert trial.seen.round(3).answered == 5
 
@@ -149,25 +118,17 @@ def test_if_all_rest_all_are_asked() -> None:
 
 
 def test_too_few_replies_do_not_move_the_model() -> None:
-    def only_two(request: Message, reply: Message) -> Message | None:
-        header = reply.content.config_records["caafp"]
-        few = header["action"] == "train" and header["round"] == 2
-        return None if few and header["label"] > "part-0001" else reply
-
-    trial = Trial(only_two, rounds=3, min_replies=3).start()
+    late = [f"part-{k:04d}" for k in (2, 3, 4)]
+    trial = Trial(only(lost, *late, rounds=[2]), rounds=3, min_replies=3).start()
     assert trial.kept.bits(1) == trial.kept.bits(2) != trial.kept.bits(3)
     assert [trial.seen.round(n).used for n in (1, 2, 3)] == [True, False, True]
     assert trial.seen.round(2).missing == ("part-0002", "part-0003", "part-0004")
 
 
 def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
-    def only_one(request: Message, reply: Message) -> Message | None:
-        header = reply.content.config_records["caafp"]
-        few = header["action"] == "train" and header["round"] >= 3 and header["label"] != VICTIM
-        return None if few else reply
-
+    others = [f"part-{k:04d}" for k in (0, 1, 3, 4)]
     trial = Trial(
-        only_one,
+        only(lost, *others, rounds=[3, 4, 5]),
         kind=CAAFP,
         rounds=5,
         warmup_rounds=1,
@@ -184,7 +145,9 @@ def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
 @pytest.mark.parametrize("code", [470, 472])
 def test_what_is_refused_is_no_reply_and_the_others_are_waited_for(code: int) -> None:
     """470 is answered by sending all again, whose reply would have counted a second time."""
-    trial = Trial(error_of(VICTIM, code), rounds=1, min_replies=4, grace=30.0, timeout=0.1)
+    trial = Trial(
+        only(partial(failed, code=code), VICTIM), rounds=1, min_replies=4, grace=30.0, timeout=0.1
+    )
     pull, asked = trial.grid.pull_messages, time.monotonic()
 
     def slow(ids: Iterable[str]) -> Iterable[Message]:
@@ -370,18 +333,16 @@ def test_if_all_are_gone_the_run_waits_and_then_stops(monkeypatch: pytest.Monkey
 
 def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
     def nothing(request: Message, reply: Message) -> Message:
-        header = reply.content.config_records["caafp"]
-        if header["action"] == "evaluate" and header["label"] in empty:
-            reply.content["metrics"] = MetricRecord({"num-examples": 0, "eval_acc": 0.0})
+        reply.content["metrics"] = MetricRecord({"num-examples": 0, "eval_acc": 0.0})
         return reply
 
-    empty = {f"part-{k:04d}" for k in range(5)}
-    trial = Trial(nothing, rounds=1, fraction_evaluate=1.0).start()
+    empty = only(nothing, action="evaluate")
+    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
     record = trial.seen.round(1, "evaluate")
     assert (record.asked, record.answered, record.refused) == (5, 5, 0)
     assert record.accuracy is None
-    empty = {VICTIM}
-    trial = Trial(nothing, rounds=1, fraction_evaluate=1.0).start()
+    empty = only(nothing, VICTIM, action="evaluate")
+    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
     record = trial.seen.round(1, "evaluate")
     assert (record.answered, record.refused) == (5, 0)
     assert record.accuracy is not None
@@ -394,25 +355,20 @@ def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
 def scaled(by: float, first: int = 1) -> Tamper:
     """Let one client's updates be so many times as long, from a round on."""
 
-    def tamper(request: Message, reply: Message) -> Message:
-        header = reply.content.config_records["caafp"]
-        ours = header["label"] == VICTIM and header["action"] == "train"
-        if ours and header["round"] >= first:
-            repacked(
-                reply.content,
-                lambda arrays: arrays.update(
-                    {k: arrays[k] * np.float32(by) for k in ("values", "rest")}
-                ),
-            )
+    def scale(request: Message, reply: Message) -> Message:
+        def change(arrays: dict[str, np.ndarray]) -> None:
+            arrays.update({k: arrays[k] * np.float32(by) for k in ("values", "rest")})
+
+        repacked(reply.content, change)
         return reply
 
-    return tamper
+    return only(scale, VICTIM, rounds=range(first, 100))
 
 
 @pytest.mark.parametrize("first", [1, 4])
 def test_an_update_that_is_absurdly_long_moves_nothing(first: int) -> None:
     trial = Trial(scaled(1000.0, first), rounds=6, rest_after=0).start()
-    without = Trial(silence(VICTIM, first), rounds=6, rest_after=0).start()
+    without = Trial(only(lost, VICTIM, rounds=range(first, 7)), rounds=6, rest_after=0).start()
     assert bits_of(trial.result) == bits_of(without.result)
     (reason,) = trial.seen.round(first).reasons
     assert reason.startswith("expected an update of norm at most")
@@ -427,13 +383,11 @@ def test_a_fixed_bound_and_its_reason() -> None:
 def test_a_claim_of_many_examples_buys_little() -> None:
     def claiming(first: int, later: int) -> Tamper:
         def claim(request: Message, reply: Message) -> Message:
-            header = reply.content.config_records["caafp"]
-            if header["label"] == VICTIM and header["action"] == "train":
-                count = first if int(header["round"]) == 1 else later
-                reply.content.metric_records["metrics"]["num-examples"] = count
+            new = reply.content.config_records["caafp"]["round"] == 1
+            reply.content.metric_records["metrics"]["num-examples"] = first if new else later
             return reply
 
-        return claim
+        return only(claim, VICTIM)
 
     many = claiming(10**8, 10**8)
     one = Trial(many, rounds=2).start()
@@ -472,12 +426,10 @@ def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
     updates: list[np.ndarray] = []
 
     def keep(request: Message, reply: Message) -> Message:
-        header = reply.content.config_records["caafp"]
-        if header["round"] == 4 and header["action"] == "train":
-            repacked(reply.content, lambda arrays: updates.append(arrays["values"].copy()))
+        repacked(reply.content, lambda arrays: updates.append(arrays["values"].copy()))
         return reply
 
-    trial.grid.tamper = keep
+    trial.grid.tamper = only(keep, rounds=[4])
     trial.start()
     before, after = (trial.kept.models(n)[0].array("weights") for n in (3, 4))
     bits = before != 0

@@ -1,6 +1,6 @@
 """Whole runs of our own app in this process, small and quick, and all that can be seen of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,28 @@ def failed(request: Message, reply: Message, code: int = 472, why: str = "Memory
     error = Message(Error(code, why), reply_to=request)
     error.metadata.__dict__.update(reply.metadata.__dict__)
     return error
+
+
+def lost(request: Message, reply: Message) -> None:
+    """Let a reply get lost."""
+
+
+def only(
+    change: Tamper,
+    *labels: str,
+    action: str = "train",
+    rounds: Container[int] = range(1, 1000),
+) -> Tamper:
+    """Change replies to one action: of some clients, or of all, in some rounds."""
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        ours = header["label"] in labels or not labels
+        if ours and header["action"] == action and header["round"] in rounds:
+            return change(request, reply)
+        return reply
+
+    return tamper
 
 
 def bits_of(result: ClusteredResult) -> dict[int, tuple[bytes, bytes, bytes]]:

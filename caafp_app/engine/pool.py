@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import load_client
+from caafp_app.errors import RunError
 from caafp_app.settings import DataSettings, Scalar
 
 _KEPT_CLIENTS = 64
@@ -72,7 +74,7 @@ class Pool:
 
         Raises
         ------
-        BrokenProcessPool
+        RunError
             A process of the pool was killed.
         """
         sent = [
@@ -84,10 +86,15 @@ class Pool:
             )
             for message, context in zip(messages, contexts, strict=True)
         ]
+        try:
+            answered = list(self._executor.map(_answer, sent))
+        except BrokenProcessPool as error:
+            raise RunError(
+                "engine batched: a process that trains clients was killed, probably for want of "
+                "memory; run fewer at once with --client-cpus 2 or more"
+            ) from error
         replies = []
-        for (reply, state), context in zip(
-            self._executor.map(_answer, sent), contexts, strict=True
-        ):
+        for (reply, state), context in zip(answered, contexts, strict=True):
             context.state = recorddict_from_proto(ProtoRecordDict.FromString(state))
             replies.append(message_from_proto(ProtoMessage.FromString(reply)))
         return replies

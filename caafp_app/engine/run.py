@@ -20,6 +20,9 @@ from caafp_app.settings import DataSettings, Scalar, Settings
 def simulate(settings: Settings, clients: int, client_cpus: int = 1) -> None:
     """Run a simulation in this process, without Ray, and leave a run directory.
 
+    In a script of your own, call it below ``if __name__ == "__main__":``, because the processes of
+    a pool import the script.
+
     Parameters
     ----------
     settings : Settings

@@ -5,9 +5,11 @@ are added, and for dropout, which is drawn for the whole stack at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +24,8 @@ from caafp_app.training.optimizers import Optimizer
 
 PASSING_BATCH = 256
 """Windows of a client in one step of a pass without training."""
+_FEW_STEPS = 8
+"""To record a step takes about as long as so many steps."""
 
 
 def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list[Fitted]:
@@ -93,7 +97,7 @@ def evaluate(model: nn.Module, tasks: Sequence[Evaluate], on_device: DeviceArray
 
 def full_gradient(
     model: nn.Module, tasks: Sequence[Gradient], on_device: DeviceArrays
-) -> list[dict[str, np.ndarray]]:
+) -> list[dict[str, NDArray[Any]]]:
     """Take the gradient of each client's mean loss: the stacked `training.full_gradient`."""
     sizes = [len(t.classes) for t in tasks]
     parameters = StackedParameters(model, [t.arrays for t in tasks])
@@ -126,7 +130,9 @@ def _losses(
         return losses.detach()
 
     rows, weights = batches.rows.to(windows.device), batches.weights.to(windows.device)
-    run = captured(forward_and_backward, rows[0], weights[0], parameters.gradient)
+    run = forward_and_backward
+    if len(rows) > _FEW_STEPS:
+        run = captured(run, rows[0], weights[0], parameters.gradient)
     return lambda step: run(rows[step], weights[step])
 
 
@@ -148,7 +154,7 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return flat.view(target.shape)
 
 
-STACKED: Mapping[type, Callable[..., list[object]]] = {
+STACKED: Mapping[type, Callable[..., list[Any]]] = {
     Fit: fit,
     Evaluate: evaluate,
     Gradient: full_gradient,

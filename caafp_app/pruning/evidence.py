@@ -16,7 +16,7 @@ SQUARES, SIGNS = "squares", "signs"
 
 
 class Evidence:
-    """Sums over the replies since the last mask update, from which scores are made.
+    """Sums over the replies since the last mask update, from which scores of A weights are made.
 
     With u the updates at active positions, w the weights and r the rounds:
 
@@ -26,11 +26,6 @@ class Evidence:
     - sign agreement: ``|sum_r sum w sign(u)| / sum_r sum w``, in [0, 1].
 
     The sums belong to one mask and one group of clients: another mask or group starts anew.
-
-    Parameters
-    ----------
-    size : int
-        Number A of active weights.
     """
 
     def __init__(self, size: int) -> None:

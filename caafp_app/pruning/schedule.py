@@ -57,10 +57,6 @@ class RoundPlan:
 def target_sparsity(step: int, steps: int, initial: float, final: float, kind: str) -> float:
     """Return the sparsity after mask update ``step`` of ``steps``, in [initial, final].
 
-    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is ``initial +
-    (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu & Gupta, "To
-    prune, or not to prune", 2017), which prunes most while there is most to prune.
-
     Law: initial at step 0, final at the last step, monotone between; 0 <= initial <= final < 1.
     """
     if not 0.0 <= initial <= final < 1.0:

@@ -52,8 +52,6 @@ def client_cpus(jobs: int, cores: int | None = None) -> int:
 
     A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
     occupies ``c // (c // jobs)`` of them leaves each run its share.
-
-    Raises SettingsError if there are fewer cores than jobs.
     """
     found = cores if cores is not None else _cores()
     if jobs > found:

@@ -12,14 +12,8 @@ from caafp_app.bench.statistics import Mean, Paired, by_client, by_seed, mean_of
 class Column:
     """A column of the table: its title with the unit, and where its numbers come from.
 
-    Attributes
-    ----------
-    source : str
-        Column of ``results.csv``.
-    times : float
-        From the unit there to the one here.
-    best : {"high", "low", ""}
-        Which mean is set in bold, if any.
+    `source` is a column of ``results.csv``, whose numbers are taken `times` this factor; `best`
+    says which mean is set in bold, if any: the ``high`` or the ``low`` one.
     """
 
     title: str

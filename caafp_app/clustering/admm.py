@@ -61,14 +61,7 @@ class Penalties:
 
 
 class Coupling:
-    """Omega and U of one cluster.
-
-    Parameters
-    ----------
-    penalties : Penalties
-    models : sequence of ndarray [D]
-        The models of its clients, at least one.
-    """
+    """Omega and U of one cluster, given the models [D] of its clients, at least one."""
 
     def __init__(self, penalties: Penalties, models: Sequence[NDArray[np.floating]]) -> None:
         self.penalties = penalties

@@ -44,8 +44,6 @@ class ClientData:
     train_y, test_y : ndarray
         int64 ``[n]``, classes ``0..k-1``. The held-out part may be empty: a client with fewer than
         five windows of every class has none to spare.
-    class_names : tuple[str, ...]
-        Of the data set, whether the client has windows of them or not.
     scaling : Scaling, optional
         How both parts were scaled, by the training part; None where they are as recorded.
     """
@@ -74,21 +72,17 @@ class Windows:
     """Labelled windows of a whole data set, or of one user.
 
     The windows of a user stand together, users ascending, and inside a user in recording order, so
-    that one user is a slice: of arrays that are mapped from a file, nothing else is read.
-
-    Raises ValueError if the arrays differ in length, have another dtype, or users do not ascend: a
-    fault of the source's code, not of the data.
+    that one user is a slice: of arrays that are mapped from a file, nothing else is read. Another
+    order, length or dtype is a ValueError: a fault of the source's code, not of the data.
 
     Attributes
     ----------
     x : ndarray
         float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to.
     y : ndarray
-        int64 ``[n]``, classes ``0..k-1``.
+        int64 ``[n]``, classes ``0..k-1``, of which `class_names` are the names.
     user : ndarray
         int64 ``[n]``, ascending; the number that the data set gives the user.
-    class_names : tuple[str, ...]
-        Names of the classes ``0..k-1``.
     """
 
     x: FloatArray
@@ -153,12 +147,8 @@ class Windows:
 class DataSource(ABC):
     """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
-    A source keeps no state; what it reads is fixed by the settings alone.
-
-    Attributes
-    ----------
-    standardise : str
-        What ``standardise=auto`` means here: ``none`` or ``client``.
+    A source keeps no state; what it reads is fixed by the settings alone. `standardise` says what
+    ``standardise=auto`` means here: ``none`` or ``client``.
     """
 
     standardise: ClassVar[str] = "none"

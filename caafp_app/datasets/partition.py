@@ -31,11 +31,7 @@ MIN_WINDOWS = 2
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one client got.
-
-    Ascending rows of the whole data set's windows, int64 ``[n]``, and their `recording_time`,
-    float64 ``[n]``.
-    """
+    """What one client got: rows of the data set's windows, and the `recording_time` of each."""
 
     rows: IntArray
     time: npt.NDArray[np.float64]

@@ -45,11 +45,7 @@ class ParseReport:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The usable records in the order of the text.
-
-    User 1..36 and index into `ACTIVITIES`, int64 ``[n]``; acceleration in m/s^2, float32 ``[n,
-    3]``.
-    """
+    """The usable records in the order of the text: user 1..36, activity, xyz in m/s^2."""
 
     user: IntArray
     activity: IntArray

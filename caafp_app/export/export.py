@@ -21,18 +21,14 @@ _REPEATS = 15
 
 @dataclass(frozen=True)
 class Exported:
-    """One exported file.
+    """One exported file, of `nbytes`, held against torch over `COMPARED` windows.
 
     Attributes
     ----------
-    format : str
-    path : Path
-    nbytes : int
-        Of the file.
     difference : float
-        Largest difference of a logit from torch's, over `COMPARED` windows.
+        Largest difference of a logit from torch's.
     agreement : float
-        Share of those windows that get the same class.
+        Share of the windows that get the same class.
     one, batch : float
         Seconds for one window, and for `BATCH` of them; median.
     """
@@ -56,18 +52,11 @@ def export_cluster(
     run : Path
         A run directory.
     number : int, optional
-        The cluster; None as of `load_cluster`.
+        The cluster; None: see `load_cluster`.
     formats : sequence of str
         Names in `FORMATS`.
     folder : Path, optional
         Where to; by default ``export`` in the run directory.
-
-    Returns
-    -------
-    Trained
-        The network.
-    list of Exported
-        One for each format, in order.
 
     Raises
     ------

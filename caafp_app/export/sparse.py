@@ -32,18 +32,9 @@ def write_sparse(
     mask: Mapping[str, NDArray[np.bool_]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model; what is outside the mask is left out.
+    """Write a model atomically; what is outside the mask is left out.
 
-    Parameters
-    ----------
-    path : Path
-        Written atomically.
-    arrays : mapping of str to ndarray
-        The dense model.
-    mask : mapping of str to ndarray of bool
-        True where a weight is active, by name and shape.
-    metadata : mapping of str to str, optional
-        To be kept besides.
+    The mask is True where a weight is active, by name and shape. `metadata` is kept besides.
     """
     tensors: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
@@ -58,14 +49,7 @@ def write_sparse(
 
 
 def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-    """Read what `write_sparse` wrote.
-
-    Returns
-    -------
-    dict of ndarray
-        The dense model, zero where pruned, in its order.
-    dict of ndarray of bool
-        Its mask.
+    """Read what `write_sparse` wrote: the dense model, zero where pruned, and its mask.
 
     Raises
     ------

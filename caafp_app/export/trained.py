@@ -37,8 +37,6 @@ class Trained:
         In evaluation mode, on the CPU.
     mask : dict of ndarray of bool
         Active weights, by name and shape of each prunable array.
-    input_shape : tuple of int
-        Of one window.
     class_names : tuple of str
         In the order of the logits.
     full_size : int
@@ -73,8 +71,6 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
 
     Parameters
     ----------
-    run : Path
-        The run directory.
     number : int, optional
         The cluster; -1 is that of a method without clusters. None: the only one, or 0.
 

@@ -28,16 +28,10 @@ MAX_JSON_BYTES = 1 << 24
 
 @dataclass
 class FlatModel:
-    """A model in flat form.
+    """A model in flat form: its prunable weights [P], and all else.
 
-    Attributes
-    ----------
-    weights : ndarray, float32 or float64 [P]
-        Prunable arrays in layout order.
-    rest : ndarray, same dtype [R]
-        Floating arrays that are not prunable.
-    other : dict of ndarray
-        Integer, boolean and complex buffers by name, untouched.
+    `weights` and `rest` [R], the floating arrays that are not prunable, are float32 or float64 in
+    layout order; `other` are integer, boolean and complex buffers by name, untouched.
     """
 
     weights: NDArray[Any]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.means import WeightedMean
-from caafp_app.pruning.sums import Sum
+from caafp_app.pruning.sums import TermSum
 from caafp_app.registry import SUMS
 from caafp_app.vectors.chunks import chunks
 
@@ -16,7 +16,7 @@ SQUARES, SIGNS = "squares", "signs"
 
 
 class Evidence:
-    """Sums over the replies since the last mask update, from which scores are made.
+    """Sums over the replies since the last mask update, from which scores of A weights are made.
 
     With u the updates at active positions, w the weights and r the rounds:
 
@@ -26,21 +26,16 @@ class Evidence:
     - sign agreement: ``|sum_r sum w sign(u)| / sum_r sum w``, in [0, 1].
 
     The sums belong to one mask and one group of clients: another mask or group starts anew.
-
-    Parameters
-    ----------
-    size : int
-        Number A of active weights.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.sums: dict[str, Sum] = {}
+        self.sums: dict[str, TermSum] = {}
         self.between: NDArray[np.float64] | None = None  # sum_r (sum w u)^2 / sum w, shape [A]
         self.weight = 0.0
         self.replies = 0
 
-    def add_round(self, mean: WeightedMean, sums: Mapping[str, Sum]) -> None:
+    def add_round(self, mean: WeightedMean, sums: Mapping[str, TermSum]) -> None:
         """Take in one round, whose sums, of the same replies, belong to the evidence afterwards.
 
         Raises MaskUpdateError if the sums are of another length, or other ones than before, and

@@ -80,7 +80,7 @@ def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Pla
 
 
 def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask by name and shape of each array: bool, True at the places."""
+    """Return a mask by name and shape of each array: True at the places."""
     mask = {name: np.zeros(array.shape, np.bool_) for name, array in arrays.items()}
     for name, bits in mask.items():
         bits[np.ix_(*places[name])] = True

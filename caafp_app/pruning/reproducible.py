@@ -57,17 +57,10 @@ def rounded_weight(weight: float) -> float:
 class ReproducibleSum:
     """The weighted sum of vectors, the same bits in whatever order they are added.
 
-    Law: ``value`` is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions, exact
-    and rounded once to float64. It is therefore within ``2**(q - 1)`` per addition of the true sum,
-    beside the rounding of the products. Sums stay below ``2**(62 + q)``: what might exceed that is
-    refused. Memory is 8 bytes per element.
-
-    Parameters
-    ----------
-    size : int
-        Length of the vectors.
-    quantum : int
-        Exponent q of the quantum ``2**q`` that terms are rounded to.
+    Law: ``value`` [size] is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions,
+    exact and rounded once to float64, with q the `quantum`. It is therefore within ``2**(q - 1)``
+    per addition of the true sum, beside the rounding of the products. Sums stay below ``2**(62 +
+    q)``: what might exceed that is refused. Memory is 8 bytes per element.
     """
 
     def __init__(self, size: int, quantum: int) -> None:

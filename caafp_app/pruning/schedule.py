@@ -4,7 +4,6 @@ A schedule is registered by name (`caafp_app.registry.SCHEDULES`): a function fr
 updates that are done, in (0, 1), to the share of the way to the final sparsity that is gone.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,10 +55,6 @@ class RoundPlan:
 
 def target_sparsity(step: int, steps: int, initial: float, final: float, kind: str) -> float:
     """Return the sparsity after mask update ``step`` of ``steps``, in [initial, final].
-
-    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is ``initial +
-    (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu & Gupta, "To
-    prune, or not to prune", 2017), which prunes most while there is most to prune.
 
     Law: initial at step 0, final at the last step, monotone between; 0 <= initial <= final < 1.
     """
@@ -141,7 +136,21 @@ def build_plan(
         for update in updates
         for number in range(max(update - every, warmup) + 1, update + 1)
     }
-    return tuple(_rounds(warmup, cluster, total, initial, final, kind, updates, collecting))
+    sparsity = initial
+    plan = []
+    for number in range(1, total + 1):
+        phase = Phase.PRUNE
+        if number <= warmup + cluster:
+            phase = Phase.WARM_UP if number <= warmup else Phase.CLUSTER_WARM_UP
+        mask_update = number in updates
+        gradients = mask_update and sparsity > 0.0
+        if mask_update:
+            step = updates.index(number) + 1
+            sparsity = target_sparsity(step, len(updates), initial, final, kind)
+        plan.append(
+            RoundPlan(number, phase, mask_update, sparsity, gradients, number in collecting)
+        )
+    return tuple(plan)
 
 
 def _update_rounds(
@@ -159,26 +168,3 @@ def _update_rounds(
             "rounds in clusters"
         )
     return tuple(range(first, total, every))
-
-
-def _rounds(
-    warmup: int,
-    cluster: int,
-    total: int,
-    initial: float,
-    final: float,
-    kind: str,
-    updates: tuple[int, ...],
-    collecting: set[int],
-) -> Iterator[RoundPlan]:
-    sparsity = initial
-    for number in range(1, total + 1):
-        phase = Phase.PRUNE
-        if number <= warmup + cluster:
-            phase = Phase.WARM_UP if number <= warmup else Phase.CLUSTER_WARM_UP
-        mask_update = number in updates
-        gradients = mask_update and sparsity > 0.0
-        if mask_update:
-            step = updates.index(number) + 1
-            sparsity = target_sparsity(step, len(updates), initial, final, kind)
-        yield RoundPlan(number, phase, mask_update, sparsity, gradients, number in collecting)

@@ -17,7 +17,7 @@ two groups of replies is the sum over both.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,35 +30,6 @@ from caafp_app.vectors.chunks import CHUNK, chunks
 
 State = Mapping[str, NDArray[Any]]
 Vector = NDArray[np.float64]
-
-
-class Sum(Protocol):
-    """What a registered sum can do; `TermSum` does most of it."""
-
-    size: int
-    """Number A of active weights."""
-
-    def check(self, peak: float, weight: float) -> None:
-        """Make sure that a reply of ``max |u| = peak`` can be added, or raise ProtocolError."""
-
-    def admit(self, peak: float, weight: float) -> bool:
-        """Announce a reply whose chunks are `put` next; return what `put` takes as `direct`."""
-
-    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, direct: bool) -> None:
-        """Add one chunk, given u and w u, which must stay as they are; `out` is scratch."""
-
-    def read(self, part: slice) -> Vector:
-        """Return a part of the sum, float64, as a copy."""
-
-    def merge(self, other: Self) -> None:
-        """Add another sum of the same kind and size, exactly."""
-
-    def state_dict(self) -> dict[str, NDArray[np.int64]]:
-        """Return all there is to save, as arrays."""
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Build the sum that `state_dict` described."""
 
 
 class TermSum(ABC):
@@ -80,32 +51,32 @@ class TermSum(ABC):
         """Return the terms of one chunk [n] in `out`; given u and w u, which must stay as is."""
 
     def check(self, peak: float, weight: float) -> None:
-        """See `Sum`."""
+        """Make sure that a reply of ``max |u| = peak`` can be added, or raise ProtocolError."""
         self.total.check(self.largest(peak, weight))
 
     def admit(self, peak: float, weight: float) -> bool:
-        """See `Sum`."""
+        """Announce a reply whose chunks are `put` next; return what `put` takes as `direct`."""
         return self.total.admit(self.largest(peak, weight))
 
     def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, direct: bool) -> None:
-        """See `Sum`."""
+        """Add one chunk, given u and w u, which must stay as they are; `out` is scratch."""
         self.total.put(part, self.term(values, weighted, out), direct)
 
     def read(self, part: slice) -> Vector:
-        """See `Sum`."""
+        """Return a part of the sum, float64, as a copy."""
         return self.total.read(part)
 
     def merge(self, other: Self) -> None:
-        """See `Sum`."""
+        """Add another sum of the same kind and size, exactly; it is left as it is."""
         self.total.merge(other.total)
 
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
-        """See `Sum`."""
+        """Return all there is to save, as arrays."""
         return self.total.state_dict()
 
     @classmethod
     def from_state(cls, state: State) -> Self:
-        """See `Sum`."""
+        """Build the sum that `state_dict` described."""
         restored = cls(0)
         restored.total = ReproducibleSum.from_state(state)
         restored.size = restored.total.size
@@ -126,7 +97,7 @@ class Squares(TermSum):
         return np.multiply(values, weighted, out=out)
 
 
-def make_sums(names: Iterable[str], size: int) -> dict[str, Sum]:
+def make_sums(names: Iterable[str], size: int) -> dict[str, TermSum]:
     """Return an empty sum of each registered name."""
     return {name: SUMS[name](size) for name in sorted(names)}
 
@@ -135,7 +106,7 @@ def accumulate(
     update: NDArray[np.floating],
     weight: float,
     mean: WeightedMean,
-    sums: Collection[Sum] = (),
+    sums: Collection[TermSum] = (),
     peak: float | None = None,
 ) -> None:
     """Add one reply to a round's mean and to other sums, in one pass.

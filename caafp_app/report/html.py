@@ -9,11 +9,7 @@ from caafp_app.errors import RunError, reading
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    The column is sorted by `value`, or by the text where it is None; `shade` is how much of the
-    cell's width a bar behind the text takes, from 0 to 1.
-    """
+    """One cell: its text, what to sort by (None: the text), and a bar's share of its width."""
 
     text: str
     value: float | None = None

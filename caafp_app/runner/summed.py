@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.means import GradientMean, WeightedMean
 from caafp_app.pruning.reproducible import largest_magnitude
-from caafp_app.pruning.sums import Sum, accumulate, make_sums
+from caafp_app.pruning.sums import TermSum, accumulate, make_sums
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.model import MeanUpdate
 from caafp_app.runner.query import Query
@@ -35,7 +35,7 @@ class Summed:
     query : Query
     update, rest : WeightedMean
         Of active weights [A] and of what is not prunable [R]. Of saliencies, `update` alone.
-    sums : dict of str to Sum
+    sums : dict of str to TermSum
         Those that the query wants, over active weights [A].
     gradient : GradientMean or None
         At inactive weights, over all [P].
@@ -51,7 +51,7 @@ class Summed:
         size, rest = (mask.count, query.model.layout.rest_count) if adds else (0, 0)
         self.query = query
         self.update, self.rest = WeightedMean(size), WeightedMean(rest)
-        self.sums: Mapping[str, Sum] = make_sums(query.wants, size)
+        self.sums: Mapping[str, TermSum] = make_sums(query.wants, size)
         self.gradient = GradientMean(mask.bits.size) if query.gradients else None
         self.kept: dict[str, Any] = {}
         self.outside: dict[str, int] = {}

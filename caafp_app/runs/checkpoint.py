@@ -122,8 +122,8 @@ class Checkpoints:
     def load(self) -> Saved:
         """Read the newest.
 
-        Raises RunError if there is none; it is damaged, and then the one before is named; it is of
-        another version; or of a run with other settings, and then the first that differs is named.
+        Raises RunError if there is none, it is damaged, of another version, or of a run with other
+        settings; what to do is said.
         """
         paths = self._paths()
         if not paths:

@@ -29,10 +29,7 @@ from caafp_app.safe_text import csv_cell
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Files of one run. Every write is atomic; rounds are appended line by line.
-
-    `create` makes a new folder; the constructor takes one that is there.
-    """
+    """Files of one run, in a folder that exists; `create` makes a new one. Writes are atomic."""
 
     path: Path
 

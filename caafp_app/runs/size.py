@@ -33,14 +33,14 @@ _MAX_KIND_LENGTH = 32
 
 
 def message_bytes(message: Message) -> dict[str, int]:
-    """Count what `message`, of any kind, takes on the wire.
+    """Count what `message`, of any kind, takes on the wire; kinds of no bytes are left out.
 
     Kinds: the arrays of the ArrayRecord ``caafp.arrays`` by their name up to the first slash
     (``values``, ``rest``, ``other``, ``mask``, ``gradient-index`` ...); ``arrays`` of all other
     ArrayRecords; ``metrics``; ``header`` for the ConfigRecord ``caafp``, but for its values of type
     bytes, which count under their own key (``layout``) or, of arrays that travel in the header,
     under the array's name as above; ``config`` for other ConfigRecords; ``envelope`` for metadata,
-    error texts and the heads of all objects. Kinds of no bytes are left out.
+    error texts and the heads of all objects.
 
     The sum is that of the lengths of ``deflate()`` over all distinct objects of the message. Raises
     ProtocolError if a record holds a value that Flower cannot serialise.

@@ -65,9 +65,8 @@ class Settings:
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Keys that are left out take their defaults. Raises SettingsError if a key is unknown (the
-        nearest known one is named) or was removed (with what to write instead), a value has another
-        type or is not allowed, or values contradict each other.
+        Keys that are left out take their defaults. Raises SettingsError if a key is unknown or was
+        removed, a value is not allowed, or values contradict each other.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}

@@ -99,7 +99,7 @@ def _try_out(root: Path, folder: Path, versions: str) -> None:
     with fleet(folder / "fleet", [node], security=security, warm=True) as running:
         config = 'data-path="/opt/trial/windows.npz" label="arm" state-dir="/opt/trial/state"'
         # Behind all else: the emulated processor wants what this one has.
-        command = ["nice", "-n", "15", str(TOOL), "run", str(root)]
+        command = ["nice", "-n", "5", str(TOOL), "run", str(root)]
         command += ["/usr/bin/env", "FLWR_HOME=/opt/trial/flwr"]
         command += ["/usr/local/bin/caafp", "device", *own("/opt/trial", "arm")]
         command += ["--superlink", running.address, "--host", HOST, "--port", str(free_port())]

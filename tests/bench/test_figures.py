@@ -110,24 +110,20 @@ def test_dendrogram_is_cut_between_the_clusters(run: RunFiles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "setting", "top"),
+    ("told", "top"),
     [
-        ("caafp", "average", 0.725),
-        ("clusterfl", "average", 0.725),
-        ("clusterfl", "complete", 0.9),
-        ("fedchar", "", 0.9),  # by complete linkage where nothing is said
-        ("fedchar", "average", 0.725),
+        ("2, average linkage", 0.725),
+        ("1 to 6 by silhouette, complete linkage, every 5 rounds", 0.9),
+        ("", 0.725),
     ],
 )
 def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
-    run: RunFiles, strategy: str, setting: str, top: float
+    run: RunFiles, told: str, top: float
 ) -> None:
     distances = np.array([[0, 0.1, 0.5, 0.7], [0, 0, 0.8, 0.9], [0, 0, 0, 0.1], [0, 0, 0, 0]])
     labels = [f"user-{k:02d}" for k in range(4)]
     RunDirectory(run.path).write_distances(labels, distances + distances.T)
-    arguments = f"linkage={setting!r}" if setting else ""
-    settings = {**run.settings, "strategy": strategy, "strategy-args": arguments}
-    axes = draw_dendrogram(replace(run, settings=settings)).axes[0]
+    axes = draw_dendrogram(replace(run, plan={"facts": {"clusters": told}})).axes[0]
     heights = [
         point[1] for lines in axes.collections for part in lines.get_segments() for point in part
     ]

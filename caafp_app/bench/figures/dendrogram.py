@@ -5,7 +5,8 @@ from typing import Any
 from caafp_app.bench.figures.style import plotting, width
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.reading import RunFiles
-from caafp_app.settings.arguments import parse_arguments
+
+LINKAGES = ("average", "complete")
 
 
 def draw_dendrogram(run: RunFiles) -> Any | None:
@@ -21,9 +22,8 @@ def draw_dendrogram(run: RunFiles) -> Any | None:
     from scipy.cluster.hierarchy import dendrogram, linkage
     from scipy.spatial.distance import squareform
 
-    arguments = parse_arguments(str(run.settings.get("strategy-args", "")))
-    default = "complete" if run.settings.get("strategy") == "fedchar" else "average"
-    method = str(arguments.get("linkage", default))
+    told = str(run.plan.get("facts", {}).get("clusters", ""))  # as `Clustering` says itself
+    method = next((name for name in LINKAGES if f"{name} linkage" in told), LINKAGES[0])
     tree = linkage(squareform(distances.astype(float), checks=False), method)
     clusters = {client.label: client.cluster for client in run.clients}
     count = len({clusters[label] for label in labels if label in clusters}) or 1

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.runs.files import append_line, write_atomic, write_json
+from caafp_app.runs.files import append_line, plain, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 from caafp_app.runs.tensors import write_tensors
@@ -61,7 +61,7 @@ class RunDirectory:
 
     def append_round(self, record: RoundRecord) -> None:
         """Append one line to ``rounds.jsonl``; it is on the disk when this returns."""
-        append_line(self.path / "rounds.jsonl", json.dumps(record.to_json(), allow_nan=False))
+        append_line(self.path / "rounds.jsonl", json.dumps(plain(vars(record)), allow_nan=False))
 
     def cut_rounds(self, last: int) -> None:
         """Remove what ``rounds.jsonl`` has of rounds after `last`: they are run again."""
@@ -86,7 +86,7 @@ class RunDirectory:
         columns = [column.name for column in fields(ClientRecord)]
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(client.to_json() for client in clients)
+        writer.writerows(plain(vars(client)) for client in clients)
         write_atomic(self.path / "clients.csv", text.getvalue().encode())
 
     def write_clusters(self, clusters: Mapping[str, object]) -> None:

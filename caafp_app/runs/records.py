@@ -67,10 +67,6 @@ class RoundRecord:
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None, numbers of clusters become text."""
-        return _fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRecord:
@@ -97,10 +93,6 @@ class ClientRecord:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_sparsity: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None."""
-        return _fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +141,3 @@ class RunReport:
     ledger: Ledger
     seconds: Mapping[str, float]
     split: str = "test"
-
-
-def _fields(record: RoundRecord | ClientRecord) -> dict[str, Any]:
-    return {name: plain(value) for name, value in vars(record).items()}

@@ -1,12 +1,4 @@
-"""The run directory: the files of one run, what each is called and how it is written.
-
-::
-
-    <output-dir>/runs/<name>/
-        settings.json  plan.json  rounds.jsonl  clients.csv  clusters.json  summary.json
-        models/<cluster>.safetensors  masks/<cluster>.safetensors  distances.safetensors
-    <output-dir>/runs/latest -> <name>
-"""
+"""The run directory: how the files of one run, which README.md lists, are written."""
 
 import csv
 import io

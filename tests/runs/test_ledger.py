@@ -90,19 +90,6 @@ def test_formula_is_the_authors_figure() -> None:
     assert ledger.formula_total / 2**20 == pytest.approx(265.6, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "arguments", [(-1, 0.5, 1), (10, 1.5, 1), (10, float("nan"), 1), (1, 1, -1)]
-)
-def test_formula_refuses(arguments: tuple[int, float, int]) -> None:
-    with pytest.raises(RunError, match="density"):
-        Ledger().add_formula(*arguments)
-
-
-def test_unknown_direction(message: MakeMessage) -> None:
-    with pytest.raises(RunError, match="sideways"):
-        Ledger().record("sideways", "p", message(RecordDict()), round=1)  # type: ignore[arg-type]
-
-
 def test_kinds_are_bounded_and_bytes_kept() -> None:
     traffic = Traffic()
     for number in range(1000):

@@ -70,10 +70,7 @@ class Registry(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """Return the part of a name, or of a path.
 
-        Raises
-        ------
-        SettingsError
-            No part has this name, or it cannot be imported.
+        Raises SettingsError if no part has this name, or it cannot be imported.
         """
         path = self._paths.get(name)
         if path is None and name in self._foreign:
@@ -104,17 +101,14 @@ def is_path(text: str) -> bool:
 def load(kind: str, path: str) -> Any:
     """Import the object that `path` names.
 
+    Raises SettingsError if there is no such module or object, or the module cannot be imported.
+
     Parameters
     ----------
     kind : str
         For the error message.
     path : str
         Of the form `PATH_FORM`.
-
-    Raises
-    ------
-    SettingsError
-        There is no such module or object, or the module cannot be imported.
     """
     module_name, _, name = path.partition(":")
     try:
@@ -140,17 +134,14 @@ def load(kind: str, path: str) -> Any:
 def check_installed(kind: str, path: str) -> None:
     """Look for the outermost package of a path, and import nothing.
 
+    Raises SettingsError if this Python cannot find it.
+
     Parameters
     ----------
     kind : str
         For the error message.
     path : str
         A path, or a name, which is always found.
-
-    Raises
-    ------
-    SettingsError
-        This Python cannot find it.
     """
     top = path.partition(":")[0].partition(".")[0]
     if is_path(path) and top not in sys.modules and not importlib.util.find_spec(top):

@@ -1,26 +1,10 @@
 """A bench's file: where it is found, and its plan with the command line over it.
 
-A bench file::
-
-    [bench]
-    name = "uci"               # the folder of its results
-    preset = "caafp"           # settings to start from; may be left out
-    seeds = [42, 123]
-    against = "caafp"          # the case that the others are compared with; may be left out
-
-    [settings]                 # over the preset, for all cases
-    dataset = "uci-har"
-
-    [[case]]
-    name = "caafp"
-
-    [[case]]                   # lists are crossed: a case for each combination of their values
-    name = "{strategy}-{sparsity}"
-    strategy = ["fedsnip", "efficientfl"]
-    sparsity = [0.7, 0.9]
-
-``{key}`` in the name of a case, and in ``against``, is the value of that setting; of a strategy
-``package.module:Class`` it is the class, in lower case.
+``[bench]`` has the bench's name, preset and seeds, and the case that the others are compared with;
+``[settings]`` stand over the preset, for all cases; each ``[[case]]`` has a name and settings of
+its own, whose lists are crossed. See ``conf/bench``. ``{key}`` in the name of a case, and in
+``against``, is the value of that setting; of a strategy ``package.module:Class`` it is the class,
+in lower case.
 """
 
 import tomllib

@@ -36,8 +36,6 @@ class Grouping:
         Mean directions, shape [k, d]; see `centroids_of`.
     k : int
         Number of clusters, none of them empty.
-    silhouette : float or None
-        Mean over the clustered clients, in [-1, 1]; None where it is not defined.
     note : str
         What a reader of the log should know; empty if all went as asked for.
     """
@@ -45,11 +43,7 @@ class Grouping:
     labels: Labels
     centroids: NDArray[np.float32]
     k: int
-    silhouette: float | None
     note: str
-
-
-"""The old name, until `caafp_app.strategies` has left it."""
 
 
 def cluster(
@@ -120,7 +114,6 @@ def cluster(
         labels=labels,
         centroids=centroids_of(sketches, labels, found),
         k=found,
-        silhouette=_silhouette(distances, labels[sample]),
         note="; ".join(notes),
     )
 

@@ -1,10 +1,8 @@
 """WISDM activity prediction v1.1: 36 people, 6 activities, acceleration at 20 Hz in the pocket.
 
 "Activity Recognition using Cell Phone Accelerometers", Kwapisz, Weiss, Moore, SensorKDD 2010. The
-published text is parsed as it is (`wisdm_text`), then cut into windows of 200 samples (10 s), one
-every 100, per user and activity. A window may span two recordings of the same activity, as it does
-for everyone who cuts the set in this way. ``standardise=auto`` scales each client by its training
-part.
+text is cut into windows of 200 samples (10 s), one every 100, per user and activity. A window may
+span two recordings of the same activity, as it does for everyone who cuts the set in this way.
 """
 
 import contextlib

@@ -1,9 +1,8 @@
 """Which filters of a network are kept, and the really smaller network that they make.
 
-A chain of convolutions and dense layers is meant, in the order of its arrays, each weight array of
-shape (outputs, inputs, kernel...), as torch has them. Without a filter go its row in the layer's
-weights, its entry in the layer's bias and normalisation, and its inputs in the next layer: one of a
-convolution, one column per position of a dense layer behind a flattening of (filters, positions).
+The network is a chain of convolutions and dense layers, each weight array of shape (outputs,
+inputs, kernel...). With a filter go its row, its entry in bias and normalisation, and its inputs in
+the next layer: one of a convolution, one column per position of a dense layer behind a flattening.
 """
 
 import math

@@ -57,7 +57,7 @@ def rounded_weight(weight: float) -> float:
 class ReproducibleSum:
     """The weighted sum of vectors, the same bits in whatever order they are added.
 
-    Law: ``value`` [size] is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions,
+    Law: what is read is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions,
     exact and rounded once to float64, with q the `quantum`. It is therefore within ``2**(q - 1)``
     per addition of the true sum, beside the rounding of the products. Sums stay below ``2**(62 +
     q)``: what might exceed that is refused. Memory is 8 bytes per element.
@@ -165,16 +165,8 @@ class ReproducibleSum:
         self._shifts += other._shifts
         self._quanta += other._quanta
 
-    @property
-    def value(self) -> NDArray[np.float64]:
-        """The sum, float64 of shape [size]."""
-        value = np.empty(self.size, dtype=np.float64)
-        for part in chunks(self.size):
-            value[part] = self.read(part)
-        return value
-
     def read(self, part: slice) -> NDArray[np.float64]:
-        """Return a part of `value`, as a copy."""
+        """Return a part of the sum, float64, as a copy."""
         quanta = self._quanta[part] - self._offset()
         value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
         return value

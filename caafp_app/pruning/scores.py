@@ -1,13 +1,8 @@
 """How important each active weight of a cluster's model is.
 
-Jha, Shukla, Lone (CA-AFP, arXiv 2603.01739, 2026) score a weight by three parts, each per layer:
-
-- magnitude    ``M = |w| / max |w|``,
-- coherence    ``C = 1 / (1 + Var_c(w_c))``, divided by the layer's largest,
-- consistency  ``K = |mean_c sign(update_c)|``,
-
-and ``S = alpha M + beta C + gamma K``. All clients start from the same weights, so ``Var_c(w_c)``
-is the variance of the updates.
+The paper (CA-AFP, arXiv 2603.01739) adds magnitude, coherence and consistency, each per layer; the
+formulas are in ARCHITECTURE.md. All clients start from the same weights, so that the variance of
+their weights is that of the updates.
 
 A score is registered by name (`caafp_app.registry.SCORES`): the sums that it needs, and a function
 of them. A package outside adds one with a file like this:
@@ -110,15 +105,12 @@ def _magnitude(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[
 class Spread:
     """Two figures of a layer that the coherence of its weights is measured by.
 
-    Updates are small: with variances near 1e-5 the published ``1 / (1 + variance)`` is 0.99 or more
-    for nearly all weights, and orders nothing. The relative form measures the variance against the
-    layer's own: ``1 / (1 + variance / median)``. The median, because the variances of a layer span
-    orders of magnitude: against their mean, which the few largest set, most weights would score
-    close to 1 again. Only positive variances count for it, since the weights of dead units have
-    none.
+    The published ``1 / (1 + variance)`` orders nothing, because variances are near 1e-5: the
+    relative form is ``1 / (1 + variance / median)``. The median, because the variances of a layer
+    span orders of magnitude: against their mean most weights would score close to 1 again. Only
+    positive variances count for it, since the weights of dead units have none.
 
-    `scale` is that median, or 1 in the published form; `best` the largest ``1 / (1 + variance /
-    scale)`` of the layer.
+    `scale` is that median, or 1 in the published form; `best` the layer's largest score.
     """
 
     scale: float

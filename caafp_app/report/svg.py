@@ -40,7 +40,6 @@ class Chart:
     low: float | None = None
     high: float | None = None
     spans: Sequence[tuple[float, str]] = field(default_factory=tuple)
-    x_title: str = "round"
 
 
 def draw(chart: Chart) -> str:
@@ -62,7 +61,7 @@ def draw(chart: Chart) -> str:
 
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.y_title)} by '
-        f'{escape(chart.x_title)}">'
+        'round">'
     ]
     for y in ticks(y_low, y_high):
         _, height = at(x_low, y)
@@ -84,7 +83,7 @@ def draw(chart: Chart) -> str:
         parts.append(_drawn(line, i, at))
     parts.append(
         f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">'
-        f"{escape(chart.x_title)}</text>"
+        "round</text>"
         f'<text class="title" x="14" y="{_HEIGHT / 2:.0f}" '
         f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(chart.y_title)}</text></svg>'
     )

@@ -131,9 +131,9 @@ class Checkpoints:
                 f"expected a checkpoint to resume from in {self.folder}, found none: the run "
                 "ended, was never saved (checkpoint-every=0), or did not come so far; start anew"
             )
-        text, state = _read(paths[-1], paths[:-1])
-        self._compare(text["terms"])
-        return Saved(text["round"], state)
+        round_, terms, state = _read(paths[-1], paths[:-1])
+        self._compare(terms)
+        return Saved(round_, state)
 
     def clear(self) -> None:
         """Remove all of them: the run has ended."""
@@ -161,7 +161,7 @@ class Checkpoints:
                 )
 
 
-def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
+def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State]:
     try:
         arrays, metadata = read_tensors(path)
         text = metadata.get("state", "")
@@ -169,9 +169,8 @@ def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
             raise ValueError("its SHA-256 is another than the one it was saved with")
         if metadata.get("version") == str(VERSION):
             document = json.loads(text)
-            _check(document)
-            return document, State(document["facts"], arrays)
-    except (RunError, ValueError) as error:
+            return int(document["round"]), dict(document["terms"]), State(document["facts"], arrays)
+    except (RunError, ValueError, LookupError, TypeError) as error:
         # Not the first that is whole: what a run goes on from is for its operator to say.
         before = f"the one before is {older[-1].name}" if older else "there is none before it"
         raise RunError(
@@ -182,16 +181,6 @@ def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
         f"checkpoint {path} has version {metadata.get('version')}, this release reads {VERSION}; "
         "resume with the release that saved it"
     )
-
-
-def _check(document: Any) -> None:
-    """Refuse, by ValueError, what is whole and was not written here."""
-    kinds = {"round": int, "terms": dict, "facts": dict}
-    if not isinstance(document, dict):
-        raise ValueError("no JSON object")
-    for key, kind in kinds.items():
-        if not isinstance(document.get(key), kind):
-            raise ValueError(f"no {key}")
 
 
 def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:

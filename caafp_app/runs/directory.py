@@ -1,12 +1,4 @@
-"""The run directory: the files of one run, what each is called and how it is written.
-
-::
-
-    <output-dir>/runs/<name>/
-        settings.json  plan.json  rounds.jsonl  clients.csv  clusters.json  summary.json
-        models/<cluster>.safetensors  masks/<cluster>.safetensors  distances.safetensors
-    <output-dir>/runs/latest -> <name>
-"""
+"""The run directory: how the files of one run, which README.md lists, are written."""
 
 import csv
 import io
@@ -20,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.runs.files import append_line, write_atomic, write_json
+from caafp_app.runs.files import append_line, plain, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 from caafp_app.runs.tensors import write_tensors
@@ -62,7 +54,7 @@ class RunDirectory:
 
     def append_round(self, record: RoundRecord) -> None:
         """Append one line to ``rounds.jsonl``; it is on the disk when this returns."""
-        append_line(self.path / "rounds.jsonl", json.dumps(record.to_json(), allow_nan=False))
+        append_line(self.path / "rounds.jsonl", json.dumps(plain(vars(record)), allow_nan=False))
 
     def cut_rounds(self, last: int) -> None:
         """Remove what ``rounds.jsonl`` has of rounds after `last`: they are run again."""
@@ -88,7 +80,7 @@ class RunDirectory:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         for client in clients:
-            writer.writerow({name: csv_cell(cell) for name, cell in client.to_json().items()})
+            writer.writerow({name: csv_cell(v) for name, v in plain(vars(client)).items()})
         write_atomic(self.path / "clients.csv", text.getvalue().encode())
 
     def write_clusters(self, clusters: Mapping[str, object]) -> None:

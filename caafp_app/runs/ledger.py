@@ -76,8 +76,6 @@ class Ledger:
 
         Raises ProtocolError if it holds what Flower cannot serialise; nothing is counted then.
         """
-        if direction not in DIRECTIONS:
-            raise RunError(f"direction must be 'down' or 'up', found {direction!r}")
         sizes = message_bytes(message)
         self._exchanges.setdefault((str(phase), int(round)), Traffic()).add(direction, sizes)
         return sum(sizes.values())
@@ -88,11 +86,6 @@ class Ledger:
         The formula counts one message down and one up per client and round, so `messages` is twice
         the number of clients. It leaves out masks, gradients, headers and the last download.
         """
-        if parameters < 0 or messages < 0 or not 0.0 <= density <= 1.0:
-            raise RunError(
-                "the formula needs parameters >= 0, 0 <= density <= 1 and messages >= 0, found "
-                f"{parameters}, {density} and {messages}"
-            )
         self._formula += parameters * 4 * density * messages
 
     @property

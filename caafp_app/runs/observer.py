@@ -205,7 +205,7 @@ class LogObserver(Observer):
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         """Log one line, and a warning if clients are missing or refused."""
         self._time_left.add(record.phase, record.seconds)
-        left = self._time_left.after(record.round, total_rounds)
+        left = self._time_left.after(record.round)
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if trouble := text.trouble_line(record):
             self._logger.warning("%s", trouble)

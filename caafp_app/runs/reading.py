@@ -83,6 +83,9 @@ def read_run(path: Path) -> RunFiles:
 
 
 def _text(path: Path) -> str:
+    """Return what the file says; nothing, where a run was cut short before it wrote it."""
+    if not path.is_file():
+        return ""
     try:
         size = path.stat().st_size
         if size > _TEXT_LIMIT:
@@ -93,10 +96,8 @@ def _text(path: Path) -> str:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
-        value = json.loads(_text(path))
+        value = json.loads(_text(path) or "{}")
     except ValueError as error:
         raise RunError(f"expected JSON in {path}, found: {error}") from error
     if not isinstance(value, dict):
@@ -105,8 +106,6 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
     text = _text(path)
     try:
         # What stands behind the last line break was torn by a crash.
@@ -116,8 +115,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _clients(path: Path) -> list[ClientRecord]:
-    if not path.is_file():
-        return []
     try:
         return [_client(row) for row in csv.DictReader(io.StringIO(_text(path), newline=""))]
     except (TypeError, ValueError) as error:

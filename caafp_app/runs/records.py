@@ -77,10 +77,6 @@ class RoundRecord:
         """Take for unknown what cannot be: see `possible`."""
         possible(self, shares=("accuracy",), losses=("loss",))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None, numbers of clusters become text."""
-        return _fields(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRecord:
@@ -116,10 +112,6 @@ class ClientRecord:
             losses=("cluster_loss", "personal_loss"),
             counts=("examples", "test_examples"),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None."""
-        return _fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +190,3 @@ def possible(
     for name in counts:
         count = min(max(getattr(record, name), 0), MOST_EXAMPLES)
         object.__setattr__(record, name, int(count))
-
-
-def _fields(record: RoundRecord | ClientRecord) -> dict[str, Any]:
-    return {name: plain(value) for name, value in vars(record).items()}

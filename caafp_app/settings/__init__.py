@@ -1,8 +1,7 @@
 """Settings of a run: one frozen, validated dataclass per group, built once from the run config.
 
-A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``; keys are unique over
-all groups. Each group checks its own values when it is built; what concerns two groups is checked
-by :class:`caafp_app.settings.Settings`.
+A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``, unique over all
+groups.
 """
 
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings

@@ -19,25 +19,15 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting means and which values it may take.
-
-    Attributes
-    ----------
-    choices : tuple[str, ...] | Registry
-        The names it may take; empty for any. Of a registry also names that other packages add.
-    paths : bool
-        Whether it may be the path of an object as well: see `registry.PATH_FORM`.
-    above, below : bool
-        ``low`` itself, or ``high``, is excluded.
-    """
+    """What one setting means and which values it may take: see `knob`."""
 
     comment: str
     choices: tuple[str, ...] | Registry = ()
-    paths: bool = False
+    paths: bool = False  # an object's path, see `registry.PATH_FORM`, will do as well
     low: float = -math.inf
     high: float = math.inf
-    above: bool = False
-    below: bool = False
+    above: bool = False  # `low` itself is excluded
+    below: bool = False  # `high` itself is excluded
 
     def expected(self, kind: type) -> str:
         """Say in words what a value of this setting has to be; of a registry, its own names."""

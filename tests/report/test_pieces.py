@@ -20,7 +20,7 @@ def test_whatever_comes_from_a_file_is_escaped() -> None:
         section(NASTY, paragraph(NASTY)),
         section(NASTY, "x", folded=True),
         figure("<svg/>", NASTY),
-        draw(Chart([Line(NASTY, [(1, 1)])] * 2, NASTY, spans=[(1, NASTY)], x_title=NASTY)),
+        draw(Chart([Line(NASTY, [(1, 1)])] * 2, NASTY, spans=[(1, NASTY)])),
         matrix([[1.0]], [NASTY], "distance"),
     )
     for piece in pieces:

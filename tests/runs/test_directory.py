@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from caafp_app.errors import RunError
 from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.files import plain
 from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
 from caafp_app.runs.summary import build_summary
 
@@ -80,7 +81,7 @@ def test_rounds_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
         file.write(b'{"round": 3, "pha')
     RunDirectory(run.path).append_round(records[2])
     lines = path.read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [record.to_json() for record in records]
+    assert [json.loads(line) for line in lines] == [plain(vars(record)) for record in records]
     assert path.read_bytes().endswith(b"\n")
 
 

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from caafp_app.runs.files import plain
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
 from caafp_app.runs.records import RoundRecord, RunReport
 
@@ -27,7 +28,7 @@ def test_a_round_is_written_as_plain_json() -> None:
         layer_density={0: {"conv": np.float32(0.5)}},  # type: ignore[dict-item]
         server_memory_mb=100.0,
     )
-    found = json.loads(json.dumps(record.to_json(), allow_nan=False))
+    found = json.loads(json.dumps(plain(vars(record)), allow_nan=False))
     assert found == {
         "round": 3,
         "phase": "prune",

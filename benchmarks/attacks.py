@@ -23,7 +23,6 @@ from benchmarks.report import Report, Row, Target, median, parser
 from caafp_app import CAAFP, current_mask, sparse_mod
 from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import Request, is_ours
-from caafp_app.pruning.influence import norm_of
 from caafp_app.strategies.rules import Clustering, Pruning
 
 ROUNDS, WARMUP, WITHIN = 12, 3, 3

@@ -52,17 +52,18 @@ def test_a_data_file_that_is_not_what_it_says_ends_in_a_sentence(tmp_path: Path,
 
 
 def test_toml_that_is_nested_too_deep_ends_in_a_sentence() -> None:
-    with pytest.raises(RunError, match=r"cannot read x\.toml: .*RecursionError"), reading(
-        "x.toml", RunError
+    with (
+        pytest.raises(RunError, match=r"cannot read x\.toml: .*RecursionError"),
+        reading("x.toml", RunError),
     ):
         tomllib.loads("a = " + "[" * 100_000)
 
 
 def test_errors_of_the_package_pass_and_others_become_one() -> None:
-    with pytest.raises(DataError, match="^as it is$"), reading("x", RunError):
+    with pytest.raises(DataError, match=r"^as it is$"), reading("x", RunError):
         raise DataError("as it is")
     for error in (MemoryError(), KeyError("facts"), NotImplementedError("that\nmethod")):
-        with pytest.raises(CaafpError, match="cannot read x: .*damaged"), reading("x", RunError):
+        with pytest.raises(CaafpError, match=r"cannot read x: .*damaged"), reading("x", RunError):
             raise error
     with pytest.raises(KeyboardInterrupt), reading("x", RunError):
         raise KeyboardInterrupt

@@ -140,6 +140,7 @@ class SparseMod:
         context: Context,
         call_next: ClientAppCallable,
     ) -> Message:
+        keep_text(context, "action", request.action.value)
         sent = message.content
         message.content = _for_the_app(request, received.record, sent)
         try:

@@ -27,7 +27,9 @@ def exact(multiplier: float, delta: float) -> float:
 @pytest.mark.parametrize(("clip", "noise", "replies"), [(1, 2, 1), (1, 5, 35), (0.5, 20, 100)])
 def test_epsilon_is_that_of_the_exact_mechanism(clip: float, noise: float, replies: int) -> None:
     multiplier = noise / (2 * clip) / math.sqrt(replies)
-    assert epsilon_of(clip, noise, replies, 1e-5) == pytest.approx(exact(multiplier, 1e-5), rel=1e-2)
+    assert epsilon_of(clip, noise, replies, 1e-5) == pytest.approx(
+        exact(multiplier, 1e-5), rel=1e-2
+    )
 
 
 def test_noise_is_the_inverse() -> None:

@@ -2,12 +2,14 @@
 
 The promise is *local* differential privacy: it holds against the server itself. Each reply is
 clipped to a norm C and gets Gaussian noise of standard deviation s at each value. Two clipped
-updates differ by at most 2 C, so the noise multiplier is ``s / (2 C)``. The accountant composes
-the exact Gaussian mechanism over all replies of the device (Dong, Roth, Su, "Gaussian Differential
-Privacy", 2022). That a server samples clients promises nothing more: it knows whom it asks.
+updates differ by at most 2 C, so the noise multiplier is ``s / (2 C)``. n replies of a device are
+together exactly one Gaussian mechanism of the multiplier ``s / (2 C sqrt(n))`` (Dong, Roth, Su,
+"Gaussian Differential Privacy", 2022, corollary 3.3). That a server samples clients promises
+nothing more: it knows whom it asks.
 """
 
 import math
+from collections.abc import Callable
 
 from caafp_app.errors import SettingsError
 
@@ -31,40 +33,22 @@ def epsilon_of(clip: float, noise: float, replies: int, delta: float) -> float:
     SettingsError
         A number is out of range, or `dp-accounting` is not installed.
     """
-    _check(clip, noise, replies, delta)
-    try:
-        from dp_accounting import GaussianDpEvent, SelfComposedDpEvent
-        from dp_accounting.pld import PLDAccountant
-    except ImportError as error:
-        raise SettingsError(
-            'expected the package dp-accounting, found none: pip install "caafp-app[privacy]"'
-        ) from error
-    # A composition of Gaussian mechanisms is one: of a multiplier smaller by sqrt(replies). The
-    # accountant is told the composition all the same; it is the authority here.
-    event = SelfComposedDpEvent(GaussianDpEvent(noise / (2 * clip)), replies)
-    return float(PLDAccountant().compose(event).get_epsilon(delta))
+    _check(replies, delta, clip=clip, noise=noise)
+    exact = _accounting("get_epsilon_gaussian")
+    return float(exact(noise / (2 * clip * math.sqrt(replies)), delta))
 
 
 def noise_for(clip: float, epsilon: float, replies: int, delta: float) -> float:
-    """Return the least noise with which `epsilon_of` is at most `epsilon`, to three digits.
+    """Return the noise with which `epsilon_of` is `epsilon`.
 
     Raises
     ------
     SettingsError
         As `epsilon_of`.
     """
-    if not 0 < epsilon < 1e4:
-        raise SettingsError(f"epsilon: expected a number above 0 and below 10000, found {epsilon}")
-    low, high = 0.0, clip
-    while epsilon_of(clip, high, replies, delta) > epsilon:
-        low, high = high, 2 * high
-    while high - low > 5e-4 * high:
-        middle = (low + high) / 2
-        if epsilon_of(clip, middle, replies, delta) > epsilon:
-            low = middle
-        else:
-            high = middle
-    return high
+    _check(replies, delta, clip=clip, epsilon=epsilon)
+    exact = _accounting("get_sigma_gaussian")
+    return float(2 * clip * math.sqrt(replies) * exact(epsilon, delta))
 
 
 def flower_noise(sensitivity: float, epsilon: float, delta: float) -> float:
@@ -72,8 +56,21 @@ def flower_noise(sensitivity: float, epsilon: float, delta: float) -> float:
     return sensitivity * math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
-def _check(clip: float, noise: float, replies: int, delta: float) -> None:
-    for name, value in (("clip", clip), ("noise", noise)):
+def _accounting(name: str) -> Callable[[float, float], float]:
+    try:
+        import dp_accounting
+
+        found: Callable[[float, float], float] = getattr(dp_accounting, name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            "expected the package dp-accounting, 0.6 or newer, found none: pip install "
+            '"caafp-app[privacy]"'
+        ) from error
+    return found
+
+
+def _check(replies: int, delta: float, **positive: float) -> None:
+    for name, value in positive.items():
         if not 0 < value < math.inf:
             raise SettingsError(f"{name}: expected a number above 0, found {value}")
     if not 1 <= replies <= 1_000_000:

@@ -41,6 +41,17 @@ def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
     return None if mask is None or mask.is_full else mask.by_layer()
 
 
+def current_action(context: Context) -> str:
+    """Return what the server asks of this client now, for a mod or app inside of `sparse_mod`.
+
+    Returns
+    -------
+    str
+        A value of `Action`, such as ``train`` or ``personalise``; empty before the first request.
+    """
+    return _kept(context, "action", str)
+
+
 def held_mask(context: Context) -> Mask | None:
     """Return the mask of the last request, or None before the first."""
     layout = _kept(context, "layout", bytes)

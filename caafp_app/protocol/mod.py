@@ -134,6 +134,7 @@ class SparseMod:
         try:
             request = Request.from_records(message.content)
             if request.action is not Action.DESCRIBE:
+                keep_text(context, "action", request.action.value)
                 return _receive(request, message, context)
         except _RefusalError as refusal:
             return _refuse(message, refusal.code, str(refusal))

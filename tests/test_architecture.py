@@ -54,6 +54,8 @@ EAGER = {
     "torch": {"export", "masking", "models", "training"},
     "flwr": {"protocol", "runs", "strategies", "devices", "bench", "client_app", "server_app"},
     "rich": {"cli", "runs", "watch"},
+    "starlette": {"watch"},
+    "uvicorn": {"watch"},
     "typer": {"cli"},
     "safetensors": {"export", "runs", "devices"},
     "cryptography": {"devices"},
@@ -72,7 +74,7 @@ EAGER = {
 """Which parts import another's package as they are imported themselves."""
 
 LATE = {
-    "torch": {"client_app", "server_app", "cli"},
+    "torch": {"client_app", "server_app", "cli", "devices"},
     "onnxruntime": {"export"},
     "sklearn": {"clustering", "datasets"},
     "scipy": {"clustering", "bench"},

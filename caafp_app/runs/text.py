@@ -96,6 +96,23 @@ def trouble_line(record: RoundRecord) -> str:
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
 
 
+def presence_lines(before: Mapping[str, int], now: Mapping[str, int]) -> list[str]:
+    """Render who has come and who has gone: ids of nodes by label, before and now."""
+    came = [f"{label} (node {node})" for label, node in now.items() if before.get(label) != node]
+    gone = sorted(before.keys() - now.keys())
+    lines = []
+    if came:
+        lines.append(f"{_count(came, 'device')} came: {_some(sorted(came))}; {len(now)} are there")
+    if gone:
+        lines.append(f"{_count(gone, 'device')} went: {_some(gone)}; {len(now)} are there")
+    return [printable(line) for line in lines]
+
+
+def answer_line(label: str, reason: str) -> str:
+    """Render that a client has answered, and why its answer is refused if it is."""
+    return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
     members: dict[int, list[str]] = {}

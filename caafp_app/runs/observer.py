@@ -195,7 +195,7 @@ class LogObserver(Observer):
         self._logger = logger or logging.getLogger("flwr")
         self._time_left = TimeLeft()
         self._phase_width = 0
-        self._present: dict[str, int] = {}
+        self._present = False
         self._describing = False
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
@@ -213,9 +213,10 @@ class LogObserver(Observer):
             self._logger.warning("%s", trouble)
 
     def on_present(self, nodes: Mapping[str, int]) -> None:
-        """Log who has come and who has gone."""
-        self._log(text.presence_lines(self._present, nodes))
-        self._present = dict(nodes)
+        """Log who is there when the run begins; the runner tells of changes."""
+        if not self._present and nodes:
+            self._log([text.presence_line(nodes)])
+        self._present = bool(nodes)
 
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         """Note whether clients are asked who they are."""

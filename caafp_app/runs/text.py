@@ -96,16 +96,10 @@ def trouble_line(record: RoundRecord) -> str:
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
 
 
-def presence_lines(before: Mapping[str, int], now: Mapping[str, int]) -> list[str]:
-    """Render who has come and who has gone: ids of nodes by label, before and now."""
-    came = [f"{label} (node {node})" for label, node in now.items() if before.get(label) != node]
-    gone = sorted(before.keys() - now.keys())
-    lines = []
-    if came:
-        lines.append(f"{_count(came, 'device')} came: {_some(sorted(came))}; {len(now)} are there")
-    if gone:
-        lines.append(f"{_count(gone, 'device')} went: {_some(gone)}; {len(now)} are there")
-    return [printable(line) for line in lines]
+def presence_line(nodes: Mapping[str, int]) -> str:
+    """Render who is there: label and id of the node, which Flower's commands go by."""
+    named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
+    return printable(f"{_count(named, 'device')}: {_some(named)}")
 
 
 def answer_line(label: str, reason: str) -> str:

@@ -33,7 +33,7 @@ ARROWS = {
     | {"registry", "vectors", "protocol", "pruning", "clustering", "runner", "runs"},
     "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
     "report": ERRORS | TEXT | {"runs"},
-    "watch": ERRORS | {"runs", "report"},
+    "watch": ERRORS | TEXT | {"runs", "report"},
     "export": ERRORS
     | {"registry", "settings", "datasets", "protocol", "pruning", "runs", "models", "training"}
     | {"devices"},
@@ -87,6 +87,8 @@ EAGER = {
         "server_app",
     },
     "rich": {"cli", "runs", "watch"},
+    "starlette": {"watch"},
+    "uvicorn": {"watch"},
     "typer": {"cli"},
     "safetensors": {"runs"},
     "cryptography": {"devices", "protocol"},
@@ -107,7 +109,7 @@ EAGER = {
 """Which parts import another's package as they are imported themselves."""
 
 LATE = {
-    "torch": {"cli"},
+    "torch": {"cli", "devices"},
     "onnxruntime": {"export"},
     "sklearn": {"clustering", "datasets"},
     "scipy": {"clustering", "bench"},

@@ -1,4 +1,4 @@
-"""``caafp node``: is this device ready, what will leave it, and how its SuperNode is started."""
+"""``caafp node``: is this device ready, what will leave it, and how it takes part."""
 
 import shlex
 from pathlib import Path
@@ -72,4 +72,4 @@ def node(
         if write is not None:
             write_file(write.expanduser(), config)
     line = str(write) if write is not None else shlex.quote(as_line(config))
-    typer.echo(f"\nready. Its SuperNode is started with\n--node-config {line}")
+    typer.echo(f"\nready. It takes part by `caafp device` with\n--node-config {line}")

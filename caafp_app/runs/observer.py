@@ -195,6 +195,8 @@ class LogObserver(Observer):
         self._logger = logger or logging.getLogger("flwr")
         self._time_left = TimeLeft()
         self._phase_width = 0
+        self._present = False
+        self._describing = False
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Log the plan as a tree."""
@@ -209,6 +211,21 @@ class LogObserver(Observer):
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if trouble := text.trouble_line(record):
             self._logger.warning("%s", trouble)
+
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Log who is there when the run begins; the runner tells of changes."""
+        if not self._present and nodes:
+            self._log([text.presence_line(nodes)])
+        self._present = bool(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Note whether clients are asked who they are."""
+        self._describing = phase == "describe"
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Log who answers to that, as it happens; the lines of rounds have the rest."""
+        if self._describing:
+            self._log([text.answer_line(label, reason)])
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Log who is in which cluster."""

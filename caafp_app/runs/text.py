@@ -84,6 +84,17 @@ def trouble_line(record: RoundRecord) -> str:
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
 
 
+def presence_line(nodes: Mapping[str, int]) -> str:
+    """Render who is there: label and id of the node, which Flower's commands go by."""
+    named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
+    return printable(f"{_count(named, 'device')}: {_some(named)}")
+
+
+def answer_line(label: str, reason: str) -> str:
+    """Render that a client has answered, and why its answer is refused if it is."""
+    return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
     members: dict[int, list[str]] = {}

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 from caafp_app.report.html import Cell, number, pairs, paragraph, section, table
 from caafp_app.report.rounds import curves
-from caafp_app.watch.terminal import duration
+from caafp_app.runs.text import duration
 from caafp_app.watch.view import View
 
 POLICY = (
@@ -53,9 +53,9 @@ def content(view: View) -> str:
     facts: list[tuple[str, object]] = [("phase", view.phase or "-")]
     facts += [("round", f"{view.round} of {view.total}"), ("answered", _share(view))]
     if view.deadline is not None:
-        facts.append(("answers are waited for", f"{duration(view.deadline)} more"))
+        facts.append(("answers are waited for", f"{duration(view.deadline, rough=True)} more"))
     if view.left is not None:
-        facts.append(("time left", f"about {duration(view.left)}"))
+        facts.append(("time left", f"about {duration(view.left, rough=True)}"))
     if view.accuracy is not None:
         facts.append(("accuracy, as received", f"{100 * view.accuracy:.1f} %"))
     facts.append(("bytes", f"{view.bytes_total / 1e6:.1f} MB"))
@@ -82,7 +82,7 @@ def _devices(view: View) -> str:
             str(row.node or "-"),
             row.cluster or "-",
             row.state,
-            "-" if row.seen is None else f"{duration(row.seen)} ago",
+            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
             number(row.failures, 0),
             row.reason,
         ]

@@ -4,6 +4,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from caafp_app.runs.text import duration
+from caafp_app.safe_text import printable
 from caafp_app.watch.view import View
 
 COLOURS = {"answered": "green", "works": "cyan", "failed": "red", "missed": "red", "away": "yellow"}
@@ -13,9 +15,9 @@ def render(view: View) -> RenderableType:
     """Return the view; what clients call themselves is text here, never markup."""
     facts = [f"run {view.run.path.name}: {view.headline}"]
     if view.deadline is not None:
-        facts.append(f"answers are waited for {duration(view.deadline)} more")
+        facts.append(f"answers are waited for {duration(view.deadline, rough=True)} more")
     if view.left is not None and not view.finished:
-        facts.append(f"about {duration(view.left)} left")
+        facts.append(f"about {duration(view.left, rough=True)} left")
     figures = [f"{view.bytes_total / 1e6:.1f} MB"]
     if view.accuracy is not None:
         figures.insert(0, f"accuracy {100 * view.accuracy:.1f} % (as received by those asked)")
@@ -24,28 +26,14 @@ def render(view: View) -> RenderableType:
         table.add_column(head, justify="right" if head in ("last seen", "failures") else "left")
     for row in view.devices:
         table.add_row(
-            Text(visible(row.label)),
+            Text(printable(row.label)),
             str(row.node or "-"),
             row.cluster or "-",
             Text(row.state, style=COLOURS.get(row.state, "")),
-            "-" if row.seen is None else f"{duration(row.seen)} ago",
+            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
             str(row.failures),
-            Text(visible(row.reason)),
+            Text(printable(row.reason)),
         )
     parts: list[RenderableType] = [Text("; ".join(facts)), Text(", ".join(figures))]
-    parts += [Text(f"! {visible(line)}", style="yellow") for line in view.troubles]
+    parts += [Text(f"! {printable(line)}", style="yellow") for line in view.troubles]
     return Group(*parts, table)
-
-
-def visible(text: str) -> str:
-    """Return text without control characters: a client chose it."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -158,7 +158,7 @@ def time_left(run: RunFiles) -> float | None:
         left.add(record["phase"], record["seconds"])
         if record["phase"] not in BETWEEN_ROUNDS:
             done = max(done, record["round"])
-    return left.after(done, len(plan))
+    return left.after(done)
 
 
 def _troubles(run: RunFiles, rows: list[DeviceRow]) -> list[str]:

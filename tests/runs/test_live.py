@@ -1,12 +1,13 @@
 """What a run's folder tells while it goes on: who is there, was asked, has answered."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.live import LIVE, LiveLog, LiveReader
-from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, Observer
+from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 
 
 def test_an_exchange_as_it_happens(tmp_path: Path) -> None:
@@ -85,3 +86,21 @@ def test_observers_hand_on_and_write(tmp_path: Path) -> None:
     observer.on_answer("pi", True)
     live = LiveReader(tmp_path).read()
     assert (live.devices["pi"].node, live.devices["pi"].answered) == (7, True)
+
+
+def test_the_log_says_who_answered_and_who_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    observer = LogObserver()
+    with caplog.at_level(logging.INFO, "flwr"):
+        observer.on_asked([], "describe", 0, 0.0)
+        observer.on_answer("pi-1", True)
+        observer.on_answer("pi-\x1b2", False, "no data")
+        observer.on_present({"pi-1": 11, "pi-2": 22})
+        observer.on_present({"pi-1": 11, "pi-2": 22})
+        observer.on_asked(["pi-1"], "warm-up", 1, 0.0)
+        observer.on_answer("pi-1", True)
+        observer.on_present({"pi-1": 11, "pi-3": 33})
+    assert [record.getMessage() for record in caplog.records] == [
+        "answered: pi-1",
+        "answered: pi-?2, refused: no data",
+        "2 devices: pi-1 (node 11), pi-2 (node 22)",
+    ]

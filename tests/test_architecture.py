@@ -54,7 +54,7 @@ ARROWS = {
     "devices": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
-    "client_app": ERRORS | {"settings", "datasets", "protocol", "client"},
+    "client_app": ERRORS | {"settings", "datasets", "protocol", "client", "devices"},
     "engine": ERRORS
     | {"registry", "settings", "datasets", "protocol", "training", "client", "client_app"},
     "server_app": ERRORS
@@ -84,6 +84,7 @@ EAGER = {
         "bench",
         "client",
         "client_app",
+        "engine",
         "server_app",
     },
     "rich": {"cli", "runs", "watch"},
@@ -104,7 +105,7 @@ EAGER = {
         "strategies",
         "datasets",
     }
-    | {"training", "client", "server_app", "devices", "bench", "report"},
+    | {"training", "client", "engine", "server_app", "devices", "bench", "report"},
 }
 """Which parts import another's package as they are imported themselves."""
 

@@ -62,5 +62,8 @@ def _bytes(record: MetricRecord | ConfigRecord) -> int:
             )
         parts = value if isinstance(value, list) else [value]
         texts = bool(parts) and isinstance(parts[0], str | bytes)  # a list is of one type
-        size += sum(map(len, parts)) if texts else 8 * len(parts)
+        if texts:
+            size += sum(len(part) for part in parts if isinstance(part, str | bytes))
+        else:
+            size += 8 * len(parts)
     return size

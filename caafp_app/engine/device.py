@@ -60,7 +60,7 @@ def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) ->
     if not rows.is_cuda:
         return losses
     rows, weights = rows.clone(), weights.clone()
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UP):

@@ -130,7 +130,7 @@ def _losses(
         return losses.detach()
 
     rows, weights = batches.rows.to(windows.device), batches.weights.to(windows.device)
-    run = forward_and_backward
+    run: Callable[[Tensor, Tensor], Tensor] = forward_and_backward
     if len(rows) > _FEW_STEPS:
         run = captured(run, rows[0], weights[0], parameters.gradient)
     return lambda step: run(rows[step], weights[step])

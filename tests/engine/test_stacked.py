@@ -163,9 +163,11 @@ def test_padding_weighs_nothing(name: str) -> None:
     tasks = fits(name, LocalTraining(epochs=2, batch_size=4), sizes=(5, 16))
     (alone,) = Together("cpu")(tasks[:1])
     other = replace(tasks[1], windows=100 * tasks[1].windows)
+    # A key's bias changes no attention: its gradient is rounding, of which Adam makes whole steps.
+    atol = 5e-3 if name == "transformer" else 2e-4
     for long in (tasks[1], other):
         beside, _ = Together("cpu")([tasks[0], long])
-        assert_equal([beside], [alone], atol=2e-4)
+        assert_equal([beside], [alone], atol=atol)
 
 
 def test_pruned_weights_are_exactly_zero() -> None:

@@ -16,8 +16,8 @@ from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import load_client
 from caafp_app.models import build_model
 from caafp_app.models.resize import resize
-from caafp_app.protocol.held import current_mask
-from caafp_app.protocol.messages import Action, Request, from_record, is_ours
+from caafp_app.protocol.held import current_mask, current_request
+from caafp_app.protocol.messages import Action, Request, from_record
 from caafp_app.protocol.objective import CUT_FILTERS, option
 from caafp_app.settings import Settings
 from caafp_app.training import LocalTraining
@@ -74,7 +74,7 @@ class Work:
         if option(content, CUT_FILTERS):
             resize(model, received)
         training.load_arrays(model, received)
-        request = Request.from_records(content) if is_ours(content) else None
+        request = current_request(context)
         model = training.place(model, settings.train.device)
         return cls(content, context, settings, request, data, received, model)
 

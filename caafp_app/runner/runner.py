@@ -10,7 +10,7 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.messages import HEADER, TRAINING, Action, ErrorCode
+from caafp_app.protocol.messages import HEADER, Action, ErrorCode
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
@@ -106,7 +106,7 @@ class Runner:
         self.roster = Roster()
         self.ledger = Ledger()
         self.bound = NormBound(options.max_update_norm)
-        self.writer = RequestWriter(options)
+        self.writer = RequestWriter(options, total_rounds)
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
 
     def ask(
@@ -238,13 +238,8 @@ class Runner:
         """Check one reply and add it; raise ProtocolError before anything of it is used."""
         client, expected, summed = asked.client, asked.expected, asked.summed
         answer = read_answer(reply, expected)
-        # A client may well have nothing to evaluate on; it says so, and is in no mean.
-        weight = read_weight(
-            read_metrics(reply),
-            self.options.weighted_by_key,
-            none_allowed=expected.action not in TRAINING,
-        )
-        if expected.action in READERS:
+        weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
+        if weight and expected.action in READERS:
             update = READERS[expected.action](answer, expected)
             alike = self.options.uniform or summed.query.uniform
             found = scan(update.values, update.rest)
@@ -256,10 +251,11 @@ class Runner:
                 self.bound.note(summed.query.group, found.norm)
         summed.outside[client.label] = answer.outside
         client.held = answer.mask_digest
-        if not weight:
+        # Our own app has no score then; FedAvg's callbacks get the metrics all the same.
+        if not weight and self.options.one_exchange:
             tally.empty.add(client.label)
             return
-        if client.examples < 0 and expected.action in (Action.TRAIN, Action.PERSONALISE):
+        if client.examples < 0 and weight and expected.action in (Action.TRAIN, Action.PERSONALISE):
             client.examples = int(weight)  # an evaluation counts held-out ones
         # Whatever else an app returns: of each client metrics are kept, not arrays.
         for name in (HEADER, *reply.content.array_records):

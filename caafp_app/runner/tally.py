@@ -83,7 +83,11 @@ class Tally:
         odd = [label for label, shape in shapes.items() if shape != usual]
         if odd:
             log(WARNING, "metrics unlike the others', left out: of %s", ", ".join(odd))
-        return function([self.contents[k] for k in shapes if k not in odd], weighted_by)
+        kept = [self.contents[label] for label in shapes if label not in odd]
+        if not any(m.get(weighted_by) for c in kept for m in c.metric_records.values()):
+            log(WARNING, "nobody counts: %s is 0 everywhere; no mean of metrics", weighted_by)
+            return None
+        return function(kept, weighted_by)
 
     def mean(self, kind: str, labels: Collection[str] | None = None) -> float | None:
         """Return the mean over clients of a metric, without those that do not report it.

@@ -1,5 +1,6 @@
 """A Flower strategy whose rounds are a method's queries: the arguments that all of ours share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -68,10 +69,12 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     rest_after : int
         Failures in a row after which a client rests for some rounds; 0: never. See `health`.
     max_update_norm : float
-        Longest update that is taken; 0: by the median of the cluster's last rounds, see `trust`.
+        Longest update that is taken; by default of any length, as with FedAvg. 0: by the median of
+        the cluster's last rounds, see `trust`.
     max_weight : float
-        A client weighs at most so many times the median client; 0: no bound. With another
-        `weighted_by_key` than FedAvg's there is none, since nobody knows the counts beforehand.
+        A client weighs at most so many times the median client; 0: no bound, as with FedAvg. With
+        another `weighted_by_key` than FedAvg's there is none, since nobody knows the counts
+        beforehand.
     aggregation : str
         A registered name: ``mean``, ``trimmed-mean`` or ``median`` of the updates in a cluster. The
         last two count every reply alike, and hold one round's replies of each cluster in memory.
@@ -110,8 +113,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     min_replies: int = 0
     grace: float = 0.0
     rest_after: int = 3
-    max_update_norm: float = 0.0
-    max_weight: float = 10.0
+    max_update_norm: float = math.inf
+    max_weight: float = 0.0
     aggregation: str = "mean"
     observer: Observer = field(default_factory=LogObserver)
     checkpoints: Checkpoints | None = None

@@ -81,6 +81,7 @@ class Layout:
         *,
         spare_first: bool = False,
         spare_last: bool = False,
+        spare_below: int = 0,
     ) -> Self:
         """Describe `arrays`, in the order that the flat vectors will have.
 
@@ -88,7 +89,7 @@ class Layout:
         ----------
         arrays : mapping of str to ndarray
             The model.
-        prunable, spare_first, spare_last
+        prunable, spare_first, spare_last, spare_below
             Which arrays may be pruned: see `prunable.prunable_names`.
 
         Raises
@@ -96,7 +97,13 @@ class Layout:
         SettingsError
             If a name or glob in `prunable` matches no floating array.
         """
-        picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
+        picked = prunable_names(
+            arrays,
+            prunable,
+            spare_first=spare_first,
+            spare_last=spare_last,
+            spare_below=spare_below,
+        )
         return cls(
             tuple(
                 Entry(name, tuple(array.shape), array.dtype.name, name in picked)

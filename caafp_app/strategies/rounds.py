@@ -40,6 +40,39 @@ def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
         )
 
 
+SHORT = 10
+"""A run of fewer rounds, that nobody has divided, has one cluster, no personal models and a third
+of its weights pruned: there is no time to learn of differences, nor to mend what pruning breaks."""
+
+
+def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
+    """Divide rounds that nobody has divided, so that pruning starts early and goes in small steps.
+
+    A fifth is warm-up (nothing in a run of fewer than `SHORT`), a twentieth inside the clusters,
+    and the rest prunes, every tenth of all rounds.
+
+    Parameters
+    ----------
+    total : int
+    every : int
+        Rounds between mask updates at most.
+
+    Returns
+    -------
+    parts : tuple of int
+        Rounds of warm-up, inside the clusters, and of pruning.
+    every : int
+    """
+    warmup = 0 if total < SHORT else round(total / 5)
+    within = max(1, total // 20)
+    return (warmup, within, total - warmup - within), min(every, max(1, total // 10))
+
+
+def default_sparsity(total: int, usual: float) -> float:
+    """Return what a run of so many rounds prunes if nobody says: less where rounds are few."""
+    return 0.0 if total < 3 else min(usual, 0.3 + 0.02 * total)
+
+
 def divide_rounds(
     total: int, warmup: int | None, within: int | None, prune: int | None
 ) -> tuple[int, int, int]:

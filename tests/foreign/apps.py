@@ -39,9 +39,12 @@ def numpy_of(record: ArrayRecord) -> Arrays:
 
 
 def pull(array: NDArray[Any], part: int, rate: float) -> NDArray[Any]:
-    """Train: go part of the way to a point of this client's own; counters count."""
-    if array.dtype.kind != "f":
-        return np.asarray(array + 1)
+    """Train: go part of the way to a point of this client's own; counters count.
+
+    Flower's FedAvg makes a counter a floating number, which torch casts back; so does this.
+    """
+    if not array.ndim:
+        return np.asarray(int(round(float(array))) + 1)
     goal = np.random.default_rng([part, array.size]).normal(size=array.shape)
     return np.asarray(array + np.asarray(rate * (goal - array)).astype(array.dtype))
 

@@ -20,9 +20,10 @@ def assert_same(ours: Result, theirs: Result, rtol: float = 1e-6) -> None:
     for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
         assert list(getattr(ours, kind)) == list(getattr(theirs, kind))
         for number, metrics in getattr(theirs, kind).items():
-            assert dict(getattr(ours, kind)[number]) == pytest.approx(
-                dict(metrics), rel=1e-6, nan_ok=True
-            )
+            found = getattr(ours, kind)[number]
+            assert found.keys() == metrics.keys()
+            for name in metrics:
+                np.testing.assert_allclose(found[name], metrics[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_any_dtype(dtype: str, rtol: float) -> None:
     "examples",
     [
         (10, 10, 10, 10, 10, 1000),
-        (1, 10**9, 3, 7, 5, 2),
+        (1, 10**6, 3, 7, 5, 2),
         (0, 5, 0, 7, 9, 1),
         (0.25, 0.5, 1e-3, 2.0, 0.1, 3.3),
     ],

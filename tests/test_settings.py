@@ -365,5 +365,5 @@ def test_nearest(word: str, expected: str | None) -> None:
 def test_methods_without_evolving_masks_need_no_rounds_for_them() -> None:
     rounds = {"warmup_rounds": 1, "cluster_rounds": 1, "prune_rounds": 0}
     assert build(strategy="fedsnip", sparsity=0.9, **rounds).rounds.total == 2
-    with pytest.raises(SettingsError, match="prune-rounds: expected at least 1"):
+    with pytest.raises(SettingsError, match="prune_rounds: expected at least 1"):
         build(strategy="caafp", sparsity=0.9, **rounds)

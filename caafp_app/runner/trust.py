@@ -60,7 +60,7 @@ class NormBound:
         if norm > limit:
             raise ProtocolError(
                 f"expected an update of norm at most {limit:.3g}, found {norm:.3g}: refuse such a "
-                "client, or set max-update-norm if it is honest"
+                "client, or set max_update_norm if it is honest"
             )
 
     def limit(self, cluster: int, model: FlatModel) -> float:

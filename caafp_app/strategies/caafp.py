@@ -91,6 +91,7 @@ class CAAFP(MethodStrategy):
         _, pruning = self._fitted(num_rounds)
         if given == (None, None, None):
             parts, every = early_rounds(num_rounds, pruning.every)
+            check_updates(parts, pruning)
             return _build(parts, replace(pruning, every=every))
         parts = divide_rounds(num_rounds, *given)
         if self.prune_rounds is None and pruning.sparsity > 0:

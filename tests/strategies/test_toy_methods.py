@@ -60,7 +60,7 @@ def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def test_levels_move_each_weight_by_the_mean_of_the_clients_that_have_it() -> None:
-    result = Levels(observer=Recorder(), personalise=False, fraction_evaluate=0.0).start(
+    result = Levels(observer=Recorder(), spare_below=0, personalise=False, fraction_evaluate=0.0).start(
         LocalGrid(numpy_app.make_app(), nodes(CLIENTS)), numpy_app.initial(), num_rounds=1
     )
     initial = numpy_app.initial().to_numpy_ndarrays()

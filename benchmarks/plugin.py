@@ -47,7 +47,7 @@ def softmax() -> nn.Module:
 
 
 MODELS: Mapping[str, tuple[Callable[[], nn.Module], float]] = {
-    "cnn": (cnn, 0.1),
+    "cnn": (cnn, 0.3),
     "softmax": (softmax, 0.5),
 }
 """Network and learning rate."""
@@ -82,7 +82,9 @@ class Digits:
         return float(right.float().mean())
 
 
-def make_app(digits: Digits, build: Callable[[], nn.Module], rate: float, *mods: object) -> ClientApp:
+def make_app(
+    digits: Digits, build: Callable[[], nn.Module], rate: float, *mods: object
+) -> ClientApp:
     """Return the app, as one writes it for FedAvg."""
     app = ClientApp(mods=list(mods))  # type: ignore[arg-type]
 
@@ -103,7 +105,7 @@ def make_app(digits: Digits, build: Callable[[], nn.Module], rate: float, *mods:
             loss = functional.cross_entropy(model(x[batch]), y[batch])
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-        metrics = MetricRecord({"train_loss": float(loss), "num-examples": len(y)})
+        metrics = MetricRecord({"train_loss": loss.item(), "num-examples": len(y)})
         content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics})
         return Message(content, reply_to=message)
 

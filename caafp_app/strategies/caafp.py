@@ -96,7 +96,7 @@ class CAAFP(MethodStrategy):
         parts = divide_rounds(num_rounds, *given)
         if self.prune_rounds is None and pruning.sparsity > 0:
             check_room(num_rounds, parts)
-        elif None not in given:
+        elif None not in given and self.prune_rounds:
             check_updates(parts, pruning)
         return _build(parts, pruning)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.report import ClusteredResult
 from flwr.app import Array, ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
@@ -20,6 +19,7 @@ from caafp_app.protocol.messages import Action, Answer, Request
 from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import pack_model
 from caafp_app.strategies import CAAFP, Clustering, Pruning
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.test_client_app import Server

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from caafp_app.runner.exchange import Exchange
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from caafp_app.protocol.payload import attach
+from caafp_app.runner.exchange import Exchange
 from caafp_app.runs.ledger import Ledger
 
 EXCHANGES = {"lean": (9_000, 4), "float32": (357_000, 2)}

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from caafp_app.strategies.factory import find_class
-from caafp_app.runner.roster import Client, generator, sample
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from caafp_app import cli
 from caafp_app.bench import write
+from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.runs.checkpoint import Checkpoints
+from caafp_app.strategies.factory import find_class
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes

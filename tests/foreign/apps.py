@@ -113,8 +113,6 @@ def both(
     """Run the same app by our strategy and by Flower's own."""
     given = arrays_of() if initial is None else initial
     common = {"num_rounds": rounds, "train_config": ConfigRecord({"lr": 0.3})}
-    ours = as_fedavg(**kwargs).start(
-        grid_of(app.make(sparse_mod)), record_of(given), **common
-    )
+    ours = as_fedavg(**kwargs).start(grid_of(app.make(sparse_mod)), record_of(given), **common)
     theirs = FedAvg(**kwargs).start(grid_of(app.make()), record_of(given), **common)
     return ours, theirs

@@ -61,7 +61,9 @@ def test_any_metrics(report: Any) -> None:
     assert_same(*both(App(metrics=report)))
 
 
-@pytest.mark.parametrize("keys", [("arrays", "config"), ("model", "cfg"), ("my weights", "caafp.x")])
+@pytest.mark.parametrize(
+    "keys", [("arrays", "config"), ("model", "cfg"), ("my weights", "caafp.x")]
+)
 def test_any_names_of_records(keys: tuple[str, str]) -> None:
     app = App(keys=keys)
     assert_same(*both(app, arrayrecord_key=keys[0], configrecord_key=keys[1]))
@@ -140,9 +142,7 @@ def test_one_bad_round_and_one_bad_client_are_passed_over() -> None:
 
 def test_an_app_without_an_evaluate_function_trains_on() -> None:
     app = App()
-    ours = as_fedavg().start(
-        grid_of(app.make(sparse_mod, evaluates=False)), record_of(arrays_of())
-    )
+    ours = as_fedavg().start(grid_of(app.make(sparse_mod, evaluates=False)), record_of(arrays_of()))
     theirs = FedAvg(fraction_evaluate=0.0).start(
         grid_of(app.make(evaluates=False)), record_of(arrays_of())
     )

@@ -17,14 +17,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.runner.replies import (
-    Expected,
-    read_answer,
-    read_metrics,
-    read_saliency,
-    read_update,
-    read_weight,
-)
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -35,6 +27,14 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request
 from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import encoding_rng, pack_model
+from caafp_app.runner.replies import (
+    Expected,
+    read_answer,
+    read_metrics,
+    read_saliency,
+    read_update,
+    read_weight,
+)
 from tests.fuzz.mutate import mutated
 
 MEMORY_MB = 200

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from caafp_app.strategies.report import ClusteredResult
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn import functional
@@ -15,6 +14,7 @@ from caafp_app import CAAFP, current_mask, masked, sparse_mod
 from caafp_app.protocol.prunable import PrunableRule
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies import Clustering, Pruning
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies.support import nodes
 from tests.test_masking import Everything, build

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caafp_app.masking import masked as masked
     from caafp_app.protocol.held import current_mask as current_mask
+    from caafp_app.protocol.held import current_request as current_request
     from caafp_app.protocol.mod import sparse_mod as sparse_mod
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
 __version__ = "0.2.0"
-__all__ = ["CAAFP", "__version__", "current_mask", "masked", "sparse_mod"]
+__all__ = ["CAAFP", "__version__", "current_mask", "current_request", "masked", "sparse_mod"]
 
 
 _HOMES = {
     "CAAFP": "caafp_app.strategies.caafp",
     "current_mask": "caafp_app.protocol.held",
+    "current_request": "caafp_app.protocol.held",
     "masked": "caafp_app.masking",
     "sparse_mod": "caafp_app.protocol.mod",
 }

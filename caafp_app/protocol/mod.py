@@ -20,6 +20,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.constant import ErrorCode as FlowerCode
 from flwr.common.logger import log
 
 from caafp_app.errors import CaafpError, ProtocolError
@@ -153,8 +154,10 @@ class SparseMod:
             message.content = sent  # mods around this one find their message as it was
             show_request(context, None)
         if not reply.has_content():
-            # By this code the server tells an error of the app from one of a mod around this one.
-            return _refuse(message, ErrorCode.CLIENT_FAILED, reply.error.reason or "no reason")
+            if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
+                # By another code the server tells a mod after this one from one before it.
+                return _refuse(message, ErrorCode.CLIENT_FAILED, reply.error.reason or "no reason")
+            return reply
         answer = Answer(
             request.action,
             request.round,

@@ -44,7 +44,7 @@ def pull(array: NDArray[Any], part: int, rate: float) -> NDArray[Any]:
     Flower's FedAvg makes a counter a floating number, which torch casts back; so does this.
     """
     if not array.ndim:
-        return np.asarray(int(round(float(array))) + 1)
+        return np.asarray(round(float(array)) + 1)
     goal = np.random.default_rng([part, array.size]).normal(size=array.shape)
     return np.asarray(array + np.asarray(rate * (goal - array)).astype(array.dtype))
 

@@ -39,7 +39,7 @@ def learns_nothing(seen: list[Arrays]) -> ClientApp:
 
 def strategy(**kwargs: Any) -> CAAFP:
     rules = {"clustering": Clustering(1), "pruning": Pruning(sparsity=0.0, every=1)}
-    return CAAFP(**{**rules, "observer": Observer(), **kwargs})
+    return CAAFP(**{**rules, "observer": Observer(), "spare_below": 0, **kwargs})
 
 
 @settings(max_examples=25, deadline=None)

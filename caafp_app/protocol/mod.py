@@ -21,6 +21,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.constant import ErrorCode as FlowerCode
 from flwr.common.logger import log
 
 from caafp_app.errors import CaafpError, ProtocolError
@@ -164,9 +165,11 @@ class SparseMod:
         request = received.request
         show_request(context, None)
         if not reply.has_content():
-            # By this code the server tells an error of the app from one of a mod around this one.
-            reason = reply.error.reason or "no reason"
-            return _refuse(received.message, ErrorCode.CLIENT_FAILED, reason)
+            if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
+                # By another code the server tells a mod after this one from one before it.
+                reason = reply.error.reason or "no reason"
+                return _refuse(received.message, ErrorCode.CLIENT_FAILED, reason)
+            return reply
         try:
             answer = Answer(
                 request.action,

@@ -320,10 +320,10 @@ class Runner:
                 self.bound.note(summed.query.group, found.norm)
         summed.outside[client.label] = answer.outside
         client.held = answer.mask_digest
-        # Our own app has no score then; FedAvg's callbacks get the metrics all the same.
-        if not weight and self.options.one_exchange:
+        if not weight:
             tally.empty.add(client.label)
-            return
+            if self.options.one_exchange:
+                return  # our own app has nothing to say then; FedAvg's callbacks get it all
         if client.examples < 0 and weight and expected.action in (Action.TRAIN, Action.PERSONALISE):
             client.examples = int(weight)  # an evaluation counts held-out ones
         # Whatever else an app returns: of each client metrics are kept, not arrays.

@@ -35,7 +35,7 @@ class Tally:
     missing : tuple of str
         Labels that did not answer in time.
     empty : set of str
-        Labels that had nothing to evaluate on.
+        Labels that had nothing to train or evaluate on.
     """
 
     phase: str
@@ -99,7 +99,7 @@ class Tally:
         values = [
             pick(metrics, kind)
             for label, metrics in self.metrics().items()
-            if labels is None or label in labels
+            if label not in self.empty and (labels is None or label in labels)
         ]
         known = [value for value in values if value is not None and math.isfinite(value)]
         return sum(known) / len(known) if known else None
@@ -120,7 +120,7 @@ class Tally:
             phase=self.phase,
             seconds=time.monotonic() - self.started,
             asked=len(self.asked),
-            answered=len(self.contents) + len(self.empty),
+            answered=len(self.contents.keys() | self.empty),
             refused=len(self.refusals),
             missing=self.missing,
             accuracy=self.mean("accuracy"),

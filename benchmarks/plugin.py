@@ -47,8 +47,8 @@ def softmax() -> nn.Module:
 
 
 MODELS: Mapping[str, tuple[Callable[[], nn.Module], float]] = {
-    "cnn": (cnn, 0.3),
-    "softmax": (softmax, 0.5),
+    "cnn": (cnn, 0.005),
+    "softmax": (softmax, 0.05),
 }
 """Network and learning rate."""
 
@@ -99,7 +99,7 @@ def make_app(
         x, y = digits.part(part)
         round_ = int(message.content["config"]["server-round"])
         mixed = torch.Generator().manual_seed(1000 * digits.seed + 100 * round_ + part)
-        optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.5)
+        optimiser = torch.optim.Adam(model.parameters(), lr=rate)
         for batch in torch.split(torch.randperm(len(y), generator=mixed), 16):
             optimiser.zero_grad()
             loss = functional.cross_entropy(model(x[batch]), y[batch])

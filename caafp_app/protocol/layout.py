@@ -218,8 +218,10 @@ class Layout:
         for entry in self.entries:
             array = arrays[entry.name]
             if tuple(array.shape) != entry.shape:
+                trees = "" if entry.averaged else ": what grows, such as trees, has no mean"
                 raise ProtocolError(
-                    f"array {entry.name!r}: expected shape {entry.shape}, found {array.shape}"
+                    f"array {entry.name!r}: expected shape {entry.shape} of the initial arrays, "
+                    f"found {array.shape}{trees}"
                 )
             found = array.dtype.name
             if found != entry.dtype and not (found in FLOATS and entry.averaged):

@@ -41,8 +41,8 @@ def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
 
 
 SHORT = 10
-"""A run of fewer rounds, that nobody has divided, has one cluster, no personal models and a third
-of its weights pruned: there is no time to learn of differences, nor to mend what pruning breaks."""
+"""A run of fewer rounds, that nobody has divided, has one cluster and no personal models: there is
+no time to learn of differences."""
 
 
 def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
@@ -69,8 +69,12 @@ def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
 
 
 def default_sparsity(total: int, usual: float) -> float:
-    """Return what a run of so many rounds prunes if nobody says: less where rounds are few."""
-    return 0.0 if total < 3 else min(usual, 0.3 + 0.02 * total)
+    """Return what a run of so many rounds prunes if nobody says: little where they are few.
+
+    Weights that have hardly been trained show little of what they will be good for, and there is
+    no time to mend what pruning breaks.
+    """
+    return 0.0 if total < 3 else min(usual, 0.03 * total)
 
 
 def divide_rounds(

@@ -1,0 +1,119 @@
+"""What goes wrong in somebody else's app is told with its cause, alike reasons once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from caafp_app import CAAFP, sparse_mod
+from caafp_app.errors import RunError
+from tests.foreign.apps import CLIENTS, App, arrays_of, grid_of, numpy_of, record_of
+
+
+def app_that_returns(change: Any, **metrics: Any) -> ClientApp:
+    """An app whose model, or whole reply, is not what it has to be."""
+    app = ClientApp(mods=[sparse_mod])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        part = int(context.node_config["partition-id"])
+        arrays = change(numpy_of(message.content["arrays"]), part)
+        content = RecordDict({"arrays": record_of(arrays)})
+        content["metrics"] = MetricRecord({"num-examples": 10, **metrics})
+        return Message(content, reply_to=message)
+
+    return app
+
+
+def renamed(arrays: Any, part: int) -> Any:
+    return {"module." + name: array for name, array in arrays.items()}
+
+
+def reshaped(arrays: Any, part: int) -> Any:
+    return {**arrays, "layer.weight": np.zeros((41, 40), np.float32)}
+
+
+def diverged(arrays: Any, part: int) -> Any:
+    return {**arrays, "layer.bias": np.full(40, np.nan, np.float32)}
+
+
+def a_tree(arrays: Any, part: int) -> Any:
+    return {"0": np.frombuffer(b"{tree}" * (part + 1), np.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (renamed, "module.layer.weight"),
+        (reshaped, r"'layer.weight': expected shape \(40, 40\) .* found \(41, 40\)"),
+        (diverged, "training diverged: the trained model holds NaN or infinity"),
+        (a_tree, "what grows, such as trees, has no mean"),
+    ],
+)
+def test_a_model_that_is_none_of_the_run_ends_it_with_the_cause_told_once(
+    change: Any, told: str
+) -> None:
+    initial = {"0": np.zeros(0, np.uint8)} if change is a_tree else arrays_of()
+    with pytest.raises(RunError, match=told) as ended:
+        CAAFP(fraction_evaluate=0.0).start(
+            grid_of(app_that_returns(change)), record_of(initial), num_rounds=3
+        )
+    if change is not a_tree:
+        assert str(ended.value).count("client-failed") == 1
+        assert f"({CLIENTS} clients)" in str(ended.value)
+
+
+@pytest.mark.parametrize("route", ["train", "evaluate"])
+def test_the_mod_on_one_function_alone_is_told(
+    route: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = App().make()
+    app = ClientApp()
+
+    @app.train(mods=[sparse_mod] if route == "train" else [])
+    def train(message: Message, context: Context) -> Message:
+        return plain(message, context)
+
+    @app.evaluate(mods=[sparse_mod] if route == "evaluate" else [])
+    def evaluate(message: Message, context: Context) -> Message:
+        return plain(message, context)
+
+    def start() -> None:
+        CAAFP().start(
+            grid_of(app),
+            record_of(arrays_of()),
+            num_rounds=2,
+            evaluate_config=ConfigRecord({"k": 1}),
+        )
+
+    if route == "train":  # training goes on, as with FedAvg; evaluation says why it cannot
+        start()
+        assert "ClientApp(mods=[sparse_mod])" in caplog.text
+    else:
+        with pytest.raises(RunError, match=r"ClientApp\(mods=\[sparse_mod\]\)"):
+            start()
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, {"num-examples": -1}, {"num-examples": [1, 2]}], ids=["none", "below 0", "list"]
+)
+def test_a_missing_or_odd_count_names_the_key(metrics: dict[str, Any]) -> None:
+    app = ClientApp(mods=[sparse_mod])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        content = RecordDict({"arrays": message.content["arrays"]})
+        content["metrics"] = MetricRecord(metrics)
+        return Message(content, reply_to=message)
+
+    with pytest.raises(RunError, match="metric 'num-examples': expected"):
+        CAAFP(fraction_evaluate=0.0).start(grid_of(app), record_of(arrays_of()), num_rounds=1)
+
+
+def test_initial_arrays_may_be_a_plain_list() -> None:
+    """As ``ArrayRecord(model.get_weights())`` of Keras, or of scikit-learn's coefficients."""
+    initial = ArrayRecord([np.zeros((30, 40), np.float32), np.zeros(40, np.float32)])
+    result = CAAFP().start(grid_of(App().make(sparse_mod)), initial, num_rounds=3)
+    assert list(result.arrays) == ["0", "1"]

@@ -12,7 +12,7 @@ from logging import CRITICAL, getLogger
 from typing import Any
 
 import numpy as np
-from caafp_app.strategies.rules import Clustering, Pruning
+from caafp_app.strategies import Clustering, Pruning
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
@@ -465,8 +465,8 @@ def _torchless(model: Model) -> Any:
 
 
 def _bounds(robust: bool) -> dict[str, Any]:
-    """Return the strategy's arguments that bound a client's influence; none: the defaults."""
-    return {} if robust else {"max_weight": 0.0, "max_update_norm": 1e30}
+    """Return the strategy's argument that bounds a client's influence."""
+    return {"robust": robust}
 
 
 def main() -> None:

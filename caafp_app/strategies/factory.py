@@ -119,6 +119,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "min_replies": rounds.min_replies,
+        "robust": True,
         "aggregation": rounds.aggregation,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,

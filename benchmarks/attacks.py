@@ -12,7 +12,6 @@ from logging import CRITICAL, getLogger
 from typing import Any
 
 import numpy as np
-from caafp_app.strategies import Clustering, Pruning
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
@@ -24,6 +23,7 @@ from benchmarks.report import Report, Row, Target, median, parser
 from caafp_app import CAAFP, current_mask, sparse_mod
 from caafp_app.errors import CaafpError
 from caafp_app.protocol.messages import Request, is_ours
+from caafp_app.strategies import Clustering, Pruning
 
 ROUNDS, WARMUP, WITHIN = 12, 3, 3
 SPARSITY, EVERY = 0.8, 2

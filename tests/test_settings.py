@@ -302,8 +302,8 @@ class TestRemoved:
         for key, value in re.findall(r'([a-z-]+)="([^"]+)"', advice):
             assert Settings.from_run_config({key: value}).to_dict()[key] == value
 
-    def test_no_more_than_62_are_left(self) -> None:
-        assert len(KNOBS) <= 62
+    def test_no_more_than_64_are_left(self) -> None:
+        assert len(KNOBS) <= 64
 
 
 class TestStrategyArguments:

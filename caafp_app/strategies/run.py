@@ -251,9 +251,7 @@ class Run:
 
     def _mean_arrays(self) -> ArrayRecord:
         published, members = self.method.published(), self.runner.roster.clusters()
-        return to_record(
-            mean_of_clusters(published, members, robust=self.strategy.robust).arrays()
-        )
+        return to_record(mean_of_clusters(published, members, robust=self.strategy.robust).arrays())
 
     def _finish(self, scores: Scores, seconds: dict[str, float]) -> ClusteredResult:
         models, runner, result = self.method.published(), self.runner, self.result

@@ -465,8 +465,8 @@ def _torchless(model: Model) -> Any:
 
 
 def _bounds(robust: bool) -> dict[str, Any]:
-    """Return the strategy's arguments that bound a client's influence; none: the defaults."""
-    return {} if robust else {"max_weight": 0.0, "max_update_norm": 1e30}
+    """Return the strategy's argument that bounds a client's influence."""
+    return {"robust": robust}
 
 
 def main() -> None:

@@ -211,6 +211,8 @@ AGGREGATIONS = Registry(
         "mean": "caafp_app.runner.aggregation:mean",
         "trimmed-mean": "caafp_app.runner.aggregation:trimmed_mean",
         "median": "caafp_app.runner.aggregation:median",
+        "multi-krum": "caafp_app.runner.aggregation:multi_krum",
+        "geometric-median": "caafp_app.runner.aggregation:geometric_median",
     },
 )
 ALLOCATIONS = Registry(

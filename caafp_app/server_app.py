@@ -28,7 +28,7 @@ MAY_CHANGE = frozenset(
         *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from", "strategy-args"),
         *("checkpoint-every", "device", "engine"),
         *("min-available-nodes", "round-timeout", "min-replies"),
-        *("grace", "rest_after", "max_update_norm", "max_weight"),
+        *("grace", "rest_after", "known-devices"),
     }
 )
 """Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that

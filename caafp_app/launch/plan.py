@@ -101,7 +101,7 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
     Returns
     -------
     Settings
-        With ``output-dir``, ``run-name`` and ``data-dir`` filled in.
+        With ``output-dir``, ``run-name``, ``data-dir`` and ``known-devices`` filled in.
     Path
         The run directory; it does not exist yet, unless it is of a run to resume.
 
@@ -115,6 +115,10 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
     home = home.resolve()
     data_dir = str(Path(data.data_dir).expanduser().resolve()) if data.data_dir else ""
     data = replace(data, data_dir=data_dir)
+    if settings.rounds.known_devices:
+        folder = Path(settings.rounds.known_devices).expanduser().resolve()
+        rounds = replace(settings.rounds, known_devices=str(folder))
+        settings = replace(settings, rounds=rounds)
     if run.resume_from:
         results = find_run(run.resume_from, home)
         run = replace(run, output_dir=str(home), resume_from=str(results))

@@ -1,13 +1,9 @@
 """How the mean of the updates is taken: exactly, or so that a few liars cannot move it.
 
-An aggregation is registered by name (`caafp_app.registry.AGGREGATIONS`).
-
-Yin, Chen, Ramchandran, Bartlett: "Byzantine-Robust Distributed Learning: Towards Optimal
-Statistical Rates", ICML 2018. Every reply counts alike in the robust ones, whatever its examples: a
-count is as easily made up as a weight.
+An aggregation is registered by name (`caafp_app.registry.AGGREGATIONS`). The maths, its sources and
+its cost are in `caafp_app.pruning.robust`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,67 +11,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.vectors.chunks import CHUNK, chunks
+from caafp_app.pruning import robust
 
-TRIM = 0.2
-"""Share of the replies that a trimmed mean leaves out at each end, rounded up."""
-
-Vector = NDArray[np.float64]
-Updates = Sequence[tuple[NDArray[Any], NDArray[Any]]]
-"""Of each reply, the update of active weights [A] and of the rest [R]."""
-
-
-def _sums(updates: Updates) -> tuple[Vector, Vector]:
-    raise NotImplementedError("the mean is taken from sums, as replies come")
+Rule = Callable[[Sequence[NDArray[Any]], Sequence[float]], NDArray[np.float64]]
+"""From n vectors [A], in the order of labels, and n weights."""
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """How one update is made of many.
+    """How one update is made of many; with neither rule, the exact weighted mean.
 
     Attributes
     ----------
-    holds : bool
-        Whether the replies of a round are held until it ends: memory is then linear in their
-        number. Else the exact weighted mean is taken as they come.
-    estimate : callable
-        From the held `Updates` to one of each: [A] and [R], float64.
+    vector : callable, optional
+        A rule by coordinate: it returns a vector [A] that takes the place of the mean. Other sums
+        of the query are weighted sums, as they are with the mean. Each reply is held until the
+        round ends, beside the sums.
+    shares : callable, optional
+        A rule by geometry: it returns the share [n] of each client. All sums of the query are then
+        weighted by these shares. Each reply is held until the round ends.
     """
 
-    holds: bool = False
-    estimate: Callable[[Updates], tuple[Vector, Vector]] = _sums
-
-
-def by_coordinate(cut: Callable[[int], int]) -> Aggregation:
-    """Return the mean, weight by weight, without the `cut(n)` least and largest of n replies."""
-
-    def estimate(updates: Updates) -> tuple[Vector, Vector]:
-        left = cut(len(updates))
-        values = _estimate([values for values, _ in updates], left)
-        return values, _estimate([rest for _, rest in updates], left)
-
-    return Aggregation(holds=True, estimate=estimate)
-
-
-def trimmed(count: int) -> int:
-    """Return how many of `count` replies a trimmed mean leaves out at each end."""
-    return min(math.ceil(TRIM * count), (count - 1) // 2)
-
-
-def _estimate(updates: Sequence[NDArray[Any]], cut: int) -> Vector:
-    count, size = len(updates), updates[0].size
-    found = np.empty(size)
-    # Sorted, so that the order of arrival does not show; in pieces, so that no copy is large.
-    width = max(1, CHUNK // count)
-    for chunk in chunks(size):
-        for start in range(chunk.start, chunk.stop, width):
-            part = slice(start, min(start + width, chunk.stop))
-            block = np.stack([update[part] for update in updates]).astype(np.float64)
-            block.sort(axis=0)
-            found[part] = block[cut : count - cut].mean(axis=0)
-    return found
+    vector: Rule | None = None
+    shares: Rule | None = None
 
 
 mean = Aggregation()
-trimmed_mean = by_coordinate(trimmed)
-median = by_coordinate(lambda count: (count - 1) // 2)
+trimmed_mean = Aggregation(vector=robust.trimmed_mean)
+median = Aggregation(vector=robust.median)
+multi_krum = Aggregation(shares=robust.multi_krum)
+geometric_median = Aggregation(shares=robust.geometric_median)

@@ -12,6 +12,7 @@ from caafp_app.runner.replies import MAX_REASON, failure
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Runner
 from caafp_app.runner.tally import Tally
+from caafp_app.safe_text import sentence
 
 POLL_SECONDS = 0.2
 TELL_SECONDS = 10.0
@@ -105,10 +106,10 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
             if answer.action is not Action.DESCRIBE:
                 raise ProtocolError(f"expected an answer to describe, found {answer.action}")
             known = answer.label in roster.clients
-            if not roster.enrol(node, answer) and not known:
+            if not roster.enrol(node, answer, reply.metadata.run_id) and not known:
                 found.append(roster.clients[answer.label])
         except ProtocolError as error:
-            roster.idle[node] = str(error)[:MAX_REASON]
+            roster.idle[node] = sentence(str(error), MAX_REASON)
     _tell_idle(runner, new)
     if not roster.clients:
         reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.robust import is_variance, keep_variances
 from caafp_app.runs.checkpoint import State, damaged
 from caafp_app.vectors.chunks import chunks
 
@@ -82,6 +83,7 @@ class SparseModel:
             _add(active, step.values)
             weights[self.mask.active] = active
         _add(rest, step.rest)
+        keep_variances(rest, _variances(self.layout))
         other = dict(step.other) or self.flat.other
         return replace(self, flat=FlatModel(weights, rest, other))
 
@@ -135,7 +137,7 @@ class MeanUpdate:
     weight : float
         Sum of the clients' weights: their examples, or how many they are.
     other : mapping of str to ndarray
-        Buffers that are not averaged, as one client returned them.
+        Integer buffers: the median over the clients.
     """
 
     mask: Mask
@@ -230,6 +232,16 @@ def mean_model(models: Iterable[tuple[SparseModel, float]]) -> SparseModel:
         (weights / total).astype(dtype), (rest / total).astype(dtype), first.flat.other
     )
     return replace(first, flat=flat, mask=first.mask if bits is None else Mask(first.layout, bits))
+
+
+def _variances(layout: Layout) -> list[slice]:
+    """Return where the running variances of normalisation layers are in the rest."""
+    found, start = [], 0
+    for entry in layout.rest_entries:
+        if is_variance(entry.name):
+            found.append(slice(start, start + entry.size))
+        start += entry.size
+    return found
 
 
 def _add(vector: NDArray[np.floating], step: Vector) -> None:

@@ -1,6 +1,6 @@
 """How the messages of a run are written, waited for and weighed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord
@@ -38,7 +38,7 @@ class Options:
     timeout: float = 3600.0
     quorum: Quorum = NO_QUORUM
     rest_after: int = 3
-    max_update_norm: float = 0.0
-    max_weight: float = 10.0
+    robust: bool = False
+    known_devices: Mapping[str, str] | None = None
     aggregation: Aggregation = field(default_factory=Aggregation)
     stop: Callable[[], bool] = lambda: False

@@ -15,6 +15,7 @@ from caafp_app.protocol.gradient import SparseGradient, unpack_gradient
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode
 from caafp_app.protocol.packing import VALUES, unpack_parts
+from caafp_app.safe_text import sentence
 
 MAX_WEIGHT = 1e9
 """No client has more examples than this; a larger count is an attempt to own the mean."""
@@ -62,6 +63,14 @@ class Update:
     other: dict[str, NDArray[Any]]
     gradient: SparseGradient | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of all its arrays."""
+        arrays = [self.values, self.rest, *self.other.values()]
+        if self.gradient is not None:
+            arrays += [self.gradient.index, self.gradient.value]
+        return sum(array.nbytes for array in arrays)
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -84,8 +93,7 @@ def failure(message: Message) -> tuple[int, str] | None:
     ours = code in set(ErrorCode)
     lines = (message.error.reason or "").strip().splitlines() or ["no reason given"]
     # Flower and Ray send a whole traceback, whose last line says what was wrong.
-    reason = " ".join(line.strip() for line in (lines if ours else lines[-1:]))
-    reason = reason[:MAX_REASON] + _CURES.get(code, "")
+    reason = sentence(" ".join(lines if ours else lines[-1:]), MAX_REASON) + _CURES.get(code, "")
     name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
     return code, f"{name}: {reason}"
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import Answer
+from caafp_app.safe_text import LABEL_FORM, is_label, printable, sentence
 
 
 @dataclass
@@ -54,7 +56,8 @@ NOWHERE = 0
 class Roster:
     """Clients by label and by node."""
 
-    def __init__(self) -> None:
+    def __init__(self, identities: Identities | None = None) -> None:
+        self.identities = identities or Identities()
         self.clients: dict[str, Client] = {}
         self.idle: dict[int, str] = {}
         self.population = -1
@@ -75,19 +78,28 @@ class Roster:
         known = self.clients.get(label) if label is not None else None
         return known is not None and (known.node not in self._reachable or known.silent)
 
-    def enrol(self, node: int, answer: Answer) -> str:
-        """Take a description in; return why the node takes no part, or an empty text."""
+    def enrol(self, node: int, answer: Answer, run: int = 0) -> str:
+        """Take a description in; return why the node takes no part, or an empty text.
+
+        `run` is that of the message, which a signed label names too: see `Identities`.
+        """
+        if not is_label(answer.label):
+            self.idle[node] = f"expected a label of {LABEL_FORM}, found {printable(answer.label)}"
+            return self.idle[node]
         if answer.population >= 0:
             self.population = max(self.population, answer.population)
         if answer.idle:
-            self.idle[node] = answer.idle
-            return answer.idle
+            self.idle[node] = sentence(answer.idle)
+            return self.idle[node]
         known = self.clients.get(answer.label)
         if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"
             self.idle[node] = reason
             # A device that was registered anew comes back before its old node is given up.
             self._waiting[node] = answer.label
+            return reason
+        if reason := self.identities.admit(answer.label, answer.proof, run, node):
+            self.idle[node] = reason
             return reason
         if known is None:
             self.clients[answer.label] = Client(answer.label, node, answer.examples)
@@ -135,6 +147,7 @@ class Roster:
         kept = ("examples", "cluster", "failures", "rests_until", "absent")
         return {
             "population": self.population,
+            "keys": self.identities.state(),
             "clients": {
                 label: {name: getattr(client, name) for name in kept}
                 for label, client in sorted(self.clients.items())
@@ -144,6 +157,7 @@ class Roster:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` returned; the clients are out of reach until they are enrolled."""
         self.population = int(state["population"])
+        self.identities.restore(state["keys"])
         self.clients = {
             label: Client(
                 label,

@@ -1,6 +1,5 @@
 """The runner of one run: queries in, sums out; every message checked and counted on the way."""
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.budget import check_budget
+from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import HEADER, Action, ErrorCode
+from caafp_app.pruning.influence import Influence
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
+from caafp_app.runner.intake import Intake, Reply
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import (
-    MAX_REASON,
     Expected,
     failure,
     read_answer,
@@ -32,13 +33,8 @@ from caafp_app.runner.requests import RequestWriter
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.summed import Summed
 from caafp_app.runner.tally import Tally
-from caafp_app.runner.trust import NormBound, largest_weight
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
-from caafp_app.vectors.scan import scan
-
-FEDAVG_KEY = "num-examples"
-"""The metric that FedAvg weighs by, which is what clients say of themselves beforehand."""
 
 WITHOUT_QUORUM = (Phase.DESCRIBE, Phase.PERSONALISE, Action.EVALUATE, Action.EVALUATE_PERSONAL)
 """Exchanges of which every single reply is worth having, and that move no model."""
@@ -114,8 +110,8 @@ class Runner:
         Who takes part.
     ledger : Ledger
         Every message is recorded in it.
-    bound : NormBound
-        How long an update may be.
+    influence : Influence
+        How far one client may move a sum.
     """
 
     def __init__(
@@ -125,9 +121,10 @@ class Runner:
         self.observer = observer
         self.options = options
         self.total_rounds = total_rounds
-        self.roster = Roster()
+        self.roster = Roster(Identities(options.known_devices))
         self.ledger = Ledger()
-        self.bound = NormBound(options.max_update_norm)
+        # Without bounds the rule holds nothing, scales nothing and caps nothing.
+        self.influence: Influence[Reply] = Influence() if options.robust else Influence(0.0, 0.0)
         self.writer = RequestWriter(options, total_rounds)
         self._present: dict[str, int] = {}
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
@@ -276,7 +273,13 @@ class Runner:
         resend: bool,
     ) -> None:
         """Read replies as they come; refuse bad ones with a reason; send lost masks again."""
-        heaviest = self._heaviest()
+
+        def refuse(label: str, error: ProtocolError) -> None:
+            tally.refuse(label, str(error))
+            self.roster.clients[label].held = ""
+            self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
+
+        intake = Intake(self.influence, self.options.aggregation, refuse)
         for reply in replies:
             client = self.roster.at(reply.metadata.src_node_id)
             asked = waiting.get(client.label) if client else None
@@ -294,30 +297,23 @@ class Runner:
             try:
                 if failed:
                     raise ProtocolError(failed[1])
-                self._take(reply, asked, heaviest, tally)
-                self.observer.on_answer(client.label, ok=True)
+                self._take(reply, asked, intake, tally)
+                if client.label not in tally.refusals:
+                    self.observer.on_answer(client.label, ok=True)
             except ProtocolError as error:
-                tally.refusals[client.label] = reason = str(error)[:MAX_REASON]
-                self.observer.on_answer(client.label, ok=False, reason=reason)
-                client.held = ""
-        self.bound.end_round()
+                refuse(client.label, error)
+        intake.finish()
+        tally.clipped = intake.clipped
 
-    def _take(self, reply: Message, asked: _Asked, heaviest: float, tally: Tally) -> None:
-        """Check one reply and add it; raise ProtocolError before anything of it is used."""
+    def _take(self, reply: Message, asked: _Asked, intake: Intake, tally: Tally) -> None:
+        """Check one reply and take it in; raise ProtocolError before anything of it is used."""
         client, expected, summed = asked.client, asked.expected, asked.summed
         check_budget(reply.content)
         answer = read_answer(reply, expected)
         weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
+        update = None
         if weight and expected.action in READERS:
             update = READERS[expected.action](answer, expected)
-            alike = self.options.uniform or summed.query.uniform
-            found = scan(update.values, update.rest)
-            bounded = expected.action is Action.TRAIN and summed.query.each is None
-            if bounded:
-                self.bound.check(summed.query.group, found.norm, summed.query.model.flat)
-            summed.add(client.label, update, 1.0 if alike else min(weight, heaviest), found.peaks)
-            if bounded:
-                self.bound.note(summed.query.group, found.norm)
         summed.outside[client.label] = answer.outside
         client.held = answer.mask_digest
         if not weight:
@@ -330,10 +326,5 @@ class Runner:
         for name in (HEADER, *reply.content.array_records):
             del reply.content[name]
         tally.keep(client.label, reply.content)
-
-    def _heaviest(self) -> float:
-        """Return what a client may weigh at most in this exchange."""
-        if self.options.weighted_by_key != FEDAVG_KEY:
-            return math.inf  # nobody knows the counts beforehand
-        examples = (client.examples for client in self.roster.clients.values())
-        return largest_weight(examples, self.options.max_weight)
+        if update is not None:
+            intake.take(client.label, update, summed, weight, self.options.uniform)

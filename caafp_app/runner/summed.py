@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.means import GradientMean, WeightedMean
 from caafp_app.pruning.reproducible import largest_magnitude
+from caafp_app.pruning.robust import middle_buffers
 from caafp_app.pruning.sums import TermSum, accumulate, make_sums
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.model import MeanUpdate
@@ -19,6 +20,12 @@ from caafp_app.runner.replies import Update
 
 SUMMED = (Action.TRAIN, Action.SALIENCY)
 """Actions whose answers are vectors that are added up."""
+
+BUFFER_BYTES = 16 << 20
+"""Bytes of integer buffers that are held of a query's clients, for their median."""
+
+FEWEST = 3
+"""The buffers of so many clients are held, however large they are: two have no median."""
 
 
 class Summed:
@@ -56,9 +63,8 @@ class Summed:
         self.kept: dict[str, Any] = {}
         self.outside: dict[str, int] = {}
         self._aggregation = aggregation
-        self._held: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        self._other_from = ""
-        self._other: dict[str, NDArray[Any]] = {}
+        self._held: dict[str, tuple[NDArray[Any], NDArray[Any], float]] = {}
+        self._other: dict[str, Mapping[str, NDArray[Any]]] = {}
 
     @property
     def replies(self) -> int:
@@ -68,8 +74,8 @@ class Summed:
     def add(self, label: str, update: Update, weight: float, peaks: tuple[float, ...]) -> None:
         """Add one client's update to all sums, or to none.
 
-        Buffers that are not averaged are taken from the first label in alphabetic order, so that
-        the order of arrival decides nothing.
+        Integer buffers are held for a median over clients: of all, or of the first labels in
+        alphabetic order if all are more than `BUFFER_BYTES`. The order of arrival decides nothing.
 
         Parameters
         ----------
@@ -95,10 +101,10 @@ class Summed:
             self.gradient.total.check(peak * weight)
         accumulate(update.values, weight, self.update, tuple(self.sums.values()), largest)
         self.rest.add(update.rest, weight, largest_rest)
-        if self._aggregation.holds:
-            self._held.append((update.values, update.rest))
-        if update.other and (not self._other_from or label < self._other_from):
-            self._other_from, self._other = label, update.other
+        if self._aggregation.vector is not None:
+            self._held[label] = update.values, update.rest, weight
+        if update.other:
+            self._hold_buffers(label, update.other)
         if self.gradient is not None and gradient is not None:
             self.gradient.add_at(gradient.index, gradient.value, weight)
 
@@ -106,9 +112,23 @@ class Summed:
         """Return the mean of the updates, by the run's aggregation; None without replies."""
         if not self.replies:
             return None
-        if self._held:
-            values, rest = self._aggregation.estimate(self._held)
+        if self._aggregation.vector is not None:
+            held = [self._held[label] for label in sorted(self._held)]
+            weights = [weight for *_, weight in held]
+            values = self._aggregation.vector([values for values, *_ in held], weights)
+            rest = self._aggregation.vector([rest for _, rest, _ in held], weights)
         else:
             values, rest = self.update.mean(), self.rest.mean()
         mask = self.query.model.mask
-        return MeanUpdate(mask, values, rest, self.update.weight, self._other)
+        return MeanUpdate(mask, values, rest, self.update.weight, self._middle_buffers())
+
+    def _hold_buffers(self, label: str, other: Mapping[str, NDArray[Any]]) -> None:
+        self._other[label] = other
+        each = sum(array.nbytes for array in other.values())
+        if len(self._other) > max(FEWEST, BUFFER_BYTES // max(each, 1)):
+            del self._other[max(self._other)]
+
+    def _middle_buffers(self) -> dict[str, NDArray[Any]]:
+        held = [self._other[label] for label in sorted(self._other)]
+        names = held[0] if held else ()
+        return {name: middle_buffers([other[name] for other in held]) for name in names}

@@ -11,9 +11,11 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from caafp_app.runner.replies import MAX_REASON
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
 from caafp_app.runs.records import RoundRecord
+from caafp_app.safe_text import sentence
 
 Aggregate = Callable[[list[RecordDict], str], MetricRecord]
 
@@ -36,6 +38,8 @@ class Tally:
         Labels that did not answer in time.
     empty : set of str
         Labels that had nothing to train or evaluate on.
+    clipped : set of str
+        Labels of which a vector was scaled down: see `pruning.influence`.
     """
 
     phase: str
@@ -46,6 +50,7 @@ class Tally:
     refusals: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     empty: set[str] = field(default_factory=set)
+    clipped: set[str] = field(default_factory=set)
 
     @property
     def all_failed(self) -> bool:
@@ -63,6 +68,12 @@ class Tally:
     def keep(self, label: str, content: RecordDict) -> None:
         """Keep a reply's own records; arrays were taken out before."""
         self.contents[label] = content
+
+    def refuse(self, label: str, reason: str) -> None:
+        """Note why a client's answer is in no sum; what was kept of it goes."""
+        self.refusals[label] = sentence(reason, MAX_REASON)
+        self.contents.pop(label, None)
+        self.empty.discard(label)
 
     def metrics(self) -> dict[str, MetricRecord]:
         """Return each answer's metrics, by label in alphabetic order."""
@@ -131,6 +142,7 @@ class Tally:
             bytes_by_kind=traffic.by_kind(),
             reasons=dict(Counter(self.refusals.values())),
             refusals=dict(sorted(self.refusals.items())),
+            clipped=tuple(sorted(self.clipped)),
             used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},

@@ -209,6 +209,8 @@ class LogObserver(Observer):
         self._time_left.add(record.phase, record.seconds)
         left = self._time_left.after(record.round)
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
+        if clipped := text.clipped_line(record):
+            self._log([clipped])
         if trouble := text.trouble_line(record):
             self._logger.warning("%s", trouble)
 

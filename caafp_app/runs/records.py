@@ -41,6 +41,8 @@ class RoundRecord:
         From the messages of this round, refused ones as well; see `Traffic`.
     reasons, refusals : mapping
         Why answers were refused: how often, and by the label of each client.
+    clipped : tuple of str
+        Labels of the clients that sent a vector much longer than most: it was scaled down.
     used : bool
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     mask_updated : bool
@@ -67,6 +69,7 @@ class RoundRecord:
     bytes_by_kind: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
+    clipped: tuple[str, ...] = ()
     used: bool = True
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

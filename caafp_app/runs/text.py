@@ -95,6 +95,14 @@ def answer_line(label: str, reason: str) -> str:
     return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
 
 
+def clipped_line(record: RoundRecord) -> str:
+    """Render whose updates were scaled down; empty if nobody's."""
+    if not record.clipped:
+        return ""
+    who = f"{len(record.clipped)} of {record.answered} updates: {_some(record.clipped)}"
+    return printable(f"round {record.round}: longer than most, scaled down: {who}")
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
     members: dict[int, list[str]] = {}

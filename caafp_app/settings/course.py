@@ -67,6 +67,9 @@ class RoundSettings(Group):
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
     min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
+    known_devices: str = knob(
+        "", "folder of the devices' public keys, LABEL.pub; empty: the first key seen for a label"
+    )
     aggregation: str = knob("mean", "of the updates in a cluster", choices=registry.AGGREGATIONS)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,11 @@ def _argument(example: str) -> str:
     return f'it is an argument of the strategy; write strategy-args="{example}"'
 
 
+_INFLUENCE = (
+    "one rule bounds norms and weights by those of most clients; leave it out, or write "
+    'strategy-args="robust=false" for no bound'
+)
+
 _SCORE = 'write score="0.5 magnitude + 0.25 coherence + 0.25 consistency", with your weights'
 
 REMOVED = {
@@ -14,8 +19,8 @@ REMOVED = {
     "weighting": _argument("uniform=true"),
     "grace": _argument("grace=30.0"),
     "rest-after": _argument("rest_after=3"),
-    "max-update-norm": _argument("max_update_norm=2.0"),
-    "max-weight": _argument("max_weight=10.0"),
+    "max-update-norm": _INFLUENCE,
+    "max-weight": _INFLUENCE,
     "linkage": _argument("linkage='complete'"),
     "min-cluster-size": _argument("min_cluster_size=2"),
     "min-silhouette": _argument("min_silhouette=0.05"),

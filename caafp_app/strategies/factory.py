@@ -8,9 +8,11 @@ setting of that name. What no setting gives is the class's own default, or stand
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from caafp_app.errors import SettingsError
+from caafp_app.protocol.identity import read_known_devices
 from caafp_app.registry import NETWORKS, STRATEGIES, hint
 from caafp_app.runner.options import WireFormat
 from caafp_app.runs.checkpoint import Checkpoints
@@ -21,6 +23,7 @@ from caafp_app.strategies.rounds import check_updates
 from caafp_app.strategies.strategy import MethodStrategy
 
 _PLUMBING = ("observer", "checkpoints", "stop")
+_SETTINGS_ONLY = ("known_devices",)
 
 
 def find_class(name: str) -> type[MethodStrategy]:
@@ -121,19 +124,23 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "spare_last": pruning.spares_last,
         "wire": WireFormat(wire.down_dtype, wire.up_dtype, wire.rest_dtype),
         "one_exchange": True,
-        "max_update_norm": 0.0,
-        "max_weight": 10.0,
         "spare_below": 0,
         "evaluate_every": rounds.evaluate_every,
         "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "min_replies": rounds.min_replies,
+        "robust": True,
+        "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
         "prune_rounds": rounds.prune_rounds,
     }
+
+
+def _known_devices(folder: str) -> dict[str, str] | None:
+    return read_known_devices(Path(folder).expanduser()) if folder else None
 
 
 def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -164,7 +171,7 @@ def _take_argument(
 ) -> None:
     """Put one of ``strategy-args`` into `given`: an argument, or a field of one."""
     key = name.replace("-", "_")
-    if key in takes and not is_dataclass(takes[key]) and key not in _PLUMBING:
+    if key in takes and not is_dataclass(takes[key]) and key not in (*_PLUMBING, *_SETTINGS_ONLY):
         given[key] = _checked(name, value, takes[key])
         return
     fields_of: dict[str, tuple[str, Any]] = {}
@@ -173,7 +180,7 @@ def _take_argument(
         if is_dataclass(default) and not isinstance(default, type):
             fields_of |= {field.name: (argument, default) for field in fields(default)}
     if key not in fields_of:
-        known = sorted(set(fields_of) | (takes.keys() - set(_PLUMBING)))
+        known = sorted(set(fields_of) | (takes.keys() - {*_PLUMBING, *_SETTINGS_ONLY}))
         raise SettingsError(
             f"strategy-args: expected arguments of {cls.__name__}, found {name!r}"
             f"{hint(key, known)}; it takes {', '.join(known)}"

@@ -15,8 +15,8 @@ class FedAvg(MethodStrategy):
 
     Flower's class is not called: the mean of the clients' updates, weighted by their examples, is
     taken by what all strategies here share, so that a table compares methods alone. With the same
-    clients in every round, float32 both ways, and no client beyond `max_update_norm` or
-    `max_weight`, models and metrics are those of Flower's FedAvg but for the rounding of float32.
+    clients in every round, float32 both ways, and `robust` off, models and metrics are those of
+    Flower's FedAvg but for the rounding of float32.
     Where not all clients are drawn, others are drawn than Flower would draw.
 
     Works with any ClientApp that has `sparse_mod`. Parameters: see `MethodStrategy`.

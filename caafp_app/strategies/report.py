@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import to_record
+from caafp_app.pruning.influence import capped
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
@@ -124,14 +125,22 @@ def build_report(
 
 
 def mean_of_clusters(
-    models: Mapping[int, SparseModel], members: Mapping[int, Sequence[Client]]
+    models: Mapping[int, SparseModel],
+    members: Mapping[int, Sequence[Client]],
+    *,
+    robust: bool = False,
 ) -> SparseModel:
     """Return the mean of the clusters' models, weighted by their members' training examples.
 
-    A client of which nothing is known counts as one example. Without members: the first model.
+    A client of which nothing is known counts as one example; if `robust`, one of many counts as the
+    rule of influence lets it. Without members: the first model.
     """
+    everybody = [client for clients in members.values() for client in clients]
+    weights = [float(max(client.examples, 1)) for client in everybody]
+    weights = capped(weights) if robust else weights
+    weigh = {client.label: weight for client, weight in zip(everybody, weights, strict=True)}
     weighted = [
-        (models[number], float(sum(max(client.examples, 1) for client in clients)))
+        (models[number], sum(weigh[client.label] for client in clients))
         for number, clients in sorted(members.items())
         if number in models
     ]

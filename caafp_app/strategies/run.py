@@ -101,8 +101,8 @@ class Run:
                 timeout=timeout,
                 quorum=Quorum(strategy.min_replies, strategy.grace),
                 rest_after=strategy.rest_after,
-                max_update_norm=strategy.max_update_norm,
-                max_weight=strategy.max_weight,
+                robust=strategy.robust,
+                known_devices=strategy.known_devices,
                 aggregation=AGGREGATIONS[strategy.aggregation],
                 stop=strategy.stop,
             ),
@@ -407,7 +407,7 @@ class Run:
 
     def _mean_arrays(self) -> ArrayRecord:
         published, members = self.method.published(), self.runner.roster.clusters()
-        return to_record(mean_of_clusters(published, members).arrays())
+        return to_record(mean_of_clusters(published, members, robust=self.strategy.robust).arrays())
 
     def _finish(self, scores: Scores, seconds: dict[str, float]) -> ClusteredResult:
         models, runner, result = self.method.published(), self.runner, self.result
@@ -472,7 +472,7 @@ class Run:
                 **self._identity(),
                 "roster": self.runner.roster.state(),
                 "ledger": self.runner.ledger.state(),
-                "norms": self.runner.bound.state(),
+                "influence": self.runner.influence.state(),
                 "metrics": {kind: _plain(getattr(self.result, kind)) for kind in _METRICS},
                 "seconds": seconds,
                 "trained": self.trained,
@@ -497,7 +497,7 @@ class Run:
         try:
             self.runner.roster.restore(state.fact("roster"))
             self.runner.ledger.restore(state.fact("ledger"))
-            self.runner.bound.restore(state.fact("norms"))
+            self.runner.influence.restore(state.fact("influence"))
             for kind in _METRICS:
                 for number, metrics in state.fact("metrics")[kind].items():
                     getattr(self.result, kind)[int(number)] = MetricRecord(metrics)

@@ -1,8 +1,7 @@
 """A Flower strategy whose rounds are a method's queries: the arguments that all of ours share."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from logging import INFO
 from typing import ClassVar
@@ -70,16 +69,16 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         the timeout: see `Quorum`.
     rest_after : int
         Failures in a row after which a client rests for some rounds; 0: never. See `health`.
-    max_update_norm : float
-        Longest update that is taken; by default of any length, as with FedAvg. 0: by the median of
-        the cluster's last rounds, see `trust`.
-    max_weight : float
-        A client weighs at most so many times the median client; 0: no bound, as with FedAvg. With
-        another `weighted_by_key` than FedAvg's there is none, since nobody knows the counts
-        beforehand.
+    robust : bool
+        Bound how far one client moves any sum, see `pruning.influence`: longer vectors than most
+        are scaled down, larger weights than most are cut. Off, as here, a mean is FedAvg's; the
+        app of this package turns it on.
+    known_devices : mapping of str to str, optional
+        Public key of each label, see `protocol.identity`: nobody else takes part.
     aggregation : str
-        A registered name: ``mean``, ``trimmed-mean`` or ``median`` of the updates in a cluster. The
-        last two count every reply alike, and hold one round's replies of each cluster in memory.
+        A registered name: ``mean``, ``trimmed-mean``, ``median``, ``multi-krum`` or
+        ``geometric-median`` of the updates in a cluster. All but the first hold one round's
+        replies of each cluster in memory; trimmed mean and median count every reply alike.
     observer : Observer, optional
         Told of plan, rounds and end; by default they are logged.
     checkpoints : Checkpoints, optional
@@ -119,8 +118,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     min_replies: int = 0
     grace: float = 0.0
     rest_after: int = 3
-    max_update_norm: float = math.inf
-    max_weight: float = 0.0
+    robust: bool = False
+    known_devices: Mapping[str, str] | None = None
     aggregation: str = "mean"
     observer: Observer = field(default_factory=LogObserver)
     checkpoints: Checkpoints | None = None

@@ -1,55 +1,41 @@
-"""Robust means against numpy's and scipy's own."""
+"""The aggregations of the registry, over the updates of one query."""
+
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import trim_mean
 
+from caafp_app.pruning import robust
 from caafp_app.registry import AGGREGATIONS
-from caafp_app.runner.aggregation import trimmed
+from caafp_app.runner.aggregation import Aggregation
+from tests.runner.test_runner import CLIENTS, EVEN, MODEL, World, trained
+
+WEIGHTS = [40.0, 43.0, 46.0, 49.0, 52.0]
 
 
-@settings(deadline=None, max_examples=60)
-@given(count=st.integers(1, 12), size=st.integers(0, 40), seed=st.integers(0, 2**32))
-@pytest.mark.parametrize("rule", ["trimmed-mean", "median"])
-def test_the_estimates_are_those_of_numpy_in_any_order(
-    rule: str, count: int, size: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(count, size)).astype(np.float32)
-    rest = rng.normal(size=(count, 3)).astype(np.float32)
-    results = []
-    for order in (np.arange(count), rng.permutation(count)):
-        results.append(AGGREGATIONS[rule].estimate([(values[k], rest[k]) for k in order]))
-    for one, other in zip(*results, strict=True):
-        assert one.tobytes() == other.tobytes()
-    for found, updates in zip(results[0], (values, rest), strict=True):
-        double = updates.astype(np.float64)
-        expected = np.median(double, axis=0)
-        if rule == "trimmed-mean":
-            expected = trim_mean(double, trimmed(count) / count + 1e-9, axis=0)
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+def test_the_exact_mean_alone_holds_no_replies() -> None:
+    free = Aggregation()
+    assert [name for name in AGGREGATIONS.builtin if AGGREGATIONS[name] == free] == ["mean"]
 
 
-def test_long_vectors_are_done_in_pieces() -> None:
-    values = np.random.default_rng(1).normal(size=(5, 300_000)).astype(np.float32)
-    found, rest = AGGREGATIONS["median"].estimate([(row, row[:0]) for row in values])
-    np.testing.assert_array_equal(found, np.median(values, axis=0))
-    assert rest.size == 0
-
-
-def test_the_exact_mean_holds_no_replies() -> None:
-    assert {name: AGGREGATIONS[name].holds for name in AGGREGATIONS.builtin} == {
-        "mean": False,
-        "trimmed-mean": True,
-        "median": True,
-    }
-
-
-@pytest.mark.parametrize(
-    ("count", "cut"), [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2), (10, 2)]
-)
-def test_a_fifth_is_left_out_at_each_end_and_something_always_left(count: int, cut: int) -> None:
-    assert trimmed(count) == cut
-    assert count - 2 * cut >= 1
+@pytest.mark.parametrize("name", ["multi-krum", "geometric-median"])
+@pytest.mark.parametrize("model", [MODEL, EVEN], ids=["dense", "sparse"])
+def test_a_rule_by_geometry_weighs_every_sum_by_its_shares(name: str, model: Any) -> None:
+    wants = frozenset({"squares", "signs"})
+    world = World(aggregation=AGGREGATIONS[name])
+    (summed,) = world.train(model, wants=wants, gradients=(4, 4) if model is EVEN else ()).summed
+    parts = [trained(k, model) for k in range(CLIENTS)]
+    active = [moved[model.mask.bits] for moved, *_ in parts]
+    together = [np.concatenate([a, rest]) for a, (_, rest, _) in zip(active, parts, strict=True)]
+    shares = robust.SHARES[name](together, WEIGHTS) * sum(WEIGHTS)
+    found = summed.mean()
+    assert found is not None
+    chosen = shares > 0
+    assert summed.replies == chosen.sum() == (3 if name == "multi-krum" else CLIENTS)
+    stack = np.stack(active).astype(np.float64)
+    np.testing.assert_allclose(found.values, shares @ stack / shares.sum(), atol=1e-6)
+    signs = summed.sums["signs"].read(slice(0, model.mask.count))
+    np.testing.assert_allclose(signs, shares @ np.sign(stack), atol=1e-4)
+    squares = summed.sums["squares"].read(slice(0, model.mask.count))
+    np.testing.assert_allclose(squares, shares @ stack**2, atol=1e-4)
+    assert (summed.gradient is not None) == (model is EVEN)

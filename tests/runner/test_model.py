@@ -237,3 +237,15 @@ def test_a_state_of_another_model_is_refused(name: str) -> None:
 def test_a_dense_model_is_of_a_full_mask() -> None:
     flat = FlatModel(np.ones(SIZE, np.float32), np.ones(REST, np.float32), {})
     assert SparseModel.dense(LAYOUT, flat).density == 1.0
+
+
+def test_a_running_variance_never_goes_below_zero() -> None:
+    arrays = {"w": np.zeros((2, 2), np.float32), "bn.running_var": np.ones(3, np.float32)}
+    layout = Layout.of({**arrays, "bn.running_mean": np.ones(3, np.float32)})
+    model = SparseModel.dense(
+        layout, layout.flatten({**arrays, "bn.running_mean": np.ones(3, np.float32)})
+    )
+    step = MeanUpdate(model.mask, np.zeros(4), np.full(layout.rest_count, -2.5), 1.0)
+    moved = model.moved(step).arrays()
+    assert moved["bn.running_var"].tolist() == [0, 0, 0]
+    assert moved["bn.running_mean"].tolist() == [-1.5, -1.5, -1.5]

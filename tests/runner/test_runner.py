@@ -1,6 +1,7 @@
 """Queries in, sums out: a runner alone, with somebody else's app and no strategy."""
 
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
+from caafp_app.pruning.influence import NORM_FACTOR
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import discover
 from caafp_app.runner.exchange import Quorum
@@ -56,15 +58,26 @@ def trained(part: int, model: SparseModel = MODEL) -> tuple[np.ndarray, np.ndarr
     return flat.weights - model.flat.weights, flat.rest - model.flat.rest, len(y)
 
 
+def clipped(parts: list[Any]) -> list[Any]:
+    """Scale each vector down to a multiple of the median norm of its kind."""
+    most = [NORM_FACTOR * median(float(np.linalg.norm(p[k])) for p in parts) for k in (0, 1)]
+
+    def clip(vector: np.ndarray, longest: float) -> np.ndarray:
+        return vector * min(1.0, longest / float(np.linalg.norm(vector)))
+
+    return [(clip(a, most[0]), clip(b, most[1]), n) for a, b, n in parts]
+
+
 @pytest.mark.parametrize(
     ("terms", "query", "weigh"),
     [
         ({}, {}, lambda n: n),
         ({"uniform": True}, {}, lambda n: 1),
         ({}, {"uniform": True}, lambda n: 1),
-        ({"max_weight": 0.9}, {}, lambda n: min(n, int(0.9 * 46))),
+        ({"robust": True}, {}, lambda n: min(n, 46)),
+        ({"robust": True}, {"uniform": True}, lambda n: 1),
     ],
-    ids=["examples", "uniform-run", "uniform-query", "at-most"],
+    ids=["examples", "uniform-run", "uniform-query", "capped", "capped-uniform"],
 )
 @pytest.mark.parametrize("model", [MODEL, EVEN], ids=["dense", "sparse"])
 def test_the_sum_of_a_query_is_the_weighted_mean_of_its_clients(
@@ -80,6 +93,8 @@ def test_the_sum_of_a_query_is_the_weighted_mean_of_its_clients(
     (summed,) = answers.summed
     found, parts = summed.mean(), [trained(k, model) for k in range(CLIENTS)]
     assert found is not None
+    if terms.get("robust"):
+        parts = clipped(parts)
     weights = [weigh(examples) for *_, examples in parts]
     moved, rest = (np.average([part[k] for part in parts], axis=0, weights=weights) for k in (0, 1))
     np.testing.assert_allclose(found.values, moved[model.mask.bits], atol=1e-6)
@@ -203,7 +218,9 @@ def test_the_aggregation_of_the_run_makes_the_mean(rule: str) -> None:
         "mean": np.average(
             [trained(k)[0] for k in range(CLIENTS)], axis=0, weights=[40, 43, 46, 49, 52]
         ),
-        "trimmed-mean": parts[1:-1].mean(axis=0),
+        "trimmed-mean": parts[2],
         "median": parts[2],
     }
+    if rule not in truth:  # see test_aggregation
+        return
     np.testing.assert_allclose(found.values, truth[rule], atol=1e-6)

@@ -48,7 +48,7 @@ def test_the_mean_is_weighted_and_moves_the_model(density: float) -> None:
     np.testing.assert_allclose(moved.weights[bits], model.flat.weights[bits] + values, rtol=1e-6)
     assert not moved.weights[~bits].any()
     np.testing.assert_allclose(moved.rest, model.flat.rest + rest, rtol=1e-6)
-    assert moved.other["steps"] == 10  # of the first label
+    assert moved.other["steps"] == 12  # the median over clients
 
 
 def test_gradients_are_summed_over_all_weights() -> None:

@@ -74,11 +74,17 @@ def test_what_a_class_hands_on_it_takes(write: Write) -> None:
 
 
 def test_strategy_args_go_into_dataclasses_too() -> None:
-    told = "linkage='complete', min-cluster-size=2, every=7, sparsity=0.4, max-weight=3"
+    told = "linkage='complete', min-cluster-size=2, every=7, sparsity=0.4, grace=3, robust=false"
     made = make_strategy(settings("caafp", **{"strategy-args": told}), Observer())
     assert isinstance(made, CAAFP)
     assert (made.clustering.linkage, made.clustering.min_cluster_size) == ("complete", 2)
-    assert (made.pruning.every, made.pruning.sparsity, made.max_weight) == (7, 0.4, 3.0)
+    assert (made.pruning.every, made.pruning.sparsity, made.grace) == (7, 0.4, 3.0)
+    assert not made.robust
+
+
+def test_the_rule_of_influence_is_on_by_default_in_the_app_and_off_in_the_class() -> None:
+    assert make_strategy(settings("caafp"), Observer()).robust
+    assert not CAAFP().robust
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,8 @@ def test_strategy_args_go_into_dataclasses_too() -> None:
         ("linkagee='complete'", ["arguments of CAAFP", "'linkagee'", "did you mean 'linkage'"]),
         ("linkage=3", ["linkage: expected str (default 'average'), found 3"]),
         ("observer=3", ["found 'observer'"]),
-        ("max-weight='heavy'", ["expected float (default 10.0), found 'heavy'"]),
+        ("grace='long'", ["expected float (default 0.0), found 'long'"]),
+        ("known-devices=3", ["found 'known_devices'"]),
     ],
 )
 def test_strategy_args_are_checked(told: str, parts: list[str]) -> None:

@@ -49,6 +49,7 @@ TERMS: dict[str, Any] = {
     "clustering": Clustering(2),
     "pruning": Pruning(sparsity=0.5, every=2, regrow=0.2),
     "seed": 3,
+    "robust": True,
 }
 """CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
 

@@ -1,0 +1,179 @@
+"""From checked replies to sums: the rule of influence first, then the run's aggregation.
+
+One exchange has one `Intake`. Every vector that a client sends passes it: updates, what is not
+prunable, gradients, saliencies, and the updates that clients are compared by.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.influence import Admitted, Influence, norm_of, scaled
+from caafp_app.runner.aggregation import Aggregation
+from caafp_app.runner.replies import Update
+from caafp_app.runner.summed import Summed
+from caafp_app.vectors.scan import scan
+
+LEAST_WEIGHT = 2.0**-24
+"""Weights below this count as none: sums are exact down to it."""
+
+_ROUNDING = 1.0 + 2.0**-20
+"""Scaled values may be rounded up; what bounds them may not be below them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """One client's decoded answer on its way to a sum.
+
+    Attributes
+    ----------
+    update : Update
+    peaks : tuple of float
+        ``max |.|`` of its values and of its rest.
+    summed : Summed
+        Where it is added.
+    uniform : bool
+        Whether it weighs 1, whatever its examples.
+    """
+
+    update: Update
+    peaks: tuple[float, ...]
+    summed: Summed
+    uniform: bool
+
+
+class Intake:
+    """What one exchange takes in.
+
+    Parameters
+    ----------
+    rule : Influence
+        Of the run. It may hold replies until `finish`.
+    aggregation : Aggregation
+    refuse : callable
+        Called with label and error if a reply turns out not to fit into a sum.
+
+    Attributes
+    ----------
+    clipped : set of str
+        Labels of the clients of which a vector was scaled down.
+    """
+
+    def __init__(
+        self,
+        rule: Influence[Reply],
+        aggregation: Aggregation,
+        refuse: Callable[[str, ProtocolError], None],
+    ) -> None:
+        self.clipped: set[str] = set()
+        self._rule = rule
+        self._shares = aggregation.shares
+        self._refuse = refuse
+        self._held: dict[int, list[tuple[str, Reply, float]]] = {}
+
+    def take(self, label: str, update: Update, summed: Summed, weight: float, alike: bool) -> None:
+        """Take a client's update; it is added now or held until `finish`.
+
+        Parameters
+        ----------
+        label : str
+        update : Update
+        summed : Summed
+            The sum of the query that it answers.
+        weight : float
+            The client's examples.
+        alike : bool
+            Weigh it 1 in the sum.
+
+        Raises
+        ------
+        ProtocolError
+            If a value is NaN or infinite, or the weight is not a positive number.
+        """
+        peaks = scan(update.values, update.rest).peaks
+        reply = Reply(update, peaks, summed, alike or summed.query.uniform)
+        norms = _norms(update, summed)
+        query = summed.query
+        ready = self._rule.offer(query.group, label, norms, weight, reply, update.nbytes)
+        for one in ready:
+            self._pass(one)
+
+    def finish(self) -> None:
+        """Add what is still held; no more replies come."""
+        for one in self._rule.release():
+            self._pass(one)
+        for held in self._held.values():
+            self._share(sorted(held, key=lambda one: one[0]))
+        self._held = {}
+        self._rule.end_round()
+
+    def _pass(self, one: Admitted[Reply]) -> None:
+        """Scale an admitted reply, and add it, or hold it for an aggregation that compares."""
+        if one.clipped:
+            self.clipped.add(one.label)
+        reply = _scaled(one)
+        weight = 1.0 if reply.uniform else one.weight
+        if self._shares is None or reply.summed.query.each is not None:
+            self._add(one.label, reply, weight)
+        else:
+            self._held.setdefault(id(reply.summed), []).append((one.label, reply, weight))
+
+    def _share(self, held: list[tuple[str, Reply, float]]) -> None:
+        """Give each client of one query its share, which every sum is then weighted by."""
+        assert self._shares is not None
+        weights = [weight for *_, weight in held]
+        vectors = [np.concatenate([r.update.values, r.update.rest]) for _, r, _ in held]
+        shares = self._shares(vectors, weights)
+        del vectors
+        for (label, reply, _), share in zip(held, shares, strict=True):
+            weight = float(share) * sum(weights)
+            if weight >= LEAST_WEIGHT:
+                self._add(label, reply, weight)
+
+    def _add(self, label: str, reply: Reply, weight: float) -> None:
+        try:
+            reply.summed.add(label, reply.update, weight, reply.peaks)
+        except ProtocolError as error:
+            self.clipped.discard(label)
+            self._refuse(label, error)
+
+
+def _norms(update: Update, summed: Summed) -> dict[str, float]:
+    """Return the norm of each vector that is clipped by itself, by the kind of vector."""
+    if summed.query.each is not None:  # compared by direction, which one factor leaves as it is
+        return {"compared": norm_of(update.values, update.rest)}
+    if summed.query.action is Action.SALIENCY:
+        return {"saliency": norm_of(update.values)}
+    norms = {"values": norm_of(update.values)}
+    if update.rest.size:
+        norms["rest"] = norm_of(update.rest)
+    if update.gradient is not None:
+        norms["gradient"] = norm_of(update.gradient.value)
+    return norms
+
+
+def _scaled(one: Admitted[Reply]) -> Reply:
+    """Return the reply with each vector multiplied by its factor."""
+    if not one.clipped:
+        return one.item
+    reply, update, factors = one.item, one.item.update, one.factors
+    whole = factors.get("compared", factors.get("saliency", 1.0))
+    by_values, by_rest = factors.get("values", whole), factors.get("rest", whole)
+    gradient = update.gradient
+    if gradient is not None:
+        value: NDArray[Any] = scaled(gradient.value, factors.get("gradient", 1.0))
+        gradient = replace(gradient, value=value)
+    shorter = replace(
+        update,
+        values=scaled(update.values, by_values),
+        rest=scaled(update.rest, by_rest),
+        gradient=gradient,
+    )
+    pairs = zip(reply.peaks, (by_values, by_rest), strict=True)
+    peaks = tuple(peak if by == 1 else peak * by * _ROUNDING for peak, by in pairs)
+    return replace(reply, update=shorter, peaks=peaks)

@@ -17,7 +17,7 @@ from caafp_app.runs.ending import told_to_end
 from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
-from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
+from caafp_app.runs.trackers import make_trackers, require_trackers
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import check_strategy, make_strategy
 
@@ -25,7 +25,7 @@ app = ServerApp()
 
 MAY_CHANGE = frozenset(
     {
-        *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from"),
+        *("output-dir", "run-name", "data-dir", "track", "resume-from"),
         *("checkpoint-every", "keep-checkpoints", "torch-threads", "device"),
         *("min-available-nodes", "round-timeout", "min-replies", "grace", "rest-after"),
         *("max-update-norm", "max-weight"),
@@ -47,8 +47,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
-    if settings.run.tensorboard:
-        require_tensorboard()
+    require_trackers(settings.run.trackers)
     check_strategy(settings)
     arrays = initial_arrays(settings)
     directory = _place(settings)
@@ -64,9 +63,8 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     observers: list[Observer] = [
         DirectoryObserver(directory, settings.to_dict()),
         LogObserver(),
+        *make_trackers(settings.run.trackers, directory.path, settings.to_dict()),
     ]
-    if settings.run.tensorboard:
-        observers.append(TensorBoardObserver(directory.path))
     with told_to_end() as stop:
         strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
         if saved is not None:

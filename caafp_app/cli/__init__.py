@@ -3,8 +3,12 @@
 One command a module; each is registered here.
 """
 
+import sys
+from typing import Annotated
+
 import typer
 
+from caafp_app import __version__
 from caafp_app.cli.bench import bench
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
@@ -21,6 +25,23 @@ app = typer.Typer(
     help="Clustered, sparse, personalised federated learning on Flower.",
 )
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"caafp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 app.command()(run)
 app.command()(bench)
 app.command()(report)
@@ -33,4 +54,8 @@ app.command()(predict)
 
 def main() -> None:
     """Start the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows "?", and the run goes on.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     app(prog_name="caafp")

@@ -19,6 +19,16 @@ def ending() -> Iterator[None]:
     except CaafpError as error:
         typer.echo(f"caafp: {error}", err=True)
         raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
+    except RuntimeError as error:
+        # pathlib's, for "~" where this user has no home directory
+        if "home directory" not in str(error):
+            raise
+        typer.echo(
+            "caafp: expected a home directory for a path with ~, found none for this user; write "
+            "the whole path",
+            err=True,
+        )
+        raise typer.Exit(MISUSED) from error
     except KeyboardInterrupt as interrupt:
         typer.echo("caafp: stopped", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt

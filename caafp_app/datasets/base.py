@@ -91,6 +91,8 @@ class Windows:
         int64 ``[n]``, ascending; the number that the data set gives the user.
     class_names : tuple[str, ...]
         Names of the classes ``0..k-1``.
+    user_names : tuple[str, ...]
+        Names of the users ``0..``, where the data set has any; else empty.
 
     Raises
     ------
@@ -103,6 +105,7 @@ class Windows:
     y: IntArray
     user: IntArray
     class_names: tuple[str, ...]
+    user_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what the other methods rely on."""
@@ -126,6 +129,7 @@ class Windows:
         y: npt.NDArray[Any],
         user: npt.NDArray[Any],
         class_names: tuple[str, ...],
+        user_names: tuple[str, ...] = (),
     ) -> Self:
         """Bring windows of any order of users into the order of this class.
 
@@ -133,8 +137,8 @@ class Windows:
         ----------
         x, y, user : ndarray
             ``[n, *input_shape]``, ``[n]``, ``[n]``, each user's windows in recording order.
-        class_names : tuple[str, ...]
-            Names of the classes ``0..k-1``.
+        class_names, user_names : tuple[str, ...]
+            As the attributes.
         """
         if np.any(np.diff(user) < 0):
             order = np.argsort(user, kind="stable")
@@ -144,6 +148,7 @@ class Windows:
             np.asarray(y, np.int64),
             np.asarray(user, np.int64),
             class_names,
+            user_names,
         )
 
     @property
@@ -160,7 +165,12 @@ class Windows:
         """Return the windows of one user: views, not copies."""
         start, stop = np.searchsorted(self.user, [user, user + 1])
         part = slice(int(start), int(stop))
-        return type(self)(self.x[part], self.y[part], self.user[part], self.class_names)
+        arrays = self.x[part], self.y[part], self.user[part]
+        return type(self)(*arrays, self.class_names, self.user_names)
+
+    def name_of(self, user: int) -> str:
+        """Return the name of a user; empty where the data set knows a number alone."""
+        return self.user_names[user] if user < len(self.user_names) else ""
 
 
 class DataSource(ABC):

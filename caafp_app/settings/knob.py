@@ -15,6 +15,9 @@ from caafp_app.settings.names import hint
 Scalar: TypeAlias = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
 
+LARGEST = 2**63 - 1
+"""Whole numbers are at most so large: TOML and Flower's messages have 64 bits."""
+
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
@@ -143,6 +146,8 @@ def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
     SettingsError
         The type is another one, or the rule does not allow the value.
     """
+    if type(value) is int and abs(value) > LARGEST:
+        raise SettingsError(f"{key}: expected {rule.expected(kind)}, below 2^63, found {value}")
     if kind is float and type(value) is int:
         value = float(value)
     # `type(...) is`, not isinstance: True is an int in Python, but not a number of clients.

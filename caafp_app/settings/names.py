@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Iterable
 
 STRATEGIES = ("caafp", "fedavg", "fedsnip", "efficientfl", "fedchar", "clusterfl")
-DATASETS = ("synthetic", "digits", "uci-har", "wisdm", "npz", "folder")
+DATASETS = ("synthetic", "digits", "uci-har", "wisdm", "npz", "folder", "hf")
 PARTITIONS = ("natural", "dirichlet", "shards", "iid")
 STANDARDISE = ("auto", "none", "client")
 MODELS = ("har-cnn", "digits-cnn", "deep-conv-lstm", "resnet1d", "transformer", "sensor-fusion")

@@ -23,6 +23,10 @@ GROUPS: dict[str, type[Any]] = {
 }
 
 
+REPLACED = {"tensorboard": 'write track="tensorboard"'}
+"""Settings of earlier releases, and what to write now."""
+
+
 class Knob(NamedTuple):
     """One setting as a person reads it: its group, key, default, and what it may be."""
 
@@ -90,6 +94,8 @@ class Settings:
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}
         for key, value in config.items():
+            if key in REPLACED:
+                raise SettingsError(f"{key}: this setting has gone; {REPLACED[key]}")
             if key not in group_of:
                 raise SettingsError(
                     f"unknown setting {key!r}{hint(key, group_of)} (`caafp settings` lists all)"

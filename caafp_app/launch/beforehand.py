@@ -1,0 +1,192 @@
+"""One check of all that can be known before a run starts.
+
+``caafp run`` and its ``--dry-run``, ``caafp bench``, ``caafp tune``, ``caafp node`` and the Python
+interface call it. What is wrong is then said once and at once, not by every client, and not after a
+minute of starting up.
+"""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caafp_app.datasets.survey import about_shape, survey
+from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.launch.effects import without_effect
+from caafp_app.launch.environment import check_ray
+from caafp_app.launch.plan import count_supernodes
+from caafp_app.registry import is_path
+from caafp_app.runs.trackers import require_trackers
+from caafp_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of a run that can start.
+
+    Attributes
+    ----------
+    clients : int or None
+        How many a simulation has; None on real devices.
+    facts : str
+        The data, in a line.
+    notes : list of str
+        What is allowed and may be a mistake.
+    """
+
+    clients: int | None
+    facts: str
+    notes: list[str] = field(default_factory=list)
+
+
+def check_simulation(settings: Settings, results: Path, supernodes: int | None = None) -> Checked:
+    """Check a run of simulated clients on this machine. Nothing is started, made or changed.
+
+    Parameters
+    ----------
+    settings : Settings
+        From `placed`.
+    results : Path
+        The run directory, from `placed`.
+    supernodes : int, optional
+        As asked for; one for each client of the data if not.
+
+    Raises
+    ------
+    SettingsError
+        Settings do not go with the data, the machine or each other.
+    DataError
+        The data cannot be read.
+    RunError
+        A package that the run needs is not installed, Ray does not answer, or the run to resume
+        cannot be resumed.
+    """
+    _check_ray_installed()
+    clients = count_supernodes(settings, supernodes)
+    found = survey(settings.data, settings.data.known_clients or clients)
+    _check_machine(settings)
+    _check_method(settings, found.shape, found.classes)
+    if settings.run.resume_from:
+        _check_resumable(settings, results)
+    else:
+        _check_writable(results.parent)
+    check_ray(os.environ)
+    return Checked(clients, found.facts, [*found.notes, *without_effect(settings, clients)])
+
+
+def check_deployment(settings: Settings) -> Checked:
+    """Check what can be known here of a run on real devices.
+
+    Their data, and the folders of the server, are elsewhere.
+
+    Raises
+    ------
+    SettingsError, RunError
+        As of `check_simulation`.
+    """
+    notes = without_effect(settings)
+    shape, classes = settings.data.shape, 0
+    if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
+        from caafp_app.datasets.resolve import data_shape
+
+        form = data_shape(settings.data)
+        shape, classes = form.input_shape, len(form.class_names)
+    if shape is not None and classes:
+        notes += about_shape(shape)
+        _check_method(settings, shape, classes)
+    return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
+
+
+def _check_ray_installed() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise RunError(
+            "a simulation needs Ray, found none; install the extra 'simulation' (`pip install "
+            '"caafp-app[simulation]"`, or `make setup` in a clone), or run on real devices by '
+            "--superlink NAME"
+        )
+
+
+def _check_machine(settings: Settings) -> None:
+    """Look for the GPU and the trackers that the settings name."""
+    require_trackers(settings.run.trackers)
+    device = settings.train.device
+    if device == "cpu":
+        return
+    import torch
+
+    there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        raise SettingsError(
+            f"device: expected {device} on this machine, found none that torch {torch.__version__} "
+            "can use; use device=cpu, or install a torch for this GPU"
+        )
+
+
+def _check_method(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
+    """Build the network and the strategy, and let the network look at two windows."""
+    import torch
+
+    from caafp_app.models import build_model
+    from caafp_app.runs.observer import Observer
+    from caafp_app.strategies.factory import make_strategy
+
+    name = settings.model.model
+    try:
+        model = build_model(name, shape, classes, settings.run.seed).eval()
+        with torch.no_grad():
+            logits = model(torch.zeros(2, *shape))
+    except CaafpError:
+        raise
+    except Exception as error:  # whatever torch or a network of another package raises
+        raise SettingsError(
+            f"model: expected {name} to take windows of shape {shape}, found: {error}"
+        ) from error
+    if tuple(logits.shape) != (2, classes):
+        raise SettingsError(
+            f"model: expected {name} to return {classes} numbers for each window of shape {shape}, "
+            f"found an output of shape {tuple(logits.shape)} for two"
+        )
+    strategy = settings.run.strategy
+    if not is_path(strategy):
+        make_strategy(settings, Observer())
+        return
+    # A class of the user's own is not imported here: that is for the server to do.
+    top = strategy.partition(":")[0].partition(".")[0]
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        raise SettingsError(
+            f"strategy: expected the module {top!r} of {strategy!r} on the path of this Python, "
+            "found none; install it, or put its folder on PYTHONPATH (the app that Flower ships "
+            "holds caafp_app alone)"
+        )
+
+
+def _check_resumable(settings: Settings, results: Path) -> None:
+    """Load the checkpoint as the server will.
+
+    Raises
+    ------
+    RunError
+        The run has ended, or has other settings: see `Checkpoints.load`.
+    """
+    from caafp_app.runs.checkpoint import FOLDER, Checkpoints
+    from caafp_app.server_app import MAY_CHANGE
+
+    terms = {key: value for key, value in settings.to_dict().items() if key not in MAY_CHANGE}
+    Checkpoints(results / FOLDER, terms=terms).load()
+
+
+def _check_writable(folder: Path) -> None:
+    """Look whether a folder is there, or can be made, and can be written to."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        reason = f"{place} is a file"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} cannot be written to"
+    else:
+        return
+    raise SettingsError(
+        f"output-dir: expected a folder that can be written, found {folder}: {reason}"
+    )

@@ -5,8 +5,8 @@ any number of files, which are read in the order of their names, those of subfol
 without a single window are left out, and the log names them.
 
 - NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
-- CSV (also gzipped) and Parquet: a line per sample, of recordings or of windows; :mod:`caafp_app.datasets.table` has the
-  layout.
+- CSV (also gzipped) and Parquet: a line per sample, of recordings or of windows;
+  :mod:`caafp_app.datasets.table` has the layout.
 
 No device sees all classes, so what the numbers mean is for the settings to say, the same
 everywhere: ``input-shape`` and ``num-classes`` or ``class-names``. What a device's own numbers and
@@ -31,7 +31,7 @@ from caafp_app.datasets.form import (
     read_form,
     run_classes,
 )
-from caafp_app.datasets.table import TooShort, read_table
+from caafp_app.datasets.table import TooShortError, read_table
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.registry import hint
 from caafp_app.settings import DataSettings
@@ -173,7 +173,7 @@ def _parts(
     for file in files:
         try:
             x, y = read(file)
-        except TooShort as short:
+        except TooShortError as short:
             left_out.append(f"{file.name} ({short})")
             continue
         windows = as_windows(x, str(file))

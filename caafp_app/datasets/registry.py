@@ -3,6 +3,7 @@
 from caafp_app.datasets.base import DataSource
 from caafp_app.datasets.digits import DigitsSource
 from caafp_app.datasets.folder import FolderSource
+from caafp_app.datasets.hugging_face import HuggingFaceSource
 from caafp_app.datasets.npz import NpzSource
 from caafp_app.datasets.synthetic import SyntheticSource
 from caafp_app.datasets.uci_har import UciHarSource
@@ -19,6 +20,7 @@ SOURCES: dict[str, DataSource] = {
         WisdmSource(),
         NpzSource(),
         FolderSource(),
+        HuggingFaceSource(),
     )
 }
 

@@ -44,7 +44,7 @@ Names = npt.NDArray[np.str_]
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]
 
 
-class TooShort(DataError):
+class TooShortError(DataError):
     """A table without a single window: too short, or empty."""
 
 
@@ -73,7 +73,7 @@ def read_table(
 
     Raises
     ------
-    TooShort
+    TooShortError
         It has no window.
     DataError
         It is no such table: which line or window, and what was expected of it.
@@ -97,8 +97,8 @@ def read_table(
             f"{path}: expected the columns {', '.join(heads)} and {wanted}, "
             f"found {', '.join(columns)}"
         )
-    if len(table) < time:
-        raise TooShort(f"{len(table)} lines, and a window has {time}")
+    if not len(table):
+        raise TooShortError("no lines")
     samples = np.stack([_numbers(path, table, name) for name in channels], axis=1)
     label = np.full(len(samples), shape.class_names[0])
     if labelled:
@@ -133,7 +133,7 @@ def _read(path: Path) -> "DataFrame":
             skipinitialspace=True,
         )
     except pd.errors.EmptyDataError:
-        raise TooShort("an empty file") from None
+        raise TooShortError("an empty file") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
 
@@ -231,7 +231,7 @@ def _recordings(path: Path, label: Names, time: int, stride: int) -> IntArray:
     rows = [start + window_rows(int(end - start), time, stride) for start, end in pairwise(borders)]
     found = np.concatenate(rows)
     if not len(found):
-        raise TooShort(
+        raise TooShortError(
             f"at most {int(np.diff(borders).max())} lines of one label after each other, and a "
             f"window has {time}"
         )

@@ -15,39 +15,45 @@ ERRORS = frozenset({"errors"})
 
 ARROWS = {
     "errors": frozenset(),
-    "settings": ERRORS,
+    "registry": ERRORS,
+    "settings": ERRORS | {"registry"},
     "protocol": ERRORS,
     "pruning": ERRORS,
     "clustering": ERRORS,
-    "runs": ERRORS,
+    "runs": ERRORS | {"registry"},
     "models": ERRORS,
     "masking": ERRORS,
     "training": ERRORS,
-    "datasets": ERRORS | {"settings"},
+    "datasets": ERRORS | {"registry", "settings"},
     "strategies": ERRORS | {"protocol", "pruning", "clustering", "runs"},
-    "launch": ERRORS | {"settings", "datasets", "runs"},
+    "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
+    "tune": ERRORS | {"settings", "runs", "launch"},
+    "api": ERRORS | {"runs", "launch", "export", "devices"},
     "report": ERRORS | {"runs"},
     "export": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "bench": ERRORS | {"settings", "runs", "launch"},
     "cli": ERRORS
-    | {"settings", "runs", "launch", "devices", "bench", "report", "export", "client_app"},
+    | {"registry", "settings", "runs", "launch", "devices", "bench", "report", "export"}
+    | {"tune", "client_app"},
     "devices": ERRORS
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
     "server_app": ERRORS
     | {"settings", "datasets", "protocol", "runs", "strategies", "models", "training"},
-    "__init__": frozenset({"masking", "protocol", "strategies"}),
+    "__init__": frozenset({"api", "masking", "protocol", "strategies"}),
 }
 """What each part may import of ours, besides itself."""
 
 BY_MODULE = {
     "strategies/factory.py": frozenset({"settings"}),
     "strategies/plugged.py": frozenset({"settings"}),
+    "launch/beforehand.py": frozenset({"models", "strategies", "server_app"}),
     "bench/simulate.py": frozenset({"client_app", "server_app"}),
 }
 """What a single module may import beyond its part: the factory, and what it makes of classes
-of others, is where settings end, and a bench's simulation holds both apps."""
+of others, is where settings end; the check beforehand builds both; and a bench's simulation holds
+both apps."""
 
 EAGER = {
     "torch": {"export", "masking", "models", "training"},
@@ -71,13 +77,15 @@ EAGER = {
 """Which parts import another's package as they are imported themselves."""
 
 LATE = {
-    "torch": {"client_app", "server_app", "cli"},
+    "torch": {"client_app", "server_app", "cli", "launch"},
     "onnxruntime": {"export"},
     "sklearn": {"clustering", "datasets"},
     "scipy": {"clustering", "bench"},
-    "matplotlib": {"bench"},
+    "matplotlib": {"api", "bench"},
     "tensorboard": {"runs"},
-    "pandas": {"datasets"},
+    "mlflow": {"runs"},
+    "optuna": {"tune"},
+    "pandas": {"api", "datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},
 }

@@ -17,6 +17,7 @@ from caafp_app.cli.predict import predict
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
+from caafp_app.cli.tune import tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +45,7 @@ def _options(
 
 app.command()(run)
 app.command()(bench)
+app.command()(tune)
 app.command()(report)
 app.command()(export)
 app.command("settings")(list_settings)

@@ -96,7 +96,7 @@ def run(
         machine = Machine(superlink, num_supernodes, client_cpus, client_gpus, client_logs)
         prepared = prepare(preset, parse_pairs(pairs or []), machine)
         if dry_run:
-            say(prepared.settings_text())
+            say(prepared.settings_text() + "\n")
         for line in prepared.lines():
             say(line)
         if dry_run:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from caafp_app import __version__
+import caafp_app
 from caafp_app.cli.bench import bench
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"caafp {__version__}")
+        typer.echo(f"caafp {caafp_app.__version__}")
         raise typer.Exit
 
 

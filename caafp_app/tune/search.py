@@ -200,11 +200,9 @@ def _study(what: Search, folder: Path) -> "Study":
         # Cut off when an earlier search was stopped: the same values again.
         study.enqueue_trial(trial.params)
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    if not study.trials:
-        # The preset is the first, where its values lie in the space: what is found is compared
-        # with it.
-        if contains(what.space, what.start):
-            study.enqueue_trial(what.start)
+    if not study.trials and contains(what.space, what.start):
+        # The preset is the first, so that what is found can be compared with it.
+        study.enqueue_trial(what.start)
     return study
 
 

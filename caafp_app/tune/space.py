@@ -71,13 +71,10 @@ def read_space(pairs: Iterable[str]) -> tuple[Space, dict[str, object]]:
 
 
 def _range(key: str, match: re.Match[str], kind: type) -> Range:
+    if kind not in (int, float):
+        raise SettingsError(f"{key}: expected choices, as {key}=a,b, found a range")
     try:
-        if kind is int:
-            low, high = int(match[1]), int(match[2])
-        elif kind is float:
-            low, high = float(match[1]), float(match[2])
-        else:
-            raise SettingsError(f"{key}: expected choices, as {key}=a,b, found a range")
+        low, high = kind(match[1]), kind(match[2])
     except ValueError as error:
         raise SettingsError(f"{key}: expected low..high, found {match[0]!r}") from error
     if not low < high:

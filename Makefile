@@ -8,11 +8,18 @@ ARGS   ?=
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Two workers at once; a file's tests stay together, so that they share what is slow to make.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Tests of what computes with torch, and may differ in the last bits between processors.
+TORCH := tests/training tests/models tests/export tests/test_models.py tests/test_masking.py \
+	tests/test_client_app.py tests/test_golden.py
+
 # The parts whose tests have to reach every line, or nearly.
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e drill fuzz lint format coverage bench docs clean
+.PHONY: help setup run test portable e2e drill arm fuzz lint format coverage bench docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,15 +36,22 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)  ## Train on the embedded data: PRESET=caafp ARGS="sparsity=0.8"
 	$(BIN)/caafp run $(PRESET) $(ARGS)
 
-test: $(STAMP)  ## Run all tests, and check that they reach the core: ARGS="-k mask"
-	$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+test: $(STAMP)  ## Run the tests, and check that they reach the core: ARGS="-k mask"
+	$(PYTEST) --cov --cov-report= $(ARGS)
 	$(if $(ARGS),,@$(BIN)/coverage report --include='$(CORE)' --fail-under=90)
 
+portable: $(STAMP)  ## Run the tests that use torch as on an old processor, without AVX
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+		OPENBLAS_CORETYPE=Nehalem $(PYTEST) $(TORCH) $(ARGS)
+
 e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and strangers among them
-	$(BIN)/python -m pytest -m e2e --durations=10 $(ARGS)
+	$(PYTEST) -m e2e --durations=10 $(ARGS)
 
 drill: $(STAMP)  ## Hold the fault drill: six SuperNodes, of which hardly one behaves; some minutes
 	$(BIN)/python -m tests.e2e.drill
+
+arm: $(STAMP)  ## Train on a device of emulated 64-bit ARM, TLS and keys included; about half an hour
+	PYTHON=$(BIN)/python $(BIN)/python -m tests.e2e.arm
 
 fuzz: $(STAMP)  ## Send 100 000 mutated messages to both decoders; some minutes
 	$(BIN)/python -m tests.fuzz.decoders 100000
@@ -51,8 +65,8 @@ format: $(STAMP)  ## Put style and format right where that can be done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-coverage: $(STAMP)  ## Run all tests and list the lines they miss, also in htmlcov/
-	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-report=html
+coverage: $(STAMP)  ## Run the tests and list the lines they miss, also in htmlcov/
+	$(PYTEST) --cov --cov-report=term-missing --cov-report=html
 
 bench: $(STAMP)  ## Measure bytes, seconds and memory, see benchmarks/README.md: ARGS="--json-dir DIR"
 	$(BIN)/python -m benchmarks $(ARGS)

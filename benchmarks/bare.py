@@ -17,8 +17,8 @@ from torch.nn import functional
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import data_shape, describe_client, load_client
 from caafp_app.models import build_model
+from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.settings import Settings, TrainSettings
-from caafp_app.strategies.roster import Client, generator, sample
 
 
 def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:
@@ -40,7 +40,7 @@ def train(model: nn.Module, data: ClientData, how: TrainSettings) -> None:
 
 def rounds(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
     """Return wall and CPU seconds of each round, with the clients that the strategy samples."""
-    torch.set_num_threads(settings.train.torch_threads)
+    torch.set_num_threads(1)
     configs = [{"partition-id": place, "num-partitions": nodes} for place in range(nodes)]
     labels = [describe_client(settings.data, config).label for config in configs]
     places = {label: place for place, label in enumerate(labels)}

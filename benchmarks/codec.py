@@ -14,10 +14,10 @@ from flwr.app import RecordDict
 
 from benchmarks.report import Report, Row, Target, parser
 from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
-from caafp_app.protocol.codec import CODECS
 from caafp_app.protocol.gradient import pack_gradient, top_inactive, unpack_gradient
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
+from caafp_app.registry import CODECS
 
 MILLION = 1_000_000
 DENSITY = 0.3

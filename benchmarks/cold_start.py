@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -23,12 +23,14 @@ from benchmarks.report import Report, Row, Target, median, parser
 from caafp_app.launch.source import default_config
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, ErrorCode, Request
+from caafp_app.protocol.messages import Action, ErrorCode
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.options import Options
+from caafp_app.runner.query import Query
+from caafp_app.runner.requests import RequestWriter
+from caafp_app.runner.roster import Client
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.requests import RequestWriter, WireFormat
-from caafp_app.strategies.roster import Client
 
 NODE = {"partition-id": 0, "num-partitions": 12}
 TORCH, DYNAMO, PANDAS, SKLEARN = "torch", "torch._dynamo", "pandas", "sklearn"
@@ -60,26 +62,24 @@ def requests(settings: Settings) -> dict[str, Message]:
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     arrays = initial_arrays(settings)
     layout = Layout.of(arrays)
-    model = ClusterModel(layout.flatten(arrays), Mask.full(layout))
-    bits = Mask.full(layout).bits.copy()
+    model = SparseModel.dense(layout, layout.flatten(arrays))
+    bits = model.mask.bits.copy()
     bits[::3] = False
-    sparse = ClusterModel(model.model, Mask(layout, bits))
-    writer = RequestWriter(WireFormat(), settings.run.seed)
+    sparse = model.with_mask(Mask(layout, bits))
+    writer = RequestWriter(Options(seed=settings.run.seed, one_exchange=True))
+    writer.open("prune", 1)
 
-    def write(action: Action, model: ClusterModel, held: str = "") -> Message:
-        train = action in (Action.TRAIN, Action.PERSONALISE)
-        request = Request(action, round=1, phase="prune", evaluate=train)
+    def write(action: Action, held: str = "") -> Message:
         client = Client("user-00", 1, cluster=0, held=held)
-        extra = {"config": ConfigRecord({"server-round": 1})}
-        route = MessageType.TRAIN if train else MessageType.EVALUATE
-        return writer.write(client, model, request, extra, route=route)
+        query = Query(action, sparse, (client,), 0, {"server-round": 1})
+        return writer.write(query, client)
 
     return {
         "describe": writer.describe(1),
-        "mask-unknown": write(Action.TRAIN, sparse, held=sparse.mask.digest),
-        "train": write(Action.TRAIN, sparse),
-        "evaluate": write(Action.EVALUATE, sparse),
-        "personalise": write(Action.PERSONALISE, sparse),
+        "mask-unknown": write(Action.TRAIN, held=sparse.mask.digest),
+        "train": write(Action.TRAIN),
+        "evaluate": write(Action.EVALUATE),
+        "personalise": write(Action.PERSONALISE),
     }
 
 

@@ -4,17 +4,15 @@ The app returns what it received plus a small random step, and random gradients 
 for, with the metrics of our own app. So every message is one of a real run, but for the accuracy.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
+from benchmarks.grid import AnsweringGrid
 from caafp_app.protocol.messages import (
     GRADIENT,
     Action,
@@ -77,7 +75,7 @@ def _moved(arrays: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> dict
     }
 
 
-class EchoGrid(Grid):
+class EchoGrid(AnsweringGrid):
     """Nodes in this process, served one after the other as their replies are asked for.
 
     Parameters
@@ -99,8 +97,7 @@ class EchoGrid(Grid):
         record: Record | None = None,
         look: Callable[[Message], None] | None = None,
     ) -> None:
-        # What a running app gets from Flower; messages cannot be made without it.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        super().__init__(count)
         self.app = app
         self.record = record
         self.look = look
@@ -114,42 +111,6 @@ class EchoGrid(Grid):
             )
             for number in range(1, count + 1)
         }
-        self._pushed: deque[Message] = deque()
-        self._messages = 0
-
-    def set_run(self, run: object) -> None:
-        """Do nothing."""
-
-    @property
-    def run(self) -> Any:
-        """Nothing."""
-        return None
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Not used."""
-        raise NotImplementedError
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return all nodes."""
-        return list(self.contexts)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Take messages."""
-        ids = []
-        for message in messages:
-            self._messages += 1
-            # As long as Flower's own, for the bytes.
-            message.metadata.__dict__["_message_id"] = f"{self._messages:064x}"
-            ids.append(message.metadata.message_id)
-            self._pushed.append(message)
-        return ids
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Serve all that were pushed."""
-        replies = []
-        while self._pushed:
-            replies.append(self._serve(self._pushed.popleft()))
-        return replies
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -158,8 +119,7 @@ class EchoGrid(Grid):
         batch = list(messages)
         for message in batch:
             self._note("down", message)
-        self.push_messages(batch)
-        replies = list(self.pull_messages([]))
+        replies = list(super().send_and_receive(batch))
         for reply in replies:
             self._note("up", reply)
         return replies
@@ -168,11 +128,8 @@ class EchoGrid(Grid):
         if self.record is not None:
             self.record(direction, message)
 
-    def _serve(self, message: Message) -> Message:
+    def answer(self, message: Message) -> Message:
+        """Run the app."""
         if self.look is not None:
             self.look(message)
-        node = message.metadata.dst_node_id
-        reply = self.app(message, self.contexts[node])
-        reply.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
-        reply.metadata.__dict__["_src_node_id"] = node
-        return reply
+        return self.app(message, self.contexts[message.metadata.dst_node_id])

@@ -5,21 +5,18 @@ memory; the server reads each as if it had just come in, and holds one at a time
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
+from benchmarks.grid import AnsweringGrid
 from caafp_app.protocol.gradient import SparseGradient, pack_gradient
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import ARRAYS, Action, Answer, Request, to_record
-from caafp_app.pruning.select import random_mask
 
 WIDTH = 1000
 EXAMPLES = 100
@@ -39,8 +36,11 @@ def make_mask(layout: Layout, density: float, rng: np.random.Generator) -> Mask:
     """Draw a mask of this density."""
     if density == 1.0:
         return Mask.full(layout)
-    counts = [int(entry.size * density) for entry in layout.weight_entries]
-    return Mask(layout, random_mask(counts, layout.segments, rng))
+    bits = np.zeros(layout.weight_count, dtype=np.bool_)
+    for layer in layout.segments:
+        size = layer.stop - layer.start
+        bits[layer.start + rng.choice(size, int(size * density), replace=False)] = True
+    return Mask(layout, bits)
 
 
 def make_model(layout: Layout, rng: np.random.Generator) -> FlatModel:
@@ -67,7 +67,7 @@ def make_arrays(
     return arrays, scale
 
 
-class GeneratedGrid(Grid):
+class GeneratedGrid(AnsweringGrid):
     """Nodes ``1 .. count`` that answer at once, one after the other.
 
     Parameters
@@ -87,49 +87,19 @@ class GeneratedGrid(Grid):
     """
 
     def __init__(self, count: int) -> None:
-        # What a running app gets from Flower; messages cannot be made without it.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
-        self.count = count
+        super().__init__(count)
         self.between: Callable[[], None] | None = None
         self.seconds: list[float] = []
         self._record = ArrayRecord()
         self._scale = 0.0
         self._digest = ""
-        self._pushed: deque[Message] = deque()
         self._handed_out = 0.0
-        self._messages = 0
 
     def answer_with(self, mask: Mask, arrays: dict[str, NDArray[Any]], scale: float) -> ArrayRecord:
         """Let the replies from now on hold these arrays, packed by this mask."""
         self._record, self._scale, self._digest = to_record(arrays), scale, mask.digest
         self.seconds, self._handed_out = [], 0.0
         return self._record
-
-    def set_run(self, run: object) -> None:
-        """Do nothing."""
-
-    @property
-    def run(self) -> Any:
-        """Nothing."""
-        return None
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Not used."""
-        raise NotImplementedError
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return all nodes."""
-        return range(1, self.count + 1)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Take messages."""
-        ids = []
-        for message in messages:
-            self._messages += 1
-            message.metadata.__dict__["_message_id"] = f"{self._messages:064x}"
-            ids.append(message.metadata.message_id)
-            self._pushed.append(message)
-        return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Hand out the next reply."""
@@ -138,17 +108,12 @@ class GeneratedGrid(Grid):
             self.seconds.append(now - self._handed_out)
         if self.between is not None:
             self.between()
-        replies = [self._reply(self._pushed.popleft())] if self._pushed else []
+        replies = [self.reply()] if self.pushed else []
         self._handed_out = time.thread_time()
         return replies
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Not used."""
-        raise NotImplementedError
-
-    def _reply(self, message: Message) -> Message:
+    def answer(self, message: Message) -> Message:
+        """Return a reply that holds the arrays."""
         request = Request.from_records(message.content)
         label = f"client-{message.metadata.dst_node_id:06d}"
         answer = Answer(
@@ -162,9 +127,7 @@ class GeneratedGrid(Grid):
             if self._scale:
                 content.config_records["caafp"]["gradient-scale"] = self._scale
             content["metrics"] = MetricRecord({"num-examples": EXAMPLES})
-        reply = Message(content, reply_to=message)
-        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
-        return reply
+        return Message(content, reply_to=message)
 
 
 def dense_record(arrays: dict[str, NDArray[Any]]) -> RecordDict:

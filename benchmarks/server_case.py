@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any, Self
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from numpy.typing import NDArray
 
@@ -26,18 +26,22 @@ from benchmarks.generated import (
 )
 from benchmarks.memory import peak_mb
 from benchmarks.report import median
-from caafp_app.protocol.messages import Action, Answer
-from caafp_app.pruning.select import growth_counts
-from caafp_app.runs.ledger import Ledger
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.scores import importance
+from caafp_app.pruning.segments import packed_segments
+from caafp_app.pruning.select import growth_counts, update_mask
+from caafp_app.runner.discovery import discover
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.options import Options
+from caafp_app.runner.query import Query
+from caafp_app.runner.runner import Runner
+from caafp_app.runner.summed import Summed
 from caafp_app.runs.observer import Observer
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.discovery import discover
-from caafp_app.strategies.evolution import ScoreRule, evolve, score_weights
-from caafp_app.strategies.options import SessionOptions
-from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.roster import Client
-from caafp_app.strategies.session import Session
+from caafp_app.strategies import Pruning
 
+PRUNING = Pruning()
 REGROW = 0.05
 NEXT_DENSITY = 0.9
 """A mask update leaves this share of the active weights active."""
@@ -190,20 +194,21 @@ class _NumpyPass:
 
 
 class _Server:
-    """One cluster's model, a session with generated clients, and rounds of it."""
+    """One cluster's model, a runner with generated clients, and rounds of it."""
 
     def __init__(self, case: Case) -> None:
         self.start_mb = peak_mb()
         self.rng = np.random.default_rng(0)
         layout = make_layout(case.weights)
         mask = make_mask(layout, case.density, self.rng)
-        self.model = ClusterModel(make_model(layout, self.rng), mask)
+        self.model = SparseModel(make_model(layout, self.rng), mask)
+        self.evidence = Evidence(mask.count)
+        self.gradient: NDArray[np.float64] | None = None
         self.grid = GeneratedGrid(case.replies)
         self.record = ArrayRecord()
         self.end_round_seconds = 0.0
-        options = SessionOptions(timeout=1e6)
-        self.session = Session(self.grid, Ledger(), Observer(), options, total_rounds=2)
-        discover(self.session)
+        self.runner = Runner(self.grid, Observer(), Options(timeout=1e6), total_rounds=2)
+        discover(self.runner)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -222,30 +227,45 @@ class _Server:
         arrays, scale = make_arrays(self.model.mask, self.rng, gradients)
         self.record = self.grid.answer_with(self.model.mask, arrays, scale)
         del arrays
-        self.model.collect(statistics=statistics, gradients=gradients > 0)
-        session = self.session
-        session.open("prune", number)
-        asked = (gradients,) if gradients else ()
-        messages = [
-            session.message(client, self.model, Action.TRAIN, ConfigRecord(), asked)
-            for client in session.roster.reachable()
-        ]
+        clients = tuple(self.runner.roster.reachable())
+        query = Query(
+            Action.TRAIN,
+            self.model,
+            clients,
+            wants=PRUNING.sums if statistics else frozenset(),
+            gradients=(gradients,) if gradients else (),
+        )
+        answers = self.runner.ask([query], "prune", number)
+        if answers.summed[0].replies != len(clients):
+            raise RuntimeError(f"replies were refused: {answers.tally.refusals}")
+        self.end_round_seconds = _timed(lambda: self._move(answers.summed[0]))
+        self.runner.close(answers, {0: self.model.mask.density})
 
-        def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
-            self.model.add(client.label, read_update(answer, expected), weight)
-
-        session.consume(session.send(messages), accept)
-        if self.model.replies != len(messages):
-            raise RuntimeError(f"replies were refused: {session.tally.refusals}")
-        self.end_round_seconds = _timed(self.model.end_round)
-        session.close({0: self.model.mask.density})
+    def _move(self, summed: Summed) -> None:
+        self.evidence.add_round(summed.update, summed.sums)
+        if summed.gradient is not None:
+            self.gradient = summed.gradient.mean()
+        mean = summed.mean()
+        if mean is not None:
+            self.model = self.model.moved(mean)
 
     def change_mask(self) -> tuple[float, float]:
         """Score all active weights and change the mask; return the seconds of both."""
-        counts = self.counts
+        model, counts = self.model, self.counts
+        segments = packed_segments(model.mask.bits, model.layout.segments)
+        gradient = np.zeros(model.layout.weight_count) if self.gradient is None else self.gradient
         scores: list[NDArray[np.float64]] = []
-        scoring = _timed(lambda: scores.append(score_weights(self.model, ScoreRule())))
-        changing = _timed(lambda: evolve(self.model, scores[0], counts, REGROW))
+
+        def score() -> None:
+            active = model.mask.select(model.flat.weights)
+            scores.append(importance(active, self.evidence, segments, PRUNING.mix))
+
+        def change() -> None:
+            layers = model.layout.segments
+            found = update_mask(model.mask.bits, scores[0], gradient, counts, REGROW, layers)
+            self.model = model.with_mask(Mask(model.layout, found.mask))
+
+        scoring, changing = _timed(score), _timed(change)
         if self.model.mask.count != int(counts.sum()):
             raise RuntimeError("the mask update left another number of weights than asked")
         return scoring, changing

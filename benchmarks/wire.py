@@ -102,8 +102,10 @@ def measure(settings: Settings, preset: str) -> tuple[list[Row], list[Row]]:
     strategy = make_strategy(settings, Observer())
     masks = MaskBytes(sum(array.size for array in arrays.values() if array.ndim > 1))
     grid = EchoGrid(make_app(labels), clients, look=masks.look)
-    strategy.start(grid, to_record(arrays), num_rounds=settings.rounds.total)
-    ours, plain = strategy.ledger, fedavg(settings, labels, arrays)
+    result = strategy.start(grid, to_record(arrays), num_rounds=settings.rounds.total)
+    if result.report is None:
+        raise RuntimeError("the run has ended without a report")
+    ours, plain = result.report.ledger, fedavg(settings, labels, arrays)
 
     def row(what: str, down: float, up: float, total: float) -> Row:
         return {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from caafp_app.protocol.mod import sparse_mod as sparse_mod
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CAAFP",
     "Run",

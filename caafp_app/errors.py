@@ -1,5 +1,8 @@
 """The errors of the package, so that a caller can catch all of them, or one kind."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CaafpError(Exception):
     """Base of every error this package raises on purpose."""
@@ -19,3 +22,40 @@ class ProtocolError(CaafpError):
 
 class RunError(CaafpError, RuntimeError):
     """A run cannot go on: no clients, or every one of them failed."""
+
+
+class MaskUpdateError(CaafpError):
+    """Scores, counts or masks do not belong to the same model, or cannot be satisfied."""
+
+
+@contextmanager
+def reading(what: object, kind: type[CaafpError]) -> Iterator[None]:
+    """Turn whatever goes wrong while a local file is read into one sentence.
+
+    A damaged or forged file makes a parser fail in ways that no list of exceptions has: TOML that
+    is nested too deep (RecursionError), an array that claims terabytes (MemoryError), an encrypted
+    archive (RuntimeError), a field of another type (KeyError, TypeError). Errors of this package
+    pass as they are.
+
+    Parameters
+    ----------
+    what : object
+        What is read: a path, or a name and a path.
+    kind : type
+        Of the error that is raised.
+
+    Raises
+    ------
+    CaafpError
+        Of that kind, with what was found.
+    """
+    try:
+        yield
+    except CaafpError:
+        raise
+    except Exception as error:
+        found = " ".join(str(error).split())[:300]
+        raise kind(
+            f"cannot read {what}: {found or 'no reason given'} ({type(error).__name__}); it is "
+            "damaged, or not what it is taken for"
+        ) from error

@@ -13,7 +13,9 @@ or Ray is imported.
 
 import difflib
 import importlib
+import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -25,6 +27,8 @@ PATH_FORM = "package.module:Name"
 """How the path of an object is written."""
 
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+# A folder's name has at most 120 characters. It has two plain names in it, a time and a seed.
+_LONGEST_NAME = 40
 
 
 class Registry(Mapping[str, Any]):
@@ -66,10 +70,7 @@ class Registry(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """Return the part of a name, or of a path.
 
-        Raises
-        ------
-        SettingsError
-            No part has this name, or it cannot be imported.
+        Raises SettingsError if no part has this name, or it cannot be imported.
         """
         path = self._paths.get(name)
         if path is None and name in self._foreign:
@@ -100,17 +101,14 @@ def is_path(text: str) -> bool:
 def load(kind: str, path: str) -> Any:
     """Import the object that `path` names.
 
+    Raises SettingsError if there is no such module or object, or the module cannot be imported.
+
     Parameters
     ----------
     kind : str
         For the error message.
     path : str
         Of the form `PATH_FORM`.
-
-    Raises
-    ------
-    SettingsError
-        There is no such module or object, or the module cannot be imported.
     """
     module_name, _, name = path.partition(":")
     try:
@@ -120,10 +118,7 @@ def load(kind: str, path: str) -> Any:
             f"{error.name}."
         )
         if missing:
-            raise SettingsError(
-                f"{kind}: expected the module {module_name!r} of {path!r} on the path of this "
-                f"Python, found none ({error}); install it, or put its folder on PYTHONPATH"
-            ) from error
+            raise _module_missing(kind, path, f"none ({error})") from error
         raise SettingsError(
             f"{kind}: expected to import {module_name!r}, found: {error}; install what it needs"
         ) from error
@@ -134,6 +129,36 @@ def load(kind: str, path: str) -> Any:
         raise SettingsError(
             f"{kind}: expected {name!r} in {module_name}, found none{hint(name, public)}"
         ) from None
+
+
+def check_installed(kind: str, path: str) -> None:
+    """Look for the outermost package of a path, and import nothing.
+
+    Raises SettingsError if this Python cannot find it.
+
+    Parameters
+    ----------
+    kind : str
+        For the error message.
+    path : str
+        A path, or a name, which is always found.
+    """
+    top = path.partition(":")[0].partition(".")[0]
+    if is_path(path) and top not in sys.modules and not importlib.util.find_spec(top):
+        raise _module_missing(kind, path, "none")
+
+
+def _module_missing(kind: str, path: str, found: str) -> SettingsError:
+    return SettingsError(
+        f"{kind}: expected the module {path.partition(':')[0]!r} of {path!r} on the path of this "
+        f"Python, found {found}; install it, or put its folder on PYTHONPATH (the app that Flower "
+        "ships holds caafp_app alone)"
+    )
+
+
+def plain_name(name: str) -> str:
+    """Return a part of a file's name: of a path the object's name in lower case; else `name`."""
+    return name.partition(":")[2].lower()[:_LONGEST_NAME] if is_path(name) else name
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -176,7 +201,7 @@ SUMS = Registry(
     "sums",
     {
         "squares": "caafp_app.pruning.sums:Squares",
-        "signs": "caafp_app.pruning.sums:Signs",
+        "signs": "caafp_app.pruning.signs:SignSum",
     },
 )
 AGGREGATIONS = Registry(

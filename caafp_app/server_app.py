@@ -18,21 +18,21 @@ from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
 from caafp_app.runs.trackers import make_trackers, require_trackers
-from caafp_app.settings import Settings
+from caafp_app.settings import Scalar, Settings
 from caafp_app.strategies.factory import check_strategy, make_strategy
 
 app = ServerApp()
 
 MAY_CHANGE = frozenset(
     {
-        *("output-dir", "run-name", "data-dir", "track", "resume-from"),
-        *("checkpoint-every", "keep-checkpoints", "torch-threads", "device"),
-        *("min-available-nodes", "round-timeout", "min-replies", "grace", "rest-after"),
-        *("max-update-norm", "max-weight"),
+        *("output-dir", "run-name", "data-dir", "track", "resume-from", "strategy-args"),
+        *("checkpoint-every", "device"),
+        *("min-available-nodes", "round-timeout", "min-replies"),
+        *("grace", "rest_after", "max_update_norm", "max_weight"),
     }
 )
-"""Settings that a resumed run may have otherwise than the one that it goes on with: where things
-are, and what is done about clients that fail."""
+"""Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that
+it goes on with: where things are, and what is done about clients that fail."""
 
 
 @app.main()
@@ -48,7 +48,7 @@ def main(grid: Grid, context: Context) -> None:
 def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
     require_trackers(settings.run.trackers)
-    check_strategy(settings)
+    check_strategy(settings)  # before a run leaves anything
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
@@ -67,13 +67,12 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     ]
     with told_to_end() as stop:
         strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
-        if saved is not None:
-            strategy.resume(saved)
         strategy.start(
             grid,
             arrays,
             num_rounds=settings.rounds.total,
             timeout=settings.rounds.round_timeout,
+            resume=saved,
         )
     log(INFO, "results: %s", directory.path)
 
@@ -93,9 +92,15 @@ def _place(settings: Settings) -> RunDirectory:
         run.output_dir,
         run.run_name,
         strategy=run.strategy_name,
-        dataset=settings.data.dataset,
+        dataset=settings.data.dataset_name,
         seed=run.seed,
     )
+
+
+def terms_of(settings: Settings) -> dict[str, Scalar]:
+    """Return the settings, and arguments of the strategy, that a resumed run has to have alike."""
+    terms = {**settings.to_dict(), **settings.run.strategy_arguments}
+    return {key: value for key, value in terms.items() if key not in MAY_CHANGE}
 
 
 def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoints, Saved | None]:
@@ -108,10 +113,7 @@ def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoin
     """
     run = settings.run
     checkpoints = Checkpoints(
-        directory.path / FOLDER,
-        every=run.checkpoint_every,
-        keep=run.keep_checkpoints,
-        terms={k: v for k, v in settings.to_dict().items() if k not in MAY_CHANGE},
+        directory.path / FOLDER, every=run.checkpoint_every, terms=terms_of(settings)
     )
     if not run.resume_from:
         return checkpoints, None

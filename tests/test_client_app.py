@@ -24,7 +24,6 @@ CONFIG: dict[str, Any] = {
     "synthetic-users": 4,
     "synthetic-windows": 30,
     "local-epochs": 3,
-    "cluster-epochs": 1,
     "finetune-epochs": 2,
     "learning-rate": 0.01,
     "finetune-learning-rate": 0.005,
@@ -244,7 +243,6 @@ def test_a_node_without_data_says_so() -> None:
     assert "expected a client with data" in failed.error.reason
 
 
-@pytest.mark.e2e
 def test_flowers_own_fedavg_can_use_the_app_as_it_is() -> None:
     server = Server()
     before = to_record(server.arrays)
@@ -263,7 +261,6 @@ def test_the_model_may_come_under_another_name() -> None:
     assert metrics_of(reply)["num-examples"] > 0
 
 
-@pytest.mark.slow
 def test_a_message_that_needs_no_torch_is_answered_without_it() -> None:
     code = """
 import sys

@@ -37,7 +37,6 @@ def test_the_strategy_and_the_mod_bring_no_framework() -> None:
     assert run(LOADED) == "[]"
 
 
-@pytest.mark.slow
 def test_the_import_takes_less_than_one_and_a_half_times_that_of_flower() -> None:
     seconds(NAMES)  # the files are in the system's cache from here on
     ours, theirs = [], []
@@ -48,7 +47,6 @@ def test_the_import_takes_less_than_one_and_a_half_times_that_of_flower() -> Non
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_an_installed_package_is_whole(tmp_path: Path) -> None:
     """``pip install .`` into an empty environment, which borrows the dependencies of this one."""
     if importlib.util.find_spec("hatchling") is None:

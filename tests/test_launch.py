@@ -206,7 +206,7 @@ def test_the_command_can_be_typed(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.e2e
 def test_a_failed_run_is_told_and_leaves_no_process(trivial: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     lines: list[str] = []

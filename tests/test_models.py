@@ -5,8 +5,9 @@ from torch import nn
 from torch.nn import functional
 
 from caafp_app.errors import SettingsError
-from caafp_app.models import MODELS, DigitsCNN, HarCNN, build_model
-from caafp_app.settings import names
+from caafp_app.models import DigitsCNN, HarCNN, build_model, check_chain
+from caafp_app.registry import NETWORKS
+from tests.tolerance import close
 
 
 def count(model: nn.Module) -> tuple[int, int]:
@@ -45,14 +46,14 @@ def test_har_cnn_computes_what_the_paper_lists(shape: tuple[int, int]) -> None:
     ).requires_grad_()
     ours, truth = model(windows), as_published(model, windows)
     assert ours.shape == (7, 5)
-    torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-5)
+    close(ours, truth)
     weights = torch.from_numpy(np.random.default_rng(1).normal(size=(7, 5)).astype(np.float32))
     gradients = [
         torch.autograd.grad((out * weights).sum(), [windows, *model.parameters()])
         for out in (ours, truth)
     ]
     for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+        close(one, two)
 
 
 def test_dropout_is_on_in_training_only() -> None:
@@ -104,9 +105,26 @@ def test_building_a_model_leaves_the_random_state_alone() -> None:
 
 
 def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(SettingsError, match="unknown model 'har-rnn'; expected one of har-cnn"):
+    with pytest.raises(SettingsError, match=r"expected one of har-cnn, .* found 'har-rnn'"):
         build_model("har-rnn", (64, 6), 5, seed=0)
-    assert tuple(MODELS) == names.MODELS
+
+
+@pytest.mark.parametrize("path", ["math:pi", "operator:contains"])
+def test_what_makes_no_network_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match="model: expected"):
+        build_model(path, (64, 6), 5, seed=0)
+
+
+def test_a_network_says_itself_whether_its_filters_can_be_removed() -> None:
+    chains = []
+    for name in NETWORKS.builtin:
+        try:
+            check_chain(name)
+        except SettingsError as error:
+            assert repr(name) in str(error)  # noqa: PT017
+        else:
+            chains.append(name)
+    assert chains == ["har-cnn", "digits-cnn"]
 
 
 @pytest.mark.parametrize("shape", [(3, 9), (128,), (8, 8, 3), ()])

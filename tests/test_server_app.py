@@ -53,7 +53,6 @@ def records(folder: Path) -> list[tuple[int, str, Any]]:
     return [(r["round"], r["phase"], r["accuracy"]) for r in map(json.loads, lines)]
 
 
-@pytest.mark.e2e
 def test_a_resumed_run_goes_on_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

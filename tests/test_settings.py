@@ -1,4 +1,6 @@
+import contextlib
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,8 +10,11 @@ from hypothesis import strategies as st
 
 from caafp_app.cli.settings import settings_toml
 from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.registry import PATH_FORM, nearest
 from caafp_app.runs.place import check_name
-from caafp_app.settings import GROUPS, Settings, knobs, nearest
+from caafp_app.settings import GROUPS, Settings, knobs
+from caafp_app.settings.arguments import parse_arguments
+from caafp_app.settings.removed import REMOVED
 
 ROOT = Path(__file__).parents[1]
 KNOBS = {knob.key: knob for knob in knobs()}
@@ -18,11 +23,12 @@ NAMES = [
     for knob in KNOBS.values()
     if knob.expected.startswith("one of ")
     for name in knob.expected.removeprefix("one of ").split(", ")
+    if name != PATH_FORM
 ]
 # What some names need beside them.
 COMPANIONS: dict[str, dict[str, object]] = {
     "npz": {"data-dir": "windows.npz"},
-    "folder": {"input-shape": "128,9", "num-classes": 6},
+    "folder": {"input-shape": "128,9", "classes": "6"},
 }
 
 
@@ -100,7 +106,7 @@ class TestReading:
                 "sparsity": st.floats(0.0, 1.0, exclude_max=True),
                 "learning-rate": st.floats(0.0, 10.0, exclude_min=True),
                 "schedule": st.sampled_from(["one-shot", "linear", "cubic"]),
-                "spare-first-layer": st.booleans(),
+                "finetune-dense": st.booleans(),
                 "output-dir": st.text(),
                 "prune-rounds": st.integers(5, 100),
             },
@@ -121,9 +127,9 @@ class TestRefusals:
             ("sparsty", 0.5, ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
             ("local_epochs", 3, ["unknown setting", "did you mean 'local-epochs'?"]),
             ("strategy", "cafp", ["one of caafp", "found 'cafp'", "did you mean 'caafp'?"]),
-            ("strategy", "cafp", ["clusterfl, package.module:Class, found"]),
+            ("strategy", "cafp", ["clusterfl, package.module:Name, found"]),
             *(
-                ("strategy", value, ["package.module:Class", f"found {value!r}"])
+                ("strategy", value, ["package.module:Name", f"found {value!r}"])
                 for value in CLASS_PATHS[1]
             ),
             ("dataset", "UCI_HAR", ["synthetic, digits, uci-har", "did you mean 'uci-har'?"]),
@@ -133,8 +139,10 @@ class TestRefusals:
             ("sparsity", 1.0, ["at least 0 and below 1", "found 1.0"]),
             ("sparsity", -0.1, ["at least 0 and below 1", "found -0.1"]),
             ("regrow", 1, ["at least 0 and below 1", "found 1.0"]),
-            ("admm-rho", 0.001, ["more than 2 admm-beta (0.001)", "found 0.001"]),
-            ("dual-weight", 0, ["a number above 0", "found 0.0"]),
+            ("up-dtype", "caafp_app.protocol.codec:INT8", ["one of float32, float16, int8, found"]),
+            ("classes", "0", ["from 1 to 999999", "found '0'"]),
+            ("classes", 6, ["a string", "found 6"]),
+            ("classes", "walk,,sit", ["different names"]),
             ("train-fraction", 0.0, ["above 0 and below 1", "found 0.0"]),
             ("learning-rate", 0, ["above 0", "found 0.0"]),
             ("learning-rate", float("nan"), ["above 0", "found nan"]),
@@ -144,7 +152,7 @@ class TestRefusals:
             ("seed", 3.0, ["a whole number", "found 3.0"]),
             ("seed", "3", ["a whole number", "found '3'"]),
             ("sparsity", "0.7", ["a number", "found '0.7'"]),
-            ("spare-last-layer", 1, ["true or false", "found 1"]),
+            ("finetune-dense", 1, ["true or false", "found 1"]),
             ("output-dir", 5, ["a string", "found 5"]),
             ("data-dir", None, ["a string", "found None"]),
             ("clients-per-round", 0, ["at least 1", "found 0"]),
@@ -171,7 +179,6 @@ class TestRefusals:
                 {"partition": "iid", "num-clients": 4, "clusters": 5},
                 ["clusters", "at most the 4 clients"],
             ),
-            ({"clusters": 3, "min-cluster-size": 5}, ["min-cluster-size", "need 15", "found 12"]),
             ({"clusters": 3, "cluster-floor": 4}, ["clients-per-round", "at least 12", "found 10"]),
             ({"clusters": 0, "cluster-floor": 6}, ["clients-per-round", "at least 12"]),
             (
@@ -188,19 +195,15 @@ class TestRefusals:
             ({"synthetic-groups": 13}, ["synthetic-groups", "synthetic-users (12)", "found 13"]),
             ({"num-clients": 5}, ["num-clients", "natural", "found 5"]),
             ({"dataset": "npz"}, ["data-dir", "npz"]),
-            ({"dataset": "folder"}, ["input-shape", "num-classes"]),
+            ({"dataset": "folder"}, ["input-shape", "classes"]),
             (
                 {
                     "dataset": "folder",
                     "input-shape": "9,3",
-                    "num-classes": 2,
+                    "classes": "2",
                     "partition": "iid",
                 },
                 ["partition", "folder"],
-            ),
-            (
-                {"score-magnitude": 0, "score-coherence": 0, "score-consistency": 0},
-                ["score-magnitude", "above 0"],
             ),
         ],
     )
@@ -262,18 +265,93 @@ class TestClassPaths:
     @given(st.from_regex(r"[a-z_]+(\.[a-z_]+)*:[A-Za-z_][A-Za-z_0-9]*", fullmatch=True))
     def test_its_name_is_part_of_a_folders_name(self, path: str) -> None:
         run = build(strategy=path).run
-        check_name(f"20260101-000000-{run.strategy_name}-synthetic-{2**62}", "run-name")
+        data = build(dataset=path).data
+        check_name(f"20260101-000000-{run.strategy_name}-{data.dataset_name}-{2**62}", "run-name")
         assert path.partition(":")[2].lower().startswith(run.strategy_name)
 
-    def test_other_settings_take_no_class(self) -> None:
-        with pytest.raises(SettingsError, match="dataset: expected one of"):
-            build(dataset="own:Data")
+    @pytest.mark.parametrize(
+        "key", ["dataset", "model", "aggregation", "schedule", "allocation", "optimizer"]
+    )
+    def test_so_is_a_part_of_another_kind(self, key: str) -> None:
+        settings = Settings.from_run_config({key: "own:Part"})
+        assert list(settings.paths()) == [(key, "own:Part")]
+
+    def test_a_setting_without_a_registry_takes_no_path(self) -> None:
+        with pytest.raises(SettingsError, match="partition: expected one of"):
+            build(partition="own:Parts")
+        # A folder may be called so, and is no path of an object.
+        assert not list(build(output_dir="own:Part").paths())
 
     def test_rules_of_known_strategies_do_not_bind_it(self) -> None:
         # Refused with caafp (no rounds to prune in) and with efficientfl (no chain of layers).
         settings = build(strategy="own:Mine", prune_rounds=0, sparsity=0.7, model="transformer")
         assert settings.run.strategy_name == "mine"
         assert build(strategy="fedavg").run.strategy_name == "fedavg"
+
+
+class TestRemoved:
+    @pytest.mark.parametrize("key", REMOVED)
+    def test_a_removed_setting_is_refused_with_what_to_write(self, key: str) -> None:
+        assert key not in KNOBS
+        with pytest.raises(SettingsError, match=f"^{key}: no setting any more; ") as caught:
+            Settings.from_run_config({key: 1})
+        assert re.search(r'="|leave it out', str(caught.value))
+
+    @pytest.mark.parametrize("advice", sorted(set(REMOVED.values())))
+    def test_what_to_write_is_accepted(self, advice: str) -> None:
+        for key, value in re.findall(r'([a-z-]+)="([^"]+)"', advice):
+            assert Settings.from_run_config({key: value}).to_dict()[key] == value
+
+    def test_no_more_than_62_are_left(self) -> None:
+        assert len(KNOBS) <= 62
+
+
+class TestStrategyArguments:
+    def test_they_are_read_by_name(self) -> None:
+        run = build(
+            strategy_args="sharing=0.4, linkage = 'complete', rest-after=0, uniform=true"
+        ).run
+        assert run.strategy_arguments == {
+            "sharing": 0.4,
+            "linkage": "complete",
+            "rest_after": 0,
+            "uniform": True,
+        }
+        assert build().run.strategy_arguments == {}
+
+    @pytest.mark.parametrize(
+        ("text", "part"),
+        [
+            ("sharing", "the inside of a TOML inline table"),
+            ("sharing=0.4,,", "the inside of a TOML inline table"),
+            ("a=1, a=2", "the inside of a TOML inline table"),
+            ("a=1}\nb={c=2", "the inside of a TOML inline table"),
+            ("a=[1]", "a to be a finite number"),
+            ("a.b=1", "a to be a finite number"),
+            ("a=nan", "a to be a finite number"),
+            ("a=2026-01-01", "a to be a finite number"),
+            ("_a=1", "names of arguments"),
+            ("'a b'=1", "names of arguments"),
+            ("rest-after=1, rest_after=2", "names of arguments, each once"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, text: str, part: str) -> None:
+        with pytest.raises(SettingsError, match=f"^strategy-args: expected .*{part}"):
+            build(strategy_args=text)
+
+    @given(st.text())
+    def test_any_text_gives_arguments_or_one_error(self, text: str) -> None:
+        with contextlib.suppress(SettingsError):
+            assert all(name.isidentifier() for name in parse_arguments(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "names"),
+    [("", 0, ()), ("6", 6, ()), ("walk, sit", 2, ("walk", "sit")), ("walk", 1, ("walk",))],
+)
+def test_classes_are_a_number_or_names(text: str, count: int, names: tuple[str, ...]) -> None:
+    data = build(classes=text).data
+    assert (data.class_count, data.names_of_classes) == (count, names)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 from caafp_app.bench.plan import Case
 from caafp_app.errors import SettingsError
 from caafp_app.launch.following import follow
+from caafp_app.registry import hint, plain_name
 from caafp_app.runs.place import check_name
-from caafp_app.settings import Scalar, Settings, hint
+from caafp_app.settings import Scalar, Settings
 
 # Where a run's results lie is the bench's own business.
 _NOT_HERE = {
@@ -32,25 +33,12 @@ def read_cases(
 ) -> tuple[Case, ...]:
     """Return the cases of a bench's file, every setting of each checked.
 
-    Parameters
-    ----------
-    content : mapping
-        Of the file.
-    path : Path
-        Of the file, for messages.
-    shared : mapping of str to scalar
-        Settings of all cases; what a case says goes over them.
-    given : mapping of str to scalar
-        From the command line; it goes over both.
-    seed : int
-        The first.
-    against : str
-        The name, with settings in brackets, of the case that each is compared with; may be empty.
+    `shared` are the settings of all cases, `given` those of the command line: what a case says goes
+    over the first, and they go over both. `seed` is the first seed; `against` names, with settings
+    in brackets, the case that each is compared with, and may be empty.
 
-    Raises
-    ------
-    SettingsError
-        There is no case, two have one name, or a setting is refused or not a case's to say.
+    Raises SettingsError if there is no case, two have one name, or a setting is refused or not a
+    case's to say.
     """
     tables = content.get("case")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -100,7 +88,7 @@ def _placed(settings: Settings) -> Settings:
 
 def _filled(template: str, settings: Settings, path: Path) -> str:
     """Put the values of settings in place of ``{key}``."""
-    values = settings.to_dict() | {"strategy": settings.run.strategy_name}
+    values = {key: plain_name(str(value)) for key, value in settings.to_dict().items()}
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -108,7 +96,7 @@ def _filled(template: str, settings: Settings, path: Path) -> str:
                 f"{template!r} in {path}: expected settings in brackets, found {match[1]!r}"
                 f"{hint(match[1], values)}"
             )
-        return str(values[match[1]])
+        return values[match[1]]
 
     return _KEY.sub(value, template)
 

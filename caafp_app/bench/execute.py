@@ -33,17 +33,7 @@ _STOP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended.
-
-    Attributes
-    ----------
-    case, seed
-        Which.
-    seconds : float
-        Wall time, start of all processes included.
-    complaint : str
-        What went wrong; empty for a success.
-    """
+    """How one run ended: after how many seconds, and what went wrong (empty for a success)."""
 
     case: Case
     seed: int
@@ -67,11 +57,6 @@ def client_cpus(jobs: int, cores: int | None = None) -> int:
 
     A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
     occupies ``c // (c // jobs)`` of them leaves each run its share.
-
-    Raises
-    ------
-    SettingsError
-        There are fewer cores than jobs.
     """
     found = cores if cores is not None else _cores()
     if jobs > found:
@@ -88,10 +73,7 @@ def _cores() -> int:
 def check_queue(queue: Sequence[Job], folder: BenchFolder) -> list[str]:
     """Check the runs before any is started; return notes of what may be a mistake.
 
-    Raises
-    ------
-    DataError, SettingsError, RunError
-        A run cannot be made: see `caafp_app.launch.beforehand`.
+    Raises what `caafp_app.launch.beforehand` raises, with the name of the case.
     """
     notes: dict[str, list[str]] = {}
     for case in dict.fromkeys(case for case, _ in queue):
@@ -115,25 +97,8 @@ def execute(
     """Run the queue, at most `jobs` at once, and yield each run as it ends.
 
     A run that fails does not stop the others. Close the generator if it is not used up: what runs
-    is ended then.
-
-    Parameters
-    ----------
-    queue : sequence of (Case, int)
-        What to run, in this order.
-    folder : BenchFolder
-        Where the results go.
-    jobs : int
-        Runs at once.
-    in_process : bool
-        Run Flower's simulation in one process for each run, in place of ``flwr run``.
-    look : callable
-        Called several times a second with what is running.
-
-    Raises
-    ------
-    SettingsError
-        More jobs than cores.
+    is ended then. With `in_process` each run is Flower's simulation in one process, in place of
+    ``flwr run``. `look` is called several times a second with what is running.
     """
     cpus, waiting, running = client_cpus(jobs), deque(queue), list[_Running]()
     with signals_as_exceptions():
@@ -176,19 +141,7 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
 
 
 def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
-    """Return the command line of one run.
-
-    Parameters
-    ----------
-    case : Case
-        Whose run it is.
-    config : Path
-        All its settings, as TOML.
-    cpus : int
-        Cores that a client occupies.
-    in_process : bool
-        As of `execute`.
-    """
+    """Return the command line of one run, whose settings the TOML file `config` holds."""
     if in_process:
         nodes = count_supernodes(case.settings, None)
         module = ["caafp_app.bench", str(config), str(nodes), str(cpus)]

@@ -1,26 +1,10 @@
 """A bench's file: where it is found, and its plan with the command line over it.
 
-A bench file::
-
-    [bench]
-    name = "uci"               # the folder of its results
-    preset = "caafp"           # settings to start from; may be left out
-    seeds = [42, 123]
-    against = "caafp"          # the case that the others are compared with; may be left out
-
-    [settings]                 # over the preset, for all cases
-    dataset = "uci-har"
-
-    [[case]]
-    name = "caafp"
-
-    [[case]]                   # lists are crossed: a case for each combination of their values
-    name = "{strategy}-{sparsity}"
-    strategy = ["fedsnip", "efficientfl"]
-    sparsity = [0.7, 0.9]
-
-``{key}`` in the name of a case, and in ``against``, is the value of that setting; of a strategy
-``package.module:Class`` it is the class, in lower case.
+``[bench]`` has the bench's name, preset and seeds, and the case that the others are compared with;
+``[settings]`` stand over the preset, for all cases; each ``[[case]]`` has a name and settings of
+its own, whose lists are crossed. See ``conf/bench``. ``{key}`` in the name of a case, and in
+``against``, is the value of that setting; of a strategy ``package.module:Class`` it is the class,
+in lower case.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,8 +16,8 @@ from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import parse_pairs, read_preset, read_toml
 from caafp_app.launch.source import default_config, presets_folder
+from caafp_app.registry import hint
 from caafp_app.runs.place import check_name
-from caafp_app.settings import hint
 
 _TABLES = {"bench", "settings", "case"}
 _BENCH_KEYS = {"name", "preset", "seeds", "against"}
@@ -47,10 +31,7 @@ def bench_names() -> list[str]:
 def bench_file(name: str) -> Path:
     """Return the file of a bench that comes with the app, or the file that was named itself.
 
-    Raises
-    ------
-    SettingsError
-        There is neither; the nearest name is named.
+    Raises SettingsError if there is neither.
     """
     path = Path(name).expanduser()
     if path.suffix == ".toml" or len(path.parts) > 1:
@@ -67,19 +48,10 @@ def bench_file(name: str) -> Path:
 
 
 def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
-    """Return the plan of a bench.
+    """Return the plan of a bench that comes with the app, or of the file at that path.
 
-    Parameters
-    ----------
-    name : str
-        Of a bench that comes with the app, or the path of a file.
-    pairs : iterable of str
-        ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run now.
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be found or read, or says what it may not; a setting is refused.
+    `pairs` are ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run
+    now. Raises SettingsError if the file cannot be read, or says what it may not.
     """
     path = bench_file(name)
     content = read_toml(path)

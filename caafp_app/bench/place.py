@@ -24,7 +24,7 @@ from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.place import default_home
 from caafp_app.settings import Scalar, Settings
 
-NO_MATTER = ("output-dir", "run-name", "track", "checkpoint-every", "keep-checkpoints")
+NO_MATTER = ("output-dir", "run-name", "track", "checkpoint-every")
 """Settings that change nothing of what is measured."""
 
 _CARD = "bench.json"
@@ -40,10 +40,7 @@ class BenchFolder:
     def of(cls, plan: BenchPlan, output: str) -> "BenchFolder":
         """Return the folder that was asked for, else ``bench/<name>`` in the app's home.
 
-        Raises
-        ------
-        SettingsError
-            The folder has files of another bench, or of something else.
+        Raises SettingsError if it has files of another bench, or of something else.
         """
         path = Path(output).expanduser() if output else default_home() / "bench" / plan.name
         path = path.resolve()
@@ -107,13 +104,7 @@ class BenchFolder:
         return min(ended / (case.settings.rounds.total + 3), 0.99)
 
     def check(self, runs: list[tuple[Case, int]]) -> None:
-        """Refuse to repeat a finished run that has other settings, unless forced.
-
-        Raises
-        ------
-        SettingsError
-            One has.
-        """
+        """Refuse to repeat a finished run that has other settings, unless forced."""
         for case, seed in runs:
             if different := self.differences(case, seed):
                 raise SettingsError(
@@ -127,13 +118,7 @@ class BenchFolder:
         self.log(case, seed).parent.mkdir(parents=True, exist_ok=True)
 
     def keep(self, case: Case, seed: int) -> None:
-        """Move a run that has just ended to the finished ones, in place of an older one.
-
-        Raises
-        ------
-        RunError
-            It has no summary, or cannot be moved.
-        """
+        """Move a run that has just ended to the finished ones, in place of an older one."""
         source, target = self.unfinished(case, seed), self.finished(case, seed)
         if not (source / "summary.json").is_file():
             raise RunError(f"expected {source / 'summary.json'}, found nothing")
@@ -153,13 +138,7 @@ class BenchFolder:
 
     @contextlib.contextmanager
     def opened(self, plan: BenchPlan) -> Iterator[None]:
-        """Make the folder and keep other benches out of it.
-
-        Raises
-        ------
-        SettingsError
-            It cannot be written, or another bench works in it.
-        """
+        """Make the folder and keep other benches out of it, or raise SettingsError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             busy = (

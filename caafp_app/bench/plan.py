@@ -4,23 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from caafp_app.errors import SettingsError
-from caafp_app.settings import Scalar, Settings, hint
+from caafp_app.registry import hint
+from caafp_app.settings import Scalar, Settings
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """One line of the table.
 
-    Attributes
-    ----------
-    name : str
-        A plain file name, unique in the bench.
-    settings : Settings
-        For the first seed; see `at`.
-    varied : mapping of str to scalar
-        What the file says of this case alone.
-    against : str
-        Name of the case that it is compared with; its own, or empty, for none.
+    `settings` are those of the first seed, see `at`; `varied` is what the file says of this case
+    alone. `against` names the case that it is compared with: its own, or empty, for none.
     """
 
     name: str
@@ -35,18 +28,10 @@ class Case:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """All runs of a bench.
+    """All runs of a bench, with cases in the order of the file.
 
-    Attributes
-    ----------
-    name : str
-        Of the bench; a plain file name.
-    cases : tuple of Case
-        In the order of the file.
-    seeds : tuple of int
-        Those to run now.
-    all_seeds : tuple of int
-        Those, and the file's own: what was run before of these is in the tables too.
+    `seeds` are those to run now, `all_seeds` the file's own besides: what was run of these before
+    is in the tables too.
     """
 
     name: str
@@ -55,13 +40,7 @@ class BenchPlan:
     all_seeds: tuple[int, ...]
 
     def only(self, names: Sequence[str]) -> tuple[Case, ...]:
-        """Return the cases of these names, in the file's order; all if there are none.
-
-        Raises
-        ------
-        SettingsError
-            A name is not a case's.
-        """
+        """Return the cases of these names, in the file's order; all if there are none."""
         known = [case.name for case in self.cases]
         for name in names:
             if name not in known:

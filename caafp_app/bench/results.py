@@ -68,13 +68,7 @@ the model before fine-tuning; MB are 10^6 bytes; ``k`` is the number of clusters
 
 
 def gather(plan: BenchPlan, folder: BenchFolder) -> list[Result]:
-    """Return the finished runs of a plan, case by case, seeds ascending.
-
-    Raises
-    ------
-    RunError
-        A file of a finished run cannot be read.
-    """
+    """Return the finished runs of a plan, case by case, seeds ascending."""
     return [
         Result(case, seed, read_run(folder.finished(case, seed)))
         for case in plan.cases

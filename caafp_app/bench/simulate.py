@@ -1,7 +1,8 @@
-"""One run by Flower's simulation in this process: no SuperLink, no app bundle, the same numbers.
+"""One run in this process: no SuperLink, no app bundle, the same numbers.
 
-``flwr run`` hands the settings to both apps as the run configuration; Flower's ``run_simulation``
-hands on none, so the apps are wrapped here.
+By the engine of the settings: Flower's simulation on Ray, or our own. ``flwr run`` hands the
+settings to both apps as the run configuration; Flower's ``run_simulation`` hands on none, so the
+apps are wrapped here.
 """
 
 import sys
@@ -23,13 +24,7 @@ from caafp_app.settings import Scalar, Settings
 
 
 class ConfiguredClientApp(ClientApp):
-    """Our ClientApp with a run configuration; what it keeps in its state stays in Flower's context.
-
-    Parameters
-    ----------
-    config : mapping of str to scalar
-        Flat settings.
-    """
+    """Our ClientApp with a run configuration; Flower's context keeps its state."""
 
     def __init__(self, config: Mapping[str, Scalar]) -> None:
         super().__init__()
@@ -44,20 +39,15 @@ class ConfiguredClientApp(ClientApp):
 
 
 def simulate_here(settings: Settings, simulation: Simulation) -> None:
-    """Run a simulation in this process, on a Ray of its own that ends with it.
+    """Run a simulation in this process, by Ray or by our own engine; both end with it.
 
-    Parameters
-    ----------
-    settings : Settings
-        With ``output-dir`` and ``run-name``.
-    simulation : Simulation
-        How many clients, and their share of this machine.
-
-    Raises
-    ------
-    CaafpError
-        As of any run.
+    The settings say ``output-dir`` and ``run-name``.
     """
+    if settings.run.engine == "batched":
+        from caafp_app.engine.run import simulate
+
+        simulate(settings, simulation.supernodes, simulation.client_cpus)
+        return
     server = ServerApp()
 
     @server.main()

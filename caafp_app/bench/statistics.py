@@ -20,18 +20,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Paired:
-    """The mean of differences, and its 95 % confidence interval by Student's t.
+    """The mean of n differences, and its 95 % confidence interval by Student's t.
 
-    With d_i the n differences, mean +- t(0.975, n - 1) s / sqrt(n), s their standard deviation
-    (divided by n - 1). NaN bounds for n = 1.
-
-    Attributes
-    ----------
-    mean, low, high : float
-    n : int
-        Number of pairs.
-    wins : int
-        Pairs with a difference above 0.
+    mean +- t(0.975, n - 1) s / sqrt(n), s the standard deviation (divided by n - 1); NaN bounds for
+    n = 1. `wins` counts the differences above 0.
     """
 
     mean: float
@@ -82,15 +74,11 @@ def by_seed(ours: Mapping[int, float | None], theirs: Mapping[int, float | None]
 def by_client(
     ours: Mapping[int, Mapping[str, float]], theirs: Mapping[int, Mapping[str, float]]
 ) -> list[float]:
-    """Return one difference per client: the mean over seeds of ours minus theirs.
+    """Return one difference per client: the mean over seeds of ours minus theirs, given by label.
 
     The seeds of one client are repeated measurements of it, not further clients: they are averaged
     first, so that n is the number of clients. A client counts if both know it in a seed that both
     ran.
-
-    Parameters
-    ----------
-    ours, theirs : mapping of seed to (mapping of label to value)
     """
     found: dict[str, list[float]] = {}
     for seed in sorted(ours.keys() & theirs.keys()):

@@ -10,20 +10,10 @@ from caafp_app.bench.statistics import Mean, Paired, by_client, by_seed, mean_of
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table.
+    """A column of the table: its title with the unit, and where its numbers come from.
 
-    Attributes
-    ----------
-    title : str
-        For the head of the table, with the unit.
-    source : str
-        Column of ``results.csv``.
-    times : float
-        From the unit there to the one here.
-    digits : int
-        Behind the point.
-    best : {"high", "low", ""}
-        Which mean is set in bold, if any.
+    `source` is a column of ``results.csv``, whose numbers are taken `times` this factor; `best`
+    says which mean is set in bold, if any: the ``high`` or the ``low`` one.
     """
 
     title: str

@@ -28,13 +28,7 @@ OF_A_RUN = {"dendrogram": draw_dendrogram, "mask-overlap": draw_masks, "density"
 
 
 def write_tables(plan: BenchPlan, folder: BenchFolder) -> list[Result]:
-    """Write ``results.csv``, ``table.md``, ``table.tex`` and ``paired.md`` of what is finished.
-
-    Returns
-    -------
-    list of Result
-        The finished runs.
-    """
+    """Write ``results.csv``, ``table.md``, ``table.tex`` and ``paired.md`` of what is finished."""
     results = gather(plan, folder)
     write_csv(folder.path / "results.csv", rows(results))
     for name, text in (
@@ -47,13 +41,7 @@ def write_tables(plan: BenchPlan, folder: BenchFolder) -> list[Result]:
 
 
 def write_figures(folder: BenchFolder, results: Sequence[Result]) -> list[Path]:
-    """Draw into ``figures/`` what the finished runs allow, and return the files.
-
-    Raises
-    ------
-    RunError
-        matplotlib is not installed, or a file cannot be written.
-    """
+    """Draw into ``figures/`` what the finished runs allow, and return the files."""
     if not results:
         return []
     drawn: dict[str, Any] = {name: draw(results) for name, draw in OF_A_BENCH.items()}

@@ -10,14 +10,18 @@ import typer
 
 import caafp_app
 from caafp_app.cli.bench import bench
+from caafp_app.cli.device import OPTIONS, device
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
+from caafp_app.cli.personal import personal
 from caafp_app.cli.predict import predict
+from caafp_app.cli.privacy import privacy
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
 from caafp_app.cli.tune import tune
+from caafp_app.cli.watch import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,12 +50,16 @@ def _options(
 app.command()(run)
 app.command()(bench)
 app.command()(tune)
+app.command()(watch)
 app.command()(report)
 app.command()(export)
 app.command("settings")(list_settings)
 app.add_typer(keys, name="keys")
 app.command()(node)
+app.command(context_settings=OPTIONS)(device)
 app.command()(predict)
+app.add_typer(personal, name="personal")
+app.command()(privacy)
 
 
 def main() -> None:

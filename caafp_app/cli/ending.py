@@ -9,6 +9,21 @@ from caafp_app.errors import CaafpError, SettingsError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit statuses."""
+EXTRAS = {
+    "sklearn": "server",
+    "scipy": "server",
+    "pandas": "server",
+    "ray": "simulation",
+    "flwr_datasets": "simulation",
+    "matplotlib": "simulation",
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "optuna": "tune",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+}
+"""Which extra brings a package that a device does without."""
 
 
 @contextmanager
@@ -19,6 +34,16 @@ def ending() -> Iterator[None]:
     except CaafpError as error:
         typer.echo(f"caafp: {error}", err=True)
         raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        typer.echo(
+            f"caafp: expected {missing} to be installed, found it missing: python -m pip install "
+            f"'caafp-app[{EXTRAS[missing]}]', or '.[{EXTRAS[missing]}]' in a clone",
+            err=True,
+        )
+        raise typer.Exit(MISUSED) from error
     except RuntimeError as error:
         # pathlib's, for "~" where this user has no home directory
         if "home directory" not in str(error):

@@ -19,6 +19,18 @@ _HONEST = (
 )
 
 
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="NAME",
+        help="safetensors, sparse, pt2, onnx or onnx-int8; may be given several times.",
+        show_default="safetensors",
+    ),
+]
+
+
 def export(
     run: Annotated[
         str,
@@ -32,16 +44,7 @@ def export(
         int | None,
         typer.Option(metavar="K", help="Whose model.", show_default="the only cluster, or 0"),
     ] = None,
-    format_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="NAME",
-            help="safetensors, sparse, pt2, onnx or onnx-int8; may be given several times.",
-            show_default="safetensors",
-        ),
-    ] = None,
+    format_: Formats = None,
     output: Annotated[
         Path | None,
         typer.Option(

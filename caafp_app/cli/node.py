@@ -1,4 +1,4 @@
-"""``caafp node``: is this device ready, what will leave it, and how its SuperNode is started."""
+"""``caafp node``: is this device ready, what will leave it, and how it takes part."""
 
 import shlex
 from pathlib import Path
@@ -45,11 +45,11 @@ def node(
 
     PRESET-OR-FILE and settings are those of the run that is to come; its operator knows them.
 
-    [bold]caafp node caafp dataset=folder input-shape=128,9 num-classes=6 --data-path walks[/]
+    [bold]caafp node caafp dataset=folder input-shape=128,9 classes=6 --data-path walks[/]
     """
     from caafp_app.devices.check import check_data
     from caafp_app.devices.node_config import as_line, device_config, write_file
-    from caafp_app.settings.class_path import is_class_path
+    from caafp_app.registry import is_path
 
     with ending():
         settings = merged(preset, pairs or [])
@@ -64,7 +64,7 @@ def node(
             from caafp_app.devices.rehearsal import rehearse as rehearsed
 
             typer.echo("\n" + rehearsal_text(rehearsed(app, settings, config)))
-            if is_class_path(settings.run.strategy):
+            if is_path(settings.run.strategy):
                 typer.echo(
                     f"note: {settings.run.strategy} is a class of the server's; shown is plain "
                     "training, and docs/privacy.md lists all that a server can ask for"
@@ -72,4 +72,4 @@ def node(
         if write is not None:
             write_file(write.expanduser(), config)
     line = str(write) if write is not None else shlex.quote(as_line(config))
-    typer.echo(f"\nready. Its SuperNode is started with\n--node-config {line}")
+    typer.echo(f"\nready. It takes part by `caafp device` with\n--node-config {line}")

@@ -24,21 +24,27 @@ def predict(
             show_default="the only one in ~/.caafp/personal",
         ),
     ] = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN", help="Id or name of the run whose model predicts.", show_default="served"
+        ),
+    ] = "",
     output: Annotated[
         Path | None,
         typer.Option(help="CSV file to write.", show_default="standard output"),
     ] = None,
 ) -> None:
-    """Predict: class and probabilities of each window, by the model that stayed on this device.
+    """Predict: class and probabilities of each window, by the model that this device serves.
 
     [bold]caafp predict --data today.csv --output today-classes.csv[/]
     """
-    from caafp_app.devices.personal import the_only_state
+    from caafp_app.devices.kept import find_kept, the_only_state
     from caafp_app.devices.predict import predict as predicted
 
     with ending():
-        folder = state_dir.expanduser() if state_dir is not None else the_only_state()
-        found = predicted(data.expanduser(), folder)
+        state = state_dir.expanduser() if state_dir is not None else the_only_state()
+        found = predicted(data.expanduser(), find_kept(state, run).folder)
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return

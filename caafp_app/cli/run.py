@@ -100,6 +100,8 @@ def run(
         for line in prepared.lines():
             say(line)
         if dry_run:
+            if prepared.settings.run.engine != "ray":
+                return  # there is no SuperLink, and no command
             with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
                 simulation = None if superlink else prepared.simulation
                 link = Connection({}, superlink)

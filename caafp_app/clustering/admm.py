@@ -45,13 +45,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Penalties:
-    """Weights of ClusterFL's terms: alpha >= 0, beta >= 0, rho > 2 beta, so that Omega exists.
-
-    Raises
-    ------
-    SettingsError
-        If they are outside of these.
-    """
+    """Weights of ClusterFL's terms: alpha >= 0, beta >= 0, rho > 2 beta, so that Omega exists."""
 
     alpha: float = 1e-3
     beta: float = 5e-4
@@ -67,14 +61,7 @@ class Penalties:
 
 
 class Coupling:
-    """Omega and U of one cluster.
-
-    Parameters
-    ----------
-    penalties : Penalties
-    models : sequence of ndarray [D]
-        The models of its clients, at least one.
-    """
+    """Omega and U of one cluster, given the models [D] of its clients, at least one."""
 
     def __init__(self, penalties: Penalties, models: Sequence[NDArray[np.floating]]) -> None:
         self.penalties = penalties

@@ -25,7 +25,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterResult:
+class Grouping:
     """Clusters of clients.
 
     Attributes
@@ -36,9 +36,6 @@ class ClusterResult:
         Mean directions, shape [k, d]; see `centroids_of`.
     k : int
         Number of clusters, none of them empty.
-    silhouette : float or None
-        Mean silhouette of the clustered clients, in [-1, 1]; None for one cluster, or one per
-        client.
     note : str
         What a reader of the log should know; empty if all went as asked for.
     """
@@ -46,7 +43,6 @@ class ClusterResult:
     labels: Labels
     centroids: NDArray[np.float32]
     k: int
-    silhouette: float | None
     note: str
 
 
@@ -59,11 +55,14 @@ def cluster(
     min_silhouette: float = LEAST_SILHOUETTE,
     seed: int = 0,
     limit: int = SAMPLE_LIMIT,
-) -> ClusterResult:
+) -> Grouping:
     """Cluster clients by the cosine distances of their sketches.
 
     With more than ``limit`` clients a random sample of so many is clustered, and every other client
     joins the nearest centroid: time and memory are then linear in the number of clients.
+
+    Raises RunError if there are no clients, ProtocolError if a sketch holds NaN or infinity,
+    SettingsError if there are fewer clients than clusters, or a setting is outside its range.
 
     Parameters
     ----------
@@ -72,8 +71,6 @@ def cluster(
     k : int
         Number of clusters. 0: the one of 2 to 6 with the best silhouette, or 1 cluster if that is
         not above `min_silhouette`.
-    linkage : str
-        ``average`` or ``complete``.
     min_size : int
         Smaller clusters are merged into the one of nearest centroid, the smallest first.
     min_silhouette : float
@@ -83,21 +80,6 @@ def cluster(
         Seed of the sample.
     limit : int
         Most clients that are clustered among each other, at least 2.
-
-    Returns
-    -------
-    ClusterResult
-        The clusters. The same sketches and seed give the same ones.
-
-    Raises
-    ------
-    RunError
-        If there are no clients.
-    ProtocolError
-        If a sketch holds NaN or infinity.
-    SettingsError
-        If there are fewer clients (or fewer that can be clustered) than clusters, or a setting is
-        outside its range.
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)
@@ -128,11 +110,10 @@ def cluster(
     found = int(labels.max()) + 1
     if found < before:
         notes.append(f"{before - found} of {before} clusters had under {min_size} clients: merged")
-    return ClusterResult(
+    return Grouping(
         labels=labels,
         centroids=centroids_of(sketches, labels, found),
         k=found,
-        silhouette=_silhouette(distances, labels[sample]),
         note="; ".join(notes),
     )
 

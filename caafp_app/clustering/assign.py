@@ -12,21 +12,7 @@ def centroids_of(
     """Return each cluster's mean direction: the mean of its members' sketches at unit length.
 
     Length does not count, as in the distances: a client with large updates pulls no more than
-    others.
-
-    Parameters
-    ----------
-    sketches : NDArray[np.floating]
-        Shape [n, d].
-    labels : NDArray[np.integer]
-        Cluster of each sketch, in [0, clusters), shape [n].
-    clusters : int
-        Number of clusters.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Shape [clusters, d]; zeros for a cluster without members.
+    others. Shape [clusters, d]; zeros for a cluster without members.
     """
     sums = np.zeros((clusters, sketches.shape[1]))
     for sketch, label in zip(sketches, labels, strict=True):
@@ -41,19 +27,9 @@ def centroids_of(
 
 
 def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the cluster whose centroid is nearest by cosine.
+    """Return for each sketch the cluster whose centroid is nearest by cosine, shape [n].
 
-    Parameters
-    ----------
-    sketches : NDArray[np.floating]
-        Shape [n, d].
-    centroids : NDArray[np.floating]
-        Shape [clusters, d].
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [n]. Ties, and with them sketches of zeros, go to the lowest number.
+    Ties, and with them sketches of zeros, go to the lowest number.
     """
     nearest: NDArray[np.int64] = cosine_distances(sketches, centroids).argmin(axis=1)
     return nearest

@@ -9,22 +9,11 @@ _BLOCK = 2**22  # float64 values converted at a time: 32 MB
 def cosine_distances(
     rows: NDArray[np.floating], others: NDArray[np.floating] | None = None
 ) -> NDArray[np.float64]:
-    """Return ``1 - cos`` between each row and each of the others, or between the rows themselves.
+    """Return ``1 - cos`` between each row [n, d] and each of the others [m, d], or of the rows.
 
     Computed in float64, some columns at a time, so that the memory beside the result is bounded.
-
-    Parameters
-    ----------
-    rows : NDArray[np.floating]
-        Shape [n, d].
-    others : NDArray[np.floating] or None
-        Shape [m, d]. None: the rows; the result is then symmetric with a diagonal of exactly 0.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Distances in [0, 2], shape [n, m]. A vector of zeros points nowhere: it is at distance 1
-        from everything but itself.
+    Distances [n, m] are in [0, 2]; those of the rows themselves symmetric, with a diagonal of
+    exactly 0. A vector of zeros points nowhere: it is at distance 1 from everything but itself.
     """
     n, width = rows.shape
     m = n if others is None else len(others)

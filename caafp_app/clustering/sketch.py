@@ -12,19 +12,9 @@ DEFAULT_BUDGET = 2**17  # values per client: the paper's models are kept exactly
 
 
 def sketch_budget(clients: int, memory: int = 2**28) -> int:
-    """Return how many values a sketch may have, so that those of all clients fit into ``memory``.
+    """Return how many values a sketch may have, so that those of all clients fit into `memory`.
 
-    Parameters
-    ----------
-    clients : int
-        Number of clients to be clustered.
-    memory : int
-        Bytes for all sketches together; 4 per value.
-
-    Returns
-    -------
-    int
-        At least 64: with fewer, cosines mean little.
+    `memory` is in bytes, 4 to a value; at least 64 values: with fewer, cosines mean little.
     """
     return max(64, memory // (4 * max(clients, 1)))
 
@@ -34,26 +24,12 @@ class Sketcher:
 
     An update of up to ``budget`` values is kept as it is. A longer one is projected onto
     `COMPONENTS` values (or ``budget``, if that is less) by scikit-learn's seeded, very sparse
-    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006), whose
-    matrix has one nonzero value in ``sqrt(size)``. For 11 million weights that is 3.4 million
-    values, 27 MB and some seconds to draw at the first sketch; a sketch then takes some 35 ms.
+    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006), whose matrix
+    has one nonzero value in ``sqrt(size)``. For 11 million weights that is 3.4 million values, 27
+    MB and some seconds to draw at the first sketch; a sketch then takes some 35 ms.
 
     The same size, seed, budget and release of scikit-learn give the same sketches: one that is
     built anew can place newcomers.
-
-    Parameters
-    ----------
-    size : int
-        Length of the updates.
-    seed : int
-        Seed of the projection, not negative.
-    budget : int
-        Most values that a sketch may have; see `sketch_budget`.
-
-    Raises
-    ------
-    SettingsError
-        If size or budget is not positive, or the seed is negative.
     """
 
     def __init__(self, size: int, seed: int, budget: int = DEFAULT_BUDGET) -> None:
@@ -70,22 +46,9 @@ class Sketcher:
         self._projection: Any = None
 
     def sketch(self, update: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the sketch of one update.
+        """Return the sketch [length] of one update [size], as a copy.
 
-        Parameters
-        ----------
-        update : NDArray[np.floating]
-            Shape [size].
-
-        Returns
-        -------
-        NDArray[np.float32]
-            Shape [length]; a copy.
-
-        Raises
-        ------
-        ProtocolError
-            If the length is wrong, or a value is NaN, infinite or beyond float32.
+        Raises ProtocolError if the length is wrong, or a value is NaN, infinite or beyond float32.
         """
         if update.shape != (self.size,) or update.dtype.kind != "f":
             raise ProtocolError(

@@ -8,18 +8,9 @@ import numpy as np
 def keep_numbers(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """Renumber the clusters of `after` by those of `before` that they share most clients with.
 
-    The one-to-one match that the most clients agree with (Kuhn, 1955); a cluster without a match
-    gets the lowest number that is free.
-
-    Parameters
-    ----------
-    before, after : mapping of str to int
-        Cluster by client, numbers from 0; labels that are in one of them only do not count.
-
-    Returns
-    -------
-    dict of str to int
-        `after`, renumbered.
+    Both give the cluster, from 0, by client; labels that are in one of them only do not count. The
+    one-to-one match that the most clients agree with (Kuhn, 1955); a cluster without a match gets
+    the lowest number that is free.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,10 +1,10 @@
-"""Where the windows come from: a registry of sources, their division among clients, train and test.
+"""Where the windows come from: sources by name, their division among clients, train and test.
 
 Importing this imports neither torch nor pandas, Ray or flwr-datasets; what needs them imports them.
 """
 
 from caafp_app.datasets.base import ClientData, DataShape, DataSource, Windows
-from caafp_app.datasets.registry import SOURCES, source_of
+from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.resolve import (
     ClientDescription,
     data_shape,
@@ -14,7 +14,6 @@ from caafp_app.datasets.resolve import (
 from caafp_app.datasets.synthetic import planted_groups
 
 __all__ = [
-    "SOURCES",
     "ClientData",
     "ClientDescription",
     "DataShape",

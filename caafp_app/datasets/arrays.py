@@ -25,24 +25,9 @@ AnyArray = npt.NDArray[Any]
 def read_npz(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, AnyArray]:
-    """Read named arrays of an ``.npz`` file; others in it are left alone.
+    """Read named arrays of an ``.npz`` file: all `required`, and the `optional` ones it has.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    required, optional : Sequence[str]
-        Names of arrays.
-
-    Returns
-    -------
-    dict[str, ndarray]
-        All required ones, and those of the optional ones that are there.
-
-    Raises
-    ------
-    DataError
-        No such file, no NPZ file, an array is missing, is of Python objects, or is too large.
+    Raises DataError if it is no NPZ file, or an array is missing, of Python objects, or too large.
     """
     if not path.is_file():
         raise DataError(
@@ -78,19 +63,9 @@ def read_npz(
 
 
 def as_windows(x: AnyArray, where: str) -> FloatArray:
-    """Return ``x`` as float32 windows.
+    """Return real numbers ``x`` [n, *input_shape] as float32 windows; ``where`` is named in errors.
 
-    Parameters
-    ----------
-    x : ndarray
-        ``[n, *input_shape]``, any real numbers.
-    where : str
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        Not numbers, no windows, a window without an axis, or values that float32 cannot hold.
+    Raises DataError if there are none, or one is no number that float32 can hold.
     """
     if x.dtype.kind not in "fiu" or x.ndim < 2 or 0 in x.shape:
         raise DataError(
@@ -109,13 +84,7 @@ def as_windows(x: AnyArray, where: str) -> FloatArray:
 
 
 def as_numbers(values: AnyArray, name: str, count: int, where: str) -> IntArray:
-    """Return ``values`` as ``count`` whole numbers, int64.
-
-    Raises
-    ------
-    DataError
-        Another number of them, or not whole numbers.
-    """
+    """Return ``values`` as ``count`` whole numbers, int64."""
     if values.dtype.kind not in "iu" or values.shape != (count,):
         raise DataError(
             f"{where}: expected {name} to be {count} whole numbers, one per window, "
@@ -125,13 +94,7 @@ def as_numbers(values: AnyArray, name: str, count: int, where: str) -> IntArray:
 
 
 def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
-    """Return the entries of ``label_names`` as strings.
-
-    Raises
-    ------
-    DataError
-        Not a list of different strings.
-    """
+    """Return the entries of ``label_names`` as strings."""
     if values.dtype.kind not in "US" or values.ndim != 1:
         raise DataError(
             f"{where}: expected label_names to be a list of strings, "
@@ -201,20 +164,12 @@ def user_names(names: Sequence[str]) -> tuple[str, ...]:
 def as_classes(
     labels: IntArray, names: tuple[str, ...] | None, where: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Return labels as classes ``0..k-1``, and the names of the classes.
+    """Return labels, int64 ``[n]``, as classes ``0..k-1``, and the names of the classes.
 
-    Parameters
-    ----------
-    labels : ndarray
-        int64 ``[n]``.
-    names : tuple[str, ...] or None
-        Names of the classes ``0..k-1``, which the labels then have to be already. None: the values
-        that occur, ascending, are the classes, and are named by themselves.
+    With `names` the labels have to be such classes already. Without, the values that occur,
+    ascending, are the classes, and are named by themselves.
 
-    Raises
-    ------
-    DataError
-        A label has no name.
+    Raises DataError if a label has no name.
     """
     if names is None:
         values, classes = np.unique(labels, return_inverse=True)

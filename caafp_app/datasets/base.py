@@ -24,12 +24,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 class DataShape:
     """What a model has to fit: all that the server needs to know of the data.
 
-    Attributes
-    ----------
-    input_shape : tuple[int, ...]
-        Shape of one window, ``(time, channels)`` for recordings.
-    class_names : tuple[str, ...]
-        Names of the classes ``0..k-1``.
+    The shape of one window is ``(time, channels)`` for recordings; classes are ``0..k-1``.
     """
 
     input_shape: tuple[int, ...]
@@ -49,8 +44,6 @@ class ClientData:
     train_y, test_y : ndarray
         int64 ``[n]``, classes ``0..k-1``. The held-out part may be empty: a client with fewer than
         five windows of every class has none to spare.
-    class_names : tuple[str, ...]
-        Names of the classes of the data set, whether the client has windows of them or not.
     scaling : Scaling, optional
         How both parts were scaled, by the training part; None where they are as recorded.
     """
@@ -79,26 +72,19 @@ class Windows:
     """Labelled windows of a whole data set, or of one user.
 
     The windows of a user stand together, users ascending, and inside a user in recording order, so
-    that one user is a slice: of arrays that are mapped from a file, nothing else is read.
+    that one user is a slice: of arrays that are mapped from a file, nothing else is read. Another
+    order, length or dtype is a ValueError: a fault of the source's code, not of the data.
 
     Attributes
     ----------
     x : ndarray
         float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to.
     y : ndarray
-        int64 ``[n]``, classes ``0..k-1``.
+        int64 ``[n]``, classes ``0..k-1``, of which `class_names` are the names.
     user : ndarray
         int64 ``[n]``, ascending; the number that the data set gives the user.
-    class_names : tuple[str, ...]
-        Names of the classes ``0..k-1``.
-    user_names : tuple[str, ...]
+    user_names : tuple of str
         Names of the users ``0..``, where the data set has any; else empty.
-
-    Raises
-    ------
-    ValueError
-        The arrays differ in length, have another dtype, or users do not ascend: a fault of the
-        source's code, not of the data.
     """
 
     x: FloatArray
@@ -133,12 +119,7 @@ class Windows:
     ) -> Self:
         """Bring windows of any order of users into the order of this class.
 
-        Parameters
-        ----------
-        x, y, user : ndarray
-            ``[n, *input_shape]``, ``[n]``, ``[n]``, each user's windows in recording order.
-        class_names, user_names : tuple[str, ...]
-            As the attributes.
+        Each user's windows are in recording order: x ``[n, *input_shape]``, y and user ``[n]``.
         """
         if np.any(np.diff(user) < 0):
             order = np.argsort(user, kind="stable")
@@ -174,49 +155,30 @@ class Windows:
 
 
 class DataSource(ABC):
-    """Where windows come from: one subclass per data set, named in the registry.
+    """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
-    A source keeps no state; what it reads is fixed by the settings alone.
-
-    Attributes
-    ----------
-    name : str
-        Value of the setting ``dataset``.
-    standardise : str
-        What ``standardise=auto`` means here: ``none`` or ``client``.
+    A source keeps no state; what it reads is fixed by the settings alone. `standardise` says what
+    ``standardise=auto`` means here: ``none`` or ``client``.
     """
 
-    name: ClassVar[str]
     standardise: ClassVar[str] = "none"
 
     @abstractmethod
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what a model has to fit, without reading the data where that is possible.
-
-        Raises
-        ------
-        SettingsError, DataError
-            The settings do not say it, or the file that does cannot be read.
-        """
+        """Return what a model has to fit, without reading the data where that is possible."""
 
     @abstractmethod
     def population(self, settings: DataSettings) -> int:
         """Return the number of users: of clients, where users are the clients.
 
-        Raises
-        ------
-        SettingsError, DataError
-            There are no users to count, or the data cannot be read.
+        Raises SettingsError if there are no users to count.
         """
 
     @abstractmethod
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows of all users.
 
-        Raises
-        ------
-        SettingsError, DataError
-            The data is missing, incomplete or not what it says it is.
+        Raises DataError if the data is missing, incomplete or not what it says it is.
         """
 
     def client(self, settings: DataSettings, index: int) -> Windows:
@@ -224,17 +186,12 @@ class DataSource(ABC):
 
         Law: ``client(s, k)`` equals ``windows(s).of_user(windows(s).users[k])``; a source that can
         make one user alone does so.
-
-        Raises
-        ------
-        DataError
-            There is no such user.
         """
         windows = self.windows(settings)
         users = windows.users
         if not 0 <= index < len(users):
             raise DataError(
-                f"{self.name}: expected a user between 0 and {len(users) - 1}, found {index}"
+                f"{settings.dataset}: expected a user between 0 and {len(users) - 1}, found {index}"
             )
         return windows.of_user(int(users[index]))
 

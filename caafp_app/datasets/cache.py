@@ -13,16 +13,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from caafp_app.datasets.base import Windows
 from caafp_app.errors import DataError
-
-Notes: TypeAlias = Mapping[str, int]
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +47,7 @@ def cache_dir() -> Path:
 def signature(paths: Iterable[Path]) -> str:
     """Return 16 hex digits that change with the place, size or time of change of any of the files.
 
-    Raises
-    ------
-    OSError
-        A file is not there.
+    Raises OSError if a file is not there.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -78,20 +72,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def cached_windows(key: str, build: Callable[[], tuple[Windows, Notes]]) -> tuple[Windows, Notes]:
-    """Return the entry ``key``, building it when it is not there.
+def cached_windows(key: str, build: Callable[[], Windows]) -> Windows:
+    """Return the windows of entry ``key``, by `build` where it is not there.
 
-    Parameters
-    ----------
-    key : str
-        Name of the entry; has to change with what is parsed (`signature`).
-    build : Callable
-        Parses: the windows, and whatever it counted on the way.
-
-    Returns
-    -------
-    tuple[Windows, Notes]
-        ``x`` is mapped from the file, read-only. Where the cache cannot be written, what was built.
+    The key has to change with what is parsed: see `signature`. ``x`` is mapped from the file,
+    read-only; where the cache cannot be written, what was built is returned.
     """
     entry = cache_dir() / key
     found = _read(entry)
@@ -105,28 +90,27 @@ def cached_windows(key: str, build: Callable[[], tuple[Windows, Notes]]) -> tupl
         found = _read(entry)  # another process may have built it meanwhile
         if found is not None:
             return found
-        windows, notes = build()
+        windows = build()
         try:
-            _write(entry, windows, notes)
+            _write(entry, windows)
         except OSError as error:
             logger.warning("cannot write the cache %s (%s): parsing again next time", entry, error)
-            return windows, notes
-    return _read(entry) or (windows, notes)
+            return windows
+    return _read(entry) or windows
 
 
-def _read(entry: Path) -> tuple[Windows, Notes] | None:
+def _read(entry: Path) -> Windows | None:
     """Return the entry, or None where there is none that this version can read."""
     try:
         about = json.loads((entry / "about.json").read_text(encoding="utf-8"))
         if about["version"] != _VERSION:
             return None
-        windows = Windows(
+        return Windows(
             np.load(entry / "x.npy", mmap_mode="r", allow_pickle=False),
             np.load(entry / "y.npy", allow_pickle=False),
             np.load(entry / "user.npy", allow_pickle=False),
             tuple(about["class_names"]),
         )
-        return windows, about["notes"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -134,14 +118,14 @@ def _read(entry: Path) -> tuple[Windows, Notes] | None:
         return None
 
 
-def _write(entry: Path, windows: Windows, notes: Notes) -> None:
+def _write(entry: Path, windows: Windows) -> None:
     """Write the entry in one step, in place of a damaged or older one."""
     fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
     try:
         np.save(fresh / "x.npy", windows.x, allow_pickle=False)
         np.save(fresh / "y.npy", windows.y, allow_pickle=False)
         np.save(fresh / "user.npy", windows.user, allow_pickle=False)
-        about = {"version": _VERSION, "class_names": windows.class_names, "notes": dict(notes)}
+        about = {"version": _VERSION, "class_names": windows.class_names}
         (fresh / "about.json").write_text(json.dumps(about), encoding="utf-8")
         if entry.exists():
             shutil.rmtree(entry)

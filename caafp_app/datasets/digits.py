@@ -22,20 +22,12 @@ _WHITE = 16.0
 class DigitsSource(DataSource):
     """One pool of pictures, grey values scaled to 0..1; *time* is the place in the file."""
 
-    name = "digits"
-
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(8, 8, 1)`` and the ten digits."""
         return DataShape(SHAPE, CLASSES)
 
     def population(self, settings: DataSettings) -> int:
-        """Refuse: there are no users to count.
-
-        Raises
-        ------
-        SettingsError
-            Always.
-        """
+        """Refuse: there are no users to count."""
         raise SettingsError(
             "partition: dataset 'digits' does not say who wrote which picture; expected dirichlet, "
             f"shards or iid, found {settings.partition!r}"

@@ -14,23 +14,10 @@ _CHUNK = 2**20
 
 
 def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
-    """Fetch ``url`` into ``path``.
+    """Fetch ``url`` into ``path``, which is not there before it is complete.
 
-    Parameters
-    ----------
-    url : str
-        Public address.
-    path : Path
-        Where the file goes; it is not there before it is complete.
-    max_bytes : int
-        A longer answer is not the file, and is given up.
-    instead : str
-        What a person without network can do; ends the message of the error.
-
-    Raises
-    ------
-    DataError
-        No network, no such file, or too long.
+    An answer of more than `max_bytes` is not the file, and is given up. `instead`, what a person
+    without network can do, ends the message of the DataError.
     """
     # Not where nothing is fetched: they are half of what importing the data sets would cost.
     import urllib.request

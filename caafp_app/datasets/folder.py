@@ -9,7 +9,7 @@ without a single window are left out, and the log names them.
   :mod:`caafp_app.datasets.table` has the layout.
 
 No device sees all classes, so what the numbers mean is for the settings to say, the same
-everywhere: ``input-shape`` and ``num-classes`` or ``class-names``. What a device's own numbers and
+everywhere: ``input-shape`` and ``classes``. What a device's own numbers and
 columns mean may stand beside them, in ``dataset.toml`` (:mod:`caafp_app.datasets.form`).
 """
 
@@ -45,19 +45,16 @@ logger = logging.getLogger(__name__)
 class FolderSource(DataSource):
     """Data that lies on the devices: the settings say its form, and no place has all of it."""
 
-    name = "folder"
-
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what ``input-shape`` and ``num-classes`` or ``class-names`` say."""
-        if settings.shape is not None and settings.names_of_classes:
-            return DataShape(settings.shape, settings.names_of_classes)
-        if settings.shape is None or not settings.num_classes:
+        """Return what ``input-shape`` and ``classes`` say."""
+        if settings.shape is None or not settings.class_count:
             raise SettingsError(
-                "dataset 'folder': expected input-shape=\"time,channels\" and num-classes (or "
-                "class-names), because the server has no data to see them in; found "
-                f"input-shape={settings.input_shape!r} and num-classes={settings.num_classes}"
+                "dataset 'folder': expected input-shape=\"time,channels\" and classes (a number or "
+                "names), because the server has no data to see them in; found "
+                f"input-shape={settings.input_shape!r} and classes={settings.classes!r}"
             )
-        return DataShape(settings.shape, tuple(str(k) for k in range(settings.num_classes)))
+        numbers = tuple(str(k) for k in range(settings.class_count))
+        return DataShape(settings.shape, settings.names_of_classes or numbers)
 
     def population(self, settings: DataSettings) -> int:
         """Refuse: there are as many clients as devices."""

@@ -7,8 +7,8 @@
     sampling-rate = 50                             # samples a second
     stride = 64                                    # recordings: samples from window to window
 
-Every line may be left out. The run may say the first three as well (``class-names``, ``channels``,
-``sampling-rate``); then they are compared, and classes and channels are found by their names, so
+Every line may be left out. The run may say the first three as well, in settings of the same
+names; then they are compared, and classes and channels are found by their names, so
 that devices may list them in another order and lack classes that others have.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from caafp_app.datasets.arrays import AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.errors import DataError
-from caafp_app.settings import hint
+from caafp_app.registry import hint
 from caafp_app.settings.text import decoded
 
 FILE = "dataset.toml"
@@ -156,9 +156,9 @@ def class_names(path: Path, own: Form, shape: DataShape, named: bool) -> tuple[s
             )
     elif len(own.classes) != len(shape.class_names):
         raise DataError(
-            f"{where}: expected {len(shape.class_names)} classes (num-classes), found "
+            f"{where}: expected {len(shape.class_names)} classes, as the run says, found "
             f"{len(own.classes)}; name all, also those that are not recorded here, or let the run "
-            "name them (class-names)"
+            "name them (classes)"
         )
     return own.classes
 

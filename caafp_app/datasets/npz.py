@@ -34,8 +34,6 @@ from caafp_app.settings import DataSettings
 class NpzSource(DataSource):
     """The file that ``data-dir`` names."""
 
-    name = "npz"
-
     def shape(self, settings: DataSettings) -> DataShape:
         """Return the shape of the windows in the file."""
         return self.windows(settings).shape

@@ -31,15 +31,7 @@ MIN_WINDOWS = 2
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one client got.
-
-    Attributes
-    ----------
-    rows : ndarray
-        int64, ascending: rows of the windows of the whole data set.
-    time : ndarray
-        float64, of the same length: `recording_time` of these rows.
-    """
+    """What one client got: rows of the data set's windows, and the `recording_time` of each."""
 
     rows: IntArray
     time: npt.NDArray[np.float64]
@@ -49,24 +41,12 @@ class Part:
 def partitions(settings: DataSettings, clients: int) -> tuple[Part, ...]:
     """Deal the windows of a data set out to clients; remembered in this process.
 
-    Parameters
-    ----------
-    settings : DataSettings
-        ``partition`` is ``dirichlet``, ``shards`` or ``iid``.
-    clients : int
-        How many.
+    ``partition`` is ``dirichlet``, ``shards`` or ``iid``. No row is in two parts; every row is in
+    one, but for shards: these are of one size, so that fewer windows than there are shards are left
+    over.
 
-    Returns
-    -------
-    tuple[Part, ...]
-        One per client. No row is in two; every row is in one, but for shards: these are of one
-        size, so that fewer windows than there are shards are left over.
-
-    Raises
-    ------
-    SettingsError
-        There are too few windows for so many clients, Dirichlet leaves clients without any, or
-        flwr-datasets is not installed.
+    Raises SettingsError if there are too few windows for so many clients, Dirichlet leaves clients
+    without any, or flwr-datasets is not installed.
     """
     windows = source_of(settings.dataset).windows(settings)
     labels = windows.y
@@ -86,17 +66,9 @@ def partitions(settings: DataSettings, clients: int) -> tuple[Part, ...]:
 
 
 def recording_time(windows: Windows) -> npt.NDArray[np.float64]:
-    """Return where each window stands in its user's recordings of its class.
+    """Return where each window stands in its user's recordings of its class, float64 ``[n]``.
 
-    Parameters
-    ----------
-    windows : Windows
-        Of all users.
-
-    Returns
-    -------
-    ndarray
-        float64 ``[n]``, above 0 and below 1: of ``m`` windows the k-th has ``(k + 0.5) / m``.
+    Above 0 and below 1: of ``m`` windows the k-th has ``(k + 0.5) / m``.
     """
     # Stable: inside a (user, class) group the rows keep their order, which is that of recording.
     order = np.lexsort((windows.y, windows.user))

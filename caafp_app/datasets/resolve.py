@@ -5,8 +5,8 @@ operator typed ``data-path``. Everything else follows from the settings. A node 
 for is not an error: it is *idle*, and says so.
 """
 
-import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,12 +20,11 @@ from caafp_app.datasets.partition import Part, partitions
 from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.datasets.split import Split, split_by_class
-from caafp_app.errors import DataError
+from caafp_app.errors import DataError, reading
+from caafp_app.safe_text import LABEL_FORM, is_label
 from caafp_app.settings import DataSettings
 
 NodeConfig: TypeAlias = Mapping[str, bool | int | float | str]
-
-_LABEL = re.compile(r"[\w.+=@ -]{1,100}")
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,10 @@ def data_shape(settings: DataSettings) -> DataShape:
     Raises
     ------
     SettingsError, DataError
-        ``folder`` without ``input-shape`` and ``num-classes``; ``npz`` without its file.
+        ``folder`` without ``input-shape`` and ``classes``; ``npz`` without its file.
     """
-    return source_of(settings.dataset).shape(settings)
+    with _reading(settings):
+        return source_of(settings.dataset).shape(settings)
 
 
 def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
@@ -161,7 +161,8 @@ def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None)
     treatment = source.standardise if settings.standardise == "auto" else settings.standardise
     if seat is None:
         path = _data_path(node_config)
-        windows = read_folder(path, *form_on_device(settings))
+        with reading(path, DataError):
+            windows = read_folder(path, *form_on_device(settings))
         return _Client(
             _device_label(path, node_config), windows, _split(windows, settings), treatment
         )
@@ -170,7 +171,8 @@ def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None)
         user = int(windows.user[0])
         label = windows.name_of(user) or source.label(user)
         return _Client(label, windows, _split(windows, settings), treatment)
-    windows = source.windows(settings)
+    with _reading(settings):
+        windows = source.windows(settings)
     part = partitions(settings, seat.population)[seat.index]
     split = _split(windows, settings, part)
     return _Client(f"part-{seat.index:04d}", windows, split, treatment)
@@ -213,7 +215,8 @@ def _seat(settings: DataSettings, node_config: NodeConfig) -> _Seat | None:
     index = _count(node_config, "partition-id")
     seats = _count(node_config, "num-partitions")
     if settings.partition == "natural":
-        population = source_of(settings.dataset).population(settings)
+        with _reading(settings):
+            population = source_of(settings.dataset).population(settings)
         of = f"the data set {settings.dataset} has {population} users"
     else:
         population = settings.num_clients or seats
@@ -252,10 +255,16 @@ def form_on_device(settings: DataSettings) -> tuple[DataShape, Form]:
 def _device_label(path: Path, node_config: NodeConfig) -> str:
     named = "label" in node_config
     label = str(node_config["label"]) if named else path.resolve().stem
-    if not _LABEL.fullmatch(label):
+    if not is_label(label):
         raise DataError(
             f"{'label in the node-config' if named else f'data-path {path}'}: expected a client "
-            f"label of at most 100 letters, digits and . _ - + = @, found {label!r}; set label in "
+            f"label of {LABEL_FORM}, found {label!r}; set label in "
             "the node-config"
         )
     return label
+
+
+def _reading(settings: DataSettings) -> AbstractContextManager[None]:
+    """Turn whatever a data set's files can be into one sentence."""
+    where = settings.data_dir or "its files"
+    return reading(f"dataset {settings.dataset}, {where}", DataError)

@@ -9,12 +9,9 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Mean and standard deviation of each channel, by which windows are scaled.
+    """By what windows are scaled: each channel's mean and deviation, float64 ``[channels]``.
 
-    Attributes
-    ----------
-    mean, deviation : ndarray
-        float64 ``[channels]``; the deviation of a channel that never changes is 1.
+    The deviation of a channel that never changes is 1.
     """
 
     mean: npt.NDArray[np.float64]

@@ -17,13 +17,9 @@ from caafp_app.datasets.base import IntArray
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of a client's windows, ascending, no row in both.
+    """Rows of a client's windows, int64, ascending, no row in both.
 
-    Attributes
-    ----------
-    train, held_out : ndarray
-        int64 row numbers: ``held_out`` is the test part, or the validation part when one was asked
-        for.
+    ``held_out`` is the test part, or the validation part when one was asked for.
     """
 
     train: IntArray
@@ -53,10 +49,10 @@ def split_by_class(
 ) -> Split:
     """Divide a client's windows into train and held-out, class by class, in time order.
 
+    Without gap and validation every row is in exactly one part.
+
     Parameters
     ----------
-    labels : ndarray
-        int64 ``[n]``.
     train_fraction : float
         Share of each class that comes before its test part.
     validation_fraction : float
@@ -67,11 +63,6 @@ def split_by_class(
         Windows dropped before each held-out part; the held-out parts stay the same.
     time : ndarray or None
         float64 ``[n]``, when each window was recorded; None: in the order of the rows.
-
-    Returns
-    -------
-    Split
-        Without gap and validation every row is in exactly one part.
     """
     rows = np.arange(len(labels)) if time is None else np.argsort(time, kind="stable")
     train: list[IntArray] = []

@@ -42,8 +42,6 @@ Array = npt.NDArray[np.float64]
 class SyntheticSource(DataSource):
     """Users made from ``data-seed``, each from a seed of its own, so that one can be made alone."""
 
-    name = "synthetic"
-
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(64, 6)`` and the five activities."""
         return DataShape((TIME, len(CHANNELS)), CLASSES)
@@ -76,11 +74,8 @@ class SyntheticSource(DataSource):
 def planted_groups(settings: DataSettings) -> IntArray:
     """Return the latent group of every user: what clustering ought to find.
 
-    Returns
-    -------
-    ndarray
-        int64 ``[synthetic-users]``, groups ``0..synthetic-groups - 1``, whose sizes differ by one
-        at most.
+    int64 ``[synthetic-users]``, in ``0..synthetic-groups - 1``; sizes of groups differ by one at
+    most.
     """
     seed, groups = settings.data_seed, settings.synthetic_groups
     return np.array([_group_of(seed, groups, k) for k in range(settings.synthetic_users)], np.int64)

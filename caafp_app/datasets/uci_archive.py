@@ -33,15 +33,7 @@ ALL_MEMBERS = tuple(member for split in SPLITS for member in members(split))
 
 @dataclass(frozen=True)
 class Archive:
-    """An open archive.
-
-    Attributes
-    ----------
-    where : str
-        Named in errors.
-    root : Path or zipfile.Path
-        What holds ``train`` and ``test``: a folder, or a place in a zip.
-    """
+    """An open archive: its name, and the folder or place in a zip of ``train`` and ``test``."""
 
     where: str
     root: Path | zipfile.Path
@@ -50,23 +42,11 @@ class Archive:
         """Open one of `members` for reading."""
         return self.root.joinpath(member).open("rb")
 
-    def missing(self) -> list[str]:
-        """Return the files of the published archive that are not in this one."""
-        return [member for member in ALL_MEMBERS if not self.root.joinpath(member).is_file()]
-
 
 def find_archive(place: Path) -> Path:
-    """Return the folder or zip that is the archive, or that holds it.
+    """Return the folder or zip that is the archive, or that lies in this folder.
 
-    Parameters
-    ----------
-    place : Path
-        The archive itself, or the folder that it lies in.
-
-    Raises
-    ------
-    DataError
-        Nothing of the kind is there.
+    Raises DataError if nothing of the kind is there.
     """
     if place.is_file():
         return place
@@ -95,34 +75,52 @@ def archive_files(path: Path) -> list[Path]:
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.
 
-    Raises
-    ------
-    DataError
-        Files are missing, the zip is damaged, or it is another archive.
+    Raises DataError if files are missing, the zip is damaged, or it is another archive.
     """
     with contextlib.ExitStack() as stack:
-        if path.is_dir():
-            archive = Archive(str(path), path)
-        else:
+        root: Path | zipfile.Path = path
+        if not path.is_dir():
             try:
-                zipped = stack.enter_context(zipfile.ZipFile(path))
-                inner = _inner(zipped)
-                if inner is not None:
-                    zipped = stack.enter_context(zipfile.ZipFile(_unpacked(zipped, inner, path)))
+                root = _inside(stack.enter_context(zipfile.ZipFile(path)), path)
             except zipfile.BadZipFile as error:
                 raise DataError(
                     f"{path}: expected a zip archive that is whole, found {error}"
                 ) from error
-            _check_sizes(zipped, path)
-            archive = Archive(str(path), zipfile.Path(zipped, _root(zipped, path)))
-        missing = archive.missing()
+        missing = [member for member in ALL_MEMBERS if not root.joinpath(member).is_file()]
         if missing:
             raise DataError(
                 f"{path}: expected the {len(ALL_MEMBERS)} files of the UCI HAR inertial signals, "
                 f"found {len(ALL_MEMBERS) - len(missing)}; missing: {', '.join(missing[:4])}"
                 f"{', ...' if len(missing) > 4 else ''}"
             )
-        yield archive
+        yield Archive(str(path), root)
+
+
+def _inside(zipped: zipfile.ZipFile, path: Path) -> zipfile.Path:
+    """Return the folder that has ``train`` and ``test``, in a zip or in the zip inside it."""
+    inner = _inner(zipped)
+    if inner is not None:
+        _check_size(inner, _MAX_INNER, path)
+        # In memory, because members of a compressed stream can only be reached by reading it from
+        # the start.
+        zipped = zipfile.ZipFile(io.BytesIO(zipped.read(inner)))
+    for info in zipped.infolist():
+        _check_size(info, _MAX_MEMBER, path)
+    roots = _roots(zipped)
+    if not roots:
+        raise DataError(
+            f"{path}: expected the UCI HAR archive (files such as {ALL_MEMBERS[0]!r}), found "
+            "another one; the archive of raw experiments or of postural transitions does not serve"
+        )
+    return zipfile.Path(zipped, min(roots, key=len))
+
+
+def _check_size(info: zipfile.ZipInfo, limit: int, path: Path) -> None:
+    if info.file_size > limit:
+        raise DataError(
+            f"{path}: expected {info.filename} to be at most {limit / 2**20:.0f} MiB, "
+            f"found {info.file_size / 2**20:.0f} MiB"
+        )
 
 
 def _names(zipped: zipfile.ZipFile) -> list[str]:
@@ -138,27 +136,6 @@ def _inner(zipped: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     return None
 
 
-def _unpacked(zipped: zipfile.ZipFile, inner: zipfile.ZipInfo, path: Path) -> io.BytesIO:
-    if inner.file_size > _MAX_INNER:
-        raise DataError(
-            f"{path}: expected {inner.filename} to be at most {_MAX_INNER / 2**20:.0f} MiB, "
-            f"found {inner.file_size / 2**20:.0f} MiB"
-        )
-    # In memory, because members of a compressed stream can only be reached by reading it from the
-    # start.
-    return io.BytesIO(zipped.read(inner))
-
-
-def _check_sizes(zipped: zipfile.ZipFile, path: Path) -> None:
-    """Refuse members that unpack to more than any published one does."""
-    for info in zipped.infolist():
-        if info.file_size > _MAX_MEMBER:
-            raise DataError(
-                f"{path}: expected files of at most {_MAX_MEMBER / 2**20:.0f} MiB, found "
-                f"{info.file_size / 2**20:.0f} MiB for {info.filename}"
-            )
-
-
 def _roots(zipped: zipfile.ZipFile) -> set[str]:
     return {
         name[: -len(member)]
@@ -166,17 +143,6 @@ def _roots(zipped: zipfile.ZipFile) -> set[str]:
         for member in ALL_MEMBERS
         if name == member or name.endswith(f"/{member}")
     }
-
-
-def _root(zipped: zipfile.ZipFile, path: Path) -> str:
-    """Return the path of the folder inside the zip that has ``train`` and ``test``."""
-    roots = _roots(zipped)
-    if not roots:
-        raise DataError(
-            f"{path}: expected the UCI HAR archive (files such as {ALL_MEMBERS[0]!r}), found "
-            "another one; the archive of raw experiments or of postural transitions does not serve"
-        )
-    return min(roots, key=len)
 
 
 def _is_har(path: Path) -> bool:

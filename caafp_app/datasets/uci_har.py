@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
-from caafp_app.datasets.cache import Notes, cache_dir, cached_windows, locked, signature
+from caafp_app.datasets.cache import cache_dir, cached_windows, locked, signature
 from caafp_app.datasets.download import download
 from caafp_app.datasets.uci_archive import (
     SIGNALS,
@@ -50,8 +50,6 @@ _MAX_DOWNLOAD = 256 * 2**20
 
 class UciHarSource(DataSource):
     """The published archive, from ``data-dir`` or downloaded once."""
-
-    name = "uci-har"
 
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(128, 9)`` and the six activities; nothing is read."""
@@ -96,34 +94,21 @@ def _downloaded() -> Path:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, key: str) -> Windows:
-    def build() -> tuple[Windows, Notes]:
+    def build() -> Windows:
         with open_archive(path) as archive:
-            return parse(archive), {}
+            return parse(archive)
 
-    return cached_windows(f"uci-har-{key}", build)[0]
+    return cached_windows(f"uci-har-{key}", build)
 
 
 def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
-    """Read both parts of the archive and merge them.
+    """Read both parts of a whole archive, of so many windows each as `expected`, and merge them.
 
-    Parameters
-    ----------
-    archive : Archive
-        All its files are there.
-    expected : Mapping[str, int]
-        Windows of each part.
+    Windows are ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
+    published activities less 1.
 
-    Returns
-    -------
-    Windows
-        ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
-        published activities less 1.
-
-    Raises
-    ------
-    DataError
-        A file is damaged, has another number of windows or samples, or labels and subjects that the
-        published set does not have.
+    Raises DataError if a file is damaged, has another number of windows or samples, or labels and
+    subjects that the published set does not have.
     """
     parts = [_parse_split(archive, split, expected[split]) for split in SPLITS]
     x, labels, subjects = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -6,22 +6,10 @@ from caafp_app.datasets.base import IntArray
 
 
 def window_rows(samples: int, time: int, stride: int) -> IntArray:
-    """Return which samples make up each window.
+    """Return which samples make up each window of ``time`` samples, one every ``stride``.
 
-    Parameters
-    ----------
-    samples : int
-        Length of one recording of one activity.
-    time : int
-        Samples of a window.
-    stride : int
-        Samples from the beginning of a window to that of the next.
-
-    Returns
-    -------
-    ndarray
-        int64 ``[n, time]``, row numbers: ``n = 1 + (samples - time) // stride``, or 0 where the
-        recording is shorter than a window. What is left at the end is dropped.
+    int64 ``[n, time]``, row numbers: ``n = 1 + (samples - time) // stride``, or 0 where the
+    recording is shorter than a window. What is left at the end is dropped.
     """
     starts = np.arange(0, samples - time + 1, stride)
     return starts[:, None] + np.arange(time)

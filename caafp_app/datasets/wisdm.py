@@ -1,10 +1,8 @@
 """WISDM activity prediction v1.1: 36 people, 6 activities, acceleration at 20 Hz in the pocket.
 
 "Activity Recognition using Cell Phone Accelerometers", Kwapisz, Weiss, Moore, SensorKDD 2010. The
-published text is parsed as it is (`wisdm_text`), then cut into windows of 200 samples (10 s), one
-every 100, per user and activity. A window may span two recordings of the same activity, as it does
-for everyone who cuts the set in this way. ``standardise=auto`` scales each client by its training
-part.
+text is cut into windows of 200 samples (10 s), one every 100, per user and activity. A window may
+span two recordings of the same activity, as it does for everyone who cuts the set in this way.
 """
 
 import contextlib
@@ -19,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, Windows
-from caafp_app.datasets.cache import Notes, cached_windows, signature
+from caafp_app.datasets.cache import cached_windows, signature
 from caafp_app.datasets.windowing import window_rows
-from caafp_app.datasets.wisdm_text import ACTIVITIES, ParseReport, Samples, parse
+from caafp_app.datasets.wisdm_text import ACTIVITIES, Samples, parse
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -38,7 +36,6 @@ logger = logging.getLogger(__name__)
 class WisdmSource(DataSource):
     """The published text, from ``data-dir``."""
 
-    name = "wisdm"
     standardise = "client"
 
     def shape(self, settings: DataSettings) -> DataShape:
@@ -51,13 +48,6 @@ class WisdmSource(DataSource):
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows; parsed once per machine, mapped from the cache afterwards."""
-        return self._load(settings)[0]
-
-    def report(self, settings: DataSettings) -> ParseReport:
-        """Return what of the text was kept, and what was dropped and why."""
-        return ParseReport.from_notes(self._load(settings)[1])
-
-    def _load(self, settings: DataSettings) -> tuple[Windows, Notes]:
         if not settings.data_dir:
             raise SettingsError(
                 "data-dir: dataset 'wisdm' needs the folder, .tar.gz or .txt of the published v1.1 "
@@ -68,12 +58,12 @@ class WisdmSource(DataSource):
 
 
 @lru_cache(maxsize=2)
-def _load(path: Path, key: str) -> tuple[Windows, Notes]:
-    def build() -> tuple[Windows, Notes]:
+def _load(path: Path, key: str) -> Windows:
+    def build() -> Windows:
         with _open(path) as text:
             samples, report = parse(text, str(path))
         logger.warning("%s: %s", path.name, report.summary())
-        return cut(samples, str(path)), report.to_notes()
+        return cut(samples, str(path))
 
     return cached_windows(f"wisdm-{key}", build)
 
@@ -81,22 +71,8 @@ def _load(path: Path, key: str) -> tuple[Windows, Notes]:
 def cut(samples: Samples, where: str) -> Windows:
     """Cut samples into windows of 200, one every 100, per user and activity.
 
-    Parameters
-    ----------
-    samples : Samples
-        In the order of the text.
-    where : str
-        Named in errors.
-
-    Returns
-    -------
-    Windows
-        ``[n, 200, 3]`` in m/s^2; of a user in the order in which the windows begin in the text.
-
-    Raises
-    ------
-    DataError
-        No user did anything for 200 samples.
+    Windows are ``[n, 200, 3]`` in m/s^2; those of a user in the order in which they begin in the
+    text. Raises DataError if no user did anything for 200 samples.
     """
     parts = []
     for user in np.unique(samples.user):

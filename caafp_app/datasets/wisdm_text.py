@@ -10,7 +10,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 
@@ -26,16 +25,9 @@ _FIELDS = 6
 
 @dataclass(frozen=True)
 class ParseReport:
-    """What became of the records of the text.
+    """What became of the records of the text: how many are used, and dropped for which reason.
 
-    Attributes
-    ----------
-    kept : int
-        Records that are used.
-    run_together : int
-        Lines with more than one record; these are taken apart, not dropped.
-    dropped : Mapping[str, int]
-        Records that are not used, by reason.
+    Lines that are `run_together` have more than one record; these are taken apart, not dropped.
     """
 
     kept: int
@@ -50,32 +42,10 @@ class ParseReport:
             f"{self.run_together} lines of several records taken apart"
         )
 
-    def to_notes(self) -> dict[str, int]:
-        """Return the counts as one flat mapping, for the cache."""
-        dropped = {f"dropped: {reason}": count for reason, count in self.dropped.items()}
-        return {"kept": self.kept, "run together": self.run_together, **dropped}
-
-    @classmethod
-    def from_notes(cls, notes: Mapping[str, int]) -> Self:
-        """Undo `to_notes`."""
-        prefix = "dropped: "
-        dropped = {k.removeprefix(prefix): v for k, v in notes.items() if k.startswith(prefix)}
-        return cls(notes["kept"], notes["run together"], dropped)
-
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The usable records in the order of the text.
-
-    Attributes
-    ----------
-    user : ndarray
-        int64 ``[n]``, 1..36.
-    activity : ndarray
-        int64 ``[n]``, index into `ACTIVITIES`.
-    xyz : ndarray
-        float32 ``[n, 3]``, m/s^2.
-    """
+    """The usable records in the order of the text: user 1..36, activity, xyz in m/s^2."""
 
     user: IntArray
     activity: IntArray
@@ -83,19 +53,9 @@ class Samples:
 
 
 def parse(lines: Iterable[str], where: str) -> tuple[Samples, ParseReport]:
-    """Read the text.
+    """Read the lines of the text.
 
-    Parameters
-    ----------
-    lines : Iterable[str]
-        Lines of the text.
-    where : str
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        Not a single record of the text can be used: it is another file.
+    Raises DataError if not a single record can be used: it is another file, named ``where``.
     """
     users, activities, values = array("q"), array("q"), array("f")
     run_together = 0

@@ -1,4 +1,4 @@
-"""The personal model on its device: kept after the personalise phase, and never sent.
+"""One personal model in its folder: weights and card; never sent. `kept` holds those of all runs.
 
 One file, ``personal.safetensors``, holds the weights and, as its metadata, the card: what the
 model takes, what it tells apart, and how good it was. So the two cannot come apart, and the file
@@ -15,19 +15,17 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.form import read_form
 from caafp_app.datasets.resolve import NodeConfig
 from caafp_app.errors import DataError, ProtocolError, RunError
-from caafp_app.runs.files import write_atomic, write_json
-from caafp_app.runs.place import default_home
+from caafp_app.runs.files import write_json
+from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
 from caafp_app.settings import Settings
 
 MODEL, CARD = "personal.safetensors", "personal.json"
-VERSION = 1
+VERSION = 2
 _MAX_BYTES = 2**30
 _KEY = "caafp"
 
@@ -60,6 +58,10 @@ class Card:
         On the device's own test windows, before and after fine-tuning; None without any.
     written : str
         When, in UTC.
+    run : str
+        The run's id in Flower, as ``flwr ls`` shows it.
+    run_name : str
+        ``run-name`` of its settings; empty where nobody named it.
     version : int
         Of this file's form.
     """
@@ -78,6 +80,8 @@ class Card:
     cluster_accuracy: float | None = None
     personal_accuracy: float | None = None
     written: str = ""
+    run: str = ""
+    run_name: str = ""
     version: int = VERSION
 
     @classmethod
@@ -108,7 +112,7 @@ class Card:
 
     def _check(self) -> None:
         """Raise TypeError where a value that a model is built from is of no use for it."""
-        texts = (self.label, self.model, *self.class_names, *self.channels)
+        texts = (self.label, self.model, self.run, self.run_name, *self.class_names, *self.channels)
         numbers = (self.sampling_rate, *self.mean, *self.deviation)
         sizes = all(isinstance(size, int) and 0 < size < 10**6 for size in self.input_shape)
         if not (
@@ -130,6 +134,7 @@ def card_of(
     arrays: Mapping[str, NDArray[Any]],
     mask: Mapping[str, NDArray[np.bool_]] | None,
     metrics: Mapping[str, int | float],
+    run: str = "",
 ) -> Card:
     """Describe a personal model: what it takes and tells apart, and how good it was.
 
@@ -157,6 +162,8 @@ def card_of(
         len(data.test_y),
         _known(metrics, "cluster-accuracy"),
         _known(metrics, "personal-accuracy"),
+        run=run,
+        run_name=settings.run.run_name,
     )
 
 
@@ -165,27 +172,8 @@ def _known(metrics: Mapping[str, int | float], name: str) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def state_folder(node_config: NodeConfig, label: str) -> Path | None:
-    """Return where a device keeps what it learnt: ``state-dir``, else a folder of its label.
-
-    None in a simulation, whose clients have no ``data-path``.
-    """
-    if "data-path" not in node_config:
-        return None
-    told = str(node_config.get("state-dir", ""))
-    return Path(told).expanduser() if told else default_states() / label
-
-
-def default_states() -> Path:
-    """Return the folder of the devices' folders: ``personal`` in ``$CAAFP_HOME`` or ``~/.caafp``.
-
-    A SuperNode and ``caafp predict`` on one device find the same, when one user runs them.
-    """
-    return default_home() / "personal"
-
-
 def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) -> None:
-    """Write a personal model and its card; the ones before are replaced at once, or kept.
+    """Write a personal model and its card, for their owner alone to read.
 
     Raises
     ------
@@ -195,10 +183,11 @@ def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) 
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values = {**asdict(card), "written": written}
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content = save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, _metadata(values))
-        write_atomic(folder / MODEL, content)
-        write_json(folder / CARD, values)
+        # A mode holds for the last folder of a path alone.
+        for made in (folder.parent, folder):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_tensors(folder / MODEL, arrays, _metadata(values), mode=PRIVATE)
+        write_json(folder / CARD, values, private=True)
     except (OSError, RunError) as error:
         raise RunError(
             f"state-dir {folder}: expected to keep the personal model there, found: {error}"
@@ -223,31 +212,8 @@ def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
             f"{path}: expected the personal model of this device, found nothing; a run leaves it "
             "after its personalise phase, in the state-dir of the SuperNode's node-config"
         )
-    if path.stat().st_size > _MAX_BYTES:
-        raise DataError(f"{path}: expected at most {_MAX_BYTES / 2**30:g} GiB")
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get(_KEY, "")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        arrays, metadata = read_tensors(path, limit=_MAX_BYTES)
+    except RunError as error:
         raise DataError(f"{path}: expected a model that is whole, found {error}") from error
-    return arrays, Card.from_json(text, path)
-
-
-def the_only_state() -> Path:
-    """Return the one folder that `default_states` has.
-
-    Raises
-    ------
-    DataError
-        There is none, or more than one.
-    """
-    states = default_states()
-    found = sorted(path.parent for path in states.glob(f"*/{MODEL}"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(
-            f"{states}: expected the personal model of one device, found {names}; say which by "
-            "--state-dir"
-        )
-    return found[0]
+    return arrays, Card.from_json(metadata.get(_KEY, ""), path)

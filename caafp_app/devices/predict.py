@@ -2,13 +2,14 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.datasets.base import DataShape, FloatArray
+from caafp_app.datasets.base import ClientData, DataShape, FloatArray
 from caafp_app.datasets.folder import read_unlabelled
 from caafp_app.datasets.form import Form
 from caafp_app.datasets.scaling import Scaling
@@ -57,14 +58,14 @@ class Prediction:
 
 
 def predict(data: Path, folder: Path) -> Prediction:
-    """Apply the personal model in a folder to windows that lie somewhere.
+    """Apply the personal model of one run to windows that lie somewhere.
 
     Parameters
     ----------
     data : Path
         As ``data-path``; labels may be missing and are not read.
     folder : Path
-        The device's ``state-dir``.
+        That of the run in the device's ``state-dir``; see `kept.find_kept`.
 
     Raises
     ------
@@ -75,6 +76,25 @@ def predict(data: Path, folder: Path) -> Prediction:
     shape = DataShape(card.input_shape, card.class_names)
     windows = read_unlabelled(data, shape, Form((), card.channels, card.sampling_rate))
     return Prediction(card.class_names, _probabilities(arrays, card, _scaled(windows, card)))
+
+
+def held_out_accuracy(
+    arrays: Mapping[str, NDArray[np.float32]], card: Card, data: ClientData
+) -> float | None:
+    """Return a kept model's accuracy on the windows that a device holds out today.
+
+    None where there are no such windows, or the model takes others or tells others apart.
+    """
+    if not len(data.test_y) or (card.input_shape, card.class_names) != (
+        data.input_shape,
+        data.class_names,
+    ):
+        return None
+    windows = data.test_x
+    if data.scaling is not None:  # back to what was recorded: each model scales by its own card
+        windows = (windows * data.scaling.deviation + data.scaling.mean).astype(np.float32)
+    found = _probabilities(dict(arrays), card, _scaled(windows, card)).argmax(axis=1)
+    return float((found == data.test_y).mean())
 
 
 def _scaled(windows: FloatArray, card: Card) -> FloatArray:

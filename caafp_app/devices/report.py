@@ -47,7 +47,7 @@ def rehearsal_text(rehearsal: Rehearsal) -> str:
     if rehearsal.memory_mb is not None:
         lines.append(
             f"memory: {rehearsal.memory_mb:.0f} MB at most in this process, as in that of a "
-            "message; a SuperNode's two processes stay beside it (docs/devices.md)"
+            "message; those of `caafp device` stay beside it (docs/devices.md)"
         )
     return "\n".join(lines)
 

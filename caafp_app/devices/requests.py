@@ -80,15 +80,17 @@ def _densities(settings: Settings) -> list[float]:
 
 
 def _options(settings: Settings, action: Action) -> dict[str, float]:
-    """Return what the strategy asks of the local training; see `protocol.objective`."""
+    """Return what the strategy asks of the local training; see `protocol.objective`.
+
+    The weights are the strategies' defaults: they change no size and no name of what is answered.
+    """
     match settings.run.strategy:
         case "efficientfl":
             return {CUT_FILTERS: 1.0}
         case "fedchar":
-            return {DUAL_WEIGHT: settings.train.dual_weight}
+            return {DUAL_WEIGHT: 1.0}
         case "clusterfl" if action is Action.TRAIN:
-            rule = settings.clustering
-            return {CENTRE_WEIGHT: 2 * rule.admm_alpha + rule.admm_rho}
+            return {CENTRE_WEIGHT: 0.004}
     return {}
 
 
@@ -100,7 +102,7 @@ class _Writer:
         self.settings = settings
         self.arrays = initial_arrays(settings)
         self.layout = Layout.of(
-            self.arrays, spare_first=pruning.spare_first_layer, spare_last=pruning.spare_last_layer
+            self.arrays, spare_first=pruning.spares_first, spare_last=pruning.spares_last
         )
         if settings.run.strategy == "efficientfl":
             names = [entry.name for entry in self.layout.weight_entries]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.export.formats import FORMATS, Format, Predict
 from caafp_app.export.trained import Trained, load_cluster, logits_of, windows_like
-from caafp_app.settings import hint
+from caafp_app.registry import hint
 
 COMPARED = 1000
 """Windows on which an exported network has to say what torch says."""
@@ -21,18 +21,14 @@ _REPEATS = 15
 
 @dataclass(frozen=True)
 class Exported:
-    """One exported file.
+    """One exported file, of `nbytes`, held against torch over `COMPARED` windows.
 
     Attributes
     ----------
-    format : str
-    path : Path
-    nbytes : int
-        Of the file.
     difference : float
-        Largest difference of a logit from torch's, over `COMPARED` windows.
+        Largest difference of a logit from torch's.
     agreement : float
-        Share of those windows that get the same class.
+        Share of the windows that get the same class.
     one, batch : float
         Seconds for one window, and for `BATCH` of them; median.
     """
@@ -56,26 +52,32 @@ def export_cluster(
     run : Path
         A run directory.
     number : int, optional
-        The cluster; None as of `load_cluster`.
+        The cluster; None: see `load_cluster`.
     formats : sequence of str
         Names in `FORMATS`.
     folder : Path, optional
         Where to; by default ``export`` in the run directory.
-
-    Returns
-    -------
-    Trained
-        The network.
-    list of Exported
-        One for each format, in order.
 
     Raises
     ------
     SettingsError
         A format is not known, or needs what is not installed.
     RunError
-        The run has no such cluster, or what was written does not compute the same; the file is
-        then left to be looked at.
+        The run has no such cluster, or as of `export_network`.
+    """
+    trained = load_cluster(run, number)
+    return trained, export_network(trained, formats, run / "export" if folder is None else folder)
+
+
+def export_network(trained: Trained, formats: Sequence[str], folder: Path) -> list[Exported]:
+    """Write a network in some formats, and hold each against torch's.
+
+    Raises
+    ------
+    SettingsError
+        A format is not known, or needs what is not installed.
+    RunError
+        What was written does not compute the same; the file is then left to be looked at.
     """
     for name in formats:
         if name not in FORMATS:
@@ -84,8 +86,6 @@ def export_cluster(
                 f"{hint(name, FORMATS)}"
             )
         FORMATS[name].require(name)
-    trained = load_cluster(run, number)
-    folder = run / "export" if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,7 +98,7 @@ def export_cluster(
     for name in formats:
         path = folder / (trained.name + FORMATS[name].suffix)
         made.append(_export(name, FORMATS[name], trained, path, windows, truth))
-    return trained, made
+    return made
 
 
 def _export(

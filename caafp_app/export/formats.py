@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 from torch import nn
 
 from caafp_app.errors import SettingsError
 from caafp_app.export.sparse import read_sparse, write_sparse
 from caafp_app.export.trained import Trained, logits_of, windows_like
 from caafp_app.runs.files import write_atomic
+from caafp_app.runs.tensors import read_tensors, write_tensors
 from caafp_app.training import load_arrays
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -38,10 +38,6 @@ class Format:
 
     Attributes
     ----------
-    suffix : str
-        Of the file.
-    write : callable
-        ``write(trained, path)``.
     load : callable
         ``load(trained, path) -> predict``; of `trained` it uses the kind of network at most.
     tolerance : float
@@ -58,12 +54,7 @@ class Format:
     needs: tuple[str, ...] = ()
 
     def require(self, name: str) -> None:
-        """Refuse a format whose packages are not there.
-
-        Raises
-        ------
-        SettingsError
-        """
+        """Refuse a format whose packages are not there."""
         missing = [package for package in self.needs if importlib.util.find_spec(package) is None]
         if missing:
             raise SettingsError(
@@ -91,11 +82,11 @@ def _of_arrays(trained: Trained, arrays: Mapping[str, NDArray[Any]]) -> Predict:
 
 
 def _write_safetensors(trained: Trained, path: Path) -> None:
-    write_atomic(path, save(trained.arrays, _metadata(trained)))
+    write_tensors(path, trained.arrays, _metadata(trained))
 
 
 def _load_safetensors(trained: Trained, path: Path) -> Predict:
-    return _of_arrays(trained, load_file(path))
+    return _of_arrays(trained, read_tensors(path).arrays)
 
 
 def _write_sparse(trained: Trained, path: Path) -> None:

@@ -18,11 +18,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import write_atomic
+from caafp_app.runs.tensors import read_tensors, write_tensors
 
 FORMAT, VERSION = "caafp-sparse", "1"
 _MAX_AXES, _MAX_ELEMENTS = 32, 1 << 32
@@ -34,18 +32,9 @@ def write_sparse(
     mask: Mapping[str, NDArray[np.bool_]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model; what is outside the mask is left out.
+    """Write a model atomically; what is outside the mask is left out.
 
-    Parameters
-    ----------
-    path : Path
-        Written atomically.
-    arrays : mapping of str to ndarray
-        The dense model.
-    mask : mapping of str to ndarray of bool
-        True where a weight is active, by name and shape.
-    metadata : mapping of str to str, optional
-        To be kept besides.
+    The mask is True where a weight is active, by name and shape. `metadata` is kept besides.
     """
     tensors: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
@@ -53,33 +42,21 @@ def write_sparse(
             tensors[f"values/{name}"] = array[mask[name]]
             tensors[f"mask/{name}"] = np.packbits(mask[name].reshape(-1), bitorder="little")
         else:
-            tensors[f"dense/{name}"] = np.ascontiguousarray(array).reshape(array.shape)
+            tensors[f"dense/{name}"] = array
     shapes = json.dumps({name: array.shape for name, array in arrays.items()})
     told = {**(metadata or {}), "format": FORMAT, "version": VERSION, "shapes": shapes}
-    write_atomic(path, save(tensors, told))
+    write_tensors(path, tensors, told)
 
 
 def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-    """Read what `write_sparse` wrote.
-
-    Returns
-    -------
-    dict of ndarray
-        The dense model, zero where pruned, in its order.
-    dict of ndarray of bool
-        Its mask.
+    """Read what `write_sparse` wrote: the dense model, zero where pruned, and its mask.
 
     Raises
     ------
     RunError
         The file is not one of these, or its parts do not fit together.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
+    tensors, told = read_tensors(path)
     if (told.get("format"), told.get("version")) != (FORMAT, VERSION):
         raise RunError(
             f"{path}: expected a file of format {FORMAT}, version {VERSION}, found "

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from caafp_app.datasets.resolve import data_shape
+from caafp_app.devices.personal import load_personal
 from caafp_app.errors import RunError
-from caafp_app.export.shrink import shrunk
+from caafp_app.export.shrink import masks_filters, shrunk
 from caafp_app.models import build_model
+from caafp_app.models.resize import resize
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.runs.reading import read_run
+from caafp_app.runs.tensors import read_tensors
 from caafp_app.settings import Settings
 from caafp_app.training import dump_arrays, load_arrays
 
@@ -35,8 +37,6 @@ class Trained:
         In evaluation mode, on the CPU.
     mask : dict of ndarray of bool
         Active weights, by name and shape of each prunable array.
-    input_shape : tuple of int
-        Of one window.
     class_names : tuple of str
         In the order of the logits.
     full_size : int
@@ -71,8 +71,6 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
 
     Parameters
     ----------
-    run : Path
-        The run directory.
     number : int, optional
         The cluster; -1 is that of a method without clusters. None: the only one, or 0.
 
@@ -96,8 +94,8 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
     pruning = settings.pruning
     layout = Layout.of(
         dump_arrays(model),
-        spare_first=pruning.spare_first_layer,
-        spare_last=pruning.spare_last_layer,
+        spare_first=pruning.spares_first,
+        spare_last=pruning.spares_last,
     )
     mask = Mask.unpack(layout, packed["mask"])
     if mask.digest != digest:
@@ -107,14 +105,27 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
         )
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
-    if _cuts_filters(settings):
+    if masks_filters(dump_arrays(model), by_layer):
         model, by_layer = shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
 
 
-def _cuts_filters(settings: Settings) -> bool:
-    strategy, granularity = settings.run.strategy, settings.pruning.granularity
-    return strategy == "efficientfl" or (strategy == "caafp" and granularity == "filter")
+def load_personal_network(folder: Path) -> Trained:
+    """Read the personal model of one run from a device's ``state-dir``; its mask is not kept.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is damaged.
+    """
+    arrays, card = load_personal(folder)
+    model = build_model(card.model, card.input_shape, len(card.class_names), seed=0)
+    resize(model, arrays)  # some strategies cut whole filters
+    load_arrays(model, arrays)
+    mask = {name: np.ones(array.shape, bool) for name, array in arrays.items() if array.ndim > 1}
+    size = sum(array.size for array in arrays.values())
+    name = f"personal-{folder.name}"
+    return Trained(name, model.eval(), mask, card.input_shape, card.class_names, size)
 
 
 def _known(run: Path) -> list[str]:
@@ -128,12 +139,8 @@ def _read(path: Path, run: Path) -> tuple[Arrays, str]:
             f"expected {path.name} in {path.parent}, found none; this run has "
             f"{', '.join(_known(run)) or 'no cluster yet: it did not come to its end'}"
         )
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return arrays, (file.metadata() or {}).get("mask-digest", "")
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
+    arrays, metadata = read_tensors(path)
+    return arrays, metadata.get("mask-digest", "")
 
 
 def windows_like(trained: Trained, count: int, seed: int = 0) -> NDArray[np.float32]:

@@ -7,7 +7,6 @@ minute of starting up.
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
 from caafp_app.launch.environment import check_ray
 from caafp_app.launch.plan import count_supernodes
-from caafp_app.registry import is_path
+from caafp_app.registry import check_installed, is_path
 from caafp_app.runs.trackers import require_trackers
 from caafp_app.settings import Settings
+from caafp_app.strategies.factory import check_strategy, unused_settings
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,24 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
         A package that the run needs is not installed, Ray does not answer, or the run to resume
         cannot be resumed.
     """
-    _check_ray_installed()
+    ray = settings.run.engine == "ray"
+    if ray:
+        _check_ray_installed()
+    for key, path in settings.paths():
+        check_installed(key, path)
     clients = count_supernodes(settings, supernodes)
     found = survey(settings.data, settings.data.known_clients or clients)
     _check_machine(settings)
-    _check_method(settings, found.shape, found.classes)
+    _check_network(settings, found.shape, found.classes)
+    check_strategy(settings)
     if settings.run.resume_from:
         _check_resumable(settings, results)
     else:
         _check_writable(results.parent)
-    check_ray(os.environ)
-    return Checked(clients, found.facts, [*found.notes, *without_effect(settings, clients)])
+    if ray:
+        check_ray(os.environ)
+    idle = without_effect(settings, unused_settings(settings.run.strategy), clients)
+    return Checked(clients, found.facts, [*found.notes, *idle])
 
 
 def check_deployment(settings: Settings) -> Checked:
@@ -85,7 +92,15 @@ def check_deployment(settings: Settings) -> Checked:
     SettingsError, RunError
         As of `check_simulation`.
     """
-    notes = without_effect(settings)
+    if settings.run.engine != "ray":
+        raise SettingsError(
+            f"engine: {settings.run.engine!r} is for simulations; expected --superlink or the "
+            "engine, found both"
+        )
+    here = not is_path(settings.run.strategy)  # what is elsewhere is for the server to import
+    if here:
+        check_strategy(settings)
+    notes = without_effect(settings, unused_settings(settings.run.strategy) if here else ())
     shape, classes = settings.data.shape, 0
     if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
         from caafp_app.datasets.resolve import data_shape
@@ -94,16 +109,17 @@ def check_deployment(settings: Settings) -> Checked:
         shape, classes = form.input_shape, len(form.class_names)
     if shape is not None and classes:
         notes += about_shape(shape)
-        _check_method(settings, shape, classes)
+        if not is_path(settings.model.model):
+            _check_network(settings, shape, classes)
     return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
 
 
 def _check_ray_installed() -> None:
     if importlib.util.find_spec("ray") is None:
         raise RunError(
-            "a simulation needs Ray, found none; install the extra 'simulation' (`pip install "
-            '"caafp-app[simulation]"`, or `make setup` in a clone), or run on real devices by '
-            "--superlink NAME"
+            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
+            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
+            "needs none, or run on real devices by --superlink NAME"
         )
 
 
@@ -123,13 +139,11 @@ def _check_machine(settings: Settings) -> None:
         )
 
 
-def _check_method(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
-    """Build the network and the strategy, and let the network look at two windows."""
+def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
+    """Build the network, and let it look at two windows."""
     import torch
 
     from caafp_app.models import build_model
-    from caafp_app.runs.observer import Observer
-    from caafp_app.strategies.factory import make_strategy
 
     name = settings.model.model
     try:
@@ -147,18 +161,6 @@ def _check_method(settings: Settings, shape: tuple[int, ...], classes: int) -> N
             f"model: expected {name} to return {classes} numbers for each window of shape {shape}, "
             f"found an output of shape {tuple(logits.shape)} for two"
         )
-    strategy = settings.run.strategy
-    if not is_path(strategy):
-        make_strategy(settings, Observer())
-        return
-    # A class of the user's own is not imported here: that is for the server to do.
-    top = strategy.partition(":")[0].partition(".")[0]
-    if top not in sys.modules and importlib.util.find_spec(top) is None:
-        raise SettingsError(
-            f"strategy: expected the module {top!r} of {strategy!r} on the path of this Python, "
-            "found none; install it, or put its folder on PYTHONPATH (the app that Flower ships "
-            "holds caafp_app alone)"
-        )
 
 
 def _check_resumable(settings: Settings, results: Path) -> None:
@@ -170,10 +172,9 @@ def _check_resumable(settings: Settings, results: Path) -> None:
         The run has ended, or has other settings: see `Checkpoints.load`.
     """
     from caafp_app.runs.checkpoint import FOLDER, Checkpoints
-    from caafp_app.server_app import MAY_CHANGE
+    from caafp_app.server_app import terms_of
 
-    terms = {key: value for key, value in settings.to_dict().items() if key not in MAY_CHANGE}
-    Checkpoints(results / FOLDER, terms=terms).load()
+    Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Settings that change nothing in a run: a note for each, so that nobody waits for their effect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from caafp_app.settings import Settings
@@ -29,14 +29,6 @@ def _of(dataset: str) -> Callable[[Settings], bool]:
     return lambda settings: settings.data.dataset != dataset
 
 
-def _prunes(settings: Settings) -> bool:
-    return settings.pruning.sparsity > 0 and settings.run.strategy not in (
-        "fedavg",
-        "fedchar",
-        "clusterfl",
-    )
-
-
 IDLE = (
     Idle(
         ("partition-alpha",),
@@ -50,7 +42,7 @@ IDLE = (
         _of("synthetic"),
     ),
     Idle(
-        ("input-shape", "num-classes", "class-names", "classes", "channels", "sampling-rate"),
+        ("input-shape", "classes", "channels", "sampling-rate"),
         "dataset is not folder",
         _of("folder"),
     ),
@@ -60,35 +52,14 @@ IDLE = (
         lambda s: s.data.dataset != "synthetic" and s.data.partition == "natural",
     ),
     Idle(
+        ("schedule", "prune-every", "allocation", "score", "regrow", "spare-layers"),
+        "sparsity is 0",
+        lambda s: s.pruning.sparsity == 0,
+    ),
+    Idle(
         ("initial-mask",),
         "initial-sparsity is 0: the first model is dense",
-        lambda s: s.run.strategy == "caafp" and s.pruning.initial_sparsity == 0,
-    ),
-    Idle(
-        (
-            "schedule",
-            "prune-every",
-            "regrow",
-            "score",
-            "coherence",
-            "score-magnitude",
-            "score-coherence",
-            "score-consistency",
-            "initial-sparsity",
-            "initial-mask",
-        ),
-        "strategy is not caafp",
-        lambda s: s.run.strategy in ("fedavg", "fedsnip", "efficientfl", "fedchar", "clusterfl"),
-    ),
-    Idle(
-        ("sparsity", "allocation", "granularity"),
-        "this strategy does not prune",
-        lambda s: s.run.strategy in ("fedavg", "fedchar", "clusterfl"),
-    ),
-    Idle(
-        ("schedule", "allocation", "score", "coherence"),
-        "sparsity is 0",
-        lambda s: s.pruning.sparsity == 0 and _prunes(s),
+        lambda s: s.pruning.initial_sparsity == 0,
     ),
     Idle(
         ("regrow",), "whole filters do not grow back", lambda s: s.pruning.granularity == "filter"
@@ -98,35 +69,29 @@ IDLE = (
         "finetune-epochs is 0",
         lambda s: s.train.finetune_epochs == 0,
     ),
-    Idle(("grace",), "min-replies is 0", lambda s: getattr(s.rounds, "min_replies", 1) == 0),
-    Idle(
-        ("linkage", "min-silhouette", "min-cluster-size", "cluster-floor", "cluster-sharing"),
-        "there is one cluster",
-        lambda s: s.clustering.clusters == 1,
-    ),
-    Idle(
-        ("recluster-every", "admm-alpha", "admm-beta", "admm-rho"),
-        "strategy is not clusterfl",
-        lambda s: s.run.strategy != "clusterfl",
-    ),
-    Idle(("dual-weight",), "strategy is not fedchar", lambda s: s.run.strategy != "fedchar"),
+    Idle(("cluster-floor",), "there is one cluster", lambda s: s.clustering.clusters == 1),
 )
 
 
-def without_effect(settings: Settings, clients: int | None = None) -> list[str]:
+def without_effect(
+    settings: Settings, unused: Collection[str] = (), clients: int | None = None
+) -> list[str]:
     """Return a note for each setting that differs from its default and changes nothing.
 
     Parameters
     ----------
     settings : Settings
         Of the run.
+    unused : collection of str
+        Settings that the strategy has no argument for.
     clients : int, optional
         How many there are, where that is known.
     """
     changed = settings.changes()
     notes = []
     seen: set[str] = set()
-    for idle in IDLE:
+    why = f"strategy {settings.run.strategy!r} has no argument for it"
+    for idle in (Idle(tuple(unused), why, lambda s: True), *IDLE):
         keys = [key for key in idle.keys if key in changed and key not in seen]
         if keys and idle.holds(settings):
             seen.update(keys)

@@ -1,7 +1,6 @@
 """What ``caafp run`` will do, settled before anything is started."""
 
 import os
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +95,7 @@ def named(settings: Settings, now: datetime) -> Settings:
     run = settings.run
     if run.run_name or run.resume_from:
         return settings
-    dataset = re.sub(r"[^A-Za-z0-9_.-]", "-", settings.data.dataset.rpartition(":")[2]).lower()
+    dataset = settings.data.dataset_name
     name = f"{now:%Y%m%d-%H%M%S}-{run.strategy_name}-{dataset}-{run.seed}"
     return replace(settings, run=replace(run, run_name=name))
 

@@ -12,7 +12,8 @@ from typing import Any
 from caafp_app.errors import SettingsError
 from caafp_app.launch.following import follow
 from caafp_app.launch.source import default_config, presets_folder
-from caafp_app.settings import Scalar, Settings, hint, knobs
+from caafp_app.registry import hint
+from caafp_app.settings import Scalar, Settings, knobs
 from caafp_app.settings.text import decoded
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from caafp_app.errors import RunError
 from caafp_app.launch.environment import flower_environment, ray_in_words
 from caafp_app.launch.follow import Outcome, Waiting, follow, printable, run_command
 from caafp_app.launch.outcome import End, end_of, has_begun
@@ -44,7 +45,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
-    """Run a simulation on a SuperLink that is started for it and ended after it.
+    """Run a simulation: on a SuperLink that is started for it, or by our engine in this process.
 
     The run's folder is made here and handed to the server.
 
@@ -70,18 +71,9 @@ def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
     if not settings.run.resume_from:
         results = reserve_folder(results.name, settings.run.output_dir)
         settings = replace(settings, run=replace(settings.run, run_name=results.name))
+    by = _on_a_superlink if settings.run.engine == "ray" else _in_this_process
     try:
-        with ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
-            say("starting a SuperLink for this run ...")
-            connection = stack.enter_context(private_superlink())
-            command = announced(settings, scratch, connection, simulation, say)
-            waiting = Waiting(
-                f"{ray_in_words(connection.environment)} to start, and a client to answer",
-                lambda: has_begun(results),
-                _FIRST_REPLY_SECONDS,
-            )
-            outcome = follow(command, connection, say, waiting)
+        return end_of(results, by(settings, simulation, results, say))
     except KeyboardInterrupt as interrupt:
         raise Interrupted(end_of(results, "stopped")) from interrupt
     except SystemExit as told:  # SIGTERM or SIGHUP
@@ -89,7 +81,32 @@ def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
         raise Interrupted(end_of(results, "stopped"), status) from told
     finally:
         release_folder(results)
-    return end_of(results, _complaint(outcome))
+
+
+def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+    """Run by ``flwr run``; return what went wrong."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
+        say("starting a SuperLink for this run ...")
+        connection = stack.enter_context(private_superlink())
+        command = announced(settings, scratch, connection, simulation, say)
+        waiting = Waiting(
+            f"{ray_in_words(connection.environment)} to start, and a client to answer",
+            lambda: has_begun(results),
+            _FIRST_REPLY_SECONDS,
+        )
+        return _complaint(follow(command, connection, say, waiting))
+
+
+def _in_this_process(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+    """Run by our own engine, which logs by itself; return what went wrong."""
+    from caafp_app.engine.run import simulate as simulate_here
+
+    try:
+        simulate_here(settings, simulation.supernodes, simulation.client_cpus)
+    except RunError as error:
+        return str(error)
+    return ""
 
 
 def deploy(settings: Settings, name: str, say: Say) -> End:

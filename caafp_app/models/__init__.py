@@ -1,7 +1,7 @@
-"""torch models by name."""
+"""torch networks by name."""
 
 from caafp_app.models.digits_cnn import DigitsCNN
 from caafp_app.models.har_cnn import HarCNN
-from caafp_app.models.registry import MODELS, ModelFactory, build_model
+from caafp_app.models.registry import Network, build_model
 
-__all__ = ["MODELS", "DigitsCNN", "HarCNN", "ModelFactory", "build_model"]
+__all__ = ["DigitsCNN", "HarCNN", "Network", "build_model"]

@@ -1,7 +1,11 @@
 """Convolutions over time, then a recurrent network."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional
 
 from caafp_app.errors import SettingsError
 
@@ -11,16 +15,9 @@ _CONVOLUTIONS, _KERNEL = 4, 5
 class DeepConvLSTM(nn.Module):
     """DeepConvLSTM (F. J. Ordonez, D. Roggen, Sensors 16(1):115, 2016).
 
-    Four convolutions of 64 filters, 5 samples long, over each channel apart; two LSTM layers of
-    128 units over what they leave of the time; dropout .5 before each of them and before the last
-    layer, which reads the state after the last sample.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window (at least 17) and channels.
-    classes : int
-        Number of classes.
+    Four convolutions of 64 filters, 5 samples long, over each channel apart; two LSTM layers of 128
+    units over what they leave of the time; dropout .5 before each of them and before the last
+    layer, which reads the state after the last sample. Windows are (samples >= 17, channels).
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
@@ -40,11 +37,64 @@ class DeepConvLSTM(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map [n, samples, channels] to logits [n, classes]."""
-        x = windows.unsqueeze(1)
-        for convolution in self.convolutions:
-            x = torch.relu(convolution(x))
-        # [n, filters, time, channels] to [n, time, filters x channels]
-        x = x.transpose(1, 2).flatten(2)
+        x = _convolved(windows, [(layer.weight, layer.bias) for layer in self.convolutions])
         states, _ = self.lstm(self.drop(x))
         logits: Tensor = self.head(self.drop(states[:, -1]))
         return logits
+
+    def stacked(self, parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
+        """Compute `forward` for several clients; torch.func has no rule for torch's own LSTM.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Tensor
+            Of each of C clients: [C, *shape], by name.
+        windows : Tensor
+            [C, n, samples, channels].
+
+        Returns
+        -------
+        Tensor
+            Logits [C, n, classes].
+        """
+        layers = [
+            (parameters[f"convolutions.{k}.weight"], parameters[f"convolutions.{k}.bias"])
+            for k in range(_CONVOLUTIONS)
+        ]
+        x: Tensor = self.drop(vmap(_convolved)(windows, layers))
+        for layer in range(self.lstm.num_layers):
+            if layer:
+                x = functional.dropout(x, self.lstm.dropout, self.training)
+            names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+            x = _recurrent(x, *(parameters[f"lstm.{name}_l{layer}"] for name in names))
+        return _dense(self.drop(x[:, :, -1]), parameters["head.weight"], parameters["head.bias"])
+
+
+def _convolved(windows: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Map [n, samples, channels] to [n, time, filters x channels]."""
+    x = windows.unsqueeze(1)
+    for weight, bias in layers:
+        x = torch.relu(functional.conv2d(x, weight, bias))
+    return x.transpose(1, 2).flatten(2)
+
+
+def _recurrent(
+    x: Tensor, weight_in: Tensor, bias_in: Tensor, weight: Tensor, bias: Tensor
+) -> Tensor:
+    """Apply an LSTM layer of each client: from [C, n, time, in] to its states [C, n, time, H]."""
+    clients, n, time, _ = x.shape
+    entering = _dense(x.flatten(1, 2), weight_in, bias_in).unflatten(1, (n, time))
+    state = cell = x.new_zeros(clients, n, weight.shape[2])
+    states = []
+    for moment in range(time):
+        gates = entering[:, :, moment] + _dense(state, weight, bias)
+        let_in, forget, new, out = gates.chunk(4, dim=2)
+        cell = forget.sigmoid() * cell + let_in.sigmoid() * new.tanh()
+        state = out.sigmoid() * cell.tanh()
+        states.append(state)
+    return torch.stack(states, dim=2)
+
+
+def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply dense layers: [C, n, in], [C, out, in] and [C, out] to [C, n, out]."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))

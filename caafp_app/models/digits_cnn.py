@@ -10,15 +10,10 @@ class DigitsCNN(nn.Module):
     """Conv 16 k3 - ReLU - MaxPool 2 - Conv 32 k3 - ReLU - MaxPool 2 - Dense 64 - ReLU - Dense.
 
     For the digits of scikit-learn (8 x 8 x 1, 10 classes) 13 706 parameters, of which 13 584 are
-    prunable.
-
-    Parameters
-    ----------
-    input_shape : (int, int, int)
-        Rows, columns and channels of a picture.
-    classes : int
-        Number of classes.
+    prunable. Pictures are (rows, columns, channels).
     """
+
+    chain = True
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """The convolutional network of the CA-AFP paper."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,16 +12,12 @@ from caafp_app.errors import SettingsError
 class HarCNN(nn.Module):
     """The convolutional network of the CA-AFP paper (arXiv 2603.01739).
 
-    Conv 64 k5 - ReLU - MaxPool 2 - Dropout .3, twice; Dense 32 - ReLU - Dropout .2 - Dense.
-    For UCI HAR (128 x 9, 6 classes) 89 254 parameters, of which 89 088 are prunable.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window and channels.
-    classes : int
-        Number of classes.
+    Conv 64 k5 - ReLU - MaxPool 2 - Dropout .3, twice; Dense 32 - ReLU - Dropout .2 - Dense. For UCI
+    HAR (128 x 9, 6 classes) 89 254 parameters, of which 89 088 are prunable. Windows are (samples,
+    channels).
     """
+
+    chain = True
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -47,3 +45,43 @@ class HarCNN(nn.Module):
         x = self.drop_dense(torch.relu(self.dense(x.flatten(1))))
         logits: Tensor = self.head(x)
         return logits
+
+    def stacked(self, parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
+        """Compute `forward` for several clients: convolutions as batched matrix products.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Tensor
+            Of each of C clients: [C, *shape], by name.
+        windows : Tensor
+            [C, n, samples, channels].
+
+        Returns
+        -------
+        Tensor
+            Logits [C, n, classes].
+        """
+        x = windows
+        for name in ("conv1", "conv2"):
+            x = _convolved(x, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+            even = x.shape[2] // 2 * 2
+            x = torch.maximum(x[:, :, 0:even:2], x[:, :, 1:even:2])
+            x = self.drop_conv(torch.relu(x))
+        x = x.transpose(2, 3).flatten(2)  # filters before samples, as `forward` flattens
+        x = _dense(x, parameters["dense.weight"], parameters["dense.bias"])
+        x = self.drop_dense(torch.relu(x))
+        return _dense(x, parameters["head.weight"], parameters["head.bias"])
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve over time: [C, n, T, in] and [C, out, in, k] to [C, n, T, out]."""
+    clients, n, samples, channels = x.shape
+    kernel = weight.shape[3]
+    pieces = functional.pad(x, (0, 0, kernel // 2, kernel // 2)).unfold(2, kernel, 1)
+    pieces = pieces.reshape(clients, n * samples, channels * kernel)
+    return _dense(pieces, weight.flatten(2), bias).unflatten(1, (n, samples))
+
+
+def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply dense layers: [C, n, in], [C, out, in] and [C, out] to [C, n, out]."""
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))

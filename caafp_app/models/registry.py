@@ -1,7 +1,9 @@
-"""The registry of torch models.
+"""Networks by name.
 
-A model takes windows ``[n, *input_shape]`` as the data sets hold them, float32, and returns logits
-``[n, classes]``. Initial weights depend on the seed alone.
+A network is made by ``network(input_shape, classes)``. It takes windows ``[n, *input_shape]``,
+float32, as the data sets hold them, and returns logits ``[n, classes]``. Its initial weights depend
+on the seed alone. A class whose layers form a chain, each fed by the one before it alone, says so
+with ``chain = True``: then whole filters can be removed from it.
 """
 
 from collections.abc import Callable
@@ -10,39 +12,27 @@ import torch
 from torch import nn
 
 from caafp_app.errors import SettingsError
-from caafp_app.models.deep_conv_lstm import DeepConvLSTM
-from caafp_app.models.digits_cnn import DigitsCNN
-from caafp_app.models.har_cnn import HarCNN
-from caafp_app.models.resnet1d import ResNet1d
-from caafp_app.models.sensor_fusion import SensorFusion
-from caafp_app.models.transformer import TransformerEncoder
+from caafp_app.registry import NETWORKS
 
-ModelFactory = Callable[[tuple[int, ...], int], nn.Module]
-MODELS: dict[str, ModelFactory] = {
-    "har-cnn": HarCNN,
-    "digits-cnn": DigitsCNN,
-    "deep-conv-lstm": DeepConvLSTM,
-    "resnet1d": ResNet1d,
-    "transformer": TransformerEncoder,
-    "sensor-fusion": SensorFusion,
-}
+Network = Callable[[tuple[int, ...], int], nn.Module]
 
 
 def build_model(name: str, input_shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """Build a registered model with initial weights drawn from `seed`.
+    """Build a network with initial weights drawn from `seed`.
 
-    The process's own random state is left as it was.
-
-    Raises
-    ------
-    SettingsError
-        If the name is unknown or the model cannot take such windows.
+    The process's own random state is left as it was. Raises SettingsError if the name or path is
+    unknown, what it names makes no network, or the network cannot take windows of this shape.
     """
-    if name not in MODELS:
-        raise SettingsError(f"unknown model {name!r}; expected one of {', '.join(MODELS)}")
+    network: Network = NETWORKS[name]
+    if not callable(network):
+        raise SettingsError(f"model: expected a network class at {name!r}, found {network!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MODELS[name](tuple(input_shape), classes)
+        model = network(tuple(input_shape), classes)
+        if not isinstance(model, nn.Module):
+            raise SettingsError(
+                f"model: expected {name!r} to make a torch.nn.Module, found {type(model).__name__}"
+            )
         for module in model.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 _initialise(module)

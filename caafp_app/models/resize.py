@@ -19,17 +19,7 @@ def resize(model: nn.Module, arrays: "Mapping[str, NDArray[Any]]") -> None:
     one with a single axis that one. Convolution, dense and normalisation layers compute by the
     shapes of their arrays, so the network then really is smaller.
 
-    Parameters
-    ----------
-    model : nn.Module
-        The full network.
-    arrays : mapping of str to ndarray
-        Those of the smaller one, under the same names.
-
-    Raises
-    ------
-    ProtocolError
-        If names differ, or a shape is not a cut of the network's.
+    Raises ProtocolError if names differ, or a shape is not a cut of the network's.
     """
     state = model.state_dict()
     if state.keys() != arrays.keys():

@@ -11,14 +11,8 @@ from caafp_app.errors import SettingsError
 class ResNet1d(nn.Module):
     """The residual network for time series of Wang, Yan and Oates (arXiv 1611.06455, 2017).
 
-    Three blocks of 64, 128 and 128 filters; global mean over time; one dense layer. Any length.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window and channels.
-    classes : int
-        Number of classes.
+    Three blocks of 64, 128 and 128 filters; global mean over time; one dense layer. Windows are
+    (samples, channels), of any length.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:

@@ -11,17 +11,10 @@ _AXES, _FILTERS = 3, 32
 class SensorFusion(nn.Module):
     """A convolutional branch for each sensor of three axes, and one classifier of what they say.
 
-    Channels come in threes: accelerometer, then gyroscope (and, for UCI HAR, the accelerometer with
-    gravity). A sensor that a client does not have is three channels of zeros; its branch then says
-    nothing, the others weigh the more, as with dropout, and it is not trained: its weights get no
-    gradient from such windows.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window (at least 4) and channels, a multiple of three.
-    classes : int
-        Number of classes.
+    Windows are (samples, channels). Channels come in threes: accelerometer, then gyroscope (and,
+    for UCI HAR, the accelerometer with gravity). A sensor that a client does not have is three
+    channels of zeros; its branch then says nothing, the others weigh the more, as with dropout, and
+    it is not trained: its weights get no gradient from such windows.
     """
 
     def __init__(self, input_shape: tuple[int, ...], classes: int) -> None:

@@ -15,14 +15,8 @@ class TransformerEncoder(nn.Module):
 
     Normalisation comes before attention and dense layers, which trains without a warm-up of the
     learning rate (Xiong et al., arXiv 2002.04745, 2020); positions are told by sines (Vaswani et
-    al., arXiv 1706.03762, 2017), which are no weights and are not sent.
-
-    Parameters
-    ----------
-    input_shape : (int, int)
-        Samples per window (at least 4; what is left over by fours is not read) and channels.
-    classes : int
-        Number of classes.
+    al., arXiv 1706.03762, 2017), which are no weights and are not sent. Windows are (samples,
+    channels); what is left over by fours is not read.
     """
 
     positions: Tensor

@@ -35,13 +35,7 @@ def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 
 
 def from_record(records: RecordDict, name: str = ARRAYS) -> dict[str, NDArray[Any]]:
-    """Unwrap the arrays of one ArrayRecord, as read-only views; none if there is no such record.
-
-    Raises
-    ------
-    ProtocolError
-        If an array's bytes are not what they are said to be.
-    """
+    """Unwrap the arrays of one ArrayRecord, as read-only views; none if there is no such record."""
     record = records.get(name)
     if not isinstance(record, ArrayRecord):
         return {}
@@ -49,13 +43,7 @@ def from_record(records: RecordDict, name: str = ARRAYS) -> dict[str, NDArray[An
 
 
 def to_array(name: str, array: NDArray[Any]) -> Array:
-    """Wrap one array; the bytes are those of ``np.save``, in one copy.
-
-    Raises
-    ------
-    ProtocolError
-        If it is not of plain numbers.
-    """
+    """Wrap one array of plain numbers; the bytes are those of ``np.save``, in one copy."""
     plain = as_plain(name, array)
     head = BytesIO()
     npy.write_array_header_1_0(head, npy.header_data_from_array_1_0(plain))
@@ -64,13 +52,7 @@ def to_array(name: str, array: NDArray[Any]) -> Array:
 
 
 def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array in C order; the array itself where it is so.
-
-    Raises
-    ------
-    ProtocolError
-        If it is not of plain numbers.
-    """
+    """Return an array in C order, itself where it is so; refuse what is not of plain numbers."""
     plain = np.asarray(array, order="C")
     if plain.dtype.kind not in "biufc":
         raise ProtocolError(f"array {name!r}: dtype {plain.dtype} is not a plain number")
@@ -80,10 +62,8 @@ def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def read_array(name: str, array: Array) -> NDArray[Any]:
     """View one received array without copying it; the view is read-only.
 
-    Raises
-    ------
-    ProtocolError
-        If its bytes are not a plain npy array, or not of the stated dtype and shape.
+    Raises ProtocolError if its bytes are not a plain npy array, or not of the stated dtype and
+    shape.
     """
     dtype, shape, fortran, start = _parse(name, array.data)
     if array.stype != _STYPE or dtype.name != array.dtype or shape != tuple(array.shape):
@@ -104,13 +84,7 @@ def view_of(
     shape: tuple[int, ...],
     order: Literal["C", "F"] = "C",
 ) -> NDArray[Any]:
-    """View received bytes as an array; their number must fit `dtype` and `shape` already.
-
-    Raises
-    ------
-    ProtocolError
-        If a truth value is neither 0 nor 1, or numpy knows no such shape.
-    """
+    """View received bytes as an array; their number must fit `dtype` and `shape` already."""
     flat: NDArray[Any] = data.view(dtype)
     if dtype.kind == "b" and flat.view(np.uint8).max(initial=0) > 1:
         raise ProtocolError(f"array {name!r}: a truth value is neither 0 nor 1")

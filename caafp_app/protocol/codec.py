@@ -13,56 +13,46 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError, SettingsError
 from caafp_app.protocol.half import from_half, to_half
 from caafp_app.protocol.quantise import Quantised, blocks, dequantise, quantise
+from caafp_app.registry import CODECS
+from caafp_app.vectors.scan import peak_of
+
+_LEVELS = 127
 
 
 class Codec(ABC):
     """A pair of functions between float [n] and what travels."""
 
-    name: str
-
-    @abstractmethod
-    def nbytes(self, size: int) -> int:
-        """Bytes that `size` values take, without the array's own header."""
-
     @abstractmethod
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Encode a float vector; `rng` decides stochastic rounding where the codec rounds.
-
-        Raises
-        ------
-        ProtocolError
-            If a value is NaN or infinite, where the codec looks at values.
-        """
+        """Encode finite floats; `rng` decides stochastic rounding where the codec rounds."""
 
     @abstractmethod
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
-        """Decode to a float vector [size] of `dtype`.
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
+        """Decode what `encode` made, of unknown origin, to a float vector [size] of `dtype`.
 
-        Raises
-        ------
-        ProtocolError
-            If `data` cannot be the encoding of `size` finite values.
+        `scanned`: the caller refuses NaN and infinity in the result by `vectors.scan`, so that a
+        codec need not look for them. One whose decoding would hide them looks all the same.
+
+        Raises ProtocolError if `data` cannot be the encoding of `size` finite values.
         """
 
 
 class ExactCodec(Codec):
     """Values as they are. Bytes: 4 n (8 n for float64 models)."""
 
-    name = "float32"
-
-    def nbytes(self, size: int) -> int:
-        """Return 4 n."""
-        return 4 * size
-
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
         """Return the values, not a copy."""
         return values
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Return the data, not a copy."""
         _expect(data, dtype, size)
-        if not np.isfinite(data).all():
-            raise _not_finite()
+        if not scanned:
+            _require_finite(data)
         return data
 
 
@@ -73,21 +63,16 @@ class Float16Codec(Codec):
     65504 is sent as that.
     """
 
-    name = "float16"
-
-    def nbytes(self, size: int) -> int:
-        """Return 2 n."""
-        return 2 * size
-
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
         """Round to float16; what is beyond its range saturates."""
         with np.errstate(over="ignore"):
             source = values.astype(np.float32, copy=False)
-        if not np.isfinite(source).all():
-            raise _not_finite()
+        _require_finite(source)
         return to_half(source)
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Widen to `dtype`."""
         _expect(data, np.dtype(np.float16), size)
         if size and (data.view(np.uint16) & np.uint16(0x7FFF)).max() >= 0x7C00:
@@ -103,89 +88,39 @@ class Int8Codec(Codec):
     average, E[decode(encode(x))] = x; without one it is at most half a step.
     """
 
-    name = "int8"
-    levels = 127
-
-    def nbytes(self, size: int) -> int:
-        """Return n + 2 ceil(n / 256) + 4."""
-        return self.code_bytes(size) + 2 * blocks(size) + 4
-
     def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Return uint8 [nbytes(n)]: array scale, block scales, then the values."""
-        made = quantise(values, self.levels, rng)
-        parts = (made.scale, made.shares, self.pack(made.codes))
+        """Return uint8: array scale, block scales, then the values."""
+        made = quantise(values, _LEVELS, rng)
+        parts = (made.scale, made.shares, made.codes)
         return np.concatenate([part.view(np.uint8) for part in parts])
 
-    def decode(self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    def decode(
+        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
+    ) -> NDArray[Any]:
         """Multiply each value by its block's scale."""
-        _expect(data, np.dtype(np.uint8), self.nbytes(size))
+        _expect(data, np.dtype(np.uint8), size + 2 * blocks(size) + 4)
         scale, shares, codes = np.split(data, [4, 4 + 2 * blocks(size)])
         # Copied, because what comes off the wire need not be aligned.
         made = Quantised(
-            scale.copy().view(np.float32), shares.copy().view(np.float16), self.unpack(codes, size)
+            scale.copy().view(np.float32), shares.copy().view(np.float16), codes.view(np.int8)
         )
-        return dequantise(made, self.levels, dtype)
-
-    def code_bytes(self, size: int) -> int:
-        """Bytes of `size` codes."""
-        return size
-
-    def pack(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-        """Codes [n] to uint8 [code_bytes(n)]."""
-        return codes.view(np.uint8)
-
-    def unpack(self, packed: NDArray[np.uint8], size: int) -> NDArray[np.int8]:
-        """Return what `pack` packed."""
-        return packed.view(np.int8)
+        return dequantise(made, _LEVELS, dtype)
 
 
-class Int4Codec(Int8Codec):
-    """4 bits a value, two to a byte, otherwise as int8.
-
-    Bytes: ceil(n / 2) + 2 ceil(n / 256) + 4. Steps are 18 times those of int8: use it for updates
-    with error feedback, not for weights.
-    """
-
-    name = "int4"
-    levels = 7
-
-    def code_bytes(self, size: int) -> int:
-        """Return ceil(n / 2)."""
-        return -(-size // 2)
-
-    def pack(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
-        """Put two codes in a byte, the first in the low half, 8 added to each."""
-        halves = np.zeros(2 * self.code_bytes(codes.size), dtype=np.uint8)
-        halves[: codes.size] = codes + np.int8(8)
-        return halves[0::2] | (halves[1::2] << np.uint8(4))
-
-    def unpack(self, packed: NDArray[np.uint8], size: int) -> NDArray[np.int8]:
-        """Return what `pack` packed."""
-        codes = np.empty(2 * packed.size, dtype=np.int8)
-        codes[0::2] = packed & 15
-        codes[1::2] = packed >> 4
-        codes -= 8
-        return codes[:size]
-
-
-CODECS: dict[str, Codec] = {
-    codec.name: codec for codec in (ExactCodec(), Float16Codec(), Int8Codec(), Int4Codec())
-}
+FLOAT32, FLOAT16, INT8 = ExactCodec(), Float16Codec(), Int8Codec()
 
 
 def codec_for(name: str) -> Codec:
-    """Look a codec up by the name that settings and messages use.
+    """Return the codec of a name that settings and messages use.
 
-    Raises
-    ------
-    SettingsError
-        If there is none of that name.
+    Raises SettingsError if there is none of that name. A path is none: what a message names is
+    never imported.
     """
-    try:
-        return CODECS[name]
-    except KeyError:
+    if name not in CODECS:
         known = ", ".join(CODECS)
-        raise SettingsError(f"unknown value dtype {name!r}; expected one of {known}") from None
+        raise SettingsError(f"unknown value dtype {name!r}; expected one of {known}")
+    codec: Codec = CODECS[name]
+    return codec
 
 
 def _expect(data: NDArray[Any], dtype: "np.dtype[Any]", size: int) -> None:
@@ -193,6 +128,13 @@ def _expect(data: NDArray[Any], dtype: "np.dtype[Any]", size: int) -> None:
         raise ProtocolError(
             f"values: expected {dtype} [{size}], found {data.dtype} {list(data.shape)}"
         )
+
+
+def _require_finite(values: NDArray[Any]) -> None:
+    try:
+        peak_of(values)
+    except ProtocolError:
+        raise _not_finite() from None
 
 
 def _not_finite() -> ProtocolError:

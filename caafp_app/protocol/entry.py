@@ -40,10 +40,8 @@ class Entry:
     def check(self) -> None:
         """Refuse what no model holds, before memory is taken for it.
 
-        Raises
-        ------
-        ProtocolError
-            If dtype or shape are impossible, or the array is prunable and must not be.
+        Raises ProtocolError if dtype or shape are impossible, or the array is prunable and must not
+        be.
         """
         if self.dtype not in FLOATS + CARRIED:
             known = ", ".join(FLOATS + CARRIED)
@@ -63,10 +61,8 @@ class Entry:
     def from_row(cls, row: Any) -> Self:
         """Read a row of unknown origin; the inverse of `to_row`.
 
-        Raises
-        ------
-        ValueError, TypeError
-            If it is not such a row. What it says is not looked at: see `check`.
+        Raises ValueError or TypeError if it is not such a row. What it says is not looked at: see
+        `check`.
         """
         name, shape, dtype, prunable = _typed(row, list)
         axes = tuple(_typed(axis, int) for axis in _typed(shape, list))

@@ -43,11 +43,8 @@ def encode_gaps(positions: NDArray[Any]) -> NDArray[np.uint8]:
 def decode_gaps(data: NDArray[Any], size: int, count: int | None = None) -> NDArray[np.int64]:
     """Decode strictly ascending positions below `size`, from bytes of unknown origin.
 
-    Raises
-    ------
-    ProtocolError
-        If the bytes are cut off, name another number of positions than `count`, or one that is
-        not below `size`.
+    Raises ProtocolError if the bytes are cut off, name another number of positions than `count`, or
+    one that is not below `size`.
     """
     if data.dtype != np.uint8 or data.ndim != 1:
         raise ProtocolError(f"positions: expected uint8 [n], found {data.dtype} {data.shape}")

@@ -14,20 +14,13 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.half import from_half, to_half
-from caafp_app.protocol.largest import largest_magnitudes
 from caafp_app.protocol.mask import Mask
+from caafp_app.vectors.largest import largest_magnitudes
 
 
 @dataclass(frozen=True)
 class SparseGradient:
-    """Gradients at a few of the inactive weights.
-
-    Attributes
-    ----------
-    index : ndarray of int64 [m]
-        Flat positions, strictly ascending, all inactive.
-    value : ndarray of float32 [m]
-    """
+    """Gradients [m] at a few of the inactive weights: flat positions, ascending, and values."""
 
     index: NDArray[np.int64]
     value: NDArray[np.float32]
@@ -37,20 +30,9 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
     """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions.
 
     Ties go to the lower position, so that equal gradients give equal messages; zeros are left out.
+    The gradient, float [P], is read at inactive positions only.
 
-    Parameters
-    ----------
-    gradient : ndarray of float [P]
-        Read at inactive positions only.
-    mask : Mask
-        Which positions are active.
-    counts : sequence of int
-        One for each prunable array.
-
-    Raises
-    ------
-    ProtocolError
-        If there is not one count for each layer, or a gradient is NaN or infinite.
+    Raises ProtocolError if there is not one count for each layer, or a gradient is NaN or infinite.
     """
     segments = mask.layout.segments
     if len(counts) != len(segments):
@@ -72,7 +54,11 @@ def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> S
 def pack_gradient(
     gradient: SparseGradient, mask: Mask
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], float]:
-    """Return gaps as bytes, values as float16 shares of the largest, and that largest magnitude."""
+    """Encode a gradient: the inverse of `unpack_gradient`, but for float16's rounding.
+
+    Return the gaps between the positions among the inactive weights, uint8; the values [m] as
+    shares of the largest magnitude, in [-1, 1]; and that magnitude.
+    """
     chosen = np.zeros(mask.bits.size, dtype=np.bool_)
     chosen[gradient.index] = True
     rank = np.flatnonzero(chosen.take(mask.inactive))
@@ -84,12 +70,9 @@ def pack_gradient(
 def unpack_gradient(
     gaps: NDArray[Any], shares: NDArray[Any], scale: float, mask: Mask, limit: int
 ) -> SparseGradient:
-    """Read a gradient of unknown origin.
+    """Read a gradient of unknown origin, that `mask` was packed by, of at most `limit` values.
 
-    Raises
-    ------
-    ProtocolError
-        If there are more than `limit` values, or positions, dtypes or numbers are impossible.
+    Raises ProtocolError if there are more, or positions, dtypes or numbers are impossible.
     """
     if shares.dtype != np.float16 or shares.ndim != 1:
         raise ProtocolError(

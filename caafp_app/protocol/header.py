@@ -1,7 +1,7 @@
 """Typed access to the header of a message of unknown origin."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TypeVar, cast
 
@@ -31,17 +31,7 @@ class Header:
     """The header of one message; each method reads one field and checks it.
 
     All raise `ProtocolError` if the field is missing and has no default, or is of another type or
-    out of range.
-
-    Parameters
-    ----------
-    records : RecordDict
-        The message's content.
-
-    Raises
-    ------
-    ProtocolError
-        If there is no header, or it is of another version of the protocol.
+    out of range; so does a message without a header, or of another version of the protocol.
     """
 
     def __init__(self, records: RecordDict) -> None:
@@ -103,12 +93,12 @@ class Header:
         """Read one of the values of an enumeration."""
         return kind(self._one_of(key, self.text(key), list(kind)))
 
-    def names(self, key: str, count: int, known: Iterable[str]) -> list[str]:
+    def names(self, key: str, count: int, known: Collection[str]) -> list[str]:
         """Read a list of `count` texts, each one of `known`."""
         value = self._list(key, str)
         if len(value) != count:
             raise ProtocolError(f"header {key!r}: expected {count} texts, found {len(value)}")
-        return [self._one_of(key, name, list(known)) for name in value]
+        return [self._one_of(key, name, known) for name in value]
 
     def wholes(self, key: str) -> tuple[int, ...]:
         """Read a list of whole numbers >= 0; empty if it is missing."""
@@ -132,7 +122,7 @@ class Header:
             )
         return value
 
-    def _one_of(self, key: str, value: str, known: list[str]) -> str:
+    def _one_of(self, key: str, value: str, known: Collection[str]) -> str:
         if value not in known:
             raise ProtocolError(
                 f"header {key!r}: expected one of {', '.join(known)}; found {value!r}"

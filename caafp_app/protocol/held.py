@@ -41,6 +41,17 @@ def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
     return None if mask is None or mask.is_full else mask.by_layer()
 
 
+def current_action(context: Context) -> str:
+    """Return what the server asks of this client now, for a mod or app inside of `sparse_mod`.
+
+    Returns
+    -------
+    str
+        A value of `Action`, such as ``train`` or ``personalise``; empty before the first request.
+    """
+    return _kept(context, "action", str)
+
+
 def held_mask(context: Context) -> Mask | None:
     """Return the mask of the last request, or None before the first."""
     layout = _kept(context, "layout", bytes)
@@ -61,12 +72,8 @@ def find_mask(request: Request, context: Context) -> Mask:
 
     It may be of a layout that claims any size: keep it once the values that go with it are there.
 
-    Raises
-    ------
-    MaskUnknownError
-        If neither the request nor the kept state holds it.
-    ProtocolError
-        If what the request holds is not the mask that it names.
+    Raises MaskUnknownError if neither the request nor the kept state holds it. Raises ProtocolError
+    if what the request holds is not the mask that it names.
     """
     held = held_mask(context)
     if held is not None and held_digest(context) == request.mask_digest:
@@ -88,10 +95,7 @@ def remember_mask(mask: Mask, context: Context) -> None:
 def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:
     """Code the positions at which two masks of one layout differ, as gaps.
 
-    Raises
-    ------
-    ProtocolError
-        If they are of two layouts.
+    Raises ProtocolError if they are of two layouts.
     """
     if old.layout.digest != new.layout.digest:
         raise ProtocolError("masks of two layouts have no difference: send the new one in full")

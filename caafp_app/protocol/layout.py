@@ -28,16 +28,10 @@ MAX_JSON_BYTES = 1 << 24
 
 @dataclass
 class FlatModel:
-    """A model in flat form.
+    """A model in flat form: its prunable weights [P], and all else.
 
-    Attributes
-    ----------
-    weights : ndarray, float32 or float64 [P]
-        Prunable arrays in layout order.
-    rest : ndarray, same dtype [R]
-        Floating arrays that are not prunable.
-    other : dict of ndarray
-        Integer, boolean and complex buffers by name, untouched.
+    `weights` and `rest` [R], the floating arrays that are not prunable, are float32 or float64 in
+    layout order; `other` are integer, boolean and complex buffers by name, untouched.
     """
 
     weights: NDArray[Any]
@@ -84,17 +78,7 @@ class Layout:
     ) -> Self:
         """Describe `arrays`, in the order that the flat vectors will have.
 
-        Parameters
-        ----------
-        arrays : mapping of str to ndarray
-            The model.
-        prunable, spare_first, spare_last
-            Which arrays may be pruned: see `prunable.prunable_names`.
-
-        Raises
-        ------
-        SettingsError
-            If a name or glob in `prunable` matches no floating array.
+        Which may be pruned: see `prunable.prunable_names`.
         """
         picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
         return cls(
@@ -151,12 +135,10 @@ class Layout:
         return hashlib.sha256(self.to_json()).hexdigest()[:16]
 
     def flatten(self, arrays: NamedArrays) -> FlatModel:
-        """Copy named arrays into flat vectors.
+        """Copy named arrays into flat vectors of `dtype`; floats may differ in precision.
 
-        Raises
-        ------
-        ProtocolError
-            If a name is missing or too many, or a shape or the kind of a dtype differs.
+        Raises ProtocolError if a name is missing or too many, or a shape or the kind of a dtype
+        differs.
         """
         self._check(arrays)
         return FlatModel(
@@ -168,7 +150,7 @@ class Layout:
     def unflatten(self, model: FlatModel, *, copy: bool = True) -> dict[str, NDArray[Any]]:
         """Turn flat vectors into named arrays, in layout order, with their own dtypes.
 
-        Without `copy` the arrays are views of the vectors where their dtypes are the same.
+        Without `copy` they are views of the vectors where their dtypes are the same.
         """
         parts = {
             **self.split(model.weights, self.weight_entries),
@@ -181,7 +163,7 @@ class Layout:
     def split(
         self, flat: NDArray[Any], entries: Sequence[Entry] | None = None
     ) -> dict[str, NDArray[Any]]:
-        """View a flat vector (default: of weights, or a mask over them) as named arrays."""
+        """View a flat vector of any dtype as named arrays, the prunable ones by default."""
         entries = self.weight_entries if entries is None else entries
         return {
             entry.name: flat[part].reshape(entry.shape)
@@ -198,10 +180,7 @@ class Layout:
     def from_json(cls, data: bytes) -> Self:
         """Read a layout from bytes of unknown origin.
 
-        Raises
-        ------
-        ProtocolError
-            If the bytes are not a layout.
+        Raises ProtocolError if the bytes are not a layout.
         """
         if len(data) > MAX_JSON_BYTES:
             raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")

@@ -16,6 +16,14 @@ from caafp_app.protocol.layout import Layout
 
 _HASHED_AT_ONCE = 1 << 16
 
+FREE_WEIGHTS = 1 << 24
+"""Masks of no more weights than this may leave out as many as they like."""
+MOST_PER_ACTIVE = 32
+"""A larger mask has at least one active weight in so many. An empty mask of a billion weights is
+125 MB; what it stands for takes 5 GB of memory, and its sender nothing."""
+
+_BITS_SET = np.array([value.bit_count() for value in range(256)], dtype=np.uint8)
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -95,7 +103,8 @@ class Mask:
         Raises
         ------
         ProtocolError
-            If dtype or length are not those of `layout`, or an unused bit is set.
+            If dtype or length are not those of `layout`, an unused bit is set, or there are too
+            few active weights for the memory that the mask takes: see `MOST_PER_ACTIVE`.
         """
         size = layout.weight_count
         if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
@@ -105,6 +114,11 @@ class Mask:
             )
         if size % 8 and packed[-1] >> (size % 8):
             raise ProtocolError("packed mask: bits are set beyond the last weight")
+        if size > FREE_WEIGHTS and size > MOST_PER_ACTIVE * (active := _count(packed)):
+            raise ProtocolError(
+                f"packed mask: expected at least one active weight in {MOST_PER_ACTIVE} of a model "
+                f"of more than {FREE_WEIGHTS} weights, found {active} of {size}"
+            )
         bits = np.unpackbits(packed, count=size, bitorder="little").view(np.bool_)
         bits.setflags(write=False)
         return cls(layout, bits)
@@ -114,14 +128,17 @@ class Mask:
         return self.layout.split(self.bits)
 
     def select(self, weights: NDArray[Any]) -> NDArray[Any]:
-        """Take the active values out of a flat vector: [P] to [count].
+        """Take the active values out of a flat vector [P] of any dtype: [count], a copy.
 
-        A copy; of a full mask the vector itself, so do not write to it.
+        A full mask returns the vector itself, so do not write to the result.
         """
         return weights if self.is_full else weights.take(self.active)
 
     def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put active values back: [count] to [P], zero where pruned; of a full mask as `select`."""
+        """Put active values [count] back into [P], same dtype, zero where pruned.
+
+        A full mask returns `values` itself.
+        """
         if self.is_full:
             return values
         weights = np.zeros(self.bits.size, dtype=values.dtype)
@@ -135,6 +152,14 @@ class Mask:
     def __hash__(self) -> int:
         """Hash by digest."""
         return hash(self.digest)
+
+
+def _count(packed: NDArray[np.uint8]) -> int:
+    """Count the bits that are set, in little memory."""
+    parts = range(0, packed.size, _HASHED_AT_ONCE)
+    return sum(
+        int(_BITS_SET[packed[at : at + _HASHED_AT_ONCE]].sum(dtype=np.int64)) for at in parts
+    )
 
 
 @lru_cache(maxsize=64)

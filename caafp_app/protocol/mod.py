@@ -9,6 +9,7 @@ untouched.
 from collections.abc import Callable
 from dataclasses import dataclass
 from logging import ERROR
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
@@ -24,6 +25,7 @@ from caafp_app.protocol.held import (
     kept_text,
     remember_mask,
 )
+from caafp_app.protocol.identity import KEY_PATH, Proof, prove
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request, is_ours
@@ -71,8 +73,34 @@ def describe_node(context: Context) -> Description:
     return Description(f"node-{context.node_id:x}")
 
 
+@dataclass(frozen=True, eq=False)
+class Received:
+    """A message of ours, unpacked.
+
+    Attributes
+    ----------
+    message : Message
+        As it came.
+    content : RecordDict
+        What the app is to see in its place: the dense model, and the user's own records.
+    request : Request
+    mask : Mask
+        Of the model.
+    parts : Parts, optional
+        The model in parts; None if it is the personal one, which is kept here.
+    """
+
+    message: Message
+    content: RecordDict
+    request: Request
+    mask: Mask
+    parts: Parts | None
+
+
 class SparseMod:
     """The mod as an object, for apps that describe themselves.
+
+    It is `receive`, the app, and `answer`. What serves many clients at once calls these two itself.
 
     Parameters
     ----------
@@ -88,29 +116,67 @@ class SparseMod:
         """Serve one message; whatever goes wrong becomes an error reply with a reason."""
         if not message.has_content() or not is_ours(message.content):
             return call_next(message, context)
+        received = self.receive(message, context)
+        if isinstance(received, Message):
+            return received
+        sent = message.content
+        message.content = received.content
+        try:
+            reply = call_next(message, context)
+        except Exception as error:  # the app's own code: any error of it is an error reply
+            return failure(message, error)
+        finally:
+            message.content = sent  # mods around this one find their message as it was
+        return self.answer(received, reply, context)
+
+    def receive(self, message: Message, context: Context) -> Received | Message:
+        """Unpack a message of ours; return the reply itself where it takes no app to make it."""
         try:
             request = Request.from_records(message.content)
             if request.action is not Action.DESCRIBE:
-                received = _receive(request, message.content, context)
+                keep_text(context, "action", request.action.value)
+                return _receive(request, message, context)
         except _RefusalError as refusal:
             return _refuse(message, refusal.code, str(refusal))
         except MaskUnknownError as error:
             return _refuse(message, ErrorCode.MASK_UNKNOWN, str(error))
         except ProtocolError as error:
             return _refuse(message, ErrorCode.BAD_REQUEST, str(error))
+        except MemoryError:
+            reason = "the model does not fit the memory of this device"
+            return _refuse(message, ErrorCode.BAD_REQUEST, reason)
         try:
-            if request.action is Action.DESCRIBE:
-                return self._answer_describe(request, message, context)
-            return self._answer_model(request, received, message, context, call_next)
-        except CaafpError as error:
-            return _refuse(message, ErrorCode.CLIENT_FAILED, str(error))
-        except Exception as error:  # the app's own code: any error of it is an error reply
-            log(ERROR, "the ClientApp raised", exc_info=error)
-            return _refuse(message, ErrorCode.CLIENT_FAILED, f"{type(error).__name__}: {error}")
+            return self._answer_describe(request, message, context)
+        except Exception as error:
+            return failure(message, error)
+
+    def answer(self, received: Received, reply: Message, context: Context) -> Message:
+        """Pack the app's reply to what `receive` unpacked, in place."""
+        if not reply.has_content():
+            return reply
+        request = received.request
+        try:
+            answer = Answer(
+                request.action, request.round, self._label(context), request.mask_digest
+            )
+            if received.parts is not None and request.action is not Action.EVALUATE:
+                answer = pack_training(
+                    request, reply.content, received.parts, received.mask, context, answer
+                )
+            strip_records(reply.content, request)
+            reply.content.update(answer.to_records())
+        except Exception as error:
+            return failure(received.message, error)
+        return reply
 
     def _answer_describe(self, request: Request, message: Message, context: Context) -> Message:
         description = self.describe(context)
         keep_text(context, "label", description.label)
+        key = str(context.node_config.get(KEY_PATH, ""))
+        proof = Proof()
+        if key:
+            path = Path(key).expanduser()
+            proof = prove(path, context.run_id, context.node_id, description.label)
         answer = Answer(
             Action.DESCRIBE,
             request.round,
@@ -118,33 +184,9 @@ class SparseMod:
             examples=description.examples,
             population=description.population,
             idle=description.idle,
+            proof=proof,
         )
         return Message(answer.to_records(), reply_to=message)
-
-    def _answer_model(
-        self,
-        request: Request,
-        received: "_Received",
-        message: Message,
-        context: Context,
-        call_next: ClientAppCallable,
-    ) -> Message:
-        sent = message.content
-        message.content = _for_the_app(request, received.record, sent)
-        try:
-            reply = call_next(message, context)
-        finally:
-            message.content = sent  # mods around this one find their message as it was
-        if not reply.has_content():
-            return reply
-        answer = Answer(request.action, request.round, self._label(context), request.mask_digest)
-        if received.parts is not None and request.action is not Action.EVALUATE:
-            answer = pack_training(
-                request, reply.content, received.parts, received.mask, context, answer
-            )
-        strip_records(reply.content, request)
-        reply.content.update(answer.to_records())
-        return reply
 
     def _label(self, context: Context) -> str:
         label = kept_text(context, "label")
@@ -154,13 +196,12 @@ class SparseMod:
         return label
 
 
-@dataclass(frozen=True)
-class _Received:
-    """A request's model: as the app takes it, and (unless it is the personal one) in parts."""
-
-    mask: Mask
-    record: ArrayRecord
-    parts: Parts | None
+def failure(message: Message, error: Exception) -> Message:
+    """Return the error reply that tells of a failed client; what is no error of ours is logged."""
+    if isinstance(error, CaafpError):
+        return _refuse(message, ErrorCode.CLIENT_FAILED, str(error))
+    log(ERROR, "the ClientApp raised", exc_info=error)
+    return _refuse(message, ErrorCode.CLIENT_FAILED, f"{type(error).__name__}: {error}")
 
 
 class _RefusalError(ProtocolError):
@@ -171,7 +212,8 @@ class _RefusalError(ProtocolError):
         self.code = code
 
 
-def _receive(request: Request, content: RecordDict, context: Context) -> _Received:
+def _receive(request: Request, message: Message, context: Context) -> Received:
+    content = message.content
     if request.arrays_key in content:
         raise ProtocolError(f"two records of the message are called {request.arrays_key!r}")
     if request.action is Action.EVALUATE_PERSONAL:
@@ -179,12 +221,14 @@ def _receive(request: Request, content: RecordDict, context: Context) -> _Receiv
         if record is None:
             reason = "this client keeps no personal model: personalise it first"
             raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
-        return _Received(find_mask(request, context), record, None)
-    mask = find_mask(request, context)
-    parts = unpack_parts(request.arrays, mask, request.down, request.rest)
-    remember_mask(mask, context)
-    model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
-    return _Received(mask, to_record(mask.layout.unflatten(model, copy=False)), parts)
+        mask, parts = find_mask(request, context), None
+    else:
+        mask = find_mask(request, context)
+        parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+        remember_mask(mask, context)
+        model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
+        record = to_record(mask.layout.unflatten(model, copy=False))
+    return Received(message, _for_the_app(request, record, content), request, mask, parts)
 
 
 def _for_the_app(request: Request, record: ArrayRecord, content: RecordDict) -> RecordDict:

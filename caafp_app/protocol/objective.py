@@ -30,10 +30,7 @@ may have lost it; and of what is kept in ``context.state``."""
 def option(records: RecordDict, key: str) -> float:
     """Return the number that a request gives for `key`; 0 if it gives none.
 
-    Raises
-    ------
-    ProtocolError
-        If it is not a finite number of at least 0.
+    Raises ProtocolError if it is not a finite number of at least 0.
     """
     for name, record in records.config_records.items():
         if name != HEADER and key in record:

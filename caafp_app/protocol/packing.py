@@ -21,13 +21,8 @@ GRADIENT_INDEX, GRADIENT_VALUE = "gradient-index", "gradient-value"
 class Parts(NamedTuple):
     """A model, or an update of one, without its pruned weights.
 
-    Attributes
-    ----------
-    values : ndarray, float32 or float64 [mask.count]
-        At active positions, in flat order.
-    rest : ndarray, same dtype [R]
-    other : dict of ndarray
-        Buffers that are carried.
+    `values` [mask.count] at active positions in flat order, `rest` [R] of the same dtype, float32
+    or float64, and the buffers that are carried.
     """
 
     values: NDArray[Any]
@@ -44,12 +39,9 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`.
 
-    Returns
-    -------
-    dict of ndarray
-        ``values`` [codec.nbytes(mask.count) bytes], ``rest`` [codec.nbytes(R) bytes] and
-        ``other/<name>``; an empty part is left out. With codec ``float32`` they may be the
-        model's own arrays, not copies.
+    ``values`` has mask.count values, ``rest`` R, by the codec's law of bytes; an empty part is left
+    out. With codec ``float32`` they may be the model's own arrays, not copies. `rng` decides
+    stochastic rounding; without one codecs round to the nearest.
     """
     parts = Parts(mask.select(model.weights), model.rest, model.other)
     return pack_parts(parts, weights_codec, rest_codec, rng)
@@ -67,36 +59,29 @@ def pack_parts(
     return arrays | {OTHER + name: array for name, array in parts.other.items()}
 
 
-def unpack_model(
-    arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
-) -> FlatModel:
-    """Decode what `pack_model` made; pruned weights are zero.
-
-    The vectors may be read-only views of `arrays`.
-
-    Raises
-    ------
-    ProtocolError
-        If an array is missing, too many, of the wrong dtype or length, or not finite.
-    """
-    parts = unpack_parts(arrays, mask, weights_codec, rest_codec)
-    return FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
-
-
 def unpack_parts(
-    arrays: Mapping[str, NDArray[Any]], mask: Mask, weights_codec: str, rest_codec: str
+    arrays: Mapping[str, NDArray[Any]],
+    mask: Mask,
+    weights_codec: str,
+    rest_codec: str,
+    *,
+    scanned: bool = False,
 ) -> Parts:
-    """Decode without putting the pruned weights back, with the same checks as `unpack_model`.
+    """Decode what `pack_parts` made, of unknown origin, perhaps as read-only views of `arrays`.
 
-    A client's gradient may be among `arrays`, and is left alone.
+    A client's gradient may be among the arrays, and is left alone. `scanned`: the caller refuses
+    NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
+
+    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
+    finite.
     """
     layout = mask.layout
     others = {OTHER + entry.name for entry in layout.other_entries}
     extra = arrays.keys() - others - {VALUES, REST, GRADIENT_INDEX, GRADIENT_VALUE}
     if extra:
         raise ProtocolError(f"array {min(extra)!r} is not of this model")
-    values = _decode(arrays, VALUES, weights_codec, mask.count, layout)
-    rest = _decode(arrays, REST, rest_codec, layout.rest_count, layout)
+    values = _decode(arrays, VALUES, weights_codec, mask.count, layout, scanned)
+    rest = _decode(arrays, REST, rest_codec, layout.rest_count, layout, scanned)
     other = {}
     for entry in layout.other_entries:
         array = arrays.get(OTHER + entry.name)
@@ -119,11 +104,16 @@ def encoding_rng(seed: int, round_: int, direction: str, label: str) -> np.rando
 
 
 def _decode(
-    arrays: Mapping[str, NDArray[Any]], name: str, codec: str, size: int, layout: Layout
+    arrays: Mapping[str, NDArray[Any]],
+    name: str,
+    codec: str,
+    size: int,
+    layout: Layout,
+    scanned: bool,
 ) -> NDArray[Any]:
     data = arrays.get(name)
     if data is None:
         if size:
             raise ProtocolError(f"array {name!r} is missing: {size} values were expected")
         return np.empty(0, dtype=layout.dtype)
-    return codec_for(codec).decode(data, size, layout.dtype)
+    return codec_for(codec).decode(data, size, layout.dtype, scanned=scanned)

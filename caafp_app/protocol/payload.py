@@ -1,13 +1,10 @@
 """The arrays of a message: small ones in its header, in one object; large ones as an ArrayRecord.
 
-Flower sends a message as a tree of objects, each in a request of its own whose HTTP head alone
-takes about 850 bytes, and an ArrayRecord is one object, an Array two more. For a sparse model of
-ten kilobytes that is as much as the model. So arrays that together take no more than one of
-Flower's own chunks travel as bytes of the header's ConfigRecord, under the key
+Each object costs a request with 850 bytes of HTTP, and an array takes two (see ARCHITECTURE.md). So
+arrays that together take no more than one of Flower's own chunks travel as bytes of the header's
+ConfigRecord, under the key
 
     @<dtype>:<shape>:<name>         e.g.  @<f4:128:values   @|u1:64,3:other/steps
-
-which costs no object at all.
 """
 
 import math
@@ -34,13 +31,7 @@ _KEY = re.compile(
 
 
 def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Add arrays to a message that has its header already; none add nothing.
-
-    Raises
-    ------
-    ProtocolError
-        If an array is not of plain numbers.
-    """
+    """Add arrays of plain numbers to a message that has its header already; none add nothing."""
     if sum(array.nbytes for array in arrays.values()) > INLINE_BYTES:
         records[ARRAYS] = to_record(arrays)
         return
@@ -54,10 +45,8 @@ def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
 def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
     """Return the arrays of a message, as read-only views, whichever way they came.
 
-    Raises
-    ------
-    ProtocolError
-        If an array's bytes are not what they are said to be, or a name comes twice.
+    Raises ProtocolError if an array's bytes are not what they are said to be, or a name comes
+    twice.
     """
     arrays = from_record(records)
     header = records.get(HEADER)

@@ -24,18 +24,11 @@ def prunable_names(
 
     Parameters
     ----------
-    arrays : mapping of str to ndarray
-        The model, in order.
     rule : callable, iterable of str, or None
-        ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``. None: arrays
-        with two or more axes.
+        ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``, each of
+        which has to match a floating array. None: arrays with two or more axes.
     spare_first, spare_last : bool
         Leave the first / last array that `rule` accepts dense.
-
-    Raises
-    ------
-    SettingsError
-        If a name or glob matches no floating array.
     """
     candidates = {
         name: tuple(array.shape)

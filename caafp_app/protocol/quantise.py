@@ -30,7 +30,7 @@ class Quantised:
     scale : ndarray of float32 [1]
         Largest magnitude of the array.
     shares : ndarray of float16 [ceil(n / 256)]
-        Largest magnitude of each block, as a share of `scale`.
+        That of each block, as a share of `scale`.
     codes : ndarray of int8 [n]
         Each value in steps of its block, from -levels to levels.
     """
@@ -53,21 +53,12 @@ def blocks(size: int) -> int:
 
 
 def quantise(values: NDArray[Any], levels: int, rng: np.random.Generator | None) -> Quantised:
-    """Round each value to a multiple of its block's step.
+    """Round each value, float [n], to a multiple of its block's step.
 
-    Parameters
-    ----------
-    values : ndarray of float32 or float64 [n]
-        Finite.
-    levels : int
-        Steps from zero to the largest of a block.
-    rng : Generator or None
-        Rounds up with the probability of the distance from below; None: to the nearest.
+    `levels` are the steps from zero to the largest of a block. `rng` rounds up with the probability
+    of the distance from below; without it, to the nearest.
 
-    Raises
-    ------
-    ProtocolError
-        If a value is NaN, infinite, or beyond 3e38.
+    Raises ProtocolError if a value is NaN, infinite, or beyond 3e38.
     """
     with np.errstate(over="ignore"):
         source = values.astype(np.float32, copy=False)
@@ -100,10 +91,7 @@ def quantise(values: NDArray[Any], levels: int, rng: np.random.Generator | None)
 def dequantise(quantised: Quantised, levels: int, dtype: "np.dtype[Any]") -> NDArray[Any]:
     """Multiply each code by its block's step: float [n] of `dtype`.
 
-    Raises
-    ------
-    ProtocolError
-        If a scale is not finite, or a share not within [0, 1].
+    Raises ProtocolError if a scale is not finite, or a share not within [0, 1].
     """
     scale, shares = quantised.scale[0], quantised.shares
     if not (0 <= scale <= MAX_SCALE and np.all((shares >= 0) & (shares <= 1))):

@@ -42,25 +42,10 @@ def pack_training(
 ) -> Answer:
     """Turn the model that the app returned into the update, or keep it if it is personal.
 
-    Parameters
-    ----------
-    request : Request
-        Says what is asked for.
-    records : RecordDict
-        The app's reply.
-    received : Parts
-        The model it was given.
-    mask : Mask
-        Of both models.
-    context : Context
-        Where a personal model, and what a lossy codec left over, are kept.
-    answer : Answer
-        The answer so far.
+    `received` is the model it was given; `context` keeps a personal model, and what a lossy codec
+    left over.
 
-    Raises
-    ------
-    ProtocolError
-        If the app returned no model, another one, or one with NaN or infinity.
+    Raises ProtocolError if the app returned no model, another one, or one with NaN or infinity.
     """
     trained = mask.layout.flatten(_returned_arrays(records, request.arrays_key))
     model = Parts(mask.select(trained.weights), trained.rest, trained.other)
@@ -126,17 +111,23 @@ def _encode_update(
     rng = encoding_rng(request.seed, request.round, "up", label)
     if request.up == "float32" or not mask.count:
         return pack_parts(update, request.up, request.rest, rng)
-    whole = update.values + _left_over(mask, context)
+    whole = update.values + _left_over(mask, context, request.cluster)
     arrays = pack_parts(update._replace(values=whole), request.up, request.rest, rng)
     sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype)
-    keep_record(context, _RESIDUAL, {"mask": mask.packed, "values": whole - sent})
+    kept = {"mask": mask.packed, "values": whole - sent, "cluster": np.array([request.cluster])}
+    keep_record(context, _RESIDUAL, kept)
     return arrays
 
 
-def _left_over(mask: Mask, context: Context) -> NDArray[Any]:
-    """Return what earlier updates left over, at the active weights of `mask` [count]."""
+def _left_over(mask: Mask, context: Context, cluster: int) -> NDArray[Any]:
+    """Return what earlier updates left over, at the active weights of `mask` [count].
+
+    A client that was moved to another cluster has nothing left over: its model is another one.
+    """
     kept = kept_arrays(context, _RESIDUAL)
-    if not kept or kept["mask"].shape != mask.packed.shape:  # nothing, or of another model
+    before = int(kept["cluster"][0]) if kept else cluster
+    moved = before != cluster and min(before, cluster) >= 0
+    if not kept or moved or kept["mask"].shape != mask.packed.shape:  # nothing, or of another model
         return np.zeros(mask.count, dtype=mask.layout.dtype)
     if np.array_equal(kept["mask"], mask.packed):
         return kept["values"]

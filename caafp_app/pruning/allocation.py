@@ -1,18 +1,58 @@
-"""How many weights of each layer stay active at a given density of the whole model."""
+"""How many weights of each layer stay active at a given density of the whole model.
 
-from collections.abc import Collection, Sequence
+A rule is registered by name (`caafp_app.registry.ALLOCATIONS`): a function of `Layers`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import SettingsError
-from caafp_app.pruning.segments import MaskUpdateError, segments_of
-from caafp_app.pruning.topk import largest
-
-ALLOCATIONS = ("uniform", "erk", "global")
+from caafp_app.errors import MaskUpdateError, SettingsError
+from caafp_app.pruning.segments import segments_of
+from caafp_app.registry import ALLOCATIONS
+from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """What a rule divides active weights among.
+
+    Attributes
+    ----------
+    sizes, least : NDArray[np.int64]
+        Weights of each layer, and how many of them have to stay, shape [layers].
+    density : float
+        Share of active weights of the whole model, in (0, 1].
+    shapes, scores
+        Shape of each layer's array, and the importance of its active weights, if known.
+    """
+
+    sizes: Counts
+    least: Counts
+    density: float
+    shapes: Sequence[Sequence[int]] | None = None
+    scores: Sequence[NDArray[np.floating]] | None = None
+
+    @property
+    def total(self) -> int:
+        """Active weights of the whole model."""
+        return floor(int(self.sizes.sum()) * self.density + 0.5)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A rule: from `Layers` to the active weights of each layer [layers].
+
+    With `needs_scores` the counts follow from scores, and so are not known before a mask update.
+    """
+
+    count: Callable[[Layers], Counts]
+    needs_scores: bool = False
 
 
 def layer_counts(
@@ -22,10 +62,9 @@ def layer_counts(
     *,
     shapes: Sequence[Sequence[int]] | None = None,
     scores: Sequence[NDArray[np.floating]] | None = None,
-    spared: Collection[int] = (),
     minimum: int = 1,
 ) -> Counts:
-    """Return the number of active weights of each layer.
+    """Return the number of active weights of each layer, shape [layers].
 
     The rules, for layers of n weights, N in all, at density d:
 
@@ -34,78 +73,41 @@ def layer_counts(
       proportional to ``(out + in + kernel...) / (out in kernel...)``, at most 1.
     - ``global``: the most important weights of the whole model stay. Where more are to be active
       than there are scores, each layer keeps what it has, and the rest goes by the layers' free
-      places.
+      places. Ties: earlier layer, lower index.
 
-    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``, spared layers included.
-    In all rules each layer keeps at least ``min(minimum, n)`` weights and at most n; where that
-    alone is more than the density allows, it is what is returned.
+    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``. In all rules each layer
+    keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more than the
+    density allows, it is what is returned.
 
-    Parameters
-    ----------
-    sizes : Sequence[int] or NDArray[np.int64]
-        Weights n of each layer, shape [layers]; a layer may be empty.
-    density : float
-        Share d of active weights, in (0, 1].
-    rule : str
-        ``uniform``, ``erk`` or ``global``.
-    shapes : Sequence[Sequence[int]] or None
-        Shape of each layer's array; for ``erk``.
-    scores : Sequence[NDArray[np.floating]] or None
-        Importance of each layer's active weights; for ``global``. Ties: earlier layer, lower index.
-    spared : Collection[int]
-        Indices of layers that stay dense. With ``uniform`` the model is denser by them; with the
-        other rules the remaining layers make up for them.
-    minimum : int
-        No layer is pruned below so many weights.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [layers].
-
-    Raises
-    ------
-    SettingsError
-        If the rule is unknown, the density is outside (0, 1], or the spared layers alone are more
-        than it allows.
-    MaskUpdateError
-        If the shapes or scores that the rule needs are missing or do not fit the sizes.
+    Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
+    MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.
     """
-    if rule not in ALLOCATIONS:
-        raise SettingsError(f"expected an allocation of {ALLOCATIONS}, found {rule!r}")
     if not 0.0 < density <= 1.0:
         raise SettingsError(f"expected a density in (0, 1], found {density}")
     upper = np.asarray(sizes, dtype=np.int64)
-    lower = np.minimum(upper, minimum)
-    lower[list(spared)] = upper[list(spared)]
-    if rule == "uniform":
-        counts: Counts = np.clip(np.floor(upper * density + 0.5).astype(np.int64), lower, upper)
-        return counts
-    total = floor(int(upper.sum()) * density + 0.5)
-    if lower.sum() > total:
-        if spared:
-            raise SettingsError(
-                f"expected layers that can be spared at density {density:g}, which allows {total} "
-                f"active weights, found {lower.sum()} that may not be pruned: spare none, or raise "
-                "the density"
-            )
-        return lower
-    if rule == "erk":
-        return _erk(upper, total, lower, shapes)
-    return _global(upper, total, lower, scores)
+    layers = Layers(upper, np.minimum(upper, minimum), density, shapes, scores)
+    found: Allocation = ALLOCATIONS[rule]
+    return found.count(layers)
 
 
-def _erk(
-    sizes: Counts, total: int, lower: Counts, shapes: Sequence[Sequence[int]] | None
-) -> Counts:
+def _uniform(layers: Layers) -> Counts:
+    counts = np.floor(layers.sizes * layers.density + 0.5).astype(np.int64)
+    clipped: Counts = np.clip(counts, layers.least, layers.sizes)
+    return clipped
+
+
+def _erk(layers: Layers) -> Counts:
     """Solve ``sum_l min(n_l, eps (out + in + kernel...)_l) = total`` and round."""
+    sizes, shapes, total = layers.sizes, layers.shapes, layers.total
+    if layers.least.sum() > total:
+        return layers.least
     if shapes is None or [int(np.prod(shape)) for shape in shapes] != sizes.tolist():
         raise MaskUpdateError(
             f"expected a shape for each layer, of {sizes.tolist()} weights, found {shapes}"
         )
     raw = np.array([sum(shape) if np.prod(shape) else 0 for shape in shapes], dtype=np.float64)
     quotas = sizes.astype(np.float64)
-    free = (lower < sizes) & (raw > 0)
+    free = (layers.least < sizes) & (raw > 0)
     while free.any():
         scale = (total - sizes[~free].sum()) / raw[free].sum()
         quotas[free] = scale * raw[free]
@@ -114,13 +116,14 @@ def _erk(
             break
         quotas[capped] = sizes[capped]
         free &= ~capped
-    return _apportion(quotas, total, lower, sizes)
+    return _apportion(quotas, total, layers.least, sizes)
 
 
-def _global(
-    sizes: Counts, total: int, lower: Counts, scores: Sequence[NDArray[np.floating]] | None
-) -> Counts:
+def _global(layers: Layers) -> Counts:
     """Count each layer's share of the best scores, with its minimum set aside first."""
+    sizes, lower, total, scores = layers.sizes, layers.least, layers.total, layers.scores
+    if lower.sum() > total:
+        return lower
     if scores is None or len(scores) != sizes.size:
         raise MaskUpdateError(f"expected the scores of {sizes.size} layers for a global allocation")
     active = np.array([layer.size for layer in scores], dtype=np.int64)
@@ -135,7 +138,7 @@ def _global(
     for segment, least in zip(segments_of(active), lower, strict=True):
         layer = ranked[segment]
         layer[largest(layer, min(int(least), layer.size))] = np.inf
-    # A spared layer that is not dense yet takes places for which there are no scores.
+    # A layer that keeps more than it has scores for takes places without scores.
     chosen = largest(ranked, total - int((kept - active).sum()))
     counts = [np.count_nonzero(chosen[segment]) for segment in segments_of(active)]
     return np.array(counts, dtype=np.int64) + kept - active
@@ -150,3 +153,8 @@ def _apportion(quotas: NDArray[np.float64], total: int, lower: Counts, upper: Co
         order = np.argsort(-step * (quotas - counts)[movable], kind="stable")
         counts[movable[order[: abs(gap)]]] += step
     return counts
+
+
+uniform = Allocation(_uniform)
+erk = Allocation(_erk)
+global_ = Allocation(_global, needs_scores=True)

@@ -1,9 +1,8 @@
 """Which filters of a network are kept, and the really smaller network that they make.
 
-A chain of convolutions and dense layers is meant, in the order of its arrays, each weight array of
-shape (outputs, inputs, kernel...), as torch has them. Without a filter go its row in the layer's
-weights, its entry in the layer's bias and normalisation, and its inputs in the next layer: one of a
-convolution, one column per position of a dense layer behind a flattening of (filters, positions).
+The network is a chain of convolutions and dense layers, each weight array of shape (outputs,
+inputs, kernel...). With a filter go its row, its entry in bias and normalisation, and its inputs in
+the next layer: one of a convolution, one column per position of a dense layer behind a flattening.
 """
 
 import math
@@ -21,19 +20,9 @@ Places = dict[str, tuple[NDArray[np.intp], ...]]
 
 
 def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[np.intp]:
-    """Return the filters of largest L1 norm, ascending; ties to the lower index.
+    """Return the filters of largest L1 norm of a convolution, ascending; ties to the lower index.
 
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        Of a convolution, shape [filters, inputs, kernel...].
-    density : float
-        Share of the filters that is kept, in (0, 1]: ``floor(density filters + 1/2)``, at least 1.
-
-    Returns
-    -------
-    NDArray[np.intp]
-        Shape [kept].
+    Of `weights` [filters, inputs, kernel...] ``floor(density filters + 1/2)`` are kept, at least 1.
     """
     count = max(int(density * len(weights) + 0.5), 1)
     norms = np.abs(weights.reshape(len(weights), -1)).sum(axis=1, dtype=np.float64)
@@ -43,24 +32,11 @@ def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[
 def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> Places:
     """Choose the filters of each prunable convolution, and what of every array is left with them.
 
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The full network, layers in order.
-    density : float
-        Share of the filters kept in each layer, in (0, 1].
-    prunable : iterable of str
-        Names of the arrays that may lose filters; of these only those with three or more axes do.
+    Of the arrays named `prunable` only those with three or more axes lose filters. Places are
+    returned for every array with an axis: all of it where nothing is cut.
 
-    Returns
-    -------
-    Places
-        For every array with an axis. All of an axis where nothing is cut.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such convolution, or a layer does not follow on the one before it.
+    Raises SettingsError if there is no such convolution, or a layer does not follow on the one
+    before it.
     """
     return _follow(arrays, set(prunable), lambda _, weights: strongest_filters(weights, density))
 
@@ -71,22 +47,9 @@ def choose_by_weight(
     """Choose filters so that at most a share of the prunable *weights* is left with them.
 
     Without a share of its filters a layer behind another loses weights twice, as rows and as
-    columns; the share of filters, one for all layers, is the largest that keeps to `density`.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        The full network, layers in order.
-    scores : mapping of str to ndarray
-        Importance, at least 0, of each weight of the prunable arrays; a filter counts by its sum.
-    density : float
-        Share of the weights in the arrays of `scores` that may be left, in (0, 1]. Each layer keeps
-        one filter at least, whatever that comes to.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
+    columns; the share of filters, one for all layers, is the largest that keeps to `density`. A
+    filter counts by the sum of its `scores`, which are at least 0. Each layer keeps one filter at
+    least, whatever that comes to.
     """
     scored = {name: scores.get(name, array) for name, array in arrays.items()}
     allowed = density * sum(array.size for array in scores.values())
@@ -107,13 +70,7 @@ def choose_by_weight(
 
 
 def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
-    """Find the filters again that a mask of whole filters has kept: the inverse of `filter_mask`.
-
-    Raises
-    ------
-    SettingsError
-        As `choose_filters`.
-    """
+    """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`."""
 
     def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
         return np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))
@@ -122,7 +79,7 @@ def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Pla
 
 
 def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask by array: True at the places."""
+    """Return a mask by name and shape of each array: True at the places."""
     mask = {name: np.zeros(array.shape, np.bool_) for name, array in arrays.items()}
     for name, bits in mask.items():
         bits[np.ix_(*places[name])] = True
@@ -161,7 +118,7 @@ def _follow(
 
 
 def cut(arrays: Arrays, places: Places) -> dict[str, NDArray[Any]]:
-    """Take the smaller network out of the full one; copies."""
+    """Copy the smaller network out: axis i of an array has ``len(places[name][i])`` elements."""
     return {
         name: array[np.ix_(*places[name])] if name in places else array.copy()
         for name, array in arrays.items()
@@ -172,6 +129,7 @@ def write_back(arrays: Arrays, small: Arrays, places: Places) -> dict[str, NDArr
     """Return the full network with the smaller one's values at their places.
 
     Law: ``cut(write_back(full, small, places), places) == small``; all else is that of `arrays`.
+    Shapes and dtypes are those of `arrays`; `small` has the shapes that `cut` gives.
     """
     whole = {name: array.copy() for name, array in arrays.items()}
     for name, array in small.items():

@@ -1,33 +1,23 @@
 """Weighted means over clients, kept as sums, so that each reply is let go at once."""
 
-from collections.abc import Mapping
-from typing import Any, Self
-
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.chunks import chunks
 from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
+from caafp_app.vectors.chunks import chunks
 
 # Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
 GRADIENT_QUANTUM = -30  # steps of 9.3e-10, sums of w |g| up to 4.3e9
 
-State = dict[str, NDArray[Any]]
-
 
 class WeightedMean:
     """The weighted mean of vectors u: ``sum w u``, ``sum w`` and the number of replies.
 
-    Parameters
-    ----------
-    size : int
-        Length of the vectors.
-    quantum : int
-        Exponent of the quantum of ``w u``; see `ReproducibleSum`.
+    `quantum` is the exponent of the quantum of ``w u``; see `ReproducibleSum`.
     """
 
-    def __init__(self, size: int, quantum: int) -> None:
+    def __init__(self, size: int, quantum: int = UPDATE_QUANTUM) -> None:
         self.total = ReproducibleSum(size, quantum)
         self.weight = 0.0
         self.replies = 0
@@ -36,6 +26,16 @@ class WeightedMean:
     def size(self) -> int:
         """Length of the vectors."""
         return self.total.size
+
+    def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
+        """Add a reply [size] with the client's example count, or 1, as its weight.
+
+        `peak` is ``max |values|``, if `scan` has told it. Raises ProtocolError if values or weight
+        must not enter the sum; nothing has been added then.
+        """
+        weight = rounded_weight(weight)
+        self.total.add(values, weight, peak)
+        self.count(weight)
 
     def count(self, weight: float) -> None:
         """Count a reply whose values have been added to `total`."""
@@ -50,78 +50,20 @@ class WeightedMean:
                 np.divide(self.total.read(part), self.weight, out=mean[part])
         return mean
 
-    def spend(self) -> NDArray[np.float64]:
-        """Return the mean in the memory of the sums, which are of no use afterwards."""
-        return self.total.spend(self.weight) if self.replies else np.zeros(self.size)
 
-    def move(self, vector: NDArray[np.floating]) -> None:
-        """Add the mean to a vector [size] in place, without a copy of either."""
-        if self.replies:
-            for part in chunks(self.size):
-                vector[part] = vector[part] + self.total.read(part) / self.weight
+class GradientMean(WeightedMean):
+    """The mean of sparse gradients over all P prunable weights; what was not sent counts as 0."""
 
-    def state_dict(self) -> State:
-        """Return all there is to save, as arrays."""
-        return {**self.total.state_dict(), "counts": np.array([self.weight, self.replies])}
+    def __init__(self, size: int) -> None:
+        super().__init__(size, GRADIENT_QUANTUM)
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Build the sums that `state_dict` described."""
-        total = ReproducibleSum.from_state(state)
-        restored = cls(total.size, total.quantum)
-        restored.total = total
-        restored.weight, restored.replies = float(state["counts"][0]), int(state["counts"][1])
-        return restored
+    def add_at(
+        self, index: NDArray[np.integer], value: NDArray[np.floating], weight: float
+    ) -> None:
+        """Add a client's gradient [m], given at strictly increasing positions.
 
-
-class RoundSums(WeightedMean):
-    """The updates of one round of one cluster; `mean` is what the model moves by."""
-
-    def __init__(self, size: int, quantum: int = UPDATE_QUANTUM) -> None:
-        super().__init__(size, quantum)
-
-    def add(self, update: NDArray[np.floating], weight: float) -> None:
-        """Add a reply.
-
-        Parameters
-        ----------
-        update : NDArray[np.floating]
-            Shape [size].
-        weight : float
-            The client's example count, or 1.
-
-        Raises
-        ------
-        ProtocolError
-            If update or weight must not enter the sum; nothing has been added then.
-        """
-        weight = rounded_weight(weight)
-        self.total.add(update, weight)
-        self.count(weight)
-
-
-class GradientSums(WeightedMean):
-    """The clients' sparse gradients over all P prunable weights; what was not sent counts as 0."""
-
-    def __init__(self, size: int, quantum: int = GRADIENT_QUANTUM) -> None:
-        super().__init__(size, quantum)
-
-    def add(self, index: NDArray[np.integer], value: NDArray[np.floating], weight: float) -> None:
-        """Add a client's gradient, given at some positions.
-
-        Parameters
-        ----------
-        index : NDArray[np.integer]
-            Strictly increasing positions, shape [m]; m may be 0.
-        value : NDArray[np.floating]
-            The gradient there, shape [m].
-        weight : float
-            The client's example count, or 1.
-
-        Raises
-        ------
-        ProtocolError
-            If positions, values or weight must not enter the sum; nothing has been added then.
+        Raises ProtocolError if positions, values or weight must not enter the sum; nothing has been
+        added then.
         """
         weight = rounded_weight(weight)
         self.total.add_at(index, value, weight)

@@ -17,34 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
+from caafp_app.vectors.chunks import CHUNK, chunks
+from caafp_app.vectors.scan import peak_of
 
 _WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
 _LARGEST_WEIGHT = 2.0**38
+_LIMIT = 2**62  # of sums, in quanta
 
 
-def largest_magnitude(values: NDArray[np.floating], size: int) -> float:
+def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
     """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
 
-    Raises
-    ------
-    ProtocolError
-        If ``values`` is not a vector of floats of length ``size`` or holds NaN or infinity.
+    `known` is the answer, if `scan` has told it: the values are not looked at again. Raises
+    ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
+    infinity.
     """
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ProtocolError(
             f"expected a vector of {size} floats, found {values.dtype} of shape {values.shape}"
         )
-    peak = 0.0
-    for part in chunks(size):
-        block = values[part]
-        low, high = float(block.min()), float(block.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise ProtocolError(
-                "expected finite values, found NaN or infinity: the reply is refused"
-            )
-        peak = max(peak, high, -low)
-    return peak
+    return peak_of(values) if known is None else known
 
 
 def rounded_weight(weight: float) -> float:
@@ -53,10 +45,7 @@ def rounded_weight(weight: float) -> float:
     Weights are example counts, or 1: whole numbers stay what they are. Totals are exact up to
     2**29, those of whole numbers up to 2**53.
 
-    Raises
-    ------
-    ProtocolError
-        If the weight is not in [2**-24, 2**38).
+    Raises ProtocolError if the weight is not in [2**-24, 2**38).
     """
     if not (np.isfinite(weight) and 2.0**-_WEIGHT_QUANTUM <= weight < _LARGEST_WEIGHT):
         raise ProtocolError(
@@ -68,17 +57,10 @@ def rounded_weight(weight: float) -> float:
 class ReproducibleSum:
     """The weighted sum of vectors, the same bits in whatever order they are added.
 
-    Law: ``value`` is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions, exact
-    and rounded once to float64. It is therefore within ``2**(q - 1)`` per addition of the true sum,
-    beside the rounding of the products. Sums stay below ``2**(62 + q)``: what might exceed that is
-    refused. Memory is 8 bytes per element.
-
-    Parameters
-    ----------
-    size : int
-        Length of the vectors.
-    quantum : int
-        Exponent q of the quantum ``2**q`` that terms are rounded to.
+    Law: what is read is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions,
+    exact and rounded once to float64, with q the `quantum`. It is therefore within ``2**(q - 1)``
+    per addition of the true sum, beside the rounding of the products. Sums stay below ``2**(62 +
+    q)``: what might exceed that is refused. Memory is 8 bytes per element.
     """
 
     def __init__(self, size: int, quantum: int) -> None:
@@ -89,23 +71,16 @@ class ReproducibleSum:
         self._shifts = 0  # how often `_shifter` is in `_quanta`
         self._shifter = 1.5 * 2.0 ** (52 + quantum)
 
-    def add(self, values: NDArray[np.floating], weight: float = 1.0) -> None:
-        """Add ``weight * values``.
+    def add(
+        self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
+    ) -> None:
+        """Add ``weight * values``, of shape [size], with any finite weight.
 
-        Parameters
-        ----------
-        values : NDArray[np.floating]
-            Shape [size].
-        weight : float
-            Any finite factor.
-
-        Raises
-        ------
-        ProtocolError
-            If the length is wrong, a value is not finite, or the sum would become too large;
-            nothing has been added then.
+        `peak` is ``max |values|``, if `scan` has told it: the values are not looked at again.
+        Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
+        too large; nothing has been added then.
         """
-        direct = self.admit(largest_magnitude(values, self.size) * abs(weight))
+        direct = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
         for part in chunks(self.size):
             terms = scratch[: part.stop - part.start]
@@ -114,23 +89,15 @@ class ReproducibleSum:
             self.put(part, terms, direct)
 
     def add_at(
-        self, index: NDArray[np.integer], values: NDArray[np.floating], weight: float = 1.0
+        self,
+        index: NDArray[np.integer],
+        values: NDArray[np.floating],
+        weight: float = 1.0,
+        peak: float | None = None,
     ) -> None:
-        """Add ``weight * values`` at the positions ``index``.
+        """Add ``weight * values`` [m] at the positions ``index`` [m]; otherwise as `add`.
 
-        Parameters
-        ----------
-        index : NDArray[np.integer]
-            Shape [m], strictly increasing, within [0, size).
-        values : NDArray[np.floating]
-            Shape [m].
-        weight : float
-            Any finite factor.
-
-        Raises
-        ------
-        ProtocolError
-            As for `add`, and if the index does not increase or leaves the vector.
+        The index has to increase strictly, within [0, size).
         """
         if index.ndim != 1 or index.dtype.kind not in "iu":
             raise ProtocolError(
@@ -140,22 +107,14 @@ class ReproducibleSum:
             int(index[0]) >= 0 and int(index[-1]) < self.size and (index[1:] > index[:-1]).all()
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
-        self._claim(largest_magnitude(values, index.size) * abs(weight))
+        self._claim(largest_magnitude(values, index.size, peak) * abs(weight))
         terms = values.astype(np.float64) * weight
         self._quanta[index] += self._round(terms)
 
     def check(self, peak: float) -> None:
-        """Make sure that terms of magnitude up to ``peak`` can be added.
-
-        Raises
-        ------
-        ProtocolError
-            If the sum might exceed ``2**(62 + q)``.
-        """
+        """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
         if not self._fits(peak):
-            # The largest magnitudes were not all at one position: look at the sum itself.
-            settled = self._settled()
-            self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
+            self._tighten()
         if not self._fits(peak):
             raise ProtocolError(
                 f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found a reply with "
@@ -166,15 +125,8 @@ class ReproducibleSum:
     def admit(self, peak: float) -> bool:
         """Announce terms of magnitude up to ``peak``, for all positions, to be `put` next.
 
-        Returns
-        -------
-        bool
-            What `put` takes as ``direct``.
-
-        Raises
-        ------
-        ProtocolError
-            If the sum would become too large; nothing has changed then.
+        Return what `put` takes as ``direct``. Raises ProtocolError if the sum would become too
+        large; nothing has changed then.
         """
         self._claim(peak)
         direct = peak < 2.0 ** (50 + self.quantum)
@@ -190,27 +142,34 @@ class ReproducibleSum:
         else:
             np.add(block, self._round(terms), out=block)
 
-    @property
-    def value(self) -> NDArray[np.float64]:
-        """The sum, float64 of shape [size]."""
-        value = np.empty(self.size, dtype=np.float64)
-        for part in chunks(self.size):
-            value[part] = self.read(part)
-        return value
+    def merge(self, other: Self) -> None:
+        """Add another sum: exactly what adding each of its terms would give, in any order.
+
+        Raises ProtocolError if size or quantum differ or the sum would become too large; nothing
+        has been added then.
+        """
+        if (other.size, other.quantum) != (self.size, self.quantum):
+            raise ProtocolError(
+                f"expected a sum of {self.size} values in steps of 2**{self.quantum} to merge, "
+                f"found {other.size} in steps of 2**{other.quantum}"
+            )
+        if self._bound + other._bound >= _LIMIT:
+            self._tighten()
+            other._tighten()
+        if self._bound + other._bound >= _LIMIT:
+            raise ProtocolError(
+                f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found two that might "
+                f"exceed it together: use a coarser quantum than 2**{self.quantum}"
+            )
+        self._bound += other._bound
+        self._shifts += other._shifts
+        self._quanta += other._quanta
 
     def read(self, part: slice) -> NDArray[np.float64]:
-        """Return a part of `value`, as a copy."""
+        """Return a part of the sum, float64, as a copy."""
         quanta = self._quanta[part] - self._offset()
         value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
         return value
-
-    def spend(self, divisor: float) -> NDArray[np.float64]:
-        """Return ``value / divisor`` in the memory of the sum, which holds nothing afterwards."""
-        quotient = self._quanta.view(np.float64)
-        for part in chunks(self.size):
-            np.divide(self.read(part), divisor, out=quotient[part])
-        self.size, self._quanta = 0, np.empty(0, dtype=np.int64)
-        return quotient
 
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
         """Return all there is to save: ``quanta`` [size] and ``scale`` [2]."""
@@ -229,6 +188,11 @@ class ReproducibleSum:
 
     def _fits(self, peak: float) -> bool:
         return peak < 2.0 ** (62 + self.quantum) - self._bound * 2.0**self.quantum
+
+    def _tighten(self) -> None:
+        """Read the bound off the sum: the largest terms were not all at one position."""
+        settled = self._settled()
+        self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
 
     def _claim(self, peak: float) -> None:
         self.check(peak)

@@ -1,19 +1,21 @@
-"""When masks change, and to which sparsity: the plan of a run's rounds."""
+"""When masks change, and to which sparsity: the plan of a run's rounds.
 
-from collections.abc import Iterator
+A schedule is registered by name (`caafp_app.registry.SCHEDULES`): a function from the share of mask
+updates that are done, in (0, 1), to the share of the way to the final sparsity that is gone.
+"""
+
 from dataclasses import dataclass
 from enum import StrEnum
 
 from caafp_app.errors import SettingsError
-
-SCHEDULES = ("one-shot", "linear", "cubic")
+from caafp_app.registry import SCHEDULES
 
 
 class Phase(StrEnum):
     """The phases of a run.
 
-    ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` and ``PRUNE`` have numbered rounds, the others are
-    one exchange. ``TRAIN`` is of methods whose rounds are all alike.
+    ``TRAIN`` (rounds that are all alike), ``WARM_UP``, ``CLUSTER_WARM_UP`` and ``PRUNE`` have
+    numbered rounds, the others are one exchange.
     """
 
     DESCRIBE = "describe"
@@ -32,10 +34,6 @@ class RoundPlan:
 
     Attributes
     ----------
-    round : int
-        Number of the round, from 1.
-    phase : Phase
-        ``TRAIN``, ``WARM_UP``, ``CLUSTER_WARM_UP`` or ``PRUNE``.
     mask_update : bool
         Whether the masks change at the end of the round.
     sparsity : float
@@ -56,35 +54,10 @@ class RoundPlan:
 
 
 def target_sparsity(step: int, steps: int, initial: float, final: float, kind: str) -> float:
-    """Return the sparsity after mask update ``step`` of ``steps``.
+    """Return the sparsity after mask update ``step`` of ``steps``, in [initial, final].
 
-    With t = step / steps: ``one-shot`` is final from the first step on, ``linear`` is
-    ``initial + (final - initial) t``, ``cubic`` is ``final + (initial - final) (1 - t)^3`` (Zhu &
-    Gupta, "To prune, or not to prune", 2017), which prunes most while there is most to prune.
-
-    Law: initial at step 0, final at the last step, monotone between.
-
-    Parameters
-    ----------
-    step, steps : int
-        0 <= step <= steps, steps >= 1.
-    initial, final : float
-        Sparsity before the first and after the last update, 0 <= initial <= final < 1.
-    kind : str
-        ``one-shot``, ``linear`` or ``cubic``.
-
-    Returns
-    -------
-    float
-        In [initial, final].
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range.
+    Law: initial at step 0, final at the last step, monotone between; 0 <= initial <= final < 1.
     """
-    if kind not in SCHEDULES:
-        raise SettingsError(f"expected a sparsity schedule of {SCHEDULES}, found {kind!r}")
     if not 0.0 <= initial <= final < 1.0:
         raise SettingsError(
             "expected 0 <= initial sparsity <= final sparsity < 1, found an initial of "
@@ -94,10 +67,27 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
         raise SettingsError(f"expected a step between 0 and steps >= 1, found {step} of {steps}")
     if step == 0:
         return initial
-    if step == steps or kind == "one-shot":
-        return final
-    progress = step / steps if kind == "linear" else 1.0 - (1.0 - step / steps) ** 3
-    return min(initial + (final - initial) * progress, final)
+    progress: float = SCHEDULES[kind](step / steps)
+    return (
+        final
+        if progress >= 1.0 or step == steps
+        else min(initial + (final - initial) * progress, final)
+    )
+
+
+def one_shot(done: float) -> float:
+    """Go all the way with the first mask update."""
+    return 1.0
+
+
+def linear(done: float) -> float:
+    """Go the same way with each mask update."""
+    return done
+
+
+def cubic(done: float) -> float:
+    """Go most of the way early (Zhu, Gupta, "To prune, or not to prune", 2017)."""
+    return 1.0 - (1.0 - done) ** 3
 
 
 def even_plan(
@@ -125,35 +115,13 @@ def build_plan(
     clusters, so they change at the end of rounds in clusters only: first at the end of round
     ``warmup + cluster``, or of the first round in clusters where ``cluster`` is 0; then every
     ``every`` rounds, as long as a round is left to train with the new mask. The paper's 15 + 15 +
-    20 rounds, every 5, give rounds 30, 35, 40 and 45.
-
-    With an initial sparsity no round is dense: masks change from the first round in clusters on.
+    20 rounds, every 5, give rounds 30, 35, 40 and 45. With an initial sparsity no round is dense:
+    masks change from the first round in clusters on. Without rounds of pruning, or with a final
+    sparsity of 0, they never do.
 
     Statistics come from the ``every`` rounds before a mask update, the last of which brings the
-    gradients too, unless the model is still dense.
-
-    Parameters
-    ----------
-    warmup, cluster, prune : int
-        Rounds of the three phases, not negative, at least 1 in all. No round of pruning: no
-        updates.
-    every : int
-        Rounds from one mask update to the next, at least 1.
-    initial, final : float
-        Sparsity of the first and after the last mask update, 0 <= initial <= final < 1. A final
-        sparsity of 0: no updates.
-    kind : str
-        Schedule of the sparsity; see `target_sparsity`.
-
-    Returns
-    -------
-    tuple[RoundPlan, ...]
-        One entry per round, rounds numbered from 1.
-
-    Raises
-    ------
-    SettingsError
-        If a value is outside its range, or pruning is asked for and no mask update fits in.
+    gradients too, unless the model is still dense. Raises SettingsError if a value is outside its
+    range, or pruning is asked for and no mask update fits in.
     """
     total = warmup + cluster + prune
     if min(warmup, cluster, prune) < 0 or total < 1 or every < 1:
@@ -168,7 +136,21 @@ def build_plan(
         for update in updates
         for number in range(max(update - every, warmup) + 1, update + 1)
     }
-    return tuple(_rounds(warmup, cluster, total, initial, final, kind, updates, collecting))
+    sparsity = initial
+    plan = []
+    for number in range(1, total + 1):
+        phase = Phase.PRUNE
+        if number <= warmup + cluster:
+            phase = Phase.WARM_UP if number <= warmup else Phase.CLUSTER_WARM_UP
+        mask_update = number in updates
+        gradients = mask_update and sparsity > 0.0
+        if mask_update:
+            step = updates.index(number) + 1
+            sparsity = target_sparsity(step, len(updates), initial, final, kind)
+        plan.append(
+            RoundPlan(number, phase, mask_update, sparsity, gradients, number in collecting)
+        )
+    return tuple(plan)
 
 
 def _update_rounds(
@@ -186,26 +168,3 @@ def _update_rounds(
             "rounds in clusters"
         )
     return tuple(range(first, total, every))
-
-
-def _rounds(
-    warmup: int,
-    cluster: int,
-    total: int,
-    initial: float,
-    final: float,
-    kind: str,
-    updates: tuple[int, ...],
-    collecting: set[int],
-) -> Iterator[RoundPlan]:
-    sparsity = initial
-    for number in range(1, total + 1):
-        phase = Phase.PRUNE
-        if number <= warmup + cluster:
-            phase = Phase.WARM_UP if number <= warmup else Phase.CLUSTER_WARM_UP
-        mask_update = number in updates
-        gradients = mask_update and sparsity > 0.0
-        if mask_update:
-            step = updates.index(number) + 1
-            sparsity = target_sparsity(step, len(updates), initial, final, kind)
-        yield RoundPlan(number, phase, mask_update, sparsity, gradients, number in collecting)

@@ -11,26 +11,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import CaafpError
-
-
-class MaskUpdateError(CaafpError):
-    """Scores, counts or masks do not belong to the same model, or cannot be satisfied."""
+from caafp_app.errors import MaskUpdateError
 
 
 def segments_of(sizes: Sequence[int] | NDArray[np.int64]) -> tuple[slice, ...]:
-    """Return the slices of layers with these sizes, one after the other.
-
-    Parameters
-    ----------
-    sizes : Sequence[int] or NDArray[np.int64]
-        Number of weights of each layer, zero or more.
-
-    Returns
-    -------
-    tuple[slice, ...]
-        One slice per layer, from 0 to the sum of the sizes.
-    """
+    """Return the slices of layers with these sizes, one after the other from 0."""
     ends = [0]
     for size in sizes:
         ends.append(ends[-1] + int(size))
@@ -43,13 +28,7 @@ def sizes_of(segments: Sequence[slice]) -> NDArray[np.int64]:
 
 
 def check_segments(segments: Sequence[slice], size: int) -> None:
-    """Make sure that the segments cover a vector of this size, in order and without gaps.
-
-    Raises
-    ------
-    MaskUpdateError
-        If they do not.
-    """
+    """Make sure that the segments cover a vector of this size, in order and without gaps."""
     position = 0
     for segment in segments:
         if segment.start != position or segment.stop < position or segment.step not in (None, 1):
@@ -69,18 +48,5 @@ def active_counts(mask: NDArray[np.bool_], segments: Sequence[slice]) -> NDArray
 
 
 def packed_segments(mask: NDArray[np.bool_], segments: Sequence[slice]) -> tuple[slice, ...]:
-    """Return each layer's slice of a packed vector.
-
-    Parameters
-    ----------
-    mask : NDArray[np.bool_]
-        Active positions, shape [P].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-
-    Returns
-    -------
-    tuple[slice, ...]
-        Slices that cover ``range(mask.sum())``.
-    """
+    """Return each layer's slice of a vector packed by `mask` [P]."""
     return segments_of(active_counts(mask, segments))

@@ -6,23 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.segments import MaskUpdateError, active_counts, check_segments, sizes_of
-from caafp_app.pruning.topk import largest
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import active_counts, check_segments, sizes_of
+from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class MaskUpdate:
-    """A new mask, and how many weights of each layer it prunes and grows.
-
-    Attributes
-    ----------
-    mask : NDArray[np.bool_]
-        Active positions, shape [P].
-    pruned, grown : NDArray[np.int64]
-        Active before but not now, and now but not before, shape [layers].
-    """
+    """A new mask [P], and how many weights of each layer it prunes and grows [layers]."""
 
     mask: NDArray[np.bool_]
     pruned: Counts
@@ -36,30 +29,13 @@ def growth_counts(
     sizes: Counts,
     candidates: Counts | None = None,
 ) -> Counts:
-    """Return how many inactive weights of each layer a mask update grows.
+    """Return how many inactive weights of each layer a mask update grows, shape [layers].
 
-    With k = ``counts`` to be active after it, n weights and a active: ``floor(regrow k + 1/2)``,
-    but at most the n - a inactive ones, of which at most the candidates; or k - a where the layer
-    has to become denser by more than that.
+    With k = ``counts`` to be active after it, n weights (``sizes``) and a active: ``floor(regrow k
+    + 1/2)``, but at most the n - a inactive ones, of which at most the ``candidates`` that
+    something speaks for; or k - a where the layer has to become denser by more than that.
 
-    Parameters
-    ----------
-    active, counts, sizes : NDArray[np.int64]
-        a, k and n of each layer, shape [layers].
-    regrow : float
-        Share of the active weights that is exchanged, in [0, 1).
-    candidates : NDArray[np.int64], optional
-        Inactive weights of each layer that something speaks for, shape [layers]; by default all.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        Shape [layers].
-
-    Raises
-    ------
-    MaskUpdateError
-        If ``regrow`` is outside [0, 1), or a count outside [0, n].
+    Raises MaskUpdateError if ``regrow`` is outside [0, 1), or a count outside [0, n].
     """
     if not 0.0 <= regrow < 1.0:
         raise MaskUpdateError(f"expected a regrow share in [0, 1), found {regrow}")
@@ -80,14 +56,16 @@ def update_mask(
 ) -> MaskUpdate:
     """Prune the least important weights of each layer and grow inactive ones of large gradient.
 
-    A layer with target k grows the g = `growth_counts` inactive positions of largest
-    ``|gradient|`` and keeps the k - g active ones of largest score. What is pruned here is not
-    grown here: growth draws from the positions inactive in ``mask``. Ties go to the lower index,
-    for both. No active weight gives way to one of gradient zero, of which nobody has told anything:
-    such a one grows only where the layer has to become denser.
+    A layer with target k grows the g = `growth_counts` inactive positions of largest ``|gradient|``
+    and keeps the k - g active ones of largest score. What is pruned here is not grown here: growth
+    draws from the positions inactive in ``mask``. Ties go to the lower index, for both. No active
+    weight gives way to one of gradient zero, of which nobody has told anything: such a one grows
+    only where the layer has to become denser.
 
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
+
+    Raises MaskUpdateError if the arguments do not go together, or a score or gradient is NaN.
 
     Parameters
     ----------
@@ -101,19 +79,6 @@ def update_mask(
         Active weights k that each layer shall have, shape [layers].
     regrow : float
         Share of the layer's k weights that is exchanged, in [0, 1).
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-
-    Returns
-    -------
-    MaskUpdate
-        The new mask, and what changed.
-
-    Raises
-    ------
-    MaskUpdateError
-        If lengths, segments, counts or ``regrow`` do not go together, or a score or gradient is
-        NaN.
     """
     targets = np.asarray(counts, dtype=np.int64)
     active = active_counts(mask, segments)
@@ -146,19 +111,8 @@ def magnitude_mask(
 ) -> NDArray[np.bool_]:
     """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
 
-    Parameters
-    ----------
-    weights : NDArray[np.floating]
-        Shape [P]. Any saliency does as well.
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-
-    Raises
-    ------
-    MaskUpdateError
-        If segments or counts do not fit the weights.
+    Any saliency [P] does as well as weights. `counts` are the active weights of each layer
+    [layers].
     """
     check_segments(segments, weights.size)
     _check_counts(np.asarray(counts), sizes_of(segments))
@@ -166,35 +120,6 @@ def magnitude_mask(
     for segment, count in zip(segments, counts, strict=True):
         masks.append(largest(np.abs(weights[segment]), int(count)))
     return np.concatenate(masks)
-
-
-def random_mask(
-    counts: Sequence[int] | Counts, segments: Sequence[slice], rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """Return a mask of positions drawn at random in each layer, shape [P].
-
-    Parameters
-    ----------
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights of each layer, shape [layers].
-    segments : Sequence[slice]
-        Each layer's slice of the flat vector.
-    rng : np.random.Generator
-        Where the draw comes from.
-
-    Raises
-    ------
-    MaskUpdateError
-        If the counts do not fit the segments.
-    """
-    sizes = sizes_of(segments)
-    check_segments(segments, int(sizes.sum()))
-    _check_counts(np.asarray(counts), sizes)
-    mask = np.zeros(int(sizes.sum()), dtype=np.bool_)
-    for segment, count in zip(segments, counts, strict=True):
-        size = segment.stop - segment.start
-        mask[segment.start + rng.choice(size, int(count), replace=False, shuffle=False)] = True
-    return mask
 
 
 def _check_counts(counts: Counts, sizes: Counts) -> None:

@@ -1,23 +1,15 @@
 """Pieces of HTML. Whatever comes from a file is escaped here: labels are named by clients."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from caafp_app.errors import RunError, reading
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    Attributes
-    ----------
-    text : str
-        As shown.
-    value : float or None
-        What the column is sorted by; None: the text.
-    shade : float or None
-        A bar behind the text that is this share of the cell wide.
-    """
+    """One cell: its text, what to sort by (None: the text), and a bar's share of its width."""
 
     text: str
     value: float | None = None
@@ -26,10 +18,13 @@ class Cell:
 
 Row = Sequence[Cell | str]
 
+MOST_SHOWN = 1e15
+"""A larger number is shown as unknown: nothing of a run is so large, and files can be damaged."""
+
 
 def number(value: float | None, digits: int = 2, times: float = 1.0, shade: bool = False) -> Cell:
-    """Return the cell of a number; a dash where it is not known."""
-    if value is None or value != value:
+    """Return the cell of a number; a dash where it is not known, or cannot be."""
+    if value is None or not abs(value) < MOST_SHOWN:
         return Cell("-", -1e300)
     scaled = times * value
     return Cell(f"{scaled:.{digits}f}", scaled, value if shade else None)
@@ -71,6 +66,18 @@ def section(title: str, *parts: str, folded: bool = False) -> str:
     if folded:
         return f"<details><summary>{escape(title)}</summary>{content}</details>"
     return f"<section><h3>{escape(title)}</h3>{content}</section>"
+
+
+def whole(title: str, build: Callable[[], str]) -> str:
+    """Return a part of the page, or a sentence in its place where it cannot be built.
+
+    A run's files can be damaged, or of another release; the other parts can be read all the same.
+    """
+    try:
+        with reading("what belongs here from the run's files", RunError):
+            return build()
+    except RunError as error:
+        return section(title, paragraph(str(error)))
 
 
 def paragraph(text: str) -> str:

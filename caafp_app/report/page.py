@@ -1,10 +1,11 @@
 """The whole page: one run, or several, with a table and curves that compare them."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from importlib.resources import files
 
-from caafp_app.report.html import Cell, figure, number, section, table
+from caafp_app.report.html import Cell, figure, number, section, table, whole
 from caafp_app.report.run import tell
 from caafp_app.report.svg import Chart, Line, draw
 from caafp_app.runs.reading import RunFiles
@@ -15,20 +16,14 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 def build_page(runs: Sequence[RunFiles]) -> str:
-    """Return a page of HTML that holds all it needs.
-
-    Parameters
-    ----------
-    runs : sequence of RunFiles
-        One at least; in the order of the page.
-    """
+    """Return a page of HTML that holds all it needs, of one run at least."""
     names = run_names(runs)
     title = f"caafp: {names[0]}" if len(runs) == 1 else f"caafp: {len(runs)} runs"
     style = (files("caafp_app.report") / "page.css").read_text(encoding="utf-8")
     script = (files("caafp_app.report") / "page.js").read_text(encoding="utf-8")
     body = [f"<h1>{escape(title)}</h1>"]
     if len(runs) > 1:
-        body.append(_compare(runs, names))
+        body.append(whole("Side by side", partial(_compare, runs, names)))
     body += [
         f'<article id="run-{i}"><h2>{escape(name)}</h2>{tell(run)}</article>'
         for i, (run, name) in enumerate(zip(runs, names, strict=True))

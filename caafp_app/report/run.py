@@ -1,9 +1,10 @@
 """What the page tells of one run: all parts in order; what came of it, its cost, its plan."""
 
 from collections.abc import Callable
+from functools import partial
 
 from caafp_app.report.clients import clients, clusters, masks
-from caafp_app.report.html import Cell, Row, number, pairs, paragraph, section, table
+from caafp_app.report.html import Cell, Row, number, pairs, paragraph, section, table, whole
 from caafp_app.report.rounds import curves
 from caafp_app.runs.reading import RunFiles
 
@@ -24,7 +25,9 @@ def tell(run: RunFiles) -> str:
     )
     of = run.settings
     told = f"{of.get('strategy')} on {of.get('dataset')}, seed {of.get('seed')}; from {run.path}"
-    return paragraph(told) + "".join(part(run) for part in parts)
+    return paragraph(told) + "".join(
+        whole(part.__name__.capitalize(), partial(part, run)) for part in parts
+    )
 
 
 def outcome(run: RunFiles) -> str:

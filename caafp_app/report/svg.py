@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
+from caafp_app.report.html import MOST_SHOWN
 from caafp_app.runs.palette import COLOURS
 
 Place = Callable[[float, float], tuple[float, float]]
@@ -30,15 +31,8 @@ class Line:
 class Chart:
     """A chart of lines.
 
-    Attributes
-    ----------
-    lines : sequence of Line
-    y_title : str
-    low, high : float or None
-        Ends of the y axis; None: those of the data.
-    spans : sequence of (float, str)
-        Where a phase of the run begins, and its name.
-    x_title : str
+    `low` and `high` are the ends of the y axis (None: those of the data); `spans` says where a
+    phase of the run begins, and its name.
     """
 
     lines: Sequence[Line]
@@ -46,12 +40,11 @@ class Chart:
     low: float | None = None
     high: float | None = None
     spans: Sequence[tuple[float, str]] = field(default_factory=tuple)
-    x_title: str = "round"
 
 
 def draw(chart: Chart) -> str:
     """Return the chart as one ``svg`` element; empty if there is not a single point."""
-    lines = [line for line in chart.lines if line.points]
+    lines = [line for line in map(_possible, chart.lines) if line.points]
     if not lines:
         return ""
     points = [point for line in lines for point in line.points]
@@ -68,7 +61,7 @@ def draw(chart: Chart) -> str:
 
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.y_title)} by '
-        f'{escape(chart.x_title)}">'
+        'round">'
     ]
     for y in ticks(y_low, y_high):
         _, height = at(x_low, y)
@@ -90,23 +83,23 @@ def draw(chart: Chart) -> str:
         parts.append(_drawn(line, i, at))
     parts.append(
         f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">'
-        f"{escape(chart.x_title)}</text>"
+        "round</text>"
         f'<text class="title" x="14" y="{_HEIGHT / 2:.0f}" '
         f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(chart.y_title)}</text></svg>'
     )
     return "".join(parts) + (_legend(lines) if len(lines) > 1 else "")
 
 
+def _possible(line: Line) -> Line:
+    """Leave out points that no axis can have: files can be damaged."""
+    points = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
+    return replace(line, points=points)
+
+
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], what: str) -> str:
     """Return a square matrix as shaded squares, dark for the largest; empty for no values.
 
-    Parameters
-    ----------
-    values : sequence of sequence of float [n, n]
-    names : sequence of str [n]
-        Of rows and columns.
-    what : str
-        What a value is, for the hint at each square.
+    `names` are those of rows and columns; `what` a value is stands in the hint at each square.
     """
     if not names:
         return ""

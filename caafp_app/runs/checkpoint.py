@@ -15,11 +15,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import replaced
+from caafp_app.runs.tensors import PRIVATE, read_tensors, storable, write_tensors
 
 VERSION = 1
 FOLDER = "checkpoints"
@@ -32,12 +30,8 @@ _TEXT_LIMIT = 256 * 1024 * 1024
 class State:
     """What a part of a run saves, and is restored from.
 
-    Attributes
-    ----------
-    facts : dict
-        In JSON's types; floats come back as they were, bit by bit.
-    arrays : dict of ndarray
-        Of bools, integers or floats, by names that are unique in this part.
+    Facts are of JSON's types, and floats come back as they were, bit by bit; arrays of bools,
+    integers or floats have names that are unique in this part.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -49,13 +43,7 @@ class State:
         self.arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
 
     def part(self, name: str) -> "State":
-        """Return the part of that name.
-
-        Raises
-        ------
-        RunError
-            If there is none.
-        """
+        """Return the part of that name."""
         facts = self.fact(name)
         if not isinstance(facts, dict):
             raise damaged(f"{name!r} is no part")
@@ -65,25 +53,13 @@ class State:
         )
 
     def fact(self, name: str) -> Any:
-        """Return a fact.
-
-        Raises
-        ------
-        RunError
-            If it is not there.
-        """
+        """Return a fact, or raise RunError."""
         if name not in self.facts:
             raise damaged(f"{name!r} is missing")
         return self.facts[name]
 
     def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Return an array, which is read-only perhaps; of a shape, if one is named.
-
-        Raises
-        ------
-        RunError
-            If it is not there, or of another shape.
-        """
+        """Return an array, which is read-only perhaps; of a shape, if one is named."""
         found = self.arrays.get(name)
         if found is None or (shape is not None and found.shape != shape):
             raise damaged(
@@ -112,19 +88,10 @@ def last_round(folder: Path) -> int:
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run: the last `keep`, one `every` so many rounds (0: none).
 
-    Parameters
-    ----------
-    folder : Path
-        ``checkpoints/`` of the run directory; made when there is something to save.
-    every : int
-        Rounds between two; 0: none at all.
-    keep : int
-        So many of the last are kept, at least 1.
-    terms : mapping of str to object
-        What a run that goes on must have in common with the one that saved: its settings, without
-        those that may change. JSON's types.
+    `terms` are what a run that goes on must have in common with the one that saved: its settings,
+    without those that may change, in JSON's types.
     """
 
     def __init__(
@@ -147,20 +114,13 @@ class Checkpoints:
     def save(self, round_: int, state: State) -> Path:
         """Write the state after a round, and remove those that are too old.
 
-        Raises
-        ------
-        RunError
-            If the file cannot be written; those before are as they were.
+        Raises RunError if the file cannot be written; those before are as they were.
         """
         path = self.folder / f"round-{round_:04d}.safetensors"
         text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
-        tensors = {name: _plain(array) for name, array in state.arrays.items()}
+        tensors = {name: storable(name, array) for name, array in state.arrays.items()}
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
-        with replaced(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata)
-            except SafetensorError as error:  # its own for whatever the system refuses
-                raise OSError(str(error)) from error
+        write_tensors(path, tensors, metadata, mode=PRIVATE)
         for old in self._paths()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path
@@ -168,11 +128,8 @@ class Checkpoints:
     def load(self) -> Saved:
         """Read the newest.
 
-        Raises
-        ------
-        RunError
-            If there is none; it is damaged, and then the one before is named; it is of another
-            version; or of a run with other settings, and then the first that differs is named.
+        Raises RunError if there is none, it is damaged, of another version, or of a run with other
+        settings; what to do is said.
         """
         paths = self._paths()
         if not paths:
@@ -180,9 +137,9 @@ class Checkpoints:
                 f"expected a checkpoint to resume from in {self.folder}, found none: the run "
                 "ended, was never saved (checkpoint-every=0), or did not come so far; start anew"
             )
-        text, state = _read(paths[-1], paths[:-1])
-        self._compare(text["terms"])
-        return Saved(text["round"], state)
+        round_, terms, state = _read(paths[-1], paths[:-1])
+        self._compare(terms)
+        return Saved(round_, state)
 
     def clear(self) -> None:
         """Remove all of them: the run has ended."""
@@ -210,45 +167,26 @@ class Checkpoints:
                 )
 
 
-def _read(path: Path, older: Sequence[Path]) -> tuple[dict[str, Any], State]:
+def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State]:
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        version = metadata.get("version")
+        arrays, metadata = read_tensors(path)
         text = metadata.get("state", "")
         if len(text) > _TEXT_LIMIT or metadata.get("sha256") != _digest(text, arrays):
             raise ValueError("its SHA-256 is another than the one it was saved with")
-        if version != str(VERSION):
-            raise RunError(
-                f"checkpoint {path} has version {version}, this release reads {VERSION}; resume "
-                "with the release that saved it"
-            )
-        document = json.loads(text)
-        _check(document)
-    except (OSError, SafetensorError, ValueError) as error:
+        if metadata.get("version") == str(VERSION):
+            document = json.loads(text)
+            return int(document["round"]), dict(document["terms"]), State(document["facts"], arrays)
+    except (RunError, ValueError, LookupError, TypeError) as error:
         # Not the first that is whole: what a run goes on from is for its operator to say.
         before = f"the one before is {older[-1].name}" if older else "there is none before it"
         raise RunError(
             f"checkpoint {path} is damaged ({error}); {before}: "
             + ("remove the damaged file to go on from there" if older else "start a new run")
         ) from error
-    return document, State(document["facts"], arrays)
-
-
-def _check(document: Any) -> None:
-    """Refuse, by ValueError, what is whole and was not written here."""
-    kinds = {"round": int, "terms": dict, "facts": dict}
-    if not isinstance(document, dict):
-        raise ValueError("no JSON object")
-    for key, kind in kinds.items():
-        if not isinstance(document.get(key), kind):
-            raise ValueError(f"no {key}")
-
-
-def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as safetensors reads it: in C order and native byte order."""
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    raise RunError(
+        f"checkpoint {path} has version {metadata.get('version')}, this release reads {VERSION}; "
+        "resume with the release that saved it"
+    )
 
 
 def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:

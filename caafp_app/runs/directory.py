@@ -1,12 +1,4 @@
-"""The run directory: the files of one run, what each is called and how it is written.
-
-::
-
-    <output-dir>/runs/<name>/
-        settings.json  plan.json  rounds.jsonl  clients.csv  clusters.json  summary.json
-        models/<cluster>.safetensors  masks/<cluster>.safetensors  distances.safetensors
-    <output-dir>/runs/latest -> <name>
-"""
+"""The run directory: how the files of one run, which README.md lists, are written."""
 
 import csv
 import io
@@ -19,51 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save as to_safetensors
 
-from caafp_app.errors import RunError
-from caafp_app.runs.files import append_line, write_atomic, write_json
+from caafp_app.runs.files import append_line, plain, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
-
-SUMMARY_KEYS = (
-    "strategy",
-    "dataset",
-    "seed",
-    "rounds",
-    "clients",
-    "clusters",
-    "accuracy.cluster.mean",
-    "accuracy.cluster.std",
-    "accuracy.cluster.min",
-    "accuracy.personal.mean",
-    "accuracy.personal.std",
-    "accuracy.personal.min",
-    "sparsity.personal_min",
-    "sparsity.cluster_mean",
-    "bytes.down",
-    "bytes.up",
-    "bytes.total",
-    "bytes.formula_total",
-    "seconds.total",
-    "seconds.rounds",
-    "seconds.startup",
-)
-"""What ``summary.json`` holds at least; a dot stands for one level of nesting."""
-
-_TENSOR_KINDS = "biuf"
-"""Kinds of numpy dtypes that safetensors keeps: bool, integers, floats."""
+from caafp_app.runs.tensors import write_tensors
+from caafp_app.safe_text import csv_cell
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Files of one run. Every write is atomic; rounds are appended line by line.
-
-    Attributes
-    ----------
-    path : Path
-        An existing folder. `create` makes a new one; the constructor takes one that is there.
-    """
+    """Files of one run, in a folder that exists; `create` makes a new one. Writes are atomic."""
 
     path: Path
 
@@ -78,24 +36,9 @@ class RunDirectory:
         seed: int,
         now: datetime | None = None,
     ) -> "RunDirectory":
-        """Make the folder of a new run and point ``latest`` to it.
+        """Make the folder of a new run and point ``latest`` to it; see `place.make_folder`.
 
-        Parameters
-        ----------
-        output_dir : str or Path
-            Runs go to ``runs/`` below it; empty: `default_home`.
-        run_name : str
-            Name of the folder; empty: ``<YYYYmmdd-HHMMSS>-<strategy>-<dataset>-<seed>``, local
-            time. A name that is taken gets ``-2``, ``-3`` and so on.
-        strategy, dataset, seed
-            Parts of the default name.
-        now : datetime, optional
-            The time in the default name.
-
-        Raises
-        ------
-        SettingsError
-            If the name is not one plain file name, or the folder cannot be made.
+        Without a name it is ``<YYYYmmdd-HHMMSS>-<strategy>-<dataset>-<seed>``, local time.
         """
         stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
         name = run_name or f"{stamp}-{strategy}-{dataset}-{seed}"
@@ -111,7 +54,7 @@ class RunDirectory:
 
     def append_round(self, record: RoundRecord) -> None:
         """Append one line to ``rounds.jsonl``; it is on the disk when this returns."""
-        append_line(self.path / "rounds.jsonl", json.dumps(record.to_json(), allow_nan=False))
+        append_line(self.path / "rounds.jsonl", json.dumps(plain(vars(record)), allow_nan=False))
 
     def cut_rounds(self, last: int) -> None:
         """Remove what ``rounds.jsonl`` has of rounds after `last`: they are run again."""
@@ -131,12 +74,13 @@ class RunDirectory:
             return ""
 
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
-        """Write ``clients.csv``: one row per client, unknown values empty."""
+        """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""
         text = io.StringIO(newline="")
         columns = [column.name for column in fields(ClientRecord)]
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(client.to_json() for client in clients)
+        for client in clients:
+            writer.writerow({name: csv_cell(v) for name, v in plain(vars(client)).items()})
         write_atomic(self.path / "clients.csv", text.getvalue().encode())
 
     def write_clusters(self, clusters: Mapping[str, object]) -> None:
@@ -145,9 +89,9 @@ class RunDirectory:
 
     def write_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
         """Write the clients' distances [n, n] to ``distances.safetensors``, labels as metadata."""
-        tensors = {"distances": _storable("distances", distances.astype(np.float32))}
-        content = to_safetensors(tensors, {"labels": json.dumps(list(labels))})
-        write_atomic(self.path / "distances.safetensors", content)
+        tensors = {"distances": distances.astype(np.float32)}
+        told = {"labels": json.dumps(list(labels))}
+        write_tensors(self.path / "distances.safetensors", tensors, told)
 
     def write_model(
         self,
@@ -155,13 +99,7 @@ class RunDirectory:
         arrays: Mapping[str, NDArray[Any]],
         metadata: Mapping[str, str] | None = None,
     ) -> Path:
-        """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path.
-
-        Raises
-        ------
-        RunError
-            If an array is neither of bools, integers nor floats.
-        """
+        """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path."""
         return self._write_tensors("models", name, arrays, metadata)
 
     def write_mask(
@@ -171,16 +109,7 @@ class RunDirectory:
         return self._write_tensors("masks", name, {"mask": packed}, metadata)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write ``summary.json``.
-
-        Raises
-        ------
-        RunError
-            If one of `SUMMARY_KEYS` is not there; nothing is written then.
-        """
-        missing = [key for key in SUMMARY_KEYS if not _holds(summary, key)]
-        if missing:
-            raise RunError(f"the summary lacks {', '.join(missing)}; build it by build_summary")
+        """Write ``summary.json``."""
         write_json(self.path / "summary.json", summary)
 
     def _write_tensors(
@@ -191,25 +120,5 @@ class RunDirectory:
         metadata: Mapping[str, str] | None,
     ) -> Path:
         path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
-        tensors = {key: _storable(key, array) for key, array in arrays.items()}
-        write_atomic(path, to_safetensors(tensors, dict(metadata) if metadata else None))
+        write_tensors(path, arrays, metadata)
         return path
-
-
-def _storable(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind not in _TENSOR_KINDS or array.dtype.itemsize > 8:
-        raise RunError(
-            f"array {name!r} has dtype {array.dtype}; safetensors keeps bools, integers and floats "
-            "of at most 64 bits"
-        )
-    # safetensors reads the memory as it lies: it must be in C order and of native byte order.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-
-
-def _holds(summary: Mapping[str, object], key: str) -> bool:
-    level: object = summary
-    for part in key.split("."):
-        if not isinstance(level, Mapping) or part not in level:
-            return False
-        level = level[part]
-    return True

@@ -9,15 +9,10 @@ from types import FrameType
 
 @contextlib.contextmanager
 def told_to_end() -> Iterator[Callable[[], bool]]:
-    """Take note of SIGTERM while this context lasts.
+    """Take note of SIGTERM while this context lasts, and yield what tells whether it came.
 
     Only the main thread may set signal handlers; in another one (Flower's simulation) nothing is
     set, and nobody tells.
-
-    Yields
-    ------
-    callable
-        Returns whether the signal came.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

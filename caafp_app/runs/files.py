@@ -17,10 +17,7 @@ from caafp_app.errors import RunError
 def plain(value: object) -> Any:
     """Return `value` in JSON's types: NaN and infinities become None, keys become text.
 
-    Raises
-    ------
-    RunError
-        If `value` is of a type that has no plain form (arrays belong into safetensors).
+    Arrays have no such form: they belong into safetensors.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -46,21 +43,24 @@ def plain(value: object) -> Any:
     )
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` to `path` as indented JSON that ends in a newline, atomically."""
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
+    """Write `value` to `path` as indented JSON that ends in a newline, as `write_atomic` does."""
     text = json.dumps(plain(value), indent=2, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
+    write_atomic(path, (text + "\n").encode(), private=private)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` as `replaced` does.
+def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Write `content` to `path` as `replaced` does; a private file is its owner's alone to read.
 
     Raises
     ------
     RunError
         If the file cannot be written; the old one is unchanged then.
     """
-    with replaced(path) as temporary, temporary.open("xb") as file:
+    mode = 0o600 if private else 0o666
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    # Made with its mode: at no moment may others read a private file.
+    with replaced(path) as temporary, os.fdopen(os.open(temporary, flags, mode), "wb") as file:
         file.write(content)
 
 
@@ -68,18 +68,9 @@ def write_atomic(path: Path, content: bytes) -> None:
 def replaced(path: Path) -> Iterator[Path]:
     """Let `path` be written so that a reader, or a crash, sees the old file or the new one.
 
-    What is written to the temporary file of the same folder reaches the disk, and then takes the
-    name.
-
-    Yields
-    ------
-    Path
-        Of the temporary file, which is not there yet.
-
-    Raises
-    ------
-    RunError
-        If the file cannot be written; the old one is unchanged then.
+    What is written to the temporary file of the same folder, whose path is yielded, reaches the
+    disk, and then takes the name. Raises RunError if that cannot be; the old file is unchanged
+    then.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -100,10 +91,7 @@ def append_line(path: Path, line: str) -> None:
 
     What a crash left of an unfinished line is removed first, so that every line is whole.
 
-    Raises
-    ------
-    RunError
-        If `line` holds a line break, or the file cannot be written.
+    Raises RunError if `line` holds a line break, or the file cannot be written.
     """
     if "\n" in line:
         raise RunError("a line to append must not hold a line break")

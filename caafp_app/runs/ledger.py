@@ -21,14 +21,9 @@ _UNLISTED = "unlisted"
 
 @dataclass
 class Traffic:
-    """Messages and bytes of a part of a run. Traffic adds up: parts are summed field by field.
+    """Messages and bytes by kind of a part of a run, see `size.message_bytes`.
 
-    Attributes
-    ----------
-    messages : mapping of direction to int
-        Number of messages.
-    kinds : mapping of direction to (mapping of str to int)
-        Bytes by kind, see `caafp_app.runs.size.message_bytes`.
+    Traffic adds up: parts are summed field by field.
     """
 
     messages: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, 0))
@@ -77,33 +72,10 @@ class Ledger:
         self._formula = 0.0
 
     def record(self, direction: Direction, phase: str, message: Message, *, round: int) -> int:
-        """Count one message.
+        """Count one message, as sent or received, error replies as well; return its bytes.
 
-        Parameters
-        ----------
-        direction : {"down", "up"}
-            From the server, or to it.
-        phase : str
-            Name of the phase that the message belongs to.
-        message : Message
-            As sent or received, error replies as well.
-        round : int
-            Number of the round.
-
-        Returns
-        -------
-        int
-            Bytes of this message.
-
-        Raises
-        ------
-        RunError
-            If `direction` is neither of the two.
-        ProtocolError
-            If the message holds what Flower cannot serialise; nothing is counted then.
+        Raises ProtocolError if it holds what Flower cannot serialise; nothing is counted then.
         """
-        if direction not in DIRECTIONS:
-            raise RunError(f"direction must be 'down' or 'up', found {direction!r}")
         sizes = message_bytes(message)
         self._exchanges.setdefault((str(phase), int(round)), Traffic()).add(direction, sizes)
         return sum(sizes.values())
@@ -111,19 +83,9 @@ class Ledger:
     def add_formula(self, parameters: int, density: float, messages: int) -> None:
         """Add to the papers' formula: parameters x 4 bytes x density for each message.
 
-        The formula counts one message down and one up per client and round, so `messages` is
-        twice the number of clients. It leaves out masks, gradients, headers and the last download.
-
-        Raises
-        ------
-        RunError
-            If `density` is outside [0, 1] or a number is negative.
+        The formula counts one message down and one up per client and round, so `messages` is twice
+        the number of clients. It leaves out masks, gradients, headers and the last download.
         """
-        if parameters < 0 or messages < 0 or not 0.0 <= density <= 1.0:
-            raise RunError(
-                "the formula needs parameters >= 0, 0 <= density <= 1 and messages >= 0, found "
-                f"{parameters}, {density} and {messages}"
-            )
         self._formula += parameters * 4 * density * messages
 
     @property
@@ -168,14 +130,6 @@ class Ledger:
             for phase in phases
         }
 
-    def by_round(self) -> dict[int, Traffic]:
-        """Return traffic by round, in ascending order."""
-        numbers = sorted({number for _, number in self._exchanges})
-        groups: dict[int, list[Traffic]] = {number: [] for number in numbers}
-        for (_, number), part in self._exchanges.items():
-            groups[number].append(part)
-        return {number: _sum(parts) for number, parts in groups.items()}
-
     def summary(self) -> dict[str, Any]:
         """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
         overall = self.overall()
@@ -210,10 +164,8 @@ class Ledger:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace what is counted by what `state()` returned, in this process or another.
 
-        Raises
-        ------
-        RunError
-            If `state` is of another version or not one of ours; the ledger is unchanged then.
+        Raises RunError if `state` is of another version or not one of ours; the ledger is unchanged
+        then.
         """
         version = state.get("version")
         if version != _STATE_VERSION:

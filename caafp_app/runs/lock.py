@@ -12,19 +12,8 @@ from caafp_app.errors import SettingsError
 def sole_writer(folder: Path, otherwise: str) -> Iterator[None]:
     """Hold a folder; nothing is left in it, and a process that is killed lets go of it.
 
-    On Windows, and where a file system knows no locks, nobody is kept out.
-
-    Parameters
-    ----------
-    folder : Path
-        An existing one.
-    otherwise : str
-        The error's message.
-
-    Raises
-    ------
-    SettingsError
-        Another process holds it.
+    Where another process holds it, `otherwise` is the message of the SettingsError. On Windows, and
+    where a file system knows no locks, nobody is kept out.
     """
     try:
         import fcntl

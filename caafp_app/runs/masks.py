@@ -7,19 +7,10 @@ from numpy.typing import NDArray
 
 
 def jaccard(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
-    """Return, for each two masks, the weights active in both over those active in either.
+    """Return, for each two of k masks, the weights active in both over those active in either.
 
-    Two independent masks of density d have d / (2 - d).
-
-    Parameters
-    ----------
-    masks : sequence of ndarray of uint8 [m]
-        Packed bits, all of one length.
-
-    Returns
-    -------
-    ndarray of float64 [k, k]
-        In [0, 1], symmetric, 1 on the diagonal (and for two empty masks).
+    Masks are packed bits, all of one length. The result [k, k] is symmetric, 1 on the diagonal (and
+    for two empty masks). Two independent masks of density d have d / (2 - d).
     """
     bits = [np.unpackbits(mask) for mask in masks]
     overlap = np.ones((len(bits), len(bits)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from caafp_app.runs import text
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
+from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
@@ -46,6 +47,15 @@ class Observer:
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Take the cluster of each client label, and how it came about."""
 
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Take who is there: the id of its node by the label of each client; told on a change."""
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Take who is asked now, and until when answers are waited for (s since 1970; 0: ever)."""
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Take that one has answered, and why its answer is refused if it is."""
+
     def on_finish(self, report: RunReport) -> None:
         """Take the whole run at its end."""
 
@@ -76,6 +86,21 @@ class CompositeObserver(Observer):
         for observer in self._observers:
             observer.on_clusters(labels, note)
 
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_present(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_asked(labels, phase, round, deadline)
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_answer(label, ok, reason)
+
     def on_finish(self, report: RunReport) -> None:
         """Hand on."""
         for observer in self._observers:
@@ -99,6 +124,7 @@ class DirectoryObserver(Observer):
         self._settings = dict(settings)
         self._rounds = 0
         self._note = directory.note()  # of a run that is resumed
+        self._live = LiveLog(directory.path)
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Write ``settings.json`` and ``plan.json``."""
@@ -133,6 +159,18 @@ class DirectoryObserver(Observer):
         clusters = {number: {"members": names} for number, names in members.items()}
         self.directory.write_clusters({"note": note, "clusters": clusters})
 
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Append to ``live.jsonl``."""
+        self._live.present(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Append to ``live.jsonl``."""
+        self._live.asked(labels, phase, round, deadline)
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Append to ``live.jsonl``."""
+        self._live.answer(label, ok, reason)
+
     def on_finish(self, report: RunReport) -> None:
         """Write models, masks, clusters and clients, and the summary last."""
         for number, cluster in report.clusters.items():
@@ -166,6 +204,8 @@ class LogObserver(Observer):
         self._logger = logger or logging.getLogger("flwr")
         self._time_left = TimeLeft()
         self._phase_width = 0
+        self._present = False
+        self._describing = False
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Log the plan as a tree."""
@@ -176,10 +216,25 @@ class LogObserver(Observer):
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         """Log one line, and a warning if clients are missing or refused."""
         self._time_left.add(record.phase, record.seconds)
-        left = self._time_left.after(record.round, total_rounds)
+        left = self._time_left.after(record.round)
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if trouble := text.trouble_line(record):
             self._logger.warning("%s", trouble)
+
+    def on_present(self, nodes: Mapping[str, int]) -> None:
+        """Log who is there when the run begins; the runner tells of changes."""
+        if not self._present and nodes:
+            self._log([text.presence_line(nodes)])
+        self._present = bool(nodes)
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Note whether clients are asked who they are."""
+        self._describing = phase == "describe"
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        """Log who answers to that, as it happens; the lines of rounds have the rest."""
+        if self._describing:
+            self._log([text.answer_line(label, reason)])
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Log who is in which cluster."""

@@ -65,19 +65,12 @@ def release_folder(path: Path) -> None:
 
 
 def make_folder(name: str, output_dir: str | Path = "") -> Path:
-    """Make the folder of a new run, or take the one reserved for it; point ``latest`` to it.
+    """Make the folder of a run in ``runs/`` below `output_dir`, by default `default_home`.
 
-    Parameters
-    ----------
-    name : str
-        Of the folder; one that is taken gets ``-2``, ``-3`` and so on.
-    output_dir : str or Path
-        It goes to ``runs/`` below it; empty: `default_home`.
+    It is the one reserved for this run, or a new one.
 
-    Raises
-    ------
-    SettingsError
-        If the name is not one plain file name, or the folder cannot be made.
+    A name that is taken gets ``-2``, ``-3`` and so on. ``latest`` then points to it. Raises
+    SettingsError if the name is not one plain file name, or the folder cannot be made.
     """
     path = _folder_of_runs(output_dir) / check_name(name, "run-name")
     try:
@@ -105,19 +98,9 @@ def _made(name: str, output_dir: str | Path) -> Path:
 
 
 def find_run(name: str, output_dir: str | Path = "") -> Path:
-    """Return the folder of a run that is named by its path, or by its name below `output_dir`.
+    """Return the folder of a run: a path, or a name in ``runs/`` below `output_dir`.
 
-    Parameters
-    ----------
-    name : str
-        A path; or a name in ``runs/`` of `output_dir`, ``latest`` among them.
-    output_dir : str or Path
-        As of `make_folder`; empty: `default_home`.
-
-    Raises
-    ------
-    SettingsError
-        There is neither.
+    ``latest`` is such a name too. Raises SettingsError if there is neither.
     """
     path = Path(name).expanduser()
     runs = _folder_of_runs(output_dir)
@@ -135,13 +118,7 @@ def find_run(name: str, output_dir: str | Path = "") -> Path:
 
 
 def check_name(name: str, what: str) -> str:
-    """Return `name` if it is one plain file name, so that what it names stays in its folder.
-
-    Raises
-    ------
-    SettingsError
-        If it is empty, too long, reserved, starts with a dot, or holds separators or blanks.
-    """
+    """Return `name` if it is one plain file name, so that what it names stays in its folder."""
     if not _NAME.fullmatch(name) or name in (_LATEST, _LATEST_FILE):
         raise SettingsError(
             f"{what} must be a file name of at most 120 letters, digits and . _ - + = @ , that "

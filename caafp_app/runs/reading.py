@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from caafp_app.errors import RunError
 from caafp_app.runs.records import ClientRecord
+from caafp_app.runs.tensors import read_tensors
+from caafp_app.safe_text import from_csv_cell
 
 _TEXT_LIMIT = 256 * 1024 * 1024
 """Bytes of the largest file of text that is read."""
@@ -23,15 +24,7 @@ _TEXT_LIMIT = 256 * 1024 * 1024
 class RunFiles:
     """A run directory, read. What a run that was cut short has not written is empty.
 
-    Attributes
-    ----------
-    path : Path
-    settings, plan, clusters, summary : mapping
-        The JSON files of these names.
-    rounds : list of mapping
-        Lines of ``rounds.jsonl``; a torn last line is left out.
-    clients : list of ClientRecord
-        Rows of ``clients.csv``.
+    JSON files by their names; of ``rounds.jsonl`` a torn last line is left out.
     """
 
     path: Path
@@ -71,13 +64,7 @@ class RunFiles:
 
 
 def read_run(path: Path) -> RunFiles:
-    """Read a run directory.
-
-    Raises
-    ------
-    RunError
-        It is not one, or a file of it is not what it should be.
-    """
+    """Read a run directory."""
     if not (path / "settings.json").is_file():
         raise RunError(
             f"expected a run directory with settings.json at {path}, found "
@@ -96,6 +83,9 @@ def read_run(path: Path) -> RunFiles:
 
 
 def _text(path: Path) -> str:
+    """Return what the file says; nothing, where a run was cut short before it wrote it."""
+    if not path.is_file():
+        return ""
     try:
         size = path.stat().st_size
         if size > _TEXT_LIMIT:
@@ -106,10 +96,8 @@ def _text(path: Path) -> str:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
-        value = json.loads(_text(path))
+        value = json.loads(_text(path) or "{}")
     except ValueError as error:
         raise RunError(f"expected JSON in {path}, found: {error}") from error
     if not isinstance(value, dict):
@@ -118,8 +106,6 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
     text = _text(path)
     try:
         # What stands behind the last line break was torn by a crash.
@@ -129,8 +115,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _clients(path: Path) -> list[ClientRecord]:
-    if not path.is_file():
-        return []
     try:
         return [_client(row) for row in csv.DictReader(io.StringIO(_text(path), newline=""))]
     except (TypeError, ValueError) as error:
@@ -142,7 +126,7 @@ def _client(row: Mapping[str, str]) -> ClientRecord:
     for column in fields(ClientRecord):
         text = row.get(column.name, "")
         if column.name == "label":
-            values["label"] = text
+            values["label"] = from_csv_cell(text)
         elif column.type is int:
             values[column.name] = int(text)
         else:
@@ -151,8 +135,8 @@ def _client(row: Mapping[str, str]) -> ClientRecord:
 
 
 def _tensor(path: Path, name: str) -> tuple[NDArray[Any], dict[str, str]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name), file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"expected a tensor {name!r} in {path}, found: {error}") from error
+    arrays, metadata = read_tensors(path)
+    if name not in arrays:
+        found = ", ".join(sorted(arrays)) or "none"
+        raise RunError(f"expected a tensor {name!r} in {path}, found {found}")
+    return arrays[name], metadata

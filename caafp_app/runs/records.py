@@ -1,6 +1,6 @@
 """What is known of a round, a client, a cluster and a run once it has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 from caafp_app.runs.files import plain
 from caafp_app.runs.ledger import Ledger
+
+MOST_EXAMPLES = 10**9
+"""No client has more; a larger count is a lie."""
+
+MOST_LOSS = 1e6
+"""No loss is larger in size; beyond it a client has made it up, or its training has diverged."""
 
 BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise")
 """Phases of records that are no rounds of training, whatever their number."""
@@ -20,8 +26,6 @@ class RoundRecord:
 
     Attributes
     ----------
-    round, phase
-        Number of the round, from 1, and name of its phase.
     seconds : float
         Wall time from the first message sent to the model updated.
     asked, answered, refused : int
@@ -33,14 +37,10 @@ class RoundRecord:
         over those; None if none reported it.
     density : mapping of int to float
         Share of active weights among the prunable ones, by cluster.
-    bytes_down, bytes_up : int
-        From the messages of this round, refused ones as well.
-    bytes_by_kind : mapping of str to (mapping of str to int)
-        The same by direction and kind (`Traffic.by_kind`).
-    reasons : mapping of str to int
-        Why answers were refused, and how often.
-    refusals : mapping of str to str
-        The reason by the label of each client whose answer was refused.
+    bytes_down, bytes_up, bytes_by_kind
+        From the messages of this round, refused ones as well; see `Traffic`.
+    reasons, refusals : mapping
+        Why answers were refused: how often, and by the label of each client.
     used : bool
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     mask_updated : bool
@@ -73,9 +73,9 @@ class RoundRecord:
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None, numbers of clusters become text."""
-        return _fields(self)
+    def __post_init__(self) -> None:
+        """Take for unknown what cannot be: see `possible`."""
+        possible(self, shares=("accuracy",), losses=("loss",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +84,12 @@ class ClientRecord:
 
     Attributes
     ----------
-    label : str
-        The client's stable name.
     cluster : int
-        Its cluster; -1 if it has none.
+        -1 if it has none.
     examples, test_examples : int
         Number of training examples, and of the held-out ones behind the accuracies.
     cluster_accuracy, cluster_loss : float or None
-        Of its cluster's model on its held-out data.
-    personal_accuracy, personal_loss : float or None
-        Of its fine-tuned model on the same data.
+        Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
     personal_sparsity : float or None
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
     """
@@ -108,9 +104,14 @@ class ClientRecord:
     personal_loss: float | None = None
     personal_sparsity: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, JSON-able: NaN becomes None."""
-        return _fields(self)
+    def __post_init__(self) -> None:
+        """Take for unknown what cannot be: see `possible`."""
+        possible(
+            self,
+            shares=("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+            losses=("cluster_loss", "personal_loss"),
+            counts=("examples", "test_examples"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +120,6 @@ class ClusterReport:
 
     Attributes
     ----------
-    members : tuple of str
-        Labels of its clients.
     examples : int
         Training examples of all its clients.
     density : float
@@ -128,9 +127,7 @@ class ClusterReport:
     arrays : mapping of str to ndarray
         The dense model, zero at inactive weights.
     mask_bits : ndarray of uint8, or None
-        The mask in packed bits; None for a dense model.
-    mask_digest : str
-        Names the mask; empty if there is none.
+        The mask in packed bits; None, with an empty digest, for a dense model.
     """
 
     members: tuple[str, ...]
@@ -154,15 +151,8 @@ class ClusterReport:
 class RunReport:
     """A whole run at its end.
 
-    Attributes
-    ----------
-    clients : tuple of ClientRecord
-    clusters : mapping of int to ClusterReport
-    ledger : Ledger
-    seconds : mapping of str to float
-        Wall time: ``total``, ``rounds`` and ``startup`` (until the first reply).
-    split : str
-        Which held-out part the accuracies are of: ``test`` or ``validation``.
+    `seconds` are wall time: ``total``, ``rounds`` and ``startup`` (until the first reply). `split`
+    says which held-out part the accuracies are of: ``test`` or ``validation``.
     """
 
     clients: tuple[ClientRecord, ...]
@@ -172,5 +162,31 @@ class RunReport:
     split: str = "test"
 
 
-def _fields(record: RoundRecord | ClientRecord) -> dict[str, Any]:
-    return {name: plain(value) for name, value in vars(record).items()}
+def possible(
+    record: object,
+    *,
+    shares: Sequence[str] = (),
+    losses: Sequence[str] = (),
+    counts: Sequence[str] = (),
+) -> None:
+    """Correct the fields of a record that a client made up: the one place where that is done.
+
+    Parameters
+    ----------
+    record : object
+        Changed in place, frozen or not.
+    shares : sequence of str
+        Names of the fields that are in [0, 1]; None otherwise.
+    losses : sequence of str
+        Names of the fields of size at most `MOST_LOSS`; None otherwise.
+    counts : sequence of str
+        Names of the fields that are whole numbers from 0 to `MOST_EXAMPLES`; cut to that.
+    """
+    for names, low, high in ((shares, 0.0, 1.0), (losses, -MOST_LOSS, MOST_LOSS)):
+        for name in names:
+            value = getattr(record, name)
+            if value is not None and not low <= value <= high and value == value:
+                object.__setattr__(record, name, None)
+    for name in counts:
+        count = min(max(getattr(record, name), 0), MOST_EXAMPLES)
+        object.__setattr__(record, name, int(count))

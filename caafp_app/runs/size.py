@@ -33,30 +33,17 @@ _MAX_KIND_LENGTH = 32
 
 
 def message_bytes(message: Message) -> dict[str, int]:
-    """Count what `message` takes on the wire, by kind.
+    """Count what `message`, of any kind, takes on the wire; kinds of no bytes are left out.
 
     Kinds: the arrays of the ArrayRecord ``caafp.arrays`` by their name up to the first slash
     (``values``, ``rest``, ``other``, ``mask``, ``gradient-index`` ...); ``arrays`` of all other
-    ArrayRecords; ``metrics``; ``header`` for the ConfigRecord ``caafp``, but for its values of
-    type bytes, which count under their own key (``layout``) or, of arrays that travel in the
-    header, under the array's name as above; ``config`` for other ConfigRecords;
-    ``envelope`` for metadata, error texts and the heads of all objects.
+    ArrayRecords; ``metrics``; ``header`` for the ConfigRecord ``caafp``, but for its values of type
+    bytes, which count under their own key (``layout``) or, of arrays that travel in the header,
+    under the array's name as above; ``config`` for other ConfigRecords; ``envelope`` for metadata,
+    error texts and the heads of all objects.
 
-    Parameters
-    ----------
-    message : Message
-        Any Flower message, an error reply as well.
-
-    Returns
-    -------
-    dict of str to int
-        Bytes by kind; kinds of no bytes are left out. Their sum is the sum of the lengths of
-        ``deflate()`` over all distinct objects of the message.
-
-    Raises
-    ------
-    ProtocolError
-        If a record holds a value that Flower cannot serialise, so that it could not travel.
+    The sum is that of the lengths of ``deflate()`` over all distinct objects of the message. Raises
+    ProtocolError if a record holds a value that Flower cannot serialise.
     """
     count = _Count()
     if message.has_content():

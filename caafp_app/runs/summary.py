@@ -15,25 +15,6 @@ def build_summary(
 
     Every client counts alike in accuracies, whatever its number of examples, and every cluster
     that has members alike in the sparsity of clusters. Values that no client reported are None.
-
-    Parameters
-    ----------
-    report : RunReport
-        The run at its end.
-    settings : mapping of str to object
-        The resolved settings; ``strategy``, ``dataset`` and ``seed`` are taken from it.
-    rounds : int
-        Number of rounds that were run.
-
-    Returns
-    -------
-    dict
-        With the keys of `caafp_app.runs.directory.SUMMARY_KEYS` at least, nested.
-
-    Raises
-    ------
-    KeyError
-        If `settings` lacks one of the three.
     """
     clusters = [report.clusters[number] for number in sorted(report.clusters)]
     sparsities = known(client.personal_sparsity for client in report.clients)

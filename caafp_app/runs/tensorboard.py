@@ -12,14 +12,7 @@ from caafp_app.runs.scalars import end_scalars, round_scalars
 class TensorBoardObserver(Observer):
     """Writes ``tensorboard/events.out.tfevents.*``; the step is the number of the round.
 
-    The tags are those of `caafp_app.runs.scalars`.
-
-    Parameters
-    ----------
-    run : Path
-        The run directory.
-    settings : mapping of str to scalar
-        Not used.
+    The tags are those of `caafp_app.runs.scalars`; the settings are not used.
     """
 
     package = "tensorboard"

@@ -12,6 +12,7 @@ from rich.tree import Tree
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.timeleft import RoundPlanLike
+from caafp_app.safe_text import printable
 
 _WIDTH = 110
 _LISTED = 8
@@ -23,12 +24,7 @@ _UPDATES = 6
 def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> list[str]:
     """Render the plan as a tree: first the facts in their order, then the phases.
 
-    Parameters
-    ----------
-    plan : sequence of RoundPlanLike
-        All rounds; consecutive ones of one phase become one branch.
-    facts : mapping of str to object
-        Names and values to show, such as the data set, the model's size and the codec.
+    Consecutive rounds of one phase become one branch.
     """
     tree = Tree(f"plan: {len(plan)} rounds")
     width = max((len(name) for name in facts), default=0)
@@ -62,18 +58,10 @@ def _update_span(updates: Sequence[RoundPlanLike]) -> str:
 def round_line(
     record: RoundRecord, total_rounds: int, seconds_left: float | None, phase_width: int = 0
 ) -> str:
-    """Render one round as one line.
+    """Render one round as one line; one outside of 1 ... total_rounds shows its phase only.
 
-    Parameters
-    ----------
-    record : RoundRecord
-        The round that has ended.
-    total_rounds : int
-        Number of rounds of the run; a record outside of 1 ... total_rounds shows its phase only.
-    seconds_left : float or None
-        Shown at the end of the line unless it is None.
-    phase_width : int
-        Phases are padded to this width, so that lines stand in columns.
+    The seconds left stand at its end unless they are None. Phases are padded to `phase_width`, so
+    that lines stand in columns.
     """
     digits = len(str(total_rounds))
     numbered = 1 <= record.round <= total_rounds
@@ -110,6 +98,17 @@ def trouble_line(record: RoundRecord) -> str:
     if not record.used:
         parts.append("too few replies (min-replies): the models stay as they are")
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
+
+
+def presence_line(nodes: Mapping[str, int]) -> str:
+    """Render who is there: label and id of the node, which Flower's commands go by."""
+    named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
+    return printable(f"{_count(named, 'device')}: {_some(named)}")
+
+
+def answer_line(label: str, reason: str) -> str:
+    """Render that a client has answered, and why its answer is refused if it is."""
+    return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
 
 
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
@@ -176,11 +175,6 @@ def duration(seconds: float, *, rough: bool = False) -> str:
         return f"{seconds:.0f} s" if rough else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def printable(text: str) -> str:
-    """Replace what would move a terminal's cursor or colours: labels come from devices."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _accuracy_line(what: str, values: Iterable[float | None]) -> str:

@@ -30,11 +30,6 @@ class TimeLeft:
 
     A phase of which no round has ended yet is taken to be as quick as the mean of all rounds.
     Exchanges outside the plan do not count: the first one waits for clients to start.
-
-    Parameters
-    ----------
-    plan : sequence of RoundPlanLike
-        All rounds of the run.
     """
 
     def __init__(self, plan: Sequence[RoundPlanLike] = ()) -> None:
@@ -44,29 +39,18 @@ class TimeLeft:
 
     def add(self, phase: str, seconds: float) -> None:
         """Note that a round of `phase` took `seconds`."""
-        if self._plan and phase not in self._phases:
-            return
-        total = self._seconds[str(phase)]
-        total[0] += seconds
-        total[1] += 1
+        if phase in self._phases:
+            total = self._seconds[str(phase)]
+            total[0] += seconds
+            total[1] += 1
 
-    def after(self, round: int, total_rounds: int) -> float | None:
-        """Return the seconds that the rounds after `round` will take; None if nothing is known.
-
-        Parameters
-        ----------
-        round : int
-            The last round that has ended.
-        total_rounds : int
-            Used where there is no plan.
-        """
+    def after(self, round: int) -> float | None:
+        """Return the seconds that the rounds after `round` will take; None if nothing is known."""
         seconds = sum(total for total, _ in self._seconds.values())
         count = sum(count for _, count in self._seconds.values())
         if not count:
             return None
         mean = seconds / count
-        if not self._plan:
-            return mean * max(total_rounds - round, 0)
         left = [phase for number, phase in self._plan if number > round]
         return sum(self._phase_mean(phase, mean) for phase in left)
 

@@ -1,50 +1,17 @@
 """Settings of a run: one frozen, validated dataclass per group, built once from the run config.
 
-A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``; keys are unique over
-all groups. Each group checks its own values when it is built; what concerns two groups is checked
-by :class:`caafp_app.settings.Settings`.
+A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``, unique over all
+groups.
 """
 
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar
 from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import (
-    AGGREGATIONS,
-    ALLOCATIONS,
-    CODECS,
-    COHERENCES,
-    DATASETS,
-    DEVICES,
-    LINKAGES,
-    MODELS,
-    PARTITIONS,
-    REST_CODECS,
-    SCHEDULES,
-    STANDARDISE,
-    STRATEGIES,
-    WEIGHTINGS,
-    hint,
-    nearest,
-)
 from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
 
 __all__ = [
-    "AGGREGATIONS",
-    "ALLOCATIONS",
-    "CODECS",
-    "COHERENCES",
-    "DATASETS",
-    "DEVICES",
     "GROUPS",
-    "LINKAGES",
-    "MODELS",
-    "PARTITIONS",
-    "REST_CODECS",
-    "SCHEDULES",
-    "STANDARDISE",
-    "STRATEGIES",
-    "WEIGHTINGS",
     "ClusterSettings",
     "DataSettings",
     "Knob",
@@ -56,7 +23,5 @@ __all__ = [
     "Settings",
     "TrainSettings",
     "WireSettings",
-    "hint",
     "knobs",
-    "nearest",
 ]

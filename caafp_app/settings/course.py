@@ -1,13 +1,15 @@
 """Settings of a run's course: what is run, in which rounds, with whom, and how it travels."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.registry import PATH_FORM, TRACKERS, hint
 from caafp_app.settings import names
-from caafp_app.settings.class_path import plain_name
-from caafp_app.settings.knob import Group, knob
+from caafp_app.settings.arguments import parse_arguments
+from caafp_app.settings.knob import Group, Scalar, knob
 
 # One plain name, so that a run cannot leave the folder of the runs.
 _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
@@ -17,20 +19,24 @@ _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])
 class RunSettings(Group):
     """What is run, from which seed, and where its results go."""
 
-    strategy: str = knob(
-        "caafp", "the method, or a class of your own", choices=names.STRATEGIES, or_class=True
+    strategy: str = knob("caafp", "the method, or a class of your own", choices=registry.STRATEGIES)
+    strategy_args: str = knob(
+        "", "arguments of its constructor, as \"sharing=0.4, linkage='complete'\""
     )
     seed: int = knob(42, "weights, sampling, local shuffling; fixes a run", low=0)
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
+    engine: str = knob(
+        "ray", "what runs simulated clients; batched: without Ray", choices=names.ENGINES
+    )
     track: str = knob("", 'trackers that record the run in its folder, as "tensorboard,mlflow"')
     checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
-    keep_checkpoints: int = knob(2, "last checkpoints that are kept until the run ends", low=1)
     resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
 
     def __post_init__(self) -> None:
         """Check the values, and that a run name cannot leave the folder of the runs."""
         super().__post_init__()
+        parse_arguments(self.strategy_args)
         if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
             raise SettingsError(
                 "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
@@ -50,8 +56,13 @@ class RunSettings(Group):
 
     @property
     def strategy_name(self) -> str:
-        """The strategy as a part of a file's name: see `plain_name`."""
-        return plain_name(self.strategy)
+        """The strategy as a part of a file's name: see `registry.plain_name`."""
+        return registry.plain_name(self.strategy)
+
+    @property
+    def strategy_arguments(self) -> Mapping[str, Scalar]:
+        """``strategy-args`` by name; the strategy says which it knows."""
+        return parse_arguments(self.strategy_args)
 
 
 @dataclass(frozen=True)
@@ -66,18 +77,9 @@ class RoundSettings(Group):
     evaluate_every: int = knob(0, "rounds between evaluations of all clients; 0: none", low=0)
     min_available_nodes: int = knob(1, "SuperNodes to wait for", low=1)
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
-    weighting: str = knob("examples", "weights of the mean", choices=names.WEIGHTINGS)
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
     min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
-    grace: float = knob(0.0, "seconds that min-replies are waited for beyond the timeout", low=0.0)
-    rest_after: int = knob(3, "failures in a row before a client rests; 0: never", low=0)
-    aggregation: str = knob("mean", "of the updates in a cluster", choices=names.AGGREGATIONS)
-    max_update_norm: float = knob(
-        0.0, "longest update taken; 0: 10 times the median of the cluster's last rounds", low=0.0
-    )
-    max_weight: float = knob(
-        10.0, "a client weighs at most so many times the median one; 0: no bound", low=0.0
-    )
+    aggregation: str = knob("mean", "of the updates in a cluster", choices=registry.AGGREGATIONS)
 
     def __post_init__(self) -> None:
         """Check the values, and that there is a round at all."""
@@ -102,6 +104,10 @@ class RoundSettings(Group):
 class WireSettings(Group):
     """In which number format the arrays travel."""
 
-    down_dtype: str = knob("float32", "weights to the clients", choices=names.CODECS)
-    up_dtype: str = knob("float32", "updates from the clients", choices=names.CODECS)
+    down_dtype: str = knob(
+        "float32", "weights to the clients", choices=registry.CODECS, names_only=True
+    )
+    up_dtype: str = knob(
+        "float32", "updates from the clients", choices=registry.CODECS, names_only=True
+    )
     rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)

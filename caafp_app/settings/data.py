@@ -3,16 +3,19 @@
 import re
 from dataclasses import dataclass
 
+from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
+
+_NUMBER = re.compile(r"[1-9]\d{0,5}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class DataSettings(Group):
     """Which data, how it is divided among the clients, and what of it is held out."""
 
-    dataset: str = knob("synthetic", "where the windows come from", choices=names.DATASETS)
+    dataset: str = knob("synthetic", "where the windows come from", choices=registry.DATASETS)
     data_dir: str = knob("", "folder or file of the data set; empty: its cache")
     partition: str = knob(
         "natural", "natural: a user is a client; or a split by labels", choices=names.PARTITIONS
@@ -29,8 +32,7 @@ class DataSettings(Group):
     window_gap: int = knob(0, "windows dropped at each train/test border", low=0)
     standardise: str = knob("auto", "auto: as the data set's paper does", choices=names.STANDARDISE)
     input_shape: str = knob("", 'folder: window shape that the server builds for, as "128,9"')
-    num_classes: int = knob(0, "folder: classes that the server builds for", low=0)
-    class_names: str = knob("", 'folder: their names in order, as "walk,sit", for num-classes')
+    classes: str = knob("", 'folder: number of classes, or their names in order, as "walk,sit"')
     channels: str = knob("", 'folder: channels that devices have to name, as "acc_x,acc_y"')
     sampling_rate: float = knob(0.0, "folder: Hz that devices have to have; 0: not asked", low=0.0)
     synthetic_users: int = knob(12, "synthetic: users", low=1)
@@ -47,12 +49,11 @@ class DataSettings(Group):
                 f"found {self.input_shape!r}"
             )
         self._check_names()
-        told = self.shape is not None and (self.num_classes or self.class_names)
-        if self.dataset == "folder" and not told:
+        if self.dataset == "folder" and not (self.shape and self.class_count):
             raise SettingsError(
                 "dataset 'folder' leaves the windows on the devices, so the server has to be told "
-                'their form: expected input-shape="time,channels" and num-classes or class-names, '
-                f"found input-shape={self.input_shape!r} and num-classes={self.num_classes}"
+                'their form: expected input-shape="time,channels" and classes="6" or "walk,sit", '
+                f"found input-shape={self.input_shape!r} and classes={self.classes!r}"
             )
         if self.dataset == "folder" and self.partition != "natural":
             raise SettingsError(
@@ -77,17 +78,16 @@ class DataSettings(Group):
 
     def _check_names(self) -> None:
         for key, found in (
-            ("class-names", self.names_of_classes),
+            ("classes", self.names_of_classes),
             ("channels", self.names_of_channels),
         ):
             if len(set(found)) != len(found) or not all(found):
                 raise SettingsError(
                     f"{key}: expected different names with commas between, found {', '.join(found)}"
                 )
-        if self.class_names and self.num_classes not in (0, len(self.names_of_classes)):
+        if self.classes.strip().isdecimal() and not self.class_count:
             raise SettingsError(
-                f"num-classes: expected the {len(self.names_of_classes)} of class-names, or 0, "
-                f"found {self.num_classes}"
+                f"classes: expected a number from 1 to 999999, or names, found {self.classes!r}"
             )
         if self.channels and self.shape and self.shape[-1] != len(self.names_of_channels):
             raise SettingsError(
@@ -96,9 +96,17 @@ class DataSettings(Group):
             )
 
     @property
+    def class_count(self) -> int:
+        """How many ``classes`` there are; 0 where nothing is said."""
+        text = self.classes.strip()
+        if _NUMBER.fullmatch(text):
+            return int(text)
+        return len(self.names_of_classes)
+
+    @property
     def names_of_classes(self) -> tuple[str, ...]:
-        """``class-names`` apart; empty where there are none."""
-        return _names(self.class_names)
+        """The names in ``classes``; empty where there are none, or a number alone."""
+        return () if self.classes.strip().isdecimal() else _names(self.classes)
 
     @property
     def names_of_channels(self) -> tuple[str, ...]:
@@ -111,6 +119,11 @@ class DataSettings(Group):
         if not re.fullmatch(r"\s*[1-9]\d*(\s*,\s*[1-9]\d*)*\s*", self.input_shape):
             return None
         return tuple(int(part) for part in self.input_shape.split(","))
+
+    @property
+    def dataset_name(self) -> str:
+        """The data set as a part of a file's name: see `registry.plain_name`."""
+        return registry.plain_name(self.dataset)
 
     @property
     def known_clients(self) -> int | None:

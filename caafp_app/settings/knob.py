@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias, TypeVar
 
 from caafp_app.errors import SettingsError
-from caafp_app.settings.class_path import EXAMPLE, is_class_path
-from caafp_app.settings.names import hint
+from caafp_app.registry import PATH_FORM, Registry, hint, is_path
 
 Scalar: TypeAlias = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
@@ -23,36 +22,21 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting means and which values it may take.
-
-    Attributes
-    ----------
-    comment : str
-        One sentence fragment for the table and for ``pyproject.toml``.
-    choices : tuple[str, ...]
-        The names it may take; empty for any.
-    or_class : bool
-        Besides them, a class by its import path: see `class_path`.
-    low, high : float
-        Bounds, both included unless ``below`` or ``above`` says otherwise.
-    above : bool
-        ``low`` itself is excluded.
-    below : bool
-        ``high`` itself is excluded.
-    """
+    """What one setting means and which values it may take: see `knob`."""
 
     comment: str
-    choices: tuple[str, ...] = ()
-    or_class: bool = False
+    choices: tuple[str, ...] | Registry = ()
+    paths: bool = False  # an object's path, see `registry.PATH_FORM`, will do as well
     low: float = -math.inf
     high: float = math.inf
-    above: bool = False
-    below: bool = False
+    above: bool = False  # `low` itself is excluded
+    below: bool = False  # `high` itself is excluded
 
     def expected(self, kind: type) -> str:
-        """Say in words what a value of this setting has to be."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices + (EXAMPLE,) * self.or_class)
+        """Say in words what a value of this setting has to be; of a registry, its own names."""
+        names = self.choices.builtin if isinstance(self.choices, Registry) else self.choices
+        if names:
+            return "one of " + ", ".join(names + (PATH_FORM,) * self.paths)
         text = _KINDS[kind]
         if self.low > -math.inf:
             text += f" {'above' if self.above else 'of at least'} {self.low:g}"
@@ -65,7 +49,7 @@ class Rule:
         """Tell whether ``value``, already of the right type, is allowed."""
         if isinstance(value, str):
             known = not self.choices or value in self.choices
-            return known or (self.or_class and is_class_path(value))
+            return known or (self.paths and is_path(value))
         if isinstance(value, bool):
             return True
         # An infinite bound must not let an infinite or NaN value pass.
@@ -80,39 +64,30 @@ def knob(
     default: T,
     comment: str,
     *,
-    choices: tuple[str, ...] = (),
-    or_class: bool = False,
+    choices: tuple[str, ...] | Registry = (),
+    names_only: bool = False,
     low: float = -math.inf,
     high: float = math.inf,
     above: float | None = None,
     below: float | None = None,
 ) -> T:
-    """Declare a dataclass field that is a setting.
+    """Declare a dataclass field that is a setting; its default's type is the setting's.
 
     Parameters
     ----------
-    default : bool | int | float | str
-        Value where nothing is said; its type is the type of the setting.
     comment : str
         What it does, in a few words.
-    choices : tuple[str, ...]
-        The names that a string may take.
-    or_class : bool
-        Whether it may be ``package.module:Class`` besides.
-    low, high : float
-        Bounds that are allowed themselves.
-    above, below : float | None
-        Bounds that are not allowed themselves; they replace ``low`` and ``high``.
-
-    Returns
-    -------
-    bool | int | float | str
-        A dataclass field (typed as its value, like :func:`dataclasses.field`).
+    choices : tuple[str, ...] | Registry
+        The names that a string may take. With a registry it may be a path as well.
+    names_only : bool
+        Whether a path is refused, because what is chosen travels as a name.
+    low, high, above, below : float
+        Bounds: the first two are allowed themselves, the others not.
     """
     rule = Rule(
         comment,
         choices,
-        or_class,
+        isinstance(choices, Registry) and not names_only,
         low if above is None else above,
         high if below is None else below,
         above is not None,
@@ -128,23 +103,9 @@ def key_of(name: str) -> str:
 
 
 def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
-    """Return ``value`` as the setting ``key`` holds it.
+    """Return ``value`` as the setting ``key`` holds it, or raise SettingsError.
 
-    Parameters
-    ----------
-    key : str
-        Kebab-case name, for the message.
-    value : object
-        What was found. A whole number is accepted, and converted, where a number is expected.
-    kind : type
-        bool, int, float or str.
-    rule : Rule
-        What it may be.
-
-    Raises
-    ------
-    SettingsError
-        The type is another one, or the rule does not allow the value.
+    A whole number is accepted, and converted, where a number is expected.
     """
     if type(value) is int and abs(value) > LARGEST:
         raise SettingsError(f"{key}: expected {rule.expected(kind)}, below 2^63, found {value}")
@@ -164,13 +125,7 @@ class Group:
     """A frozen dataclass whose fields are knobs, checked as it is made."""
 
     def __post_init__(self) -> None:
-        """Check every knob.
-
-        Raises
-        ------
-        SettingsError
-            Names the first knob whose value is not allowed.
-        """
+        """Check every knob."""
         for item in fields(self):
             rule = item.metadata["rule"]
             value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.pruning.score_text import parse_score
 from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
 
@@ -11,7 +13,7 @@ from caafp_app.settings.knob import Group, knob
 class ModelSettings(Group):
     """Which network is trained."""
 
-    model: str = knob("har-cnn", "the network", choices=names.MODELS)
+    model: str = knob("har-cnn", "the network", choices=registry.NETWORKS)
 
 
 @dataclass(frozen=True)
@@ -20,48 +22,23 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
-    cluster_epochs: int = knob(1, "epochs before the updates are compared", low=1)
     finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
-    learning_rate: float = knob(0.001, "of Adam", above=0.0)
+    optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
+    learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
     learning_rate_end: float = knob(
         1.0, "share of it left in the last round, along a half cosine", above=0.0, high=1.0
     )
-    finetune_learning_rate: float = knob(0.001, "of Adam in fine-tuning", above=0.0)
+    finetune_learning_rate: float = knob(0.001, "of the optimizer in fine-tuning", above=0.0)
     finetune_dense: bool = knob(False, "fine-tune without the mask: dense personal models")
     proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
-    dual_weight: float = knob(
-        1.0, "fedchar: pull of a client's second model to its cluster's", above=0.0
-    )
-    torch_threads: int = knob(1, "threads per client process", low=1)
     device: str = knob("cpu", "where clients train", choices=names.DEVICES)
 
 
 @dataclass(frozen=True)
 class ClusterSettings(Group):
-    """How clients are grouped by their updates, and what the groups' models share."""
+    """How clients are grouped by their updates."""
 
     clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
-    linkage: str = knob("average", "of the agglomerative clustering", choices=names.LINKAGES)
-    min_cluster_size: int = knob(1, "smaller clusters join their nearest", low=1)
-    min_silhouette: float = knob(
-        0.05, "with clusters=0: not above it, one cluster", low=-1.0, high=1.0
-    )
-    cluster_sharing: float = knob(
-        0.0, "caafp: how much of all clusters' mean update each follows", low=0.0, high=1.0
-    )
-    recluster_every: int = knob(5, "clusterfl: rounds between clusterings", low=1)
-    admm_alpha: float = knob(0.001, "clusterfl: weight of |W|^2", low=0.0)
-    admm_beta: float = knob(0.0005, "clusterfl: pull inside a cluster", low=0.0)
-    admm_rho: float = knob(0.002, "clusterfl: penalty, above 2 admm-beta", above=0.0)
-
-    def __post_init__(self) -> None:
-        """Check the values, and that clusterfl's penalty keeps its problem convex in Omega."""
-        super().__post_init__()
-        if self.admm_rho <= 2 * self.admm_beta:
-            raise SettingsError(
-                f"admm-rho: expected more than 2 admm-beta ({2 * self.admm_beta:g}), "
-                f"found {self.admm_rho:g}"
-            )
 
 
 @dataclass(frozen=True)
@@ -71,9 +48,9 @@ class PruneSettings(Group):
     sparsity: float = knob(
         0.7, "share of the prunable weights that is gone at the end", low=0.0, below=1.0
     )
-    schedule: str = knob("cubic", "of the sparsity over mask updates", choices=names.SCHEDULES)
+    schedule: str = knob("cubic", "of the sparsity over mask updates", choices=registry.SCHEDULES)
     prune_every: int = knob(5, "rounds between mask updates", low=1)
-    allocation: str = knob("uniform", "of the sparsity over layers", choices=names.ALLOCATIONS)
+    allocation: str = knob("uniform", "of the sparsity over layers", choices=registry.ALLOCATIONS)
     regrow: float = knob(
         0.05, "share of a layer's active weights that is exchanged", low=0.0, below=1.0
     )
@@ -84,14 +61,11 @@ class PruneSettings(Group):
     initial_mask: str = knob(
         "magnitude", "what decides the mask of round 1", choices=names.INITIAL_MASKS
     )
-    score_magnitude: float = knob(0.5, "weight of |w| in the importance", low=0.0)
-    score_coherence: float = knob(0.25, "weight of agreement in value", low=0.0)
-    score_consistency: float = knob(0.25, "weight of agreement in sign", low=0.0)
-    coherence: str = knob(
-        "relative", "variance against the layer's, or as published", choices=names.COHERENCES
+    score: str = knob(
+        "0.5 magnitude + 0.25 coherence + 0.25 consistency",
+        "what makes a weight important: a weighted sum of scores, or one name",
     )
-    spare_first_layer: bool = knob(False, "never prune the first layer")
-    spare_last_layer: bool = knob(False, "never prune the last layer")
+    spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
 
     def __post_init__(self) -> None:
         """Check the values and what they demand of each other."""
@@ -106,8 +80,14 @@ class PruneSettings(Group):
                 "allocation: whole filters (granularity 'filter') go evenly over layers; expected "
                 f"uniform, found {self.allocation!r}"
             )
-        if self.score_magnitude + self.score_coherence + self.score_consistency <= 0.0:
-            raise SettingsError(
-                "score-magnitude, score-coherence and score-consistency: expected at least one "
-                "above 0, found none"
-            )
+        parse_score(self.score)
+
+    @property
+    def spares_first(self) -> bool:
+        """Whether the first layer is never pruned."""
+        return self.spare_layers in ("first", "both")
+
+    @property
+    def spares_last(self) -> bool:
+        """Whether the last layer is never pruned."""
+        return self.spare_layers in ("last", "both")

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self, cast
 
 from caafp_app.errors import SettingsError
+from caafp_app.registry import hint, is_path
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar, key_of
 from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import CHAINS, hint
+from caafp_app.settings.removed import REMOVED
 
 GROUPS: dict[str, type[Any]] = {
     "run": RunSettings,
@@ -21,10 +22,6 @@ GROUPS: dict[str, type[Any]] = {
     "pruning": PruneSettings,
     "wire": WireSettings,
 }
-
-
-REPLACED = {"tensorboard": 'write track="tensorboard"'}
-"""Settings of earlier releases, and what to write now."""
 
 
 class Knob(NamedTuple):
@@ -48,13 +45,7 @@ def knobs() -> Iterator[Knob]:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one run, valid in themselves and together.
-
-    Raises
-    ------
-    SettingsError
-        Two groups contradict each other: what was expected, what was found.
-    """
+    """The settings of one run, valid in themselves and together."""
 
     run: RunSettings = field(default_factory=RunSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -69,39 +60,34 @@ class Settings:
         """Check what concerns more than one group."""
         _check_rounds(self)
         _check_clusters(self)
-        _check_filters(self)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Parameters
-        ----------
-        config : Mapping[str, bool | int | float | str]
-            Keys that are left out take their defaults.
-
-        Returns
-        -------
-        Settings
-            Every value checked.
-
-        Raises
-        ------
-        SettingsError
-            A key is unknown (the nearest known one is named), a value has another type or is not
-            allowed, or values contradict each other.
+        Keys that are left out take their defaults. Raises SettingsError if a key is unknown or was
+        removed, a value is not allowed, or values contradict each other.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}
         for key, value in config.items():
-            if key in REPLACED:
-                raise SettingsError(f"{key}: this setting has gone; {REPLACED[key]}")
+            if key in REMOVED:
+                raise SettingsError(f"{key}: no setting any more; {REMOVED[key]}")
             if key not in group_of:
                 raise SettingsError(
                     f"unknown setting {key!r}{hint(key, group_of)} (`caafp settings` lists all)"
                 )
             found[group_of[key]][key.replace("-", "_")] = value
         return cls(**{group: GROUPS[group](**values) for group, values in found.items()})
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that name an object by its path, with the path."""
+        for group in GROUPS:
+            values = getattr(self, group)
+            for item in fields(values):
+                value = getattr(values, item.name)
+                if item.metadata["rule"].paths and is_path(value):
+                    yield key_of(item.name), value
 
     def to_dict(self) -> dict[str, Scalar]:
         """Return all values under their flat kebab-case keys: the inverse of `from_run_config`."""
@@ -117,47 +103,11 @@ class Settings:
 
 
 def _check_rounds(settings: Settings) -> None:
-    rounds, pruning = settings.rounds, settings.pruning
-    if settings.run.strategy == "caafp":
-        _check_pruning(rounds, pruning)
+    rounds = settings.rounds
     if rounds.evaluate_every > rounds.total:
         raise SettingsError(
             f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
             f"none, found {rounds.evaluate_every}"
-        )
-
-
-def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
-    """Refuse masks that could not evolve; the other methods have no rounds for that."""
-    if pruning.sparsity > pruning.initial_sparsity and not rounds.prune_rounds:
-        raise SettingsError(
-            f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
-            "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
-        )
-    if rounds.prune_rounds and pruning.prune_every > rounds.prune_rounds:
-        raise SettingsError(
-            f"prune-every: expected at most prune-rounds ({rounds.prune_rounds}), "
-            f"found {pruning.prune_every}"
-        )
-    if pruning.sparsity and rounds.prune_rounds == 1 and not rounds.cluster_rounds:
-        raise SettingsError(
-            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
-            "clusters comes before the first mask update and one after it, found 1"
-        )
-
-
-def _check_filters(settings: Settings) -> None:
-    """Refuse to cut filters of a network whose layers do not form a chain."""
-    if settings.run.strategy == "caafp" and settings.pruning.granularity == "filter":
-        key = "granularity 'filter'"
-    elif settings.run.strategy == "efficientfl":
-        key = "strategy 'efficientfl'"
-    else:
-        return
-    if settings.model.model not in CHAINS:
-        raise SettingsError(
-            f"model: {key} cuts whole filters, which takes a plain chain of layers; expected one "
-            f"of {', '.join(CHAINS)}, found {settings.model.model!r}"
         )
 
 
@@ -178,10 +128,4 @@ def _check_clusters(settings: Settings) -> None:
         raise SettingsError(
             f"clusters: expected at most the {clients} clients of the run, "
             f"found {clustering.clusters}"
-        )
-    if clustering.clusters * clustering.min_cluster_size > clients:
-        raise SettingsError(
-            f"min-cluster-size: {clustering.clusters} clusters of at least "
-            f"{clustering.min_cluster_size} need "
-            f"{clustering.clusters * clustering.min_cluster_size} clients, found {clients}"
         )

@@ -1,15 +1,16 @@
-"""Strategies: phases and messages; the maths is in `pruning` and `clustering`."""
+"""Strategies: what is asked, and what is done with the sums; the maths is in `pruning`."""
 
+from caafp_app.runner.options import WireFormat
 from caafp_app.strategies.caafp import CAAFP
 from caafp_app.strategies.clusterfl import ClusterFL
 from caafp_app.strategies.efficientfl import EfficientFL
-from caafp_app.strategies.evolution import ScoreRule
 from caafp_app.strategies.fedavg import FedAvg
 from caafp_app.strategies.fedchar import FedCHAR
 from caafp_app.strategies.fedsnip import FedSNIP
-from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.requests import WireFormat
-from caafp_app.strategies.rules import Clustering, Pruning
+from caafp_app.strategies.grouping import Clustering
+from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.method import Method
+from caafp_app.strategies.strategy import MethodStrategy
 
 __all__ = [
     "CAAFP",
@@ -19,8 +20,8 @@ __all__ = [
     "FedAvg",
     "FedCHAR",
     "FedSNIP",
-    "PhasedStrategy",
+    "Method",
+    "MethodStrategy",
     "Pruning",
-    "ScoreRule",
     "WireFormat",
 ]

@@ -1,152 +1,229 @@
-"""From settings to the strategy they name."""
+"""From settings to the strategy they name, whoever wrote it.
 
-from collections.abc import Callable
+A strategy's arguments are filled by their names: a class that has an argument ``sparsity`` gets the
+setting of that name. What no setting gives is the class's own default, or stands in the setting
+``strategy-args``.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from caafp_app.clustering.admm import Penalties
+from caafp_app.errors import SettingsError
+from caafp_app.registry import NETWORKS, STRATEGIES, hint
+from caafp_app.runner.options import WireFormat
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
-from caafp_app.settings import Settings
-from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.clusterfl import ClusterFL
-from caafp_app.strategies.efficientfl import EfficientFL
-from caafp_app.strategies.evolution import ScoreRule
-from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.fedchar import FedCHAR
-from caafp_app.strategies.fedsnip import FedSNIP
-from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.plugged import find_class, make_plugged
-from caafp_app.strategies.requests import WireFormat
-from caafp_app.strategies.rules import Clustering, Pruning
+from caafp_app.settings import ClusterSettings, PruneSettings, Settings
+from caafp_app.settings.knob import key_of
+from caafp_app.strategies.strategy import MethodStrategy
+
+_PLUMBING = ("observer", "checkpoints", "stop")
 
 
-def check_strategy(settings: Settings) -> None:
-    """Look for a class of the user's own, before a run leaves anything.
+def find_class(name: str) -> type[MethodStrategy]:
+    """Return the class of a registered name, or of a path as ``package.module:Class``.
 
     Raises
     ------
     SettingsError
-        As of `find_class`.
+        There is none, it is no `MethodStrategy`, or it lacks one of the methods that it must have.
     """
-    if settings.run.strategy not in STRATEGIES:
-        find_class(settings.run.strategy)
+    found = STRATEGIES[name]
+    base = f"{MethodStrategy.__module__}.{MethodStrategy.__qualname__}"
+    if not (isinstance(found, type) and issubclass(found, MethodStrategy)):
+        raise SettingsError(
+            f"strategy: expected a subclass of {base} at {name!r}, found {_told(found)}; derive it "
+            "from that, or from FedAvg or another class of caafp_app.strategies"
+        )
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise SettingsError(
+            f"strategy: expected {name!r} to define {missing}, found a class without; see {base}"
+        )
+    return found
 
 
 def make_strategy(
     settings: Settings,
-    observer: Observer,
+    observer: Observer | None = None,
     checkpoints: Checkpoints | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> PhasedStrategy:
-    """Build the strategy. The rest is as of `BaseStrategy`.
+    stop: Callable[[], bool] | None = None,
+) -> MethodStrategy:
+    """Build the strategy that the settings name.
+
+    Parameters
+    ----------
+    settings : Settings
+    observer, checkpoints, stop
+        See `MethodStrategy`; None: the class's own default.
 
     Raises
     ------
     SettingsError
-        It is a class of the user's own that cannot be made: see `make_plugged`.
+        It cannot be found, an argument of ``strategy-args`` is not one of it, or one that has no
+        default is not given.
     """
-    rounds, pruning = settings.rounds, settings.pruning
-    shared: dict[str, Any] = {
+    cls = find_class(settings.run.strategy)
+    takes = _arguments(cls)
+    given = {name: value for name, value in _offers(settings).items() if name in takes}
+    for name, changes in _nested_offers(settings).items():
+        if name in takes:
+            given[name] = replace(takes[name], **changes)
+    for name, value in settings.run.strategy_arguments.items():
+        _take_argument(cls, takes, given, name, value)
+    missing = [name for name, default in takes.items() if default is MISSING and name not in given]
+    if missing:
+        raise SettingsError(
+            f"strategy: expected a value for {', '.join(missing)} of {cls.__name__}, found none; "
+            f"give it a default, or set strategy-args='{missing[0]}=...'"
+        )
+    plumbing = dict(zip(_PLUMBING, (observer, checkpoints, stop), strict=True))
+    given |= {name: part for name, part in plumbing.items() if part is not None}
+    return cls(**given)
+
+
+def check_strategy(settings: Settings) -> MethodStrategy:
+    """Make the strategy and its plan, and compare its demands with the settings; nothing runs.
+
+    Raises
+    ------
+    SettingsError
+        See `make_strategy`; or the rounds do not add up, or the network has no filters to cut.
+    """
+    strategy = make_strategy(settings)
+    strategy.plan(settings.rounds.total)
+    network = NETWORKS[settings.model.model]
+    if strategy.cuts_filters and not getattr(network, "chain", False):
+        raise SettingsError(
+            f"model: strategy {settings.run.strategy!r} removes whole filters here, which takes a "
+            "network whose layers form a chain (`chain = True` in its class), such as har-cnn or "
+            f"digits-cnn; found {settings.model.model!r}"
+        )
+    return strategy
+
+
+def unused_settings(name: str) -> list[str]:
+    """Return the settings of clusters and of pruning that a strategy has no argument for."""
+    takes = _arguments(find_class(name)).keys()
+    unused = []
+    for argument, group in (("clustering", ClusterSettings), ("pruning", PruneSettings)):
+        if argument not in takes:
+            unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
+    if "sparsity" in takes:
+        unused.remove("spare-layers")
+    return unused
+
+
+def _offers(settings: Settings) -> dict[str, Any]:
+    """Return what the settings say, by the names of arguments."""
+    rounds, pruning, wire = settings.rounds, settings.pruning, settings.wire
+    return {
         "min_available_nodes": rounds.min_available_nodes,
         "clients_per_round": rounds.clients_per_round,
         "cluster_floor": rounds.cluster_floor,
         "seed": settings.run.seed,
-        "uniform": rounds.weighting == "uniform",
-        "spare_first": pruning.spare_first_layer,
-        "spare_last": pruning.spare_last_layer,
-        "wire": WireFormat(
-            settings.wire.down_dtype, settings.wire.up_dtype, settings.wire.rest_dtype
-        ),
+        "spare_first": pruning.spares_first,
+        "spare_last": pruning.spares_last,
+        "wire": WireFormat(wire.down_dtype, wire.up_dtype, wire.rest_dtype),
         "one_exchange": True,
         "evaluate_every": rounds.evaluate_every,
         "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "min_replies": rounds.min_replies,
-        "grace": rounds.grace,
-        "rest_after": rounds.rest_after,
-        "max_update_norm": rounds.max_update_norm,
-        "max_weight": rounds.max_weight,
         "aggregation": rounds.aggregation,
-        "observer": observer,
-        "checkpoints": checkpoints,
-        "stop": stop,
+        "sparsity": pruning.sparsity,
+        "warmup_rounds": rounds.warmup_rounds,
+        "cluster_rounds": rounds.cluster_rounds,
+        "prune_rounds": rounds.prune_rounds,
     }
-    strategy = settings.run.strategy
-    if strategy in STRATEGIES:
-        return STRATEGIES[strategy](settings, shared)
-    return make_plugged(strategy, settings, shared)  # `Settings` has checked its form
 
 
-def _caafp(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    rounds, pruning = settings.rounds, settings.pruning
-    return CAAFP(
-        **shared,
-        warmup_rounds=rounds.warmup_rounds,
-        cluster_rounds=rounds.cluster_rounds,
-        prune_rounds=rounds.prune_rounds,
-        clustering=_clustering(settings, settings.clustering.linkage),
-        sharing=settings.clustering.cluster_sharing,
-        pruning=Pruning(
-            sparsity=pruning.sparsity,
-            initial_sparsity=pruning.initial_sparsity,
-            schedule=pruning.schedule,
-            every=pruning.prune_every,
-            initial_mask=pruning.initial_mask,
-            allocation=pruning.allocation,
-            regrow=pruning.regrow,
-            granularity=pruning.granularity,
-            score=ScoreRule(
-                pruning.score_magnitude,
-                pruning.score_coherence,
-                pruning.score_consistency,
-                pruning.coherence,
-            ),
-        ),
-    )
+def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return what the settings say of arguments that are dataclasses, by their fields."""
+    pruning, clustering = settings.pruning, settings.clustering
+    return {
+        "clustering": {"clusters": clustering.clusters},
+        "pruning": {
+            "sparsity": pruning.sparsity,
+            "initial_sparsity": pruning.initial_sparsity,
+            "schedule": pruning.schedule,
+            "every": pruning.prune_every,
+            "initial_mask": pruning.initial_mask,
+            "allocation": pruning.allocation,
+            "regrow": pruning.regrow,
+            "granularity": pruning.granularity,
+            "score": pruning.score,
+        },
+    }
 
 
-def _fedavg(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedAvg(**shared)
+def _take_argument(
+    cls: type[MethodStrategy],
+    takes: Mapping[str, Any],
+    given: dict[str, Any],
+    name: str,
+    value: object,
+) -> None:
+    """Put one of ``strategy-args`` into `given`: an argument, or a field of one."""
+    key = name.replace("-", "_")
+    if key in takes and not is_dataclass(takes[key]) and key not in _PLUMBING:
+        given[key] = _checked(name, value, takes[key])
+        return
+    fields_of: dict[str, tuple[str, Any]] = {}
+    for argument in takes:
+        default = given.get(argument, takes[argument])
+        if is_dataclass(default) and not isinstance(default, type):
+            fields_of |= {field.name: (argument, default) for field in fields(default)}
+    if key not in fields_of:
+        known = sorted(set(fields_of) | (takes.keys() - set(_PLUMBING)))
+        raise SettingsError(
+            f"strategy-args: expected arguments of {cls.__name__}, found {name!r}"
+            f"{hint(key, known)}; it takes {', '.join(known)}"
+        )
+    argument, default = fields_of[key]
+    checked = _checked(name, value, getattr(default, key))
+    given[argument] = replace(default, **{key: checked})
 
 
-def _fedsnip(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedSNIP(**shared, sparsity=settings.pruning.sparsity)
+def _arguments(cls: type[MethodStrategy]) -> dict[str, Any]:
+    """Return the arguments of a class and their defaults; `MISSING` where there is none.
+
+    A class that takes ``**kwargs`` is thought to hand them on: it takes all fields that it has
+    from the classes that it derives from.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    found = {
+        one.name: MISSING if one.default is one.empty else one.default
+        for one in parameters
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    hands_on = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    for field in fields(cls):
+        if hands_on and field.init:
+            found.setdefault(field.name, field.default)
+        if field.name in found and callable(field.default_factory):
+            found[field.name] = field.default_factory()
+    return found
 
 
-def _efficientfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return EfficientFL(**shared, sparsity=settings.pruning.sparsity)
+def _checked(name: str, value: object, default: object) -> object:
+    """Return a value of the default's type; a whole number stands for a float."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind = type(default)
+    if kind in (bool, int, float, str) and type(value) is not kind:
+        raise SettingsError(
+            f"strategy-args: {name}: expected {kind.__name__} (default {default!r}), "
+            f"found {value!r}"
+        )
+    return value
 
 
-def _fedchar(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    return FedCHAR(
-        **shared,
-        warmup_rounds=settings.rounds.warmup_rounds,
-        dual_weight=settings.train.dual_weight,
-        clustering=_clustering(settings, "complete"),  # the paper's; `linkage` is of the others
-    )
-
-
-def _clusterfl(settings: Settings, shared: dict[str, Any]) -> PhasedStrategy:
-    rule = settings.clustering
-    return ClusterFL(
-        **shared,
-        clustering=_clustering(settings, rule.linkage),
-        every=rule.recluster_every,
-        penalties=Penalties(rule.admm_alpha, rule.admm_beta, rule.admm_rho),
-    )
-
-
-def _clustering(settings: Settings, linkage: str) -> Clustering:
-    rule = settings.clustering
-    return Clustering(rule.clusters, linkage, rule.min_cluster_size, rule.min_silhouette)
-
-
-STRATEGIES: dict[str, Callable[[Settings, dict[str, Any]], PhasedStrategy]] = {
-    "caafp": _caafp,
-    "fedavg": _fedavg,
-    "fedsnip": _fedsnip,
-    "efficientfl": _efficientfl,
-    "fedchar": _fedchar,
-    "clusterfl": _clusterfl,
-}
-"""By the names that ``settings.names`` lists."""
+def _told(found: object) -> str:
+    """Say what something is: a class by its bases, a value by its type."""
+    if not isinstance(found, type):
+        return f"a value of type {type(found).__name__}"
+    bases = ", ".join(f"{base.__module__}.{base.__qualname__}" for base in found.__bases__)
+    return f"a class derived from {bases}"

@@ -4,19 +4,25 @@ Li, Wang, An: "Hierarchical Clustering-based Personalized Federated Learning for
 and Fair Human Activity Recognition", Proc. ACM IMWUT 7(1):20, 2023.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import DUAL_WEIGHT
 from caafp_app.pruning.schedule import Phase, RoundPlan, even_plan
-from caafp_app.strategies.clustered import ClusteredStrategy
-from caafp_app.strategies.roster import Client, Roster
-from caafp_app.strategies.rules import Clustering, check_own_app
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client
+from caafp_app.strategies.clustered import ClusteredMethod
+from caafp_app.strategies.grouping import Clustering
+from caafp_app.strategies.method import Method
+from caafp_app.strategies.strategy import MethodStrategy
 
 
-class FedCHAR(ClusteredStrategy):
+@dataclass(eq=False, kw_only=True)
+class FedCHAR(MethodStrategy):
     """FedAvg, one exchange that groups the clients, then two models on each client.
 
     In a round inside the clusters a client that is sent its cluster's model w trains a copy of it
@@ -32,28 +38,21 @@ class FedCHAR(ClusteredStrategy):
 
     Parameters
     ----------
-    *args, **kwargs
-        FedAvg's own, and those of `ClusteredStrategy`; complete linkage unless told otherwise.
     warmup_rounds : int, optional
         Rounds of FedAvg; by default 30 % of all.
     dual_weight : float
         lambda, above 0.
+    clustering : Clustering
+        The paper recommends complete linkage. The other parameters: see `MethodStrategy`.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        warmup_rounds: int | None = None,
-        dual_weight: float = 1.0,
-        clustering: Clustering | None = None,
-        **kwargs: Any,
-    ) -> None:
-        clustering = clustering or Clustering(linkage="complete")
-        super().__init__(*args, clustering=clustering, **kwargs)
-        self.warmup_rounds = warmup_rounds
-        self.dual_weight = dual_weight
+    warmup_rounds: int | None = None
+    dual_weight: float = 1.0
+    clustering: Clustering = field(default_factory=lambda: Clustering(linkage="complete"))
 
-    def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
+    needs_own_app: ClassVar[str] = DUAL_WEIGHT
+
+    def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Divide the rounds among the warm-up and the clusters."""
         warmup = int(0.3 * num_rounds + 0.5) if self.warmup_rounds is None else self.warmup_rounds
         if not 0 <= warmup < num_rounds:
@@ -64,19 +63,24 @@ class FedCHAR(ClusteredStrategy):
         within = even_plan(num_rounds - warmup, phase=Phase.CLUSTER_WARM_UP, first=warmup + 1)
         return (*even_plan(warmup, phase=Phase.WARM_UP), *within)
 
-    def check(self, roster: Roster) -> None:
-        """Refuse an app that knows nothing of a second model."""
-        super().check(roster)
-        check_own_app(self, DUAL_WEIGHT)
+    def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
+        """Group the clients, and ask each for two models."""
+        return _FedCHAR(self, model)
+
+
+class _FedCHAR(ClusteredMethod):
+    def __init__(self, args: FedCHAR, model: SparseModel) -> None:
+        super().__init__(model, args.clustering, args.seed)
+        self.dual_weight = args.dual_weight
 
     def facts(self) -> dict[str, object]:
-        """Say how many clusters there will be, and lambda."""
         return {**super().facts(), "dual models": f"lambda {self.dual_weight:g}"}
 
-    def instructions(self, client: Client, action: Action) -> Mapping[str, float]:
-        """Ask for the second model inside of clusters, and when all is personalised."""
-        # Who is being placed is in cluster 0 only for want of its own.
-        placing = self.session.tally.phase == Phase.CLUSTER
-        inside = client.cluster >= 0 and not placing
-        dual = inside and action in (Action.TRAIN, Action.PERSONALISE)
-        return {DUAL_WEIGHT: self.dual_weight} if dual else {}
+    def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
+        """Ask for the second model inside clusters, and when all is personalised."""
+        dual = {DUAL_WEIGHT: self.dual_weight}
+        trains = action in (Action.TRAIN, Action.PERSONALISE)
+        return [
+            replace(query, config=dual) if trains and query.group >= 0 else query
+            for query in super().ask(action, step, clients)
+        ]

@@ -4,18 +4,22 @@ Bustincio et al., Annals of Telecommunications 80 (2025); SNIP: Lee et al., ICLR
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.schedule import RoundPlan, even_plan
 from caafp_app.pruning.select import magnitude_mask
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.phased import PhasedStrategy
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Runner
+from caafp_app.strategies.method import Method
 from caafp_app.strategies.saliency import ask_saliency
+from caafp_app.strategies.strategy import MethodStrategy
 
 
-class FedSNIP(PhasedStrategy):
+@dataclass(eq=False, kw_only=True)
+class FedSNIP(MethodStrategy):
     """Sparse FedAvg inside a mask that never changes.
 
     Every client sends ``|g w|`` of one batch at the initial weights; the sum over clients, each
@@ -24,31 +28,38 @@ class FedSNIP(PhasedStrategy):
 
     Parameters
     ----------
-    *args, **kwargs
-        FedAvg's own, and those of `PhasedStrategy`.
     sparsity : float
-        Share of the prunable weights that is gone, in [0, 1).
+        Share of the prunable weights that is gone, in [0, 1). The others: see `MethodStrategy`.
     """
 
-    def __init__(self, *args: Any, sparsity: float = 0.7, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sparsity = sparsity
+    sparsity: float = 0.7
 
-    def make_plan(self, num_rounds: int) -> Sequence[RoundPlan]:
+    def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Make all rounds alike, and sparse."""
         return even_plan(num_rounds, sparsity=self.sparsity)
 
+    def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
+        """Ask all clients before round 1, and cut."""
+        return _FedSNIP(self, model)
+
+
+class _FedSNIP(Method):
+    def __init__(self, args: FedSNIP, model: SparseModel) -> None:
+        super().__init__(model)
+        self.sparsity = args.sparsity
+
     def facts(self) -> dict[str, object]:
-        """Say how sparse the model is."""
         return {"pruning": f"to sparsity {self.sparsity:g} before round 1, by SNIP"}
 
-    def prepare(self) -> None:
+    def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
         """Ask all clients, and cut; no layer is emptied."""
-        dense, clients = self.models[-1], self.roster.reachable()
+        if step.round != 1:
+            return
+        dense = self.models[-1]
         layout = dense.layout
-        saliency = ask_saliency(self.session, clients, dense, self.train_config, uniform=True)
+        saliency = ask_saliency(runner, runner.roster.reachable(), dense, uniform=True)
         sizes = [entry.size for entry in layout.weight_entries]
         scores = [saliency[segment] for segment in layout.segments]
         counts = layer_counts(sizes, 1 - self.sparsity, "global", scores=scores)
         bits = magnitude_mask(saliency, counts, layout.segments)
-        self.models = {-1: ClusterModel(dense.model, Mask(layout, bits))}
+        self.models = {-1: dense.with_mask(Mask(layout, bits))}

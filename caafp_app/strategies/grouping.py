@@ -1,55 +1,269 @@
-"""Clients are put into clusters by their sketches; the observer is told what was compared."""
+"""Clients are grouped by the directions of their updates from the same weights.
 
-from collections.abc import Mapping
+Sattler, Mueller, Samek, IEEE TNNLS 32(8), 2021; FedCHAR, IMWUT 7(1):20, 2023.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
+from flwr.common.logger import log
 from numpy.typing import NDArray
 
-from caafp_app.clustering.agglomerative import ClusterResult, cluster
+from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
+from caafp_app.clustering.assign import assign
 from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.errors import SettingsError
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.schedule import Phase, RoundPlan
+from caafp_app.runner.health import available
+from caafp_app.runner.model import SparseModel, mean_model
+from caafp_app.runner.query import Query
+from caafp_app.runner.replies import Update
+from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.runner import Runner
+from caafp_app.runs.checkpoint import State
 from caafp_app.runs.observer import Observer
-from caafp_app.strategies.rules import Clustering
+from caafp_app.strategies.method import by_cluster
 
 _MOST_COMPARED = 500
 """Clients whose distances among each other are told to the observer: a tree to look at."""
 
+IN_CLUSTERS = (Phase.CLUSTER_WARM_UP, Phase.PRUNE)
 
-def group(
-    sketches: Mapping[str, NDArray[Any]], rule: Clustering, *, seed: int, observer: Observer
-) -> ClusterResult:
-    """Cluster the clients that have a sketch.
+
+@dataclass(frozen=True)
+class Clustering:
+    """How clients are grouped: see `clustering.agglomerative.cluster`."""
+
+    clusters: int = 0
+    linkage: str = "average"
+    min_cluster_size: int = 1
+    min_silhouette: float = LEAST_SILHOUETTE
+
+    def __str__(self) -> str:
+        """Say it as the plan shows it."""
+        number = str(self.clusters) if self.clusters else "1 to 6 by silhouette"
+        return f"{number}, {self.linkage} linkage"
+
+    def check(self, roster: Roster) -> None:
+        """Refuse more clusters than clients.
+
+        Raises
+        ------
+        SettingsError
+        """
+        if self.clusters > len(roster.clients):
+            raise SettingsError(
+                f"clusters: expected at most the {len(roster.clients)} clients that take part, "
+                f"found {self.clusters}"
+            )
+
+    def group(
+        self, sketches: Mapping[str, NDArray[Any]], *, seed: int, observer: Observer
+    ) -> Grouping:
+        """Cluster the clients that have a sketch.
+
+        Parameters
+        ----------
+        sketches : mapping of str to ndarray
+            By label; all of one length.
+        seed : int
+            See `cluster`.
+        observer : Observer
+            Told the distances, of up to 500 clients.
+
+        Returns
+        -------
+        Grouping
+            Its `labels` are in the alphabetic order of the clients' labels.
+
+        Raises
+        ------
+        RunError, ProtocolError, SettingsError
+            See `cluster`.
+        """
+        labels = sorted(sketches)
+        rows = np.stack([sketches[label] for label in labels])
+        found = cluster(
+            rows,
+            self.clusters,
+            linkage=self.linkage,
+            min_size=self.min_cluster_size,
+            min_silhouette=self.min_silhouette,
+            seed=seed,
+        )
+        if len(labels) <= _MOST_COMPARED:
+            observer.on_distances(labels, cosine_distances(rows))
+        return found
+
+
+def regrouped(
+    models: Mapping[int, SparseModel], clients: Mapping[str, Client], after: Mapping[str, int]
+) -> dict[int, SparseModel]:
+    """Move clients to other groups, and merge models into the new groups by weight.
+
+    A new group's model is the mean of the models that its members come from, each weighted by the
+    training examples of those members. What was learnt of old members is the caller's to forget;
+    what a lossy codec left over on a moved client, the client forgets.
 
     Parameters
     ----------
-    sketches : mapping of str to ndarray
-        By label; all of one length.
+    models : mapping of int to SparseModel
+        By group, before.
+    clients : mapping of str to Client
+        By label; their `cluster` is changed.
+    after : mapping of str to int
+        The new group of each client, by label; see `clustering.stable.keep_numbers`.
+    """
+    weights: dict[int, dict[int, float]] = {}
+    for label, number in sorted(after.items()):
+        client = clients[label]
+        shares = weights.setdefault(number, {})
+        shares[client.cluster] = shares.get(client.cluster, 0.0) + max(client.examples, 1)
+        client.cluster = number
+    return {
+        number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
+        for number, shares in sorted(weights.items())
+    }
+
+
+class Groups:
+    """Groups that are formed once, by one exchange with all clients; late clients join later.
+
+    Parameters
+    ----------
     rule : Clustering
     seed : int
-        As of `cluster`.
-    observer : Observer
-        Told the distances, of up to 500 clients; of the clusters themselves by the caller.
-
-    Returns
-    -------
-    ClusterResult
-        Its `labels` are in the alphabetic order of the clients' labels.
-
-    Raises
-    ------
-    RunError, ProtocolError, SettingsError
-        As `cluster`.
     """
-    labels = sorted(sketches)
-    rows = np.stack([sketches[label] for label in labels])
-    found = cluster(
-        rows,
-        rule.clusters,
-        linkage=rule.linkage,
-        min_size=rule.min_size,
-        min_silhouette=rule.min_silhouette,
-        seed=seed,
-    )
-    if len(labels) <= _MOST_COMPARED:
-        observer.on_distances(labels, cosine_distances(rows))
-    return found
+
+    def __init__(self, rule: Clustering, seed: int) -> None:
+        self.rule = rule
+        self.seed = seed
+        self._centroids: NDArray[Any] | None = None
+        self._base: SparseModel | None = None  # what all were compared by training
+        self._sketcher: Sketcher | None = None
+        self._unplaced: set[str] = set()
+
+    def form_or_place(
+        self,
+        runner: Runner,
+        step: RoundPlan,
+        newcomers: Sequence[Client],
+        models: Mapping[int, SparseModel],
+    ) -> dict[int, SparseModel]:
+        """Form the groups when the warm-up is over; place who came later, or missed it.
+
+        Returns
+        -------
+        dict of int to SparseModel
+            The models by group; `models` as they are unless groups were formed.
+        """
+        if self.rule.clusters == 1 and step.phase in IN_CLUSTERS:  # nothing to ask anybody for
+            for client in runner.roster.clients.values():
+                client.cluster = 0
+            if 0 in models:
+                return dict(models)
+            everybody = dict.fromkeys(sorted(runner.roster.clients), 0)
+            runner.observer.on_clusters(everybody, "one cluster, as asked")
+            return {0: models[-1]}
+        if self._base is not None:
+            self._place(runner, step, newcomers)
+        elif step.phase in IN_CLUSTERS:
+            models = self._form(runner, step, models)
+        missed = [
+            client
+            for client in available(runner.roster.reachable(), step.round)
+            if client.label in self._unplaced and not client.failures
+        ]
+        self._place(runner, step, missed)
+        return dict(models)
+
+    def _form(
+        self, runner: Runner, step: RoundPlan, models: Mapping[int, SparseModel]
+    ) -> Mapping[int, SparseModel]:
+        base, roster = models[-1], runner.roster
+        asked = available(roster.reachable(), step.round)
+        budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
+        sketcher = self._make_sketcher(base, budget)
+        sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
+        if not enough or len(sketches) < max(1, min(self.rule.clusters, len(asked))):
+            log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
+            return models
+        found = self.rule.group(sketches, seed=self.seed, observer=runner.observer)
+        self._base, self._sketcher, self._centroids = base, sketcher, found.centroids
+        for client in roster.clients.values():
+            client.cluster = 0  # of a client without an update
+        self._unplaced = roster.clients.keys() - sketches.keys()
+        numbers = dict(zip(sorted(sketches), map(int, found.labels), strict=True))
+        for label, number in numbers.items():
+            roster.clients[label].cluster = number
+        runner.observer.on_clusters(numbers, found.note)
+        return dict.fromkeys(range(found.k), base)
+
+    def _place(self, runner: Runner, step: RoundPlan, late: Sequence[Client]) -> None:
+        """Let late clients train once from the weights that all were compared by."""
+        base, sketcher, centroids = self._base, self._sketcher, self._centroids
+        if not late or base is None or sketcher is None or centroids is None:
+            return
+        sketches, _ = self._compare(runner, step, late, base, sketcher, needed=False)
+        for client in late:
+            if client.label in sketches:
+                client.cluster = int(assign(sketches[client.label][None], centroids)[0])
+                self._unplaced.discard(client.label)
+            else:
+                client.cluster = 0
+                self._unplaced.add(client.label)
+                log(WARNING, "%s: no update to place it by, put in cluster 0", client.label)
+        log(INFO, "joined late: %s", ", ".join(f"{c.label} -> {c.cluster}" for c in late))
+
+    def _compare(
+        self,
+        runner: Runner,
+        step: RoundPlan,
+        clients: Sequence[Client],
+        base: SparseModel,
+        sketcher: Sketcher,
+        *,
+        needed: bool,
+    ) -> tuple[dict[str, NDArray[Any]], bool]:
+        """Train once on each client from the same weights; sketch the updates, by label."""
+
+        def sketch(update: Update) -> NDArray[Any]:
+            moved = np.concatenate([update.values, update.rest])
+            # Of a model without one floating number: they are all alike.
+            return sketcher.sketch(moved if moved.size else np.zeros(1))
+
+        queries = [
+            Query(Action.TRAIN, base, members, number, each=sketch)
+            for number, members in by_cluster(clients).items()
+        ]
+        answers = runner.hold(queries, Phase.CLUSTER, step.round, needed=needed)
+        found = {label: row for one in answers.summed for label, row in one.kept.items()}
+        return found, answers.enough
+
+    def _make_sketcher(self, base: SparseModel, budget: int) -> Sketcher:
+        size = max(base.mask.count + base.layout.rest_count, 1)
+        return Sketcher(size, seed=self.seed, budget=budget)
+
+    def state(self) -> State:
+        """Return what late clients are placed by: the centroids, and the model trained from."""
+        state = State()
+        if self._base is not None and self._centroids is not None and self._sketcher is not None:
+            state.arrays["centroids"] = self._centroids
+            state.facts["budget"] = self._sketcher.budget
+            state.facts["unplaced"] = sorted(self._unplaced)
+            state.put("base", self._base.to_state())
+        return state
+
+    def restore(self, layout: Layout, state: State) -> None:
+        """Take up what `state` returned; the sketches of newcomers are then those of before."""
+        if "base" in state.facts:
+            base = self._base = SparseModel.from_state(layout, state.part("base"))
+            self._sketcher = self._make_sketcher(base, int(state.fact("budget")))
+            self._centroids = state.array("centroids")
+            self._unplaced = set(state.fact("unplaced"))

@@ -1,83 +1,62 @@
 """The personalise phase: every client fine-tunes inside its cluster's mask and is scored."""
 
 import math
-from collections.abc import Callable
 from logging import WARNING
 
-from flwr.app import ConfigRecord
 from flwr.common.logger import log
 
-from caafp_app.protocol.messages import Action, Answer
-from caafp_app.pruning.schedule import Phase
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.replies import Expected
-from caafp_app.strategies.roster import Client
-from caafp_app.strategies.session import Accept, Session
-from caafp_app.strategies.tally import Tally, pick
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.schedule import Phase, RoundPlan
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Answers, Runner
+from caafp_app.runner.tally import Tally, pick
+from caafp_app.strategies.method import Method
 
 Scores = dict[str, dict[str, float]]
 """By label: accuracy and loss of the cluster's and the personal model, sparsity, test examples."""
 
 
-def personalise(
-    session: Session,
-    model_of: Callable[[Client], ClusterModel],
-    round_: int,
-    train_config: ConfigRecord,
-    evaluate_config: ConfigRecord,
-) -> Scores:
+def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
     """Fine-tune on every reachable client; score the cluster's and the personal model of each.
 
     Our own app reports both scores with the fine-tuning; a foreign one is asked to evaluate the
     cluster's model before and, through the mod that kept it, the personal model after. The run's
-    models are made by then: an exchange that every client fails in costs its scores alone.
+    models are made by then: an exchange in which every client fails costs its scores alone.
 
     Parameters
     ----------
-    session : Session
-    model_of : callable
-        The model of a client's cluster.
-    round_ : int
-        Number of the exchange, the one after the last round.
-    train_config, evaluate_config : ConfigRecord
-        The user's own.
+    runner : Runner
+    method : Method
+        Says which model is a client's.
+    step : RoundPlan
+        The number of the exchange is that after the last round.
     """
     scores: Scores = {}
-    clients = session.roster.reachable()
-    one_exchange = session.options.one_exchange
+    one_exchange, key = runner.options.one_exchange, runner.options.weighted_by_key
 
-    def ask(
-        asked: list[Client],
-        action: Action,
-        phase: str,
-        config: ConfigRecord,
-        accept: Accept | None = None,
-    ) -> Tally:
-        return session.ask(
-            asked, model_of, action, str(phase), round_, config, accept, needed=False
-        )
+    def ask(action: Action, phase: str, clients: list[Client]) -> Answers:
+        queries = method.ask(action, step, clients)
+        return runner.hold(queries, phase, step.round, needed=False)
 
-    def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
-        model = model_of(client)
-        # A foreign app is scored on what the mod kept, our own on what it has trained.
-        outside = max(answer.outside, 0) if one_exchange else 0
-        active = model.mask.count + outside
-        sparsity = 1.0 - active / max(model.whole, 1)
-        scores.setdefault(client.label, {})["personal-sparsity"] = sparsity
-
-    def keep(tally: Tally, model: str) -> None:
-        _keep_scores(scores, tally, model, session.options.weighted_by_key)
-
+    clients = runner.roster.reachable()
     if not one_exchange:
-        tally = ask(clients, Action.EVALUATE, Action.EVALUATE, evaluate_config)
-        keep(tally, "cluster")
-    tally = ask(clients, Action.PERSONALISE, Phase.PERSONALISE, train_config, accept)
+        _keep_scores(scores, ask(Action.EVALUATE, Action.EVALUATE, clients).tally, "cluster", key)
+    answers = ask(Action.PERSONALISE, Phase.PERSONALISE, clients)
+    for summed in answers.summed:
+        model = summed.query.model
+        for label, found in summed.outside.items():
+            # A foreign app is scored on what the mod kept, our own on what it has trained.
+            outside = max(found, 0) if one_exchange else 0
+            sparsity = 1.0 - (model.mask.count + outside) / max(model.whole_count, 1)
+            scores.setdefault(label, {})["personal-sparsity"] = sparsity
+    tally = answers.tally
     if one_exchange:
-        keep(tally, "cluster")
+        _keep_scores(scores, tally, "cluster", key)
     else:
         kept = [client for client in clients if client.label in tally.contents]
-        tally = ask(kept, Action.EVALUATE_PERSONAL, Action.EVALUATE_PERSONAL, evaluate_config)
-    keep(tally, "personal")
+        action = Action.EVALUATE_PERSONAL
+        tally = ask(action, action, kept).tally
+    _keep_scores(scores, tally, "personal", key)
     return scores
 
 

@@ -2,21 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
-from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import to_record
+from caafp_app.runner.model import SparseModel, mean_model
+from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.tally import Tally
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.roster import Client, Roster, weights_by_examples
-from caafp_app.strategies.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -86,14 +84,16 @@ class ClusterResult:
 class ClusteredResult(Result):
     """Flower's result, and each cluster's model, mask and members.
 
-    ``arrays`` is the mean of the clusters' models, weighted by training examples.
+    ``arrays`` is the mean of the clusters' models, weighted by training examples; ``report`` is
+    what observers are told at the end: clients, bytes and seconds.
     """
 
     clusters: dict[int, ClusterResult] = field(default_factory=dict)
+    report: RunReport | None = field(default=None, repr=False)
 
 
 def build_report(
-    models: Mapping[int, ClusterModel],
+    models: Mapping[int, SparseModel],
     roster: Roster,
     scores: Mapping[str, Mapping[str, float]],
     ledger: Ledger,
@@ -107,7 +107,7 @@ def build_report(
             members=tuple(c.label for c in members[number]),
             examples=sum(max(c.examples, 0) for c in members[number]),
             density=model.mask.density,
-            arrays=model.layout.unflatten(model.model),
+            arrays=model.arrays(),
             mask_bits=model.mask.packed,
             mask_digest=model.mask.digest,
         )
@@ -123,24 +123,19 @@ def build_report(
     )
 
 
-def mean_model(
-    layout: Layout, models: Mapping[int, ClusterModel], members: Mapping[int, Sequence[Client]]
-) -> dict[str, NDArray[Any]]:
-    """Mean of the clusters' models, weighted by the training examples of their members."""
-    shares = weights_by_examples({k: members[k] for k in models if k in members})
-    weights = np.zeros(layout.weight_count)
-    rest = np.zeros(layout.rest_count)
-    other: dict[str, NDArray[Any]] = {}
-    for number, share in shares.items():
-        model = models[number].model
-        weights += share * model.weights
-        rest += share * model.rest
-        other = other or model.other
-    if not shares:
-        return layout.unflatten(next(iter(models.values())).model)
-    return layout.unflatten(
-        FlatModel(weights.astype(layout.dtype), rest.astype(layout.dtype), other)
-    )
+def mean_of_clusters(
+    models: Mapping[int, SparseModel], members: Mapping[int, Sequence[Client]]
+) -> SparseModel:
+    """Return the mean of the clusters' models, weighted by their members' training examples.
+
+    A client of which nothing is known counts as one example. Without members: the first model.
+    """
+    weighted = [
+        (models[number], float(sum(max(client.examples, 1) for client in clients)))
+        for number, clients in sorted(members.items())
+        if number in models
+    ]
+    return mean_model(weighted) if weighted else next(iter(models.values()))
 
 
 def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:

@@ -1,116 +1,72 @@
-"""One round, by Flower's four methods: what clients are asked, and what comes of their replies."""
+"""How the rounds of a run are divided among its phases."""
 
-from collections.abc import Iterable
-
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-
-from caafp_app.protocol.messages import Action, Answer
-from caafp_app.strategies.cluster_model import Update
-from caafp_app.strategies.hooks import StrategyHooks
-from caafp_app.strategies.replies import Expected, read_update
-from caafp_app.strategies.report import ClusterRound
-from caafp_app.strategies.roster import Client, generator, sample
-from caafp_app.strategies.trust import norm_of
+from caafp_app.errors import SettingsError
+from caafp_app.strategies.masks import Pruning
 
 
-class RoundStrategy(StrategyHooks):
-    """Rounds of training and evaluation, which are alike for all; the run is `PhasedStrategy`'s."""
+def check_room(total: int, parts: tuple[int, int, int]) -> None:
+    """Refuse a division of `total` rounds that has no room for a mask update.
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Sample clients and write their requests; `arrays` is not looked at after the start."""
-        step, session = self.plan[server_round - 1], self.session
-        session.open(str(step.phase), server_round)
-        if self.fraction_train == 0.0:
-            return []
-        chosen = self.sampled(server_round)
-        for model in self.models.values():
-            model.collect(
-                statistics=step.statistics,
-                gradients=step.gradients,
-                aggregation=self.aggregation,
+    Raises
+    ------
+    SettingsError
+    """
+    _, within, prune = parts
+    if prune == 0 or within + prune < 2:
+        raise SettingsError(
+            "num_rounds: expected a round inside the clusters and another to prune in, found "
+            f"{total}, divided into {' + '.join(map(str, parts))} (warm-up, inside, prune): take "
+            "3 or more, give prune_rounds, or Pruning(sparsity=0.0)"
+        )
+
+
+def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
+    """Refuse masks that could not evolve as they are asked to.
+
+    Raises
+    ------
+    SettingsError
+    """
+    _, within, prune = parts
+    if pruning.sparsity > pruning.initial_sparsity and not prune:
+        raise SettingsError(
+            f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
+            "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
+        )
+    if pruning.sparsity and prune == 1 and not within:
+        raise SettingsError(
+            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
+            "clusters comes before the first mask update and one after it, found 1"
+        )
+
+
+def divide_rounds(
+    total: int, warmup: int | None, within: int | None, prune: int | None
+) -> tuple[int, int, int]:
+    """Divide `total` rounds among the three phases.
+
+    Raises
+    ------
+    SettingsError
+        If the given ones do not add up to `total`.
+    """
+    given = (warmup, within, prune)
+    if all(part is not None for part in given):
+        if sum(part or 0 for part in given) != total:
+            raise SettingsError(
+                f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
+                f"found {warmup} + {within} + {prune}"
             )
-        counts: dict[int, tuple[int, ...]] = {}
-        messages = []
-        for client in chosen:
-            model = self.sent_to(client)
-            if client.cluster not in counts:
-                counts[client.cluster] = self.gradient_counts(model, step)
-            asked = counts[client.cluster]
-            messages.append(session.message(client, model, Action.TRAIN, config, asked))
-            self.ledger.add_formula(model.layout.parameter_count, model.mask.density, 2)
-        return messages
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add each reply to its cluster's sums as it arrives, then move the models."""
-        session = self.session
-
-        def accept(client: Client, answer: Answer, expected: Expected, weight: float) -> None:
-            self._take_in(client, read_update(answer, expected), weight)
-
-        session.consume(replies, accept)
-        self.end_round(move=session.enough())
-        self.update_bound.end_round()
-        updated = self.after_round(self.plan[server_round - 1])
-        if server_round > len(self.plan) - self.average_last:
-            for model in self.models.values():
-                model.remember()
-        layers = self._layer_densities() if updated or server_round == 1 else None
-        session.close(self._densities(), mask_updated=updated, layers=layers)
-        members = self.roster.clusters()
-        for number, density in self._densities().items():
-            row = ClusterRound.of(session.tally, members.get(number, []), density)
-            self.history.setdefault(number, []).append(row)
-        return None, session.tally.aggregate(self.train_metrics_aggr_fn, self.weighted_by_key)
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Write evaluate requests: for all clients every so many rounds, or at FedAvg's rate."""
-        session = self.session
-        clients = self.available(server_round)
-        if self.one_exchange:
-            due = self.evaluate_every and server_round % self.evaluate_every == 0
-            chosen = clients if due else []
-        elif self.fraction_evaluate > 0:
-            count = max(int(len(clients) * self.fraction_evaluate), self.min_evaluate_nodes)
-            chosen = sample(clients, count, generator(self.seed, server_round, "evaluate"))
-        else:
-            chosen = []
-        session.open("evaluate", server_round)
-        return [
-            session.message(client, self.model_of(client), Action.EVALUATE, config)
-            for client in chosen
-        ]
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Aggregate the metrics of evaluate replies, weighted as FedAvg weighs them."""
-        session = self.session
-        if not session.tally.asked:
-            return None
-        session.consume(replies)
-        session.close(self._densities())
-        return session.tally.aggregate(self.evaluate_metrics_aggr_fn, self.weighted_by_key)
-
-    def _take_in(self, client: Client, update: Update, weight: float) -> None:
-        """Add an update to the sums, if it is not too long."""
-        model, cluster = self.model_of(client), client.cluster
-        norm = norm_of(update.values, update.rest)
-        self.update_bound.check(cluster, norm, model.model)
-        model.add(client.label, update, weight)
-        self.update_bound.note(cluster, norm)
-
-    def _layer_densities(self) -> dict[int, dict[str, float]]:
-        return {
-            number: {name: float(bits.mean()) for name, bits in model.mask.by_layer().items()}
-            for number, model in sorted(self.published().items())
-        }
-
-    def _densities(self) -> dict[int, float]:
-        return {number: model.density for number, model in sorted(self.published().items())}
+        return warmup or 0, within or 0, prune or 0
+    left = total - sum(part or 0 for part in given)
+    shares = [0.3 if part is None else 0.0 for part in given]
+    if prune is None:
+        shares[2] = 0.4
+    open_ = [i for i, part in enumerate(given) if part is None]
+    if left < 0:
+        raise SettingsError(f"the phases have more rounds than num_rounds ({total})")
+    parts = [part or 0 for part in given]
+    for i in open_[:-1]:
+        parts[i] = int(left * shares[i] / sum(shares) + 0.5)
+    parts[open_[-1]] = total - sum(parts)
+    return parts[0], parts[1], parts[2]

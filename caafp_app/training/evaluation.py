@@ -25,7 +25,20 @@ class Score:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np.int64]) -> Score:
-    """Score `model` in evaluation mode; no windows give accuracy and loss NaN."""
+    """Score `model` in evaluation mode; no windows give accuracy and loss NaN.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes float32 [batch, time, channels], returns logits [batch, classes].
+    windows : ndarray of float32 [n, time, channels]
+    classes : ndarray of int64 [n]
+
+    Returns
+    -------
+    Score
+        Accuracy in [0, 1], mean cross-entropy in nats, and n.
+    """
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
     model.eval()

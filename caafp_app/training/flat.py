@@ -1,7 +1,7 @@
-"""A model's parameters as one masked vector, and Adam on it.
+"""A model's parameters as one masked vector.
 
 While a model is trained, its parameters are views of one flat tensor and so are their gradients:
-the mask and Adam are a handful of operations on it, whatever the number of layers.
+the mask and the optimiser are a handful of operations on it, whatever the number of layers.
 """
 
 import numpy as np
@@ -52,39 +52,14 @@ class FlatParameters:
             flat[place] = torch.from_numpy(np.array(arrays[name], dtype=np.float32)).reshape(-1)
         return flat
 
+    def mask_gradient(self) -> None:
+        """Set the gradient to zero at pruned positions."""
+        if self.mask is not None:
+            self.gradient.mul_(self.mask)
+
     def gradient_by_name(self) -> dict[str, NDArray[np.float32]]:
         """Copy the gradient out, by parameter name and shape."""
         return {
             name: self.gradient[place].view(shape).cpu().numpy().copy()
             for name, (place, shape) in self._places.items()
         }
-
-
-class MaskedAdam:
-    """Adam (Kingma & Ba, 2015, algorithm 1) on flat parameters, inside their mask.
-
-    Gradients at pruned positions are dropped before the moments see them, so a pruned weight is
-    exactly zero after every step. Equal to ``torch.optim.Adam`` where nothing is pruned; written
-    out because that class imports torch's compiler with its first step, which costs a device more
-    than the training itself.
-    """
-
-    def __init__(self, parameters: FlatParameters, learning_rate: float) -> None:
-        self.parameters = parameters
-        self.learning_rate = learning_rate
-        self.first = torch.zeros_like(parameters.values)
-        self.second = torch.zeros_like(parameters.values)
-        self.steps = 0
-
-    def step(self) -> None:
-        """Take one step along the gradient and clear it."""
-        gradient, values = self.parameters.gradient, self.parameters.values
-        if self.parameters.mask is not None:
-            gradient.mul_(self.parameters.mask)
-        self.steps += 1
-        self.first.lerp_(gradient, 0.1)
-        self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        step_size = self.learning_rate / (1 - 0.9**self.steps)
-        denominator = (self.second.sqrt() / (1 - 0.999**self.steps) ** 0.5).add_(1e-8)
-        values.addcdiv_(self.first, denominator, value=-step_size)
-        gradient.zero_()

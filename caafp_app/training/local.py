@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.training.flat import FlatParameters, MaskedAdam
+from caafp_app.registry import OPTIMISERS
+from caafp_app.training.flat import FlatParameters
+from caafp_app.training.optimizers import Optimizer
 from caafp_app.training.state import Arrays
 
 
@@ -24,6 +26,7 @@ class LocalTraining:
     learning_rate: float = 1e-3
     proximal: float = 0.0
     seed: int = 0
+    optimizer: str = "adam"
 
 
 def train(
@@ -39,15 +42,30 @@ def train(
     With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
     the model as it came (Li et al., FedProx).
 
+    Parameters
+    ----------
+    model : nn.Module
+        Takes float32 [batch, time, channels], returns logits [batch, classes].
+    windows : ndarray of float32 [n, time, channels]
+    classes : ndarray of int64 [n]
+        In [0, classes).
+    how : LocalTraining
+        Epochs, batch size, learning rate, seed.
+    mask : mapping of str to ndarray of bool, optional
+        True where a weight may change, by name and shape; the rest stays zero.
+    anchor : mapping of str to ndarray, optional
+        The model `a` of the proximal term, by name and shape.
+
     Returns
     -------
     float
-        Mean loss of the last epoch, without the proximal term.
+        Mean cross-entropy in nats of the last epoch, without the proximal term.
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device
     data, target = torch.from_numpy(windows).to(device), torch.from_numpy(classes).to(device)
-    optimiser = MaskedAdam(parameters, how.learning_rate)
+    make: type[Optimizer] = OPTIMISERS[how.optimizer]
+    optimizer = make(parameters.values, parameters.gradient, how.learning_rate)
     centre = parameters.values.clone() if anchor is None else parameters.gather(anchor)
     mean_loss = 0.0
     model.train()
@@ -60,7 +78,9 @@ def train(
                 if how.proximal:
                     drift = parameters.values.detach() - centre
                     parameters.gradient.add_(drift, alpha=how.proximal)
-                optimiser.step()
+                parameters.mask_gradient()
+                optimizer.step()
+                parameters.gradient.zero_()
                 total += loss.item() * len(batch)
             mean_loss = total / max(len(target), 1)
     return mean_loss

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import parse_pairs
-from caafp_app.settings import Scalar, hint, knobs
+from caafp_app.registry import hint
+from caafp_app.settings import Scalar, knobs
 
 _RANGE = re.compile(r"\s*([-+.\deE]+?)\s*\.\.\s*([-+.\deE]+)\s*")
 _LOGARITHMIC = 10.0
@@ -49,7 +50,7 @@ def read_space(pairs: Iterable[str]) -> tuple[Space, dict[str, object]]:
         Nothing is searched; a key is unknown; or a range is none.
     """
     kinds = {knob.key: type(knob.default) for knob in knobs()}
-    commas = {"input-shape", "class-names", "classes", "channels", "track", "strategy-args"}
+    commas = {"input-shape", "classes", "channels", "track", "strategy-args"}
     space: Space = {}
     fixed: list[str] = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-# A device: a SuperNode and the ClientApp; no Ray, no plotting. From the clone, for both kinds at once:
+# A device: `caafp device` and what it needs, nothing of the server. From the clone, for both kinds at once:
 #   docker buildx build --platform linux/amd64,linux/arm64 \
 #       -f deploy/docker/device.Dockerfile -t caafp-device .
 FROM python:3.11-slim-bookworm
@@ -14,7 +14,9 @@ COPY constraints.txt constraints-amd64.txt
 COPY deploy/constraints-aarch64.txt constraints-arm64.txt
 COPY conf conf
 COPY caafp_app caafp_app
+COPY deploy/trim.py trim.py
 RUN python -m pip install --no-cache-dir . -c "constraints-${TARGETARCH}.txt" \
+    && python trim.py \
     && rm -rf /src/* \
     && useradd --uid 10001 --create-home --home-dir /var/lib/caafp caafp
 
@@ -30,5 +32,5 @@ VOLUME /var/lib/caafp
 HEALTHCHECK --interval=60s --timeout=10s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9094/health', timeout=5)"]
 
-ENTRYPOINT ["flower-supernode"]
+ENTRYPOINT ["caafp", "device"]
 CMD ["--help"]

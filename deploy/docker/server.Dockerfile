@@ -9,7 +9,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY conf conf
 COPY caafp_app caafp_app
-RUN python -m pip install --no-cache-dir . -c constraints.txt \
+RUN python -m pip install --no-cache-dir ".[server]" -c constraints.txt \
     && rm -rf /src/* \
     && useradd --uid 10001 --create-home --home-dir /var/lib/caafp caafp
 

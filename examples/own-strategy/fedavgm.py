@@ -5,49 +5,57 @@ With the mean update d of a round and the velocity v, zero at first:
     v = momentum * v + d;    w = w + v
 """
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runner.model import MeanUpdate, SparseModel
+from caafp_app.runner.runner import Answers
 from caafp_app.runs.checkpoint import State
-from caafp_app.strategies import FedAvg
+from caafp_app.strategies import FedAvg, Method
 
 
+@dataclass(eq=False, kw_only=True)
 class FedAvgM(FedAvg):
-    """One dense model that goes on moving where it went before; another rate is a subclass.
+    """One dense model that goes on moving where it went before.
 
     Clients train as with FedAvg. For networks without batch norm: its variances must not overshoot.
     """
 
-    momentum = 0.5
+    momentum: float = 0.5
 
-    def begin(self, layout: Layout, model: FlatModel) -> None:
+    def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
         """Start at rest."""
-        super().begin(layout, model)
-        self.velocity = [np.zeros_like(model.weights), np.zeros_like(model.rest)]
+        return _FedAvgM(model, self.momentum)
 
-    def end_round(self, *, move: bool) -> None:
-        """Move by the velocity in place of the mean update; not where too few have replied."""
-        cluster = self.models[-1]  # the one for all
-        move = move and cluster.replies > 0
-        before = cluster.model.copy()
-        super().end_round(move=move)
-        if not move:
-            return
-        pairs = (before.weights, cluster.model.weights), (before.rest, cluster.model.rest)
-        for velocity, (old, new) in zip(self.velocity, pairs, strict=True):
-            velocity *= self.momentum
-            velocity += new - old
-            new[:] = old + velocity
+
+class _FedAvgM(Method):
+    def __init__(self, model: SparseModel, momentum: float) -> None:
+        super().__init__(model)
+        self.momentum = momentum
+        self.velocity = MeanUpdate.nothing(model)
 
     def facts(self) -> dict[str, object]:
         """Say the momentum in the plan."""
-        return {**super().facts(), "server momentum": f"{self.momentum:g}"}
+        return {"server momentum": f"{self.momentum:g}"}
 
-    def own_state(self) -> State:
-        """Save the velocity, so that a run can be resumed."""
-        return State({}, {"weights": self.velocity[0], "rest": self.velocity[1]})
+    def apply(self, step: RoundPlan, answers: Answers) -> bool:
+        """Move by the velocity in place of the mean update; not where too few have replied."""
+        for summed in answers.summed:  # the one query to all
+            if answers.enough and (mean := summed.mean()) is not None:
+                self.velocity = mean.plus(self.velocity, self.momentum)
+                self.models[-1] = self.models[-1].moved(self.velocity)
+        return False
 
-    def restore_own(self, state: State) -> None:
+    def state(self) -> State:
+        """Save the velocity too, so that a run can be resumed."""
+        state = super().state()
+        velocity = self.velocity
+        state.put("velocity", State({}, {"values": velocity.values, "rest": velocity.rest}))
+        return state
+
+    def restore(self, state: State) -> None:
         """Take it up."""
-        for name, velocity in zip(("weights", "rest"), self.velocity, strict=True):
-            velocity[:] = state.array(name, velocity.shape)
+        super().restore(state)
+        kept = state.part("velocity")
+        self.velocity = self.velocity.with_values(kept.array("values"), kept.array("rest"))

@@ -70,7 +70,7 @@ def test_cost_is_a_point_for_each_case(run: RunFiles) -> None:
     assert draw_cost(results[:1]) is None
 
 
-def test_nothing_without_runs(folder: BenchFolder) -> None:
+def test_without_runs_there_are_no_figures(folder: BenchFolder) -> None:
     assert write_figures(folder, []) == []
 
 
@@ -110,22 +110,20 @@ def test_dendrogram_is_cut_between_the_clusters(run: RunFiles) -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "setting", "top"),
+    ("told", "top"),
     [
-        ("caafp", "average", 0.725),
-        ("clusterfl", "average", 0.725),
-        ("clusterfl", "complete", 0.9),
-        ("fedchar", "average", 0.9),  # by complete linkage whatever the setting
+        ("2, average linkage", 0.725),
+        ("1 to 6 by silhouette, complete linkage, every 5 rounds", 0.9),
+        ("", 0.725),
     ],
 )
 def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
-    run: RunFiles, strategy: str, setting: str, top: float
+    run: RunFiles, told: str, top: float
 ) -> None:
     distances = np.array([[0, 0.1, 0.5, 0.7], [0, 0, 0.8, 0.9], [0, 0, 0, 0.1], [0, 0, 0, 0]])
     labels = [f"user-{k:02d}" for k in range(4)]
     RunDirectory(run.path).write_distances(labels, distances + distances.T)
-    settings = {**run.settings, "strategy": strategy, "linkage": setting}
-    axes = draw_dendrogram(replace(run, settings=settings)).axes[0]
+    axes = draw_dendrogram(replace(run, plan={"facts": {"clusters": told}})).axes[0]
     heights = [
         point[1] for lines in axes.collections for part in lines.get_segments() for point in part
     ]
@@ -136,7 +134,7 @@ def test_no_tree_without_distances(tmp_path: Path) -> None:
     assert draw_dendrogram(read_run(leave_run(tmp_path / "run", clustered=False))) is None
 
 
-def test_mask_overlap(run: RunFiles, tmp_path: Path) -> None:
+def test_mask_overlap_is_drawn_for_several_clusters_only(run: RunFiles, tmp_path: Path) -> None:
     axes = draw_masks(run).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1.00", "0.33", "0.33", "1.00"]
     assert draw_masks(read_run(leave_run(tmp_path / "one", clustered=False))) is None
@@ -209,12 +207,12 @@ class TestSweep:
 
     def test_not_where_there_is_no_line(self, run: RunFiles) -> None:
         parts: list[dict[str, Scalar]] = [
-            {"score-magnitude": a, "score-coherence": b} for a, b in ((1.0, 0.0), (0.5, 0.5))
+            {"proximal": a, "regrow": b} for a, b in ((1.0, 0.0), (0.5, 0.5))
         ]
         assert swept(self.results(run, *parts)) == []
         names: list[dict[str, Scalar]] = [{"schedule": n} for n in ("linear", "cubic", "one-shot")]
         assert swept(self.results(run, *names)) == []
-        switch: list[dict[str, Scalar]] = [{"spare-first-layer": n} for n in (True, False)]
+        switch: list[dict[str, Scalar]] = [{"finetune-dense": n} for n in (True, False)]
         assert swept(self.results(run, *switch)) == []
 
     def test_results_are_those_of_the_cases(self, run: RunFiles, tmp_path: Path) -> None:

@@ -4,20 +4,26 @@ import pytest
 
 from caafp_app.bench.file import bench_file, bench_names, read_bench
 from caafp_app.errors import SettingsError
-from caafp_app.settings import STRATEGIES
-from tests.bench.support import CASE, write
+from caafp_app.registry import STRATEGIES
 
+CASE = '[[case]]\nname = "a"\n'
 OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last", "cluster-floor"}
 """In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates, nor how
 many clients train in a round, though from which clusters they are drawn."""
 
 
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 class TestFilesOfTheApp:
-    def test_names(self) -> None:
+    def test_the_benches_of_the_app_are_listed(self) -> None:
         assert {"smoke", "uci", "wisdm", "dirichlet-uci", "ablation-scores"} <= set(bench_names())
 
     @pytest.mark.parametrize("name", bench_names())
-    def test_each_is_valid(self, name: str, tmp_path: Path) -> None:
+    def test_each_bench_of_the_app_is_valid(self, name: str, tmp_path: Path) -> None:
         plan = read_bench(name, [f"data-dir={tmp_path}"])
         assert plan.name == name
         assert len(plan.cases) > 1
@@ -32,12 +38,12 @@ class TestFilesOfTheApp:
     @pytest.mark.parametrize("name", ["smoke", "uci", "wisdm"])
     def test_tables_compare_all_strategies_on_equal_terms(self, name: str, tmp_path: Path) -> None:
         cases = read_bench(name, [f"data-dir={tmp_path}"]).cases
-        assert {case.settings.run.strategy for case in cases} == set(STRATEGIES)
+        assert {case.settings.run.strategy for case in cases} == set(STRATEGIES.builtin)
         for case in cases:
             ours, first = case.settings.to_dict(), cases[0].settings.to_dict()
             assert {key for key in ours if ours[key] != first[key]} <= OWN
 
-    def test_the_papers_seeds(self) -> None:
+    def test_the_tables_use_the_papers_seeds(self) -> None:
         assert read_bench("uci").seeds == (42, 123, 456, 789, 1024)
 
     def test_ablation_of_the_warm_up_has_rounds_in_equal_number(self) -> None:
@@ -61,7 +67,7 @@ def test_defaults_preset_settings_case_and_command_line(tmp_path: Path) -> None:
     assert plan.name == "mine"
 
 
-def test_seeds(tmp_path: Path) -> None:
+def test_the_seed_of_the_command_line_goes_before_the_files(tmp_path: Path) -> None:
     path = write(tmp_path, f"[bench]\nseeds = [3, 1]\n{CASE}")
     plan = read_bench(path)
     assert (plan.seeds, plan.all_seeds) == ((3, 1), (3, 1))
@@ -83,9 +89,25 @@ def test_seeds(tmp_path: Path) -> None:
         ("[bench]\nname = 3\n" + CASE, ["name in [bench]", "a string"]),
         ("bench = 1\n" + CASE, ["a table [bench]"]),
         ("[bench]\npreset = 'smoek'\n" + CASE, ["did you mean 'smoke'"]),
+        ("", ["one [[case]] at least"]),
+        ("[case]\nname = 'a'\n", ["one [[case]] at least"]),
+        ("[[case]]\nseed = 1\n", ["a name in every"]),
+        (CASE + "sparsity = 2.0\n", ["case 'a'", "below 1"]),
+        (CASE + "sparsety = 0.2\n", ["case 'a'", "did you mean 'sparsity'"]),
+        (CASE + "[settings]\nsparsety = 0.2\n", ["unknown"]),
+        (CASE + CASE, ["'a' twice"]),
+        (CASE + "sparsity = [0.5, 0.6]\n", ["'a' twice", "{key}"]),
+        ("[[case]]\nname = '../a'\n", ["file name"]),
+        ("[[case]]\nname = '{sparsety}'\n", ["found 'sparsety'", "did you mean 'sparsity'"]),
+        ("[bench]\nagainst = 'b'\n" + CASE, ["against", "found 'b'"]),
+        (CASE + "run-name = 'x'\n", ["run-name"]),
+        (CASE + "output-dir = 'x'\n", ["--output"]),
+        (CASE + "resume-from = 'latest'\n", ["resume-from", "the same command again"]),
     ],
 )
-def test_a_bad_file_is_refused_with_what_to_do(tmp_path: Path, text: str, parts: list[str]) -> None:
+def test_a_bad_file_or_case_is_refused_with_what_to_do(
+    tmp_path: Path, text: str, parts: list[str]
+) -> None:
     with pytest.raises(SettingsError) as caught:
         read_bench(write(tmp_path, text))
     for part in parts:
@@ -102,3 +124,41 @@ def test_a_bench_that_is_not_there(tmp_path: Path) -> None:
         bench_file("smoek")
     with pytest.raises(SettingsError, match="found nothing"):
         bench_file(str(tmp_path / "none.toml"))
+
+
+def test_lists_are_crossed_and_names_filled(tmp_path: Path) -> None:
+    text = (
+        '[bench]\nagainst = "caafp-{sparsity}"\n[[case]]\nname = "{strategy}-{sparsity}"\n'
+        'strategy = ["caafp", "fedsnip"]\nsparsity = [0.5, 0.9]\n'
+    )
+    plan = read_bench(write(tmp_path, text))
+    assert [(case.name, case.against) for case in plan.cases] == [
+        ("caafp-0.5", "caafp-0.5"),
+        ("caafp-0.9", "caafp-0.9"),
+        ("fedsnip-0.5", "caafp-0.5"),
+        ("fedsnip-0.9", "caafp-0.9"),
+    ]
+    assert plan.cases[3].settings.pruning.sparsity == 0.9
+    assert [case.name for case in plan.only(["fedsnip-0.9", "caafp-0.5"])] == [
+        "caafp-0.5",
+        "fedsnip-0.9",
+    ]
+    assert plan.only([]) == plan.cases
+
+
+def test_the_path_of_the_data_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, CASE)
+    monkeypatch.chdir(tmp_path)
+    plan = read_bench(path, ["data-dir=here"])
+    assert plan.cases[0].settings.data.data_dir == str(tmp_path / "here")
+
+
+def test_what_a_case_says_cannot_be_said_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path, CASE + "sparsity = 0.5\n")
+    with pytest.raises(SettingsError, match=r"sparsity: case 'a'.*--only"):
+        read_bench(path, ["sparsity=0.6"])
+
+
+def test_places_are_the_benchs_own(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--output"):
+        read_bench(write(tmp_path, CASE), ["output-dir=x"])

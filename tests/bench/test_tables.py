@@ -46,7 +46,7 @@ def test_a_row_for_each_run(plan: BenchPlan, folder: BenchFolder) -> None:
 
 
 @pytest.mark.usefixtures("four")
-def test_markdown(plan: BenchPlan, folder: BenchFolder) -> None:
+def test_markdown_has_mean_and_deviation_of_each_case(plan: BenchPlan, folder: BenchFolder) -> None:
     text = markdown(plan.name, gather(plan, folder))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
@@ -75,7 +75,7 @@ def test_latex_has_what_markdown_has(plan: BenchPlan, folder: BenchFolder) -> No
 
 
 @pytest.mark.usefixtures("four")
-def test_comparison(plan: BenchPlan, folder: BenchFolder) -> None:
+def test_the_comparison_is_paired_by_seed_and_client(plan: BenchPlan, folder: BenchFolder) -> None:
     text = comparison(plan.name, gather(plan, folder))
     differences = [
         100 * (np.mean(ours) - np.mean(theirs)) for ours, theirs in zip(CAAFP, DENSE, strict=True)

@@ -17,8 +17,8 @@ def test_import_times_are_summed_by_package() -> None:
     assert {"torch", "torch._dynamo.utils", "flwr.app"} <= imported(LOG)
 
 
-@pytest.mark.slow
-def test_describe_and_train() -> None:
+@pytest.mark.e2e
+def test_only_training_imports_torch() -> None:
     report = measure(1, {"synthetic-windows": 10}, kinds=("describe", "mask-unknown", "train"))
     rows = {row["kind"]: row for row in report.rows}
     for row in rows.values():

@@ -1,13 +1,12 @@
 """Tables, JSON and targets."""
 
 import json
-import math
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from benchmarks.report import Report, Target, median, parser
+from benchmarks.report import Report, Target
 
 
 @pytest.fixture
@@ -41,15 +40,3 @@ def test_table_shows_columns_targets_and_notes(report: Report) -> None:
     assert "met  quick: 1.5 of at most 2 ms" in text
     assert "missed  small" in text
     assert "[not] markup" in text
-
-
-def test_median() -> None:
-    assert median([3.0, 1.0, 2.0]) == 2.0
-    assert median([4.0, 1.0]) == 2.5
-    assert math.isnan(median([]))
-
-
-def test_options_are_there_where_they_mean_something() -> None:
-    assert parser("x", full="more").parse_args(["--full", "--json", "a"]).full
-    with pytest.raises(SystemExit):
-        parser("x").parse_args(["--full"])

@@ -69,15 +69,7 @@ def test_memory_of_many_clients_is_judged_within_clusters(monkeypatch: pytest.Mo
     assert report.to_json()["summary"]["clients"] == 6
 
 
-def test_settings_divide_the_rounds() -> None:
-    settings = Settings.from_run_config(default_config() | clients.settings_of(1000, 20, 50))
-    assert settings.rounds.total == 20
-    assert settings.data.known_clients == 1000
-    assert Settings.from_run_config(default_config() | rounds.SYNTHETIC | rounds.QUICK)
-
-
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_records_of_a_real_run() -> None:
     pytest.importorskip("ray")
     finished = federated.run(TINY)

@@ -64,9 +64,13 @@ def test_all_ways_are_measured_and_judged(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("in_this_process")
 def test_what_would_not_fit_is_left_out_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_available_bytes", lambda: 1e5)
-    (row,) = server._cases("flower", SIZE, [10], 1.0)
-    assert row["note"].startswith("left out: holds")
     monkeypatch.setattr(server, "CASE_SECONDS", 1e-9)
-    rows = list(server._cases("numpy", SIZE, [1, 10], 1.0))
-    assert "ms_per_reply" in rows[0]
-    assert rows[1]["note"].startswith("left out: about")
+    report = server.measure((SIZE,), (1, 10), (1.0,), ratio_replies=2)
+    found = [(row["way"], row.get("note", "measured")[:15]) for row in report.rows]
+    assert found == [
+        ("caafp", "measured"),
+        ("caafp", "left out: about"),
+        ("flower", "left out: holds"),
+        ("flower", "left out: holds"),
+        ("numpy", "measured"),
+    ]

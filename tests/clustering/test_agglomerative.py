@@ -28,7 +28,6 @@ def test_planted_groups_are_found(linkage, k):
     result = cluster(planted(truth), k, linkage=linkage)
     assert adjusted_rand_score(truth, result.labels) == 1.0
     assert result.k == 3
-    assert result.silhouette > 0.2
     assert result.centroids.shape == (3, 400)
     assert ("chosen by silhouette: 3" in result.note) == (k == 0)
 
@@ -62,7 +61,6 @@ def test_laws_of_a_clustering(clients, k, min_size, linkage, seed):
     _, first = np.unique(result.labels, return_index=True)
     assert first.tolist() == sorted(first)
     np.testing.assert_array_equal(result.centroids, centroids_of(sketches, result.labels, result.k))
-    assert (result.silhouette is None) == (not 2 <= result.k < clients)
     again = cluster(sketches, k, linkage=linkage, min_size=min_size)
     np.testing.assert_array_equal(again.labels, result.labels)
 
@@ -73,20 +71,16 @@ def test_noise_alone_is_one_cluster():
     for clients in (12, 36):
         result = cluster(common + rng.standard_normal((clients, 2_000)), 0)
         assert result.k == 1
-        assert result.silhouette is None
 
 
 def test_groups_have_to_be_as_distinct_as_asked_for():
     sketches = planted([2, 0, 1] * 5, noise=2.0)
-    found = cluster(sketches, 0)
-    assert found.k == 3
-    assert 0.05 < found.silhouette < 0.25
+    assert cluster(sketches, 0).k == 3
     one = cluster(sketches, 0, min_silhouette=0.25)
     assert one.labels.tolist() == [0] * 15
     assert "chosen by silhouette: 1 (2: " in one.note
     assert one.note.endswith("; none above 0.25)")
     assert cluster(sketches, 3, min_silhouette=0.25).k == 3
-    assert cluster(sketches, 0, min_silhouette=found.silhouette).k == 1
 
 
 @pytest.mark.parametrize("clients", [1, 2])
@@ -116,7 +110,6 @@ def test_clients_without_an_update_do_not_break_it():
 def test_one_client_per_cluster():
     result = cluster(np.eye(3), 3)
     assert result.labels.tolist() == [0, 1, 2]
-    assert result.silhouette is None
 
 
 def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned():
@@ -132,8 +125,7 @@ def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned():
     assert chosen.k == 3
 
 
-@pytest.mark.slow
-def test_ten_thousand_clients():
+def test_ten_thousand_clients_are_clustered_by_a_sample():
     truth = np.random.default_rng(6).integers(0, 4, 10_000)
     result = cluster(planted(truth, width=64, noise=0.5), 4)
     assert adjusted_rand_score(truth, result.labels) > 0.99

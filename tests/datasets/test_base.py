@@ -29,11 +29,6 @@ def test_one_user_is_a_view() -> None:
     assert len(made.of_user(8).y) == 0
 
 
-def test_shape_is_that_of_a_window() -> None:
-    assert windows([1]).shape.input_shape == (3, 2)
-    assert windows([1]).shape.class_names == ("a", "b")
-
-
 def test_arrays_that_do_not_fit_are_a_fault_of_the_source() -> None:
     good = windows([1, 2])
     with pytest.raises(ValueError, match="one length, found 2, 1, 2"):

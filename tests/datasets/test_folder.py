@@ -11,22 +11,12 @@ from caafp_app.settings import DataSettings
 SHAPE = DataShape((3, 2), ("sit", "stand", "walk"))
 
 
-def table(
-    path: Path, windows: list[tuple[str, str]], *, header: str = "window,label,ax,ay"
-) -> Path:
+def table(path: Path, windows: list[tuple[str, str]]) -> Path:
     """Write three samples per window; the values count the samples."""
-    lines = [header]
-    for window, label in windows:
-        lines += [f"{window},{label},{len(lines)}.5,{-len(lines)}" for _ in range(3)]
-    path.write_text("\n".join(_numbered(lines)) + "\n")
+    samples = [f"{window},{label}" for window, label in windows for _ in range(3)]
+    lines = [f"{sample},{number}.5,{-number}" for number, sample in enumerate(samples)]
+    path.write_text("\n".join(["window,label,ax,ay", *lines]) + "\n")
     return path
-
-
-def _numbered(lines: list[str]) -> list[str]:
-    out = lines[:1]
-    for number, line in enumerate(lines[1:]):
-        out.append(",".join([*line.split(",")[:2], f"{number}.5", str(-number)]))
-    return out
 
 
 def test_a_table_of_samples(tmp_path: Path) -> None:
@@ -119,7 +109,7 @@ def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
 
 def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
     source = source_of("folder")
-    settings = DataSettings(dataset="folder", input_shape="128,9", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="128,9", classes="3")
 
     assert source.shape(settings) == DataShape((128, 9), ("0", "1", "2"))
     for ask in (source.population, source.windows):

@@ -86,7 +86,7 @@ def test_names_of_the_device_where_the_run_has_numbers(tmp_path: Path) -> None:
     windows = read_folder(recording(tmp_path / "a.csv", ["walk"] * 4), NUMBERED)
     assert (windows.y.tolist(), windows.class_names) == ([2], NAMED.class_names)
     form(tmp_path, 'classes = ["sit", "walk"]\n')
-    with pytest.raises(DataError, match=r"expected 3 classes \(num-classes\), found 2"):
+    with pytest.raises(DataError, match=r"expected 3 classes, as the run says, found 2"):
         read_folder(tmp_path, NUMBERED)
 
 
@@ -165,7 +165,7 @@ def test_a_client_learns_the_runs_names_from_the_settings(tmp_path: Path) -> Non
     settings = DataSettings(
         dataset="folder",
         input_shape="4,2",
-        class_names="sit, stand, walk",
+        classes="sit, stand, walk",
         channels="ax, ay",
         sampling_rate=50.0,
     )
@@ -178,14 +178,12 @@ def test_a_client_learns_the_runs_names_from_the_settings(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": "a,a"}, "class-names: expected different names"),
-        ({"class_names": "a,"}, "class-names: expected different names"),
-        ({"class_names": "a,b", "num_classes": 3}, "num-classes: expected the 2 of class-names"),
-        ({"channels": "x,y,z", "num_classes": 3}, "channels: expected the 2 of input-shape"),
+        ({"classes": "a,a"}, "classes: expected different names"),
+        ({"classes": "a,"}, "classes: expected different names"),
+        ({"classes": "0"}, "classes: expected a number from 1 to 999999, or names, found '0'"),
+        ({"channels": "x,y,z", "classes": "3"}, "channels: expected the 2 of input-shape"),
     ],
 )
-def test_names_that_do_not_go_together_are_refused(
-    changes: dict[str, str | int], message: str
-) -> None:
+def test_names_that_do_not_go_together_are_refused(changes: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         DataSettings(dataset="folder", input_shape="4,2", **changes)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ def node(index: int, of: int = 12) -> dict[str, int]:
     return {"partition-id": index, "num-partitions": of}
 
 
-def test_a_simulated_user(npz_file: Path) -> None:
+def test_a_simulated_client_gets_the_windows_of_its_user(npz_file: Path) -> None:
     settings = DataSettings(dataset="npz", data_dir=str(npz_file))
     client = load_client(settings, node(3, 4))
     with np.load(npz_file) as data:
@@ -59,7 +59,7 @@ def test_the_description_is_that_of_the_data(settings: DataSettings) -> None:
     assert len(seen) == clients
 
 
-def test_labels_of_partitions() -> None:
+def test_a_partition_is_labelled_by_its_number() -> None:
     pytest.importorskip("flwr_datasets")
     assert describe_client(DataSettings(partition="iid"), node(3)).label == "part-0003"
 
@@ -128,7 +128,7 @@ def test_validation_never_sees_the_test_part(tmp_path: Path) -> None:
     assert np.abs(two.test_x).max() < 10
 
 
-def test_standardise_as_told(npz_file: Path) -> None:
+def test_standardise_follows_the_setting(npz_file: Path) -> None:
     settings = DataSettings(dataset="npz", data_dir=str(npz_file), standardise="client")
     client = load_client(settings, node(0, 4))
     np.testing.assert_allclose(client.train_x.mean((0, 1)), 0, atol=1e-6)
@@ -146,7 +146,7 @@ def device(tmp_path: Path) -> Path:
 
 
 def test_a_device_with_its_own_data(device: Path) -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     client = load_client(settings, {"data-path": str(device)})
 
     assert client.label == "pi-4"
@@ -172,13 +172,13 @@ def test_a_device_may_serve_a_data_set_of_known_shape(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", ["", "a/b", "x" * 101, "new\nline"])
 def test_a_label_that_cannot_be_one_is_refused(device: Path, label: str) -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     with pytest.raises(DataError, match="label in the node-config: expected a client label"):
         describe_client(settings, {"data-path": str(device), "label": label})
 
 
 def test_a_data_path_that_is_none_is_refused() -> None:
-    settings = DataSettings(dataset="folder", input_shape="6,2", num_classes=3)
+    settings = DataSettings(dataset="folder", input_shape="6,2", classes="3")
     for value in ("", 3):
         with pytest.raises(DataError, match="data-path in the node-config: expected a path"):
             load_client(settings, {"data-path": value})
@@ -191,14 +191,13 @@ def test_the_server_knows_the_shape(npz_file: Path) -> None:
     assert data_shape(DataSettings(dataset="uci-har", data_dir="nowhere")).input_shape == (128, 9)
     assert data_shape(DataSettings(dataset="wisdm")).input_shape == (200, 3)
     assert data_shape(DataSettings(dataset="npz", data_dir=str(npz_file))).input_shape == (6, 2)
-    folder = DataSettings(dataset="folder", input_shape="8", num_classes=2)
+    folder = DataSettings(dataset="folder", input_shape="8", classes="2")
     assert data_shape(folder).input_shape == (8,)
     with pytest.raises(SettingsError, match="input-shape"):
         DataSettings(dataset="folder")
 
 
-@pytest.mark.slow
-def test_thirty_real_subjects(uci_folder: Path) -> None:
+def test_the_thirty_real_subjects_are_thirty_clients(uci_folder: Path) -> None:
     settings = DataSettings(dataset="uci-har", data_dir=str(uci_folder))
     told = [describe_client(settings, node(k, 30)) for k in range(30)]
     client = load_client(settings, node(6, 30))

@@ -10,7 +10,7 @@ CLASSES = ("sit", "stand", "walk")
 CONFIG: dict[str, Any] = {
     "dataset": "folder",
     "input-shape": "16,3",
-    "class-names": ",".join(CLASSES),
+    "classes": ",".join(CLASSES),
     "local-epochs": 1,
     "finetune-epochs": 40,
     "finetune-learning-rate": 0.01,

@@ -55,7 +55,7 @@ def test_a_device_accepts_the_server_by_each_of_its_names(tmp_path: Path) -> Non
         handshake(tmp_path / "stranger", folder / "ca.pem", names[0])
 
 
-def test_a_certificate_ends(tmp_path: Path) -> None:
+def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
     begin = datetime.now(UTC) - timedelta(days=31)
     make_server_keys(tmp_path, ["a"], days=30, now=begin)
     found = certificate(tmp_path / "server.pem")

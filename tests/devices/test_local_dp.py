@@ -4,6 +4,8 @@
 inner one a dense model, and masks what comes back, noise and all.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,15 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import LocalDpMod
 
 from caafp_app import client_app, sparse_mod
+from caafp_app.protocol.held import kept_arrays
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, Request
 from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import pack_model
+from caafp_app.protocol.trained import PERSONAL
 from caafp_app.strategies import CAAFP, Clustering, Pruning
-from caafp_app.strategies.phased import ClusteredResult
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.test_client_app import Server
@@ -87,6 +91,40 @@ def test_what_is_sent_carries_the_noise_and_nothing_else_does() -> None:
     assert arrays["values"].std() == pytest.approx(noise(1.0, 10.0), rel=0.05)
     assert abs(arrays["values"].mean()) < 5 * noise(1.0, 10.0) / np.sqrt(mask.count)
     assert arrays["rest"].std() == pytest.approx(noise(1.0, 10.0), rel=0.5)
+
+
+def test_the_personal_model_which_stays_gets_no_noise() -> None:
+    """The example of docs/privacy.md: noise on what leaves, none on what does not."""
+    page = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[0]
+    example: dict[str, Any] = {}
+    exec(code.replace("def train(message, context): ...", "def unused(m, c): ..."), example)
+    app = ClientApp(mods=[sparse_mod])
+
+    @app.train(mods=[example["noise_on_what_leaves"]])
+    def train(message: Message, context: Context) -> Message:
+        names = list(message.content["arrays"])
+        model = message.content["arrays"].to_numpy_ndarrays()
+        moved = ArrayRecord({k: Array(v + STEP) for k, v in zip(names, model, strict=True)})
+        content = RecordDict({"arrays": moved, "metrics": MetricRecord({"num-examples": 1})})
+        return Message(content, reply_to=message)
+
+    layout = Layout.of(ARRAYS)
+    mask = Mask.full(layout)
+    arrays = pack_model(layout.flatten(ARRAYS), mask, "float32", "float32")
+    grid = LocalGrid(app, [{"label": "a"}])
+    ((node, context),) = grid.contexts.items()
+    for action in (Action.TRAIN, Action.PERSONALISE):
+        request = Request(
+            action, round=1, mask_digest=mask.digest, layout=layout.to_json(), arrays=arrays
+        )
+        (reply,) = grid.send_and_receive([Message(request.to_records(), node, MessageType.TRAIN)])
+        assert not reply.has_error(), reply.error.reason
+        if action is Action.TRAIN:
+            sent = Answer.from_records(reply.content).arrays
+            assert sent["values"].std() > 1
+    kept = kept_arrays(context, PERSONAL)
+    assert all((kept[name] == STEP).all() for name in ARRAYS)
 
 
 def somebody_elses(dp: LocalDpMod | None) -> ClientApp:

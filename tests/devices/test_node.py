@@ -55,7 +55,7 @@ def test_it_counts_classes_and_remarks_on_what_may_be_a_mistake(data: Path) -> N
 
 
 def test_good_data_has_one_remark_at_most(data: Path) -> None:
-    settings = Settings.from_run_config(CONFIG | {"class-names": "sit,walk"})
+    settings = Settings.from_run_config(CONFIG | {"classes": "sit,walk"})
     report = check_data(settings.data, {"data-path": str(data), "label": "pi"})
     assert report.remarks == []
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from caafp_app import cli
 from caafp_app.client_app import app
 from caafp_app.devices import personal
+from caafp_app.devices.kept import SERVED, find_kept, list_kept, state_folder, the_only_state
 from caafp_app.devices.personal import Card, keep_personal, load_personal
 from caafp_app.devices.predict import predict
 from caafp_app.devices.requests import initial_arrays
@@ -58,9 +59,13 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     reply = personalise({"data-path": str(data), "label": "pi", "state-dir": str(folder)})
     assert not reply.has_error(), reply.error.reason
     assert not reply.content.array_records
-    assert sorted(path.name for path in folder.iterdir()) == [personal.CARD, personal.MODEL]
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    arrays, card = load_personal(folder)
+    (run,) = list_kept(folder)
+    names = [personal.CARD, personal.MODEL, SERVED]
+    assert sorted(path.name for path in folder.rglob("*.*")) == names
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*.*")} == {0o600}
+    assert stat.S_IMODE(run.folder.stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert run.served
+    arrays, card = load_personal(run.folder)
     metrics = next(iter(reply.content.metric_records.values()))
     assert card.personal_accuracy == metrics["personal-accuracy"] == 1.0
     assert card.cluster_accuracy == metrics["cluster-accuracy"]
@@ -70,13 +75,13 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     weights = np.concatenate([arrays[f"{name}.weight"].ravel() for name in ("conv1", "conv2")])
     assert 0.45 < (weights == 0).mean() < 0.55
     assert card.sparsity == pytest.approx(0.5, abs=0.02)
-    shown = json.loads((folder / personal.CARD).read_text(encoding="utf-8"))
+    shown = json.loads((run.folder / personal.CARD).read_text(encoding="utf-8"))
     assert (shown["label"], shown["class_names"]) == ("pi", list(CLASSES))
 
 
 def test_a_simulated_client_keeps_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAAFP_HOME", str(tmp_path / "home"))
-    assert personal.state_folder({"partition-id": 0, "num-partitions": 2}, "user-00") is None
+    assert state_folder({"partition-id": 0, "num-partitions": 2}, "user-00") is None
     assert not (tmp_path / "home").exists()
 
 
@@ -86,11 +91,11 @@ def test_without_state_dir_it_is_in_the_home_by_label(
     monkeypatch.setenv("CAAFP_HOME", str(tmp_path / "home"))
     personalise({"data-path": str(data), "label": "pi-7"})
     kept = tmp_path / "home" / "personal" / "pi-7"
-    assert (kept / personal.MODEL).is_file()
-    assert personal.the_only_state() == kept
+    assert find_kept(kept).served
+    assert the_only_state() == kept
     personalise({"data-path": str(data), "label": "pi-8"})
     with pytest.raises(DataError, match=r"found pi-7, pi-8; say which by --state-dir"):
-        personal.the_only_state()
+        the_only_state()
 
 
 @pytest.mark.parametrize("standardise", ["none", "client"])
@@ -100,12 +105,12 @@ def test_predictions_are_those_of_the_model_that_was_scored(
     folder = tmp_path / "state"
     node = {"data-path": str(data), "label": "pi", "state-dir": str(folder)}
     personalise(node, standardise=standardise)
-    found = predict(data, folder)
+    found = predict(data, find_kept(folder).folder)
     y = np.load(data / "walks.npz")["y"]
     assert found.classes == [("sit", "walk")[k] for k in y]
     assert found.probabilities.shape == (40, 3)
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1.0)
-    _, card = load_personal(folder)
+    card = find_kept(folder).card
     assert len(card.mean) == len(card.deviation) == (3 if standardise == "client" else 0)
     if standardise == "client":
         assert card.mean == pytest.approx([0.5] * 3, abs=0.1)
@@ -175,7 +180,7 @@ def test_no_model_says_how_to_get_one(data: Path, tmp_path: Path) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:-7]), "a model that is whole"),
         (lambda path: path.write_bytes(b"hello"), "a model that is whole"),
         (lambda path: save_file(load_file(path), path), "a model card"),
-        (lambda path: _with_card(path, version=9), "expected version 1, found 9"),
+        (lambda path: _with_card(path, version=9), "expected version 2, found 9"),
         (lambda path: _with_card(path, input_shape=[16, -3]), "a model card"),
         (lambda path: _with_card(path, class_names=[]), "a model card"),
         (lambda path: _with_card(path, mean=[1.0]), "a model card"),
@@ -187,9 +192,10 @@ def test_no_model_says_how_to_get_one(data: Path, tmp_path: Path) -> None:
 def test_a_damaged_model_is_refused(data: Path, tmp_path: Path, change: Any, message: str) -> None:
     folder = tmp_path / "state"
     personalise({"data-path": str(data), "label": "pi", "state-dir": str(folder)})
-    change(folder / personal.MODEL)
+    run = find_kept(folder).folder
+    change(run / personal.MODEL)
     with pytest.raises(CaafpError, match=message):
-        predict(data, folder)
+        predict(data, run)
 
 
 def _with_card(path: Path, **changes: Any) -> None:

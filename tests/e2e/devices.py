@@ -10,7 +10,7 @@ SHAPE, CLASSES, WINDOWS = (128, 9), 6, 60
 SETTINGS: dict[str, str | int | float | bool] = {
     "dataset": "folder",
     "input-shape": "128,9",
-    "num-classes": CLASSES,
+    "classes": str(CLASSES),
     "min-available-nodes": 3,
     "clients-per-round": 3,
     "local-epochs": 1,

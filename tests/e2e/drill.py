@@ -71,7 +71,7 @@ class Drill:
     def submit(self, **more: str | int) -> None:
         """Hand the run to the SuperLink."""
         settings = SETTINGS | {"output-dir": str(self.folder), "run-name": "drill", **more}
-        config = self.fleet._settings_file(settings)
+        config = self.fleet.settings_file(settings)
         command = [executable("flwr"), "run", str(self.app), str(self.fleet.connection.name)]
         done = subprocess.run(
             [*command, "--run-config", str(config)],

@@ -23,7 +23,7 @@ from caafp_app.launch.source import checkout
 from caafp_app.launch.superlink import Connection, executable, flower_environment
 
 HOST = "127.0.0.1"
-STARTUP_SECONDS = 120.0
+STARTUP_SECONDS = 300.0
 RUN_SECONDS = 900.0
 
 Values = Mapping[str, str | int | float | bool]
@@ -96,7 +96,7 @@ class Daemon:
             self._process.kill()
             self._process.wait()
 
-    def await_line(self, words: str) -> None:
+    def await_line(self, words: str, seconds: float = STARTUP_SECONDS) -> None:
         """Wait until its log has these words.
 
         Raises
@@ -104,7 +104,7 @@ class Daemon:
         AssertionError
             With the log: it ended before, or took too long.
         """
-        deadline = time.monotonic() + STARTUP_SECONDS
+        deadline = time.monotonic() + seconds
         while words not in self.text():
             ended = self._process is None or self._process.poll() is not None
             if ended or time.monotonic() > deadline:
@@ -154,9 +154,9 @@ class Fleet:
     superlink: Daemon
     supernodes: list[Daemon]
     family: Family
-    _told: str = ""
+    said: str = ""
 
-    def caafp_run(self, settings: Values) -> Path:
+    def caafp_run(self, settings: Values, seconds: float = RUN_SECONDS) -> Path:
         """Run our app by ``caafp run``, as an operator does; return the run directory.
 
         Raises
@@ -164,7 +164,7 @@ class Fleet:
         AssertionError
             It did not succeed; with the ends of all logs.
         """
-        config = self._settings_file(settings)
+        config = self.settings_file(settings)
         command = [sys.executable, "-m", "caafp_app.cli", "run", str(config)]
         done = subprocess.run(
             [*command, "--superlink", str(self.connection.name), "--json"],
@@ -173,29 +173,29 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS,
+            timeout=seconds,
             check=False,
         )
-        self._told = done.stderr
+        self.said = done.stderr
         assert done.returncode == 0, self.story()
         return Path(done.stdout.strip())
 
     def flwr_run(self, app: Path, settings: Values) -> Outcome:
         """Run another app by ``flwr run``, to its end."""
         lines: list[str] = []
-        command = run_command(app, self.connection, self._settings_file(settings), None)
+        command = run_command(app, self.connection, self.settings_file(settings), None)
         outcome = follow(command, self.connection, lines.append)
-        self._told = "\n".join(lines)
+        self.said = "\n".join(lines)
         return outcome
 
     def story(self) -> str:
         """Return the ends of all logs, for the message of a failed assertion."""
-        parts = ["--- run", *self._told.splitlines()[-60:]]
+        parts = ["--- run", *self.said.splitlines()[-60:]]
         for daemon in (self.superlink, *self.supernodes):
             parts += [f"--- {daemon.name}", *daemon.text().splitlines()[-40:]]
         return "\n".join(parts)
 
-    def _settings_file(self, settings: Values) -> Path:
+    def settings_file(self, settings: Values) -> Path:
         config = self.folder / "run-config.toml"
         config.write_text(to_toml(settings), encoding="utf-8")
         return config
@@ -208,6 +208,8 @@ def fleet(
     *,
     security: Security | None = None,
     between: Callable[[int], contextlib.AbstractContextManager[int]] | None = None,
+    warm: bool = False,
+    device: Sequence[str] = (),
 ) -> Iterator[Fleet]:
     """Start a SuperLink and a SuperNode for each node-config; end them all on leaving.
 
@@ -222,6 +224,10 @@ def fleet(
     between : callable, optional
         Takes the SuperLink's port and is a context of the port that SuperNodes are to use: a
         proxy's.
+    warm : bool
+        Start ``caafp device`` for each, and not ``flower-supernode``.
+    device : sequence of str
+        Its own options.
 
     Yields
     ------
@@ -253,7 +259,9 @@ def fleet(
         security.admit(connection)
         towards = stack.enter_context(between(port)) if between else port
         for number, config in enumerate(nodes):
-            command = supernode_command(config, towards, security, number)
+            command = supernode_command(config, towards, security, number, warm=warm)
+            if warm:
+                command[2:2] = device
             everyone.supernodes.append(Daemon(f"node-{number}", command, folder, environment))
             everyone.supernodes[-1].start()
         for node in everyone.supernodes:
@@ -279,12 +287,15 @@ def free_port() -> int:
         return port
 
 
-def supernode_command(config: Values, port: int, security: Security, number: int = 0) -> list[str]:
+def supernode_command(
+    config: Values, port: int, security: Security, number: int = 0, *, warm: bool = False
+) -> list[str]:
     """Return the command of a SuperNode that calls a port of this machine."""
     # Flower's notation of a node-config: no blanks around the sign.
     typed = " ".join(line.replace(" = ", "=", 1) for line in to_toml(config).splitlines())
     own = security.own[number] if security.own else ()
-    command = [executable("flower-supernode"), *security.supernode, *own]
+    program = [executable("caafp"), "device"] if warm else [executable("flower-supernode")]
+    command = [*program, *security.supernode, *own]
     command += ["--superlink", f"{HOST}:{port}", "--host", HOST, "--port", str(free_port())]
     return [*command, "--node-config", typed]
 

@@ -12,7 +12,7 @@ from caafp_app.launch.superlink import private_superlink
 from tests.e2e.cluster import cores, ray_cluster
 from tests.e2e.variant import variant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 CLIENTS = 6
 SETTINGS = {

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.source import checkout
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 PAIRS = [
     *("synthetic-users=4", "synthetic-windows=30", "clients-per-round=3", "clusters=2"),
@@ -65,7 +65,8 @@ def finish(folder: Path, *more: str) -> str:
 
 
 def test_killed_and_resumed_by_the_command_line(tmp_path: Path) -> None:
-    finish(tmp_path, "run-name=whole")
+    said = finish(tmp_path, "run-name=whole", "--json")
+    assert Path(said.splitlines()[-1]) == tmp_path.resolve() / "runs" / "whole"
     with caafp_run(tmp_path, "run-name=cut") as (process, family):
         checkpoints = tmp_path / "runs" / "cut" / "checkpoints"
         deadline = time.monotonic() + RUN_SECONDS

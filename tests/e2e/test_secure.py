@@ -31,6 +31,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from typer.testing import CliRunner
 
 from caafp_app import cli
+from caafp_app.devices.kept import find_kept
 from caafp_app.devices.keys import make_device_keys, make_server_keys
 from caafp_app.devices.personal import load_personal
 from caafp_app.launch.presets import parse_pairs, read_preset
@@ -41,7 +42,7 @@ from tests.e2e.devices import CLASSES, SETTINGS, WINDOWS, write_devices
 from tests.e2e.fleet import HOST, Daemon, Fleet, Security, fleet, supernode_command
 from tests.e2e.front import front, nginx
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 NODES = 4
 NAMES = [f"pi-{number}" for number in range(1, NODES + 1)]
@@ -95,7 +96,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         superlink=guide.options(superlink),
         supernode=[],
         connection=connection,
-        own=[guide.options(words, "--superlink", "--node-config") for words in supernodes],
+        own=[guide.options(words[1:], "--superlink", "--node-config") for words in supernodes],
         admit=admit,
     )
     nodes = [
@@ -112,7 +113,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
             ports.append(port)
             yield port
 
-    with fleet(folder / "fleet", nodes, security=security, between=between) as running:
+    with fleet(folder / "fleet", nodes, security=security, between=between, warm=True) as running:
         yield Secured(running, folder, keys, ports[0])
     assert running.family.members() == set()
 
@@ -136,7 +137,7 @@ def _flwr(words: list[str], operator: Connection) -> str:
 
 
 def test_devices_train_to_personal_models(secured: Secured) -> None:
-    words = guide.words("run", {"128,3": "128,9", "class-names=walking,sitting": "num-classes=6"})
+    words = guide.words("run", {"128,3": "128,9", "classes=walking,sitting": "classes=6"})
     pairs = [word for word in words if "=" in word]
     directory = secured.fleet.caafp_run(
         SETTINGS
@@ -159,7 +160,7 @@ def test_devices_train_to_personal_models(secured: Secured) -> None:
         rows = {row["label"]: row for row in csv.DictReader(stream)}
     assert sorted(rows) == NAMES
     for name, state in zip(NAMES, secured.states, strict=True):
-        arrays, card = load_personal(state)
+        arrays, card = load_personal(find_kept(state).folder)
         assert card.label == name
         assert card.personal_accuracy == pytest.approx(float(rows[name]["personal_accuracy"]))
         assert card.sparsity == pytest.approx(0.7, abs=0.001)
@@ -169,7 +170,7 @@ def test_devices_train_to_personal_models(secured: Secured) -> None:
 
 
 def test_a_device_predicts_with_what_it_learnt(secured: Secured) -> None:
-    words = guide.words("predict", {"~/walks/today.csv": str(secured.folder / "device-0.npz")})
+    words = guide.words("predict", {"~/today/today.csv": str(secured.folder / "device-0.npz")})
     output = secured.folder / "classes.csv"
     words[words.index("--output") + 1] = str(output)
     _caafp([*words, "--state-dir", str(secured.states[0])])

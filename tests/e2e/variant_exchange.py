@@ -13,8 +13,8 @@ from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from caafp_app.protocol.payload import attach
+from caafp_app.runner.exchange import Exchange
 from caafp_app.runs.ledger import Ledger
-from caafp_app.strategies.exchange import Exchange
 
 EXCHANGES = {"lean": (9_000, 4), "float32": (357_000, 2)}
 """Bytes of a message's values, and how many exchanges with all nodes."""

@@ -81,7 +81,6 @@ def judge(name: str, theirs: Outcome, ours: Outcome) -> None:
             assert not cluster.arrays[layer].numpy()[~mask].any()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("name", NEEDS)
 def test_an_example_is_as_good_in_half_the_bytes(name: str) -> None:
@@ -91,7 +90,6 @@ def test_an_example_is_as_good_in_half_the_bytes(name: str) -> None:
     judge(name, theirs, ours)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("fresh")
 def test_the_migrated_project_is_as_good_in_half_the_bytes() -> None:
     theirs = run(EXAMPLES / "migration" / "fedavg")

@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_flwr_run_runs_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra 'simulation' is not installed")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for an environment without the package

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Message
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from caafp_app import cli
 from caafp_app.bench import write
-from caafp_app.runs.checkpoint import Checkpoints
-from caafp_app.strategies.plugged import find_class
-from caafp_app.strategies.roster import Client, generator, sample
-from tests.local_grid import LocalGrid
+from caafp_app.runner.roster import Client, generator, sample
+from caafp_app.runs.checkpoint import Saved
+from caafp_app.strategies.factory import find_class
+from tests.local_grid import LocalGrid, Tamper
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes
+from tests.strategies.support import Recorder, Snapshots, nodes
+from tests.tolerance import close
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own-strategy"
 PATH = "fedavgm:FedAvgM"
@@ -52,55 +54,54 @@ def reference(rounds: int, clients: int, per_round: int, seed: int) -> list[NDAr
     return model
 
 
-def start(**more: Any) -> tuple[Any, Any]:
-    strategy = find_class(PATH)(clients_per_round=3, seed=4, **more)
-    return strategy, LocalGrid(numpy_app.make_app(), nodes(5), serialise=False)
+def start(
+    seen: Recorder,
+    rounds: int = 4,
+    resume: Saved | None = None,
+    tamper: Tamper | None = None,
+    **more: Any,
+) -> list[Any]:
+    strategy = find_class(PATH)(clients_per_round=3, seed=4, observer=seen, **more)
+    grid = LocalGrid(numpy_app.make_app(), nodes(5), serialise=False, tamper=tamper)
+    result = strategy.start(grid, numpy_app.initial(), rounds, timeout=0.2, resume=resume)
+    return result.arrays.to_numpy_ndarrays()
 
 
 def test_it_is_federated_averaging_with_momentum() -> None:
-    strategy, grid = start(observer=Recorder())
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=4)
-    truth = reference(4, 5, 3, seed=4)
-    for array, right in zip(result.arrays.to_numpy_ndarrays(), truth, strict=True):
-        np.testing.assert_allclose(array, right, atol=1e-5)
-    assert strategy.facts() == {"server momentum": "0.5"}
+    seen = Recorder()
+    for array, right in zip(start(seen), reference(4, 5, 3, seed=4), strict=True):
+        close(array, right, np.float32)
+    assert seen.facts["server momentum"] == "0.5"
 
 
 def test_without_replies_it_rests_where_it_is() -> None:
-    strategy, grid = start(observer=Recorder())
-    strategy.start(grid, numpy_app.initial(), num_rounds=1)
-    model = strategy.models[-1].model
-    weights, velocity = model.weights.copy(), strategy.velocity[0].copy()
-    assert velocity.any()
-    strategy.end_round(move=True)
-    np.testing.assert_array_equal(model.weights, weights)
-    np.testing.assert_array_equal(strategy.velocity[0], velocity)
+    def silent(request: Message, reply: Message) -> Message | None:
+        return None if reply.content.config_records["caafp"]["round"] == 2 else reply
+
+    kept = Snapshots()
+    start(Recorder(), 3, checkpoints=kept, tamper=silent)
+    velocities = [kept.states[n].part("method").part("velocity").array("values") for n in (1, 2, 3)]
+    assert velocities[0].any()
+    np.testing.assert_array_equal(velocities[0], velocities[1])
+    assert (velocities[1] != velocities[2]).any()
+    assert kept.bits(1) == kept.bits(2) != kept.bits(3)
 
 
-def test_resumed_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    class CutError(Exception):
-        pass
-
-    def cut() -> None:
-        raise CutError
-
-    whole, grid = start(observer=Recorder())
-    whole.start(grid, numpy_app.initial(), num_rounds=4)
-    seen, checkpoints = Recorder(), Checkpoints(tmp_path)
-    seen.at[(3, "train")] = cut
-    first, grid = start(observer=seen, checkpoints=checkpoints)
-    with pytest.raises(CutError):
-        first.start(grid, numpy_app.initial(), num_rounds=4)
-    second, grid = start(observer=Recorder(), checkpoints=checkpoints)
-    second.resume(checkpoints.load())
-    second.start(grid, numpy_app.initial(), num_rounds=4)
-    for one, two in zip(whole.velocity, second.velocity, strict=True):
+def test_resumed_it_ends_with_the_same_bits() -> None:
+    kept, again = Snapshots(), Snapshots()
+    whole = start(Recorder(), checkpoints=kept)
+    resumed = start(Recorder(), resume=Saved(2, kept.states[2]), checkpoints=again)
+    for one, two in zip(whole, resumed, strict=True):
         assert one.tobytes() == two.tobytes()
-    assert whole.models[-1].model.weights.tobytes() == second.models[-1].model.weights.tobytes()
+    for name in ("values", "rest"):
+        one, two = (
+            states[4].part("method").part("velocity").array(name).tobytes()
+            for states in (kept.states, again.states)
+        )
+        assert one == two
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_it_has_a_row_in_the_table_beside_fedavg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

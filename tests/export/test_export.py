@@ -23,6 +23,7 @@ from caafp_app.models import build_model
 from caafp_app.settings import DataSettings
 from caafp_app.training import load_arrays
 from tests.export.conftest import SHORT, finished
+from tests.tolerance import close, tolerance
 
 ONNX = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in FORMATS["onnx"].needs),
@@ -50,7 +51,7 @@ def test_the_network_of_a_cluster_computes_what_was_stored(
     trained = load_cluster(runs[granularity], 0)
     windows = windows_like(trained, 50)
     truth = logits_of(stored(runs[granularity]), windows)
-    np.testing.assert_allclose(logits_of(trained.model, windows), truth, rtol=0, atol=1e-6)
+    close(logits_of(trained.model, windows), truth)
     assert np.ptp(truth) > 0.1
     assert trained.input_shape == (64, 6)
     assert trained.full_size == 55_493
@@ -82,7 +83,7 @@ def test_efficientfl_leaves_the_small_network_that_clients_trained(runs: dict[st
     assert trained.full_size == 55_493
     windows = windows_like(trained, 50)
     truth = logits_of(stored(run), windows)
-    np.testing.assert_allclose(logits_of(trained.model, windows), truth, rtol=0, atol=1e-5)
+    close(logits_of(trained.model, windows), truth)
     assert np.ptp(truth) > 0.1
 
 
@@ -111,7 +112,6 @@ def test_whole_filters_are_gone_and_the_network_is_smaller(runs: dict[str, Path]
     assert clusters["0"]["density"] == pytest.approx(weights / dense)
 
 
-@pytest.mark.slow
 def test_a_network_without_its_filters_is_smaller_and_faster(runs: dict[str, Path]) -> None:
     _, (made,) = export_cluster(runs["filter"], 0, ["safetensors"])
     (dense,) = (runs["filter"] / "models").glob("*.safetensors")
@@ -145,19 +145,16 @@ def test_files_of_arrays_hold_the_very_network(runs: dict[str, Path], tmp_path: 
     assert trained.name == "cluster-0"
 
 
-@pytest.mark.slow
 def test_pt2_is_a_program_of_any_number_of_windows(runs: dict[str, Path], tmp_path: Path) -> None:
     trained, (made,) = export_cluster(runs["filter"], 0, ["pt2"], tmp_path)
     program = torch.export.load(made.path).module()
     windows = windows_like(trained, 7, seed=3)
-    np.testing.assert_allclose(
-        logits_of(program, windows), logits_of(trained.model, windows), rtol=0, atol=1e-6
-    )
-    assert made.difference <= 1e-5
+    truth = logits_of(trained.model, windows)
+    close(logits_of(program, windows), truth)
+    assert made.difference <= tolerance(truth)
 
 
 @ONNX
-@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["weight", "filter"])
 def test_onnx_agrees_with_torch_on_a_thousand_windows(
     runs: dict[str, Path], tmp_path: Path, granularity: str
@@ -171,16 +168,15 @@ def test_onnx_agrees_with_torch_on_a_thousand_windows(
     session = onnxruntime.InferenceSession(made.path)
     (logits,) = session.run(None, {"windows": windows})
     truth = logits_of(trained.model, windows)
-    assert np.abs(logits - truth).max() <= 1e-5
+    close(logits, truth)
     assert np.ptp(truth) > 1
-    assert made.difference <= 1e-5
+    assert made.difference <= tolerance(truth)
     assert [session.get_inputs()[0].name, session.get_outputs()[0].name] == ["windows", "logits"]
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata["classes"] == ",".join(trained.class_names)
 
 
 @ONNX
-@pytest.mark.slow
 def test_int8_is_smaller_and_finds_the_same_classes(runs: dict[str, Path], tmp_path: Path) -> None:
     trained, (small,) = export_cluster(runs["weight"], 0, ["onnx-int8"], tmp_path)
     assert small.nbytes < 0.65 * 4 * trained.full_size

@@ -26,8 +26,10 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request
 from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import encoding_rng, pack_model
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.replies import (
+from caafp_app.registry import AGGREGATIONS, SUMS
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
+from caafp_app.runner.replies import (
     Expected,
     read_answer,
     read_metrics,
@@ -35,6 +37,8 @@ from caafp_app.strategies.replies import (
     read_update,
     read_weight,
 )
+from caafp_app.runner.summed import Summed
+from caafp_app.vectors.scan import scan
 from tests.fuzz.mutate import mutated
 
 MEMORY_MB = 200
@@ -106,12 +110,16 @@ def serve(records: RecordDict, expected: Expected) -> str:
             read_saliency(answer, expected)
             return "taken"
         assert expected.mask is not None
-        model = ClusterModel(FlatModel(*_zeros(), {}), expected.mask)
-        model.collect(statistics=True, gradients=True)
-        model.add("a", read_update(answer, expected), weight)
-        model.end_round()
-        assert np.isfinite(model.model.weights).all()
-        assert np.isfinite(model.model.rest).all()
+        model = SparseModel(FlatModel(*_zeros(), {}), expected.mask)
+        wants = frozenset(SUMS.builtin)
+        query = Query(expected.action, model, (), wants=wants, gradients=(1,))
+        summed, update = Summed(query, AGGREGATIONS["mean"]), read_update(answer, expected)
+        summed.add("a", update, weight, scan(update.values, update.rest).peaks)
+        mean = summed.mean()
+        assert mean is not None
+        moved = model.moved(mean).flat
+        assert np.isfinite(moved.weights).all()
+        assert np.isfinite(moved.rest).all()
     except CaafpError as error:
         return f"refused: {type(error).__name__}"
     return "taken"

@@ -11,6 +11,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.models import build_model
 from caafp_app.protocol.layout import Layout
 from caafp_app.training import LocalTraining, dump_arrays, evaluate, train
+from tests.tolerance import close
 
 SHAPE = (24, 6)
 DEEPER = ["deep-conv-lstm", "resnet1d", "transformer", "sensor-fusion"]
@@ -33,8 +34,8 @@ def test_each_window_is_judged_apart_and_dropout_is_off_in_evaluation(name: str)
     with torch.no_grad():
         logits = model(x)
         assert logits.shape == (5, 3)
-        torch.testing.assert_close(model(x), logits)
-        torch.testing.assert_close(model(x[3:4]), logits[3:4], rtol=1e-4, atol=1e-5)
+        close(model(x), logits)
+        close(model(x[3:4]), logits[3:4])
         assert not torch.allclose(model(x.flip(1)), logits, atol=1e-4)  # the order of time counts
 
 
@@ -59,7 +60,7 @@ def test_it_learns_inside_a_mask(name: str) -> None:
     again.load_state_dict({key: torch.from_numpy(array) for key, array in after.items()})
     held_out = torch.from_numpy(windows(40, seed=5)[0])
     with torch.no_grad():
-        torch.testing.assert_close(again.eval()(held_out), model.eval()(held_out))
+        close(again.eval()(held_out), model.eval()(held_out))
 
 
 @pytest.mark.parametrize("name", DEEPER)
@@ -93,7 +94,7 @@ def test_resnet_is_the_published_one() -> None:
             around = functional.conv1d(z, state[f"blocks.{block}.around.0.weight"])
             z = torch.relu(way + normed(around, f"blocks.{block}.around.1"))
         truth = functional.linear(z.mean(2), state["head.weight"], state["head.bias"])
-        torch.testing.assert_close(model(x), truth, rtol=1e-4, atol=1e-5)
+        close(model(x), truth)
 
 
 def test_positions_of_the_transformer_are_sines() -> None:
@@ -102,8 +103,7 @@ def test_positions_of_the_transformer_are_sines() -> None:
     for place in (0, 3, 9):
         for k in (0, 5, 31):
             angle = place / 10_000 ** (2 * k / 64)
-            assert positions[place, 2 * k] == pytest.approx(math.sin(angle), abs=1e-5)
-            assert positions[place, 2 * k + 1] == pytest.approx(math.cos(angle), abs=1e-5)
+            close(positions[place, 2 * k : 2 * k + 2], [math.sin(angle), math.cos(angle)], "f4")
 
 
 def test_a_sensor_that_is_not_there_says_nothing_and_is_not_trained() -> None:
@@ -116,7 +116,7 @@ def test_a_sensor_that_is_not_there_says_nothing_and_is_not_trained() -> None:
         # Whatever the gyroscope's branch computes of silence, it changes nothing.
         for parameter in (*model.branches[1].parameters(), *model.dense[1].parameters()):
             parameter.add_(1.0)
-        torch.testing.assert_close(model(without), before)
+        close(model(without), before)
         assert not torch.allclose(model(x), before)
         assert torch.isfinite(model(torch.zeros_like(x))).all()  # no sensor at all
     functional.cross_entropy(model(without), torch.zeros(8, dtype=torch.long)).backward()
@@ -133,7 +133,7 @@ def test_what_is_left_of_the_sensors_weighs_the_more() -> None:
     with torch.no_grad():
         model.head.weight[:, 32:] = 0  # listens to the accelerometer alone
         model.head.bias.zero_()
-        torch.testing.assert_close(model(without), 2 * model(x))
+        close(model(without), 2 * model(x))
 
 
 @pytest.mark.parametrize(

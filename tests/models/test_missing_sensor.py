@@ -44,7 +44,6 @@ def recordings(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_clients_without_a_gyroscope_train_in_the_same_federation(recordings: Path) -> None:
     config = {**SETTINGS, "data-dir": str(recordings)}
     settings = Settings.from_run_config(config)

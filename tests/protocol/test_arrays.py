@@ -45,7 +45,7 @@ def test_bytes_are_those_of_flower(array: NDArray[Any]) -> None:
 
 
 @pytest.mark.parametrize("axes", [2, 3])
-def test_other_memory_orders(axes: int) -> None:
+def test_other_memory_orders_are_read_alike(axes: int) -> None:
     array = np.arange(24.0).reshape((4, 6) if axes == 2 else (2, 3, 4))
     for view in (array.T, array[::2], array[..., ::-1], np.asfortranarray(array)):
         np.testing.assert_array_equal(read_array("a", to_array("a", view)), view)

@@ -54,7 +54,7 @@ def test_largest_of_each_layer(
 
 
 @given(gradient=wide, chosen=bits(P), counts=st.lists(st.integers(0, 25), min_size=3, max_size=3))
-def test_round_trip(
+def test_packing_and_unpacking_keeps_gradients(
     gradient: NDArray[np.float32], chosen: NDArray[np.bool_], counts: list[int]
 ) -> None:
     mask = Mask(LAYOUT, chosen)

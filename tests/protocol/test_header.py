@@ -31,7 +31,7 @@ def test_values_come_as_they_were_sent() -> None:
     assert "x" not in read
 
 
-def test_defaults() -> None:
+def test_missing_fields_take_their_defaults() -> None:
     read = header()
     assert read.text("t", "d") == "d"
     assert read.whole("w", -1, low=-1) == -1
@@ -127,7 +127,7 @@ def test_version_message_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("records", [{}, {HEADER: ArrayRecord()}, {"other": ConfigRecord()}])
-def test_no_header(records: dict[str, Any]) -> None:
+def test_records_without_a_header_are_not_ours(records: dict[str, Any]) -> None:
     assert not is_ours(RecordDict(records))
     with pytest.raises(ProtocolError, match=r"add mods=\[sparse_mod\]"):
         Header(RecordDict(records))

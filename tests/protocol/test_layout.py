@@ -45,7 +45,7 @@ def test_flat_order_is_that_of_the_arrays(model: Arrays) -> None:
 
 
 @given(model=models)
-def test_json_round_trip(model: Arrays) -> None:
+def test_a_layout_survives_json(model: Arrays) -> None:
     layout = Layout.of(model)
     again = Layout.from_json(layout.to_json())
     assert again == layout

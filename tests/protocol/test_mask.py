@@ -36,7 +36,7 @@ def test_first_weight_is_the_least_significant_bit(chosen: NDArray[np.bool_]) ->
 
 
 @given(chosen=sized)
-def test_counts_and_positions(chosen: NDArray[np.bool_]) -> None:
+def test_counts_and_positions_equal_numpys(chosen: NDArray[np.bool_]) -> None:
     mask = Mask(flat_layout(chosen.size), chosen)
     assert mask.count == chosen.sum()
     assert mask.is_full == bool(chosen.all())
@@ -46,7 +46,7 @@ def test_counts_and_positions(chosen: NDArray[np.bool_]) -> None:
 
 
 @given(chosen=sized, dtype=st.sampled_from([np.float32, np.float64]))
-def test_select_and_scatter(chosen: NDArray[np.bool_], dtype: type) -> None:
+def test_select_and_scatter_are_inverse(chosen: NDArray[np.bool_], dtype: type) -> None:
     weights: NDArray[Any] = np.arange(1, chosen.size + 1, dtype=dtype)
     mask = Mask(flat_layout(chosen.size), chosen)
     values = mask.select(weights)

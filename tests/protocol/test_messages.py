@@ -72,12 +72,12 @@ def assert_equal(one: Any, two: Any) -> None:
         Request(Action.DESCRIBE, seed=3, phase="describe"),
     ],
 )
-def test_request_round_trip(request_: Request) -> None:
+def test_a_request_survives_the_wire(request_: Request) -> None:
     assert_equal(Request.from_records(by_wire(request_.to_records())), request_)
 
 
 @pytest.mark.parametrize("answer", [ANSWER, DESCRIPTION, Answer(Action.EVALUATE, 3, "c", "d")])
-def test_answer_round_trip(answer: Answer) -> None:
+def test_an_answer_survives_the_wire(answer: Answer) -> None:
     assert_equal(Answer.from_records(by_wire(answer.to_records())), answer)
 
 

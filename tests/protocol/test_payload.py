@@ -90,8 +90,3 @@ def test_a_name_comes_once() -> None:
     records.config_records[HEADER]["@<f4:2:values"] = b"\0" * 8
     with pytest.raises(ProtocolError, match="twice"):
         attached(records)
-
-
-def test_objects_are_no_arrays() -> None:
-    with pytest.raises(ProtocolError, match="plain number"):
-        message({"values": np.array(["a"])})

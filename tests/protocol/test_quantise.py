@@ -8,7 +8,7 @@ F32 = np.dtype(np.float32)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0, 0), (1, 1), (256, 1), (257, 2), (512, 2)])
-def test_blocks(size: int, expected: int) -> None:
+def test_the_last_block_may_be_short(size: int, expected: int) -> None:
     assert blocks(size) == expected
 
 

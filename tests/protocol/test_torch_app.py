@@ -14,7 +14,7 @@ from caafp_app import CAAFP, current_mask, masked, sparse_mod
 from caafp_app.protocol.prunable import PrunableRule
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies import Clustering, Pruning
-from caafp_app.strategies.phased import ClusteredResult
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies.support import nodes
 from tests.test_masking import Everything, build
@@ -112,23 +112,9 @@ def test_every_kind_of_layer_trains_inside_its_mask() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prunable", "expected"),
-    [
-        (["conv.weight"], {"conv.weight"}),
-        (["*.weight"], {"embedding.weight", "conv.weight", "norm.weight", "head.weight"}),
-        (lambda name, shape: len(shape) == 3, {"conv.weight"}),
-    ],
-    ids=["names", "globs", "function"],
+    "rules", [{"spare_first": True, "spare_last": True}, {"prunable": ["conv.*t"]}]
 )
-def test_what_is_prunable_can_be_said(prunable: PrunableRule, expected: set[str]) -> None:
-    result, _ = run(prunable)
-    (cluster,) = result.clusters.values()
-    assert set(cluster.mask) == expected
-    for name, mask in cluster.mask.items():
-        assert mask.sum() == max(1, np.floor(0.3 * mask.size + 0.5)), name
-
-
-def test_first_and_last_can_be_spared() -> None:
-    result, _ = run(spare_first=True, spare_last=True)
+def test_only_what_is_prunable_by_the_arguments_is_pruned(rules: dict[str, Any]) -> None:
+    result, _ = run(**rules)
     (cluster,) = result.clusters.values()
     assert set(cluster.mask) == {"conv.weight"}

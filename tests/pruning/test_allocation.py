@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.errors import SettingsError
+from caafp_app.errors import MaskUpdateError, SettingsError
 from caafp_app.pruning.allocation import layer_counts
-from caafp_app.pruning.segments import MaskUpdateError
 
 HAR_CNN = [(64, 9, 5), (64, 64, 5), (32, 2048), (6, 32)]
 SIZES = [int(np.prod(shape)) for shape in HAR_CNN]

@@ -1,11 +1,9 @@
 """Masks of whole filters: as many weights as the density says, and found again from the mask."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.errors import SettingsError
 from caafp_app.pruning.filters import choose_by_weight, choose_filters, filter_mask, places_of_mask
 
 SHAPES = {"a": (12, 3, 5), "a.bias": (12,), "b": (8, 12, 3), "b.bias": (8,), "c": (6, 8 * 4)}
@@ -49,9 +47,3 @@ def test_the_filters_of_most_importance_stay() -> None:
     assert sums[kept].min() > np.delete(sums, kept).max()
     np.testing.assert_array_equal(places["b"][1], kept)
     assert places["c"][1].tolist() == [4 * f + k for f in places["b"][0] for k in range(4)]
-
-
-def test_a_network_that_is_no_chain_is_refused() -> None:
-    arrays = {"a": np.ones((4, 3, 5)), "b": np.ones((4, 3, 5))}
-    with pytest.raises(SettingsError, match="plain chains of layers only"):
-        choose_by_weight(arrays, arrays, 0.5)

@@ -8,10 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 finite = st.floats(-64, 64, width=32)
+
+
+def read(total):
+    return total.read(slice(None))
 
 
 def exact_sum(terms: list[float], quantum: int) -> float:
@@ -40,7 +44,7 @@ def test_equals_the_exact_sum_of_rounded_terms_in_any_order(values, order, quant
         total = ReproducibleSum(1, quantum)
         for value, weight in replies:
             total.add(np.array([value], np.float32), weight)
-        sums.append(float(total.value[0]))
+        sums.append(float(read(total)[0]))
     terms = [float(np.float32(value)) * weight for value, weight in values]
     assert sums[0] == sums[1] == exact_sum(terms, quantum)
 
@@ -58,12 +62,12 @@ def test_same_bits_across_permutations_and_close_to_numpy():
         for client in order:
             total.add(values[client], float(weights[client]))
             naive += np.float64(weights[client]) * values[client]
-        seen.append(total.value.tobytes())
+        seen.append(read(total).tobytes())
         plain.append(naive.tobytes())
     assert len(set(seen)) == 1
     assert len(set(plain)) > 1  # else this test would say nothing
     truth = (weights[:, None] * values.astype(np.float64)).sum(0)
-    np.testing.assert_allclose(total.value, truth, rtol=0, atol=9 * 2.0**-37)
+    np.testing.assert_allclose(read(total), truth, rtol=0, atol=9 * 2.0**-37)
 
 
 def test_terms_beyond_the_shifters_range_are_rounded_alike():
@@ -76,30 +80,16 @@ def test_terms_beyond_the_shifters_range_are_rounded_alike():
     assert slow.admit(2.0**20) is False
     slow.put(slice(0, 4), small.copy(), direct=False)
     slow.add(-large)
-    assert slow.value.tobytes() == direct.value.tobytes()
-    assert direct.value[2] == 0.0
-    assert direct.value[3] == 2.0**quantum * 2  # half to even
+    assert read(slow).tobytes() == read(direct).tobytes()
+    assert read(direct)[2] == 0.0
+    assert read(direct)[3] == 2.0**quantum * 2  # half to even
 
 
 def test_ten_thousand_additions_do_not_lose_the_shifters():
     total = ReproducibleSum(2, -36)
     for _ in range(10_000):
         total.add(np.array([0.25, -0.125], np.float32), 3.0)
-    assert total.value.tolist() == [7500.0, -3750.0]
-
-
-def test_value_can_be_read_between_additions():
-    total = ReproducibleSum(1, -10)
-    total.add(np.array([1.0]))
-    assert total.value[0] == 1.0
-    total.add(np.array([2.0]), -1.0)
-    assert total.value[0] == -1.0
-
-
-def test_empty_vectors():
-    total = ReproducibleSum(0, -36)
-    total.add(np.empty(0, np.float32), 5.0)
-    assert total.value.shape == (0,)
+    assert read(total).tolist() == [7500.0, -3750.0]
 
 
 @settings(deadline=None, max_examples=40)
@@ -119,7 +109,7 @@ def test_add_at_equals_adding_dense_vectors(replies):
         full[index] = values
         sparse.add_at(index, values, number)
         dense.add(full, number)
-    assert sparse.value.tobytes() == dense.value.tobytes()
+    assert read(sparse).tobytes() == read(dense).tobytes()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +129,7 @@ def test_add_at_refuses_bad_positions_and_values(index, values):
     total = ReproducibleSum(5, -30)
     with pytest.raises(ProtocolError):
         total.add_at(np.array(index), np.array(values, np.float32))
-    assert not total.value.any()
+    assert not read(total).any()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +149,7 @@ def test_refuses_what_must_not_enter_and_stays_as_it_was(values):
     total.add(np.ones(3, np.float32))
     with pytest.raises(ProtocolError, match="expected"):
         total.add(values)
-    assert total.value.tolist() == [1.0, 1.0, 1.0]
+    assert read(total).tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf])
@@ -174,14 +164,14 @@ def test_refuses_before_the_integers_overflow():
         total.add(np.array([2.0**24]))
     with pytest.raises(ProtocolError, match="coarser quantum"):
         total.add(np.array([2.0**24]))
-    assert total.value[0] == 3 * 2.0**24
+    assert read(total)[0] == 3 * 2.0**24
 
 
 def test_large_values_at_different_positions_leave_room():
     total = ReproducibleSum(4, -36)  # sums below 2**26
     for position in range(4):
         total.add(np.eye(4)[position] * -(2.0**24))
-    assert total.value.tolist() == [-(2.0**24)] * 4
+    assert read(total).tolist() == [-(2.0**24)] * 4
 
 
 def test_state_goes_on_as_if_nothing_had_happened():
@@ -199,7 +189,7 @@ def test_state_goes_on_as_if_nothing_had_happened():
         resumed.add(reply, 7.0)
     for key, array in whole.state_dict().items():
         np.testing.assert_array_equal(resumed.state_dict()[key], array)
-    assert resumed.value.tobytes() == whole.value.tobytes()
+    assert read(resumed).tobytes() == read(whole).tobytes()
 
 
 def test_largest_magnitude_looks_at_every_chunk():
@@ -222,3 +212,53 @@ def test_counts_keep_their_value(weight):
 
 def test_other_weights_are_rounded_to_a_multiple():
     assert rounded_weight(0.1) * 2**24 == round(0.1 * 2**24)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    replies=st.lists(
+        st.tuples(st.lists(finite, min_size=3, max_size=3), st.integers(1, 1000), st.booleans()),
+        max_size=10,
+    ),
+    order=st.randoms(use_true_random=False),
+)
+def test_merging_sums_gives_the_same_state_as_adding_all_terms_to_one(replies, order):
+    whole, parts = ReproducibleSum(3, -30), [ReproducibleSum(3, -30), ReproducibleSum(3, -30)]
+    for values, weight, part in replies:
+        parts[part].add(np.array(values, np.float32), weight)
+    order.shuffle(replies)
+    for values, weight, _ in replies:
+        whole.add(np.array(values, np.float32), weight)
+    order.shuffle(parts)
+    before = read(parts[1])
+    parts[0].merge(parts[1])
+    assert read(parts[1]).tobytes() == before.tobytes()  # left as it was
+    for key, array in whole.state_dict().items():
+        np.testing.assert_array_equal(parts[0].state_dict()[key], array)
+    for total in (whole, parts[0]):
+        total.add(np.array([0.1, -3.0, 64.0], np.float32), 3)
+    assert read(parts[0]).tobytes() == read(whole).tobytes()
+
+
+def test_merge_refuses_what_might_overflow_and_adds_nothing():
+    first, second = ReproducibleSum(2, -36), ReproducibleSum(2, -36)  # sums below 2**26
+    first.add(np.array([2.0**25, -1.0]))
+    second.add(np.array([2.0**25, 0.0]))
+    with pytest.raises(ProtocolError, match="coarser quantum"):
+        first.merge(second)
+    assert (read(first).tolist(), read(second).tolist()) == ([2.0**25, -1.0], [2.0**25, 0.0])
+
+
+def test_merge_looks_at_the_sums_where_their_terms_cancelled():
+    first, second = ReproducibleSum(1, -36), ReproducibleSum(1, -36)
+    for total in (first, second):
+        total.add(np.array([2.0**25]))
+        total.add(np.array([1.0 - 2.0**25]))
+    first.merge(second)
+    assert read(first).tolist() == [2.0]
+
+
+@pytest.mark.parametrize("other", [ReproducibleSum(3, -36), ReproducibleSum(2, -30)])
+def test_merge_refuses_another_size_or_quantum(other):
+    with pytest.raises(ProtocolError, match="expected a sum of 2 values in steps of 2"):
+        ReproducibleSum(2, -36).merge(other)

@@ -14,7 +14,7 @@ def updates(plan):
     return [entry.round for entry in plan if entry.mask_update]
 
 
-def test_paper_schedule():
+def test_the_papers_plan_prunes_in_its_rounds():
     plan = build_plan(15, 15, 20, 5, 0.0, 0.7, "one-shot")
     assert [entry.round for entry in plan] == list(range(1, 51))
     assert updates(plan) == [30, 35, 40, 45]
@@ -52,12 +52,6 @@ def test_without_cluster_warm_up_masks_wait_for_a_round_in_clusters():
     assert [entry.round for entry in plan if entry.gradients] == [8]
 
 
-def test_without_any_warm_up_the_first_round_is_in_clusters():
-    plan = build_plan(0, 0, 4, 2, 0.0, 0.5, "cubic")
-    assert updates(plan) == [1, 3]
-    assert {entry.phase for entry in plan} == {Phase.PRUNE}
-
-
 def test_sparse_from_the_start():
     plan = build_plan(3, 4, 5, 4, 0.5, 0.9, "cubic")
     assert updates(plan) == [4, 8]
@@ -65,12 +59,6 @@ def test_sparse_from_the_start():
     assert all(entry.gradients for entry in plan if entry.mask_update)
     assert plan[-1].sparsity == 0.9
     assert [entry.round for entry in plan if entry.statistics] == [4, 5, 6, 7, 8]
-
-
-def test_constant_sparsity_still_regrows():
-    plan = build_plan(1, 1, 4, 1, 0.6, 0.6, "cubic")
-    assert updates(plan) == [2, 3, 4, 5]
-    assert {entry.sparsity for entry in plan} == {0.6}
 
 
 @pytest.mark.parametrize(("prune", "final"), [(0, 0.7), (5, 0.0)])

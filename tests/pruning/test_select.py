@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.pruning.segments import MaskUpdateError, active_counts, segments_of
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.segments import active_counts, segments_of
 from caafp_app.pruning.select import (
     growth_counts,
     magnitude_mask,
-    random_mask,
     update_mask,
 )
 
@@ -155,25 +155,3 @@ def test_magnitude_mask_keeps_each_layers_largest():
     assert np.flatnonzero(mask).tolist() == [1, 2, 4, 5]
     with pytest.raises(MaskUpdateError):
         magnitude_mask(weights, [5, 1], [slice(0, 4), slice(4, 7)])
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=4),
-    share=st.floats(0, 1),
-    seed=st.integers(0, 99),
-)
-def test_random_mask_has_exact_counts_and_follows_its_generator(sizes, share, seed):
-    counts = [round(share * size) for size in sizes]
-    segments = segments_of(sizes)
-    mask = random_mask(counts, segments, np.random.default_rng(seed))
-    assert active_counts(mask, segments).tolist() == counts
-    np.testing.assert_array_equal(mask, random_mask(counts, segments, np.random.default_rng(seed)))
-
-
-def test_random_masks_differ_and_refuse_bad_counts():
-    segments = [slice(0, 200)]
-    first, second = (random_mask([100], segments, np.random.default_rng(s)) for s in (1, 2))
-    assert (first != second).any()
-    with pytest.raises(MaskUpdateError):
-        random_mask([201], segments, np.random.default_rng(0))

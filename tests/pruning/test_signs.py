@@ -9,17 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.chunks import CHUNK, chunks
 from caafp_app.pruning.signs import SignSum
+from caafp_app.vectors.chunks import CHUNK, chunks
 
 WHOLE = st.integers(1, 2000).map(float)
 FRACTION = st.integers(1, 2**30).map(lambda quanta: quanta * 2.0**-24)
 
 
 def add(total, update, weight):
-    direct = total.admit(weight)
+    direct = total.admit(1.0, weight)
     for part in chunks(total.size):
-        total.put(part, update[part], weight, direct)
+        values = update[part].astype(np.float64)
+        total.put(part, values, weight * values, np.empty_like(values), direct)
+
+
+def value(total):
+    return total.read(slice(None))
 
 
 def signed_sum(updates, weights):
@@ -48,15 +53,15 @@ def test_equal_to_numpy_in_any_order(weights, seed, order, dtype):
     order.shuffle(places)
     for place in places:
         add(second, updates[place], weights[place])
-    np.testing.assert_array_equal(first.value, signed_sum(updates, weights))
-    assert first.value.tobytes() == second.value.tobytes()
+    np.testing.assert_array_equal(value(first), signed_sum(updates, weights))
+    assert value(first).tobytes() == value(second).tobytes()
     for key, array in first.state_dict().items():
         assert array.tobytes() == second.state_dict()[key].tobytes()
     restored = SignSum.from_state(first.state_dict())
     assert restored.size == 9
     add(restored, updates[0], weights[0])
     add(first, updates[0], weights[0])
-    assert restored.value.tobytes() == first.value.tobytes()
+    assert value(restored).tobytes() == value(first).tobytes()
 
 
 def test_chunks_are_read_as_they_were_put():
@@ -75,7 +80,7 @@ def test_sums_may_leave_32_bits():
     total = SignSum(2)
     for _ in range(4):
         add(total, np.array([1.0, -1.0], np.float32), 2.0**30)
-    assert total.value.tolist() == [2.0**32, -(2.0**32)]
+    assert value(total).tolist() == [2.0**32, -(2.0**32)]
 
 
 def test_beyond_the_range_is_refused_and_nothing_is_added():
@@ -84,10 +89,46 @@ def test_beyond_the_range_is_refused_and_nothing_is_added():
         add(total, np.ones(1, np.float32), 2.0**36)
     before = total.state_dict()
     with pytest.raises(ProtocolError, match="sums below"):
-        total.check(2.0**38)
+        total.check(1.0, 2.0**38)
     with pytest.raises(ProtocolError, match="sums below"):
-        total.admit(2.0**38)
-    assert total.value.tolist() == [2.0**37]
+        total.admit(1.0, 2.0**38)
+    assert value(total).tolist() == [2.0**37]
     assert [array.tolist() for array in total.state_dict().values()] == [
         array.tolist() for array in before.values()
     ]
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    replies=st.lists(
+        st.tuples(st.one_of(WHOLE, FRACTION, st.just(2.0**30)), st.booleans()), max_size=8
+    ),
+    seed=st.integers(0, 999),
+    order=st.randoms(use_true_random=False),
+)
+def test_merging_sums_gives_the_same_state_as_adding_all_replies_to_one(replies, seed, order):
+    rng = np.random.default_rng(seed)
+    whole, parts = SignSum(5), [SignSum(5), SignSum(5)]
+    replies = [(rng.standard_normal(5).astype(np.float32), *reply) for reply in replies]
+    for update, weight, part in replies:
+        add(parts[part], update, weight)
+    order.shuffle(replies)
+    for update, weight, _ in replies:
+        add(whole, update, weight)
+    order.shuffle(parts)
+    second = value(parts[1])
+    parts[0].merge(parts[1])
+    assert value(parts[1]).tobytes() == second.tobytes()  # left as it was
+    for key, array in whole.state_dict().items():
+        np.testing.assert_array_equal(parts[0].state_dict()[key], array)
+
+
+def test_merge_refuses_what_might_overflow_and_another_size():
+    first, second = SignSum(1), SignSum(1)
+    add(first, np.ones(1, np.float32), 2.0**37)
+    add(second, np.ones(1, np.float32), 2.0**37)
+    with pytest.raises(ProtocolError, match="sums below"):
+        first.merge(second)
+    with pytest.raises(ProtocolError, match="expected a sum of 1 values"):
+        first.merge(SignSum(2))
+    assert value(first).tolist() == value(second).tolist() == [2.0**37]

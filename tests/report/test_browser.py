@@ -19,6 +19,8 @@ from caafp_app.report.page import build_page
 from caafp_app.runs.reading import read_run
 from tests.left_run import leave_run
 
+pytestmark = pytest.mark.e2e
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 

@@ -20,7 +20,7 @@ def test_whatever_comes_from_a_file_is_escaped() -> None:
         section(NASTY, paragraph(NASTY)),
         section(NASTY, "x", folded=True),
         figure("<svg/>", NASTY),
-        draw(Chart([Line(NASTY, [(1, 1)])] * 2, NASTY, spans=[(1, NASTY)], x_title=NASTY)),
+        draw(Chart([Line(NASTY, [(1, 1)])] * 2, NASTY, spans=[(1, NASTY)])),
         matrix([[1.0]], [NASTY], "distance"),
     )
     for piece in pieces:
@@ -28,7 +28,7 @@ def test_whatever_comes_from_a_file_is_escaped() -> None:
         ElementTree.fromstring(f"<div>{piece}</div>")  # well-formed, all of them
 
 
-def test_numbers() -> None:
+def test_numbers_are_rounded_and_unknown_ones_sort_first() -> None:
     assert number(0.12345, 2, 100.0) == Cell("12.35", pytest.approx(12.345))  # type: ignore[arg-type]
     assert number(None).text == number(float("nan")).text == "-"
     assert number(0.25, shade=True).shade == 0.25
@@ -76,11 +76,11 @@ class TestCharts:
         assert [y for _, y in line] == [line[0][1], line[0][1], line[2][1]]
         assert line[1][0] == line[2][0]
 
-    def test_nothing_to_draw(self) -> None:
+    def test_an_empty_chart_is_empty_text(self) -> None:
         assert draw(Chart([Line("a", [])], "y")) == ""
         assert matrix([], [], "x") == ""
 
-    def test_one_point(self) -> None:
+    def test_one_point_is_a_circle(self) -> None:
         assert "<circle" in draw(Chart([Line("a", [(3, 0.5)])], "y"))
 
     def test_a_legend_where_there_are_several(self) -> None:

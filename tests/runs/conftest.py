@@ -39,41 +39,16 @@ def report(message: MakeMessage) -> RunReport:
     ledger.record("down", "warm-up", message(RecordDict()), round=1)
     ledger.record("up", "warm-up", message(RecordDict()), round=1)
     ledger.add_formula(1000, 0.5, messages=2)
+    columns = ("label", "cluster", "examples", "test_examples")
+    columns += ("cluster_accuracy", "personal_accuracy", "personal_sparsity")
+    rows: list[tuple[object, ...]] = [
+        ("a", 0, 10, 3, 0.5, 0.75, 0.7),
+        ("b", 0, 20, 5, 1.0, 1.0, 0.72),
+        ("c", 1, 30, 8, 0.875, 0.875, 0.8),
+    ]
     clients = (
-        ClientRecord(
-            label="a",
-            cluster=0,
-            examples=10,
-            test_examples=3,
-            cluster_accuracy=0.5,
-            personal_accuracy=0.75,
-            personal_sparsity=0.7,
-        ),
-        ClientRecord(
-            label="b",
-            cluster=0,
-            examples=20,
-            test_examples=5,
-            cluster_accuracy=1.0,
-            personal_accuracy=1.0,
-            personal_sparsity=0.72,
-        ),
-        ClientRecord(
-            label="c",
-            cluster=1,
-            examples=30,
-            test_examples=8,
-            cluster_accuracy=0.875,
-            personal_accuracy=0.875,
-            personal_sparsity=0.8,
-        ),
-        ClientRecord(
-            label="d",
-            cluster=1,
-            examples=5,
-            cluster_accuracy=float("nan"),
-            personal_accuracy=None,
-        ),
+        *(ClientRecord(**dict(zip(columns, row, strict=True))) for row in rows),  # type: ignore[arg-type]
+        ClientRecord(label="d", cluster=1, examples=5, cluster_accuracy=float("nan")),
         ClientRecord(label="e", cluster=1, examples=7),
     )
     weights = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -143,22 +143,6 @@ def test_other_settings_are_refused_by_name(change: dict[str, object], tmp_path:
         Checkpoints(tmp_path, terms={**TERMS, **change}).load()
 
 
-def test_a_failed_write_leaves_those_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept = Checkpoints(tmp_path)
-    kept.save(1, some_state())
-
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(RunError, match="No space left on device"):
-        kept.save(2, some_state())
-    assert [path.name for path in tmp_path.iterdir()] == ["round-0001.safetensors"]
-    assert kept.load().round == 1
-
-
 FULL = """
 import resource, sys
 from pathlib import Path

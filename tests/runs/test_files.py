@@ -54,7 +54,7 @@ def test_a_failed_replace_is_seen_while_the_name_is_old(
     assert json.loads(path.read_text()) == {"version": 2}
 
 
-def test_json_form(tmp_path: Path) -> None:
+def test_json_is_plain_and_indented(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"z": float("nan"), "a": (1, np.float32(0.5)), 3: {"b", "a"}, "p": Path("x")})
     assert path.read_text() == (

@@ -1,18 +1,16 @@
 import csv
 import json
 import logging
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from caafp_app.pruning.schedule import build_plan
-from caafp_app.runs.directory import SUMMARY_KEYS, RunDirectory
+from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.text import (
@@ -59,7 +57,7 @@ def record(number: int = 17, phase: str = "cluster warm-up", **changes: object) 
     return RoundRecord(round=number, phase=phase, **{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_plan_tree() -> None:
+def test_the_plan_is_a_tree() -> None:
     facts = {"data set": "uci-har", "model": "har-cnn, 89254 parameters", "codec": "[b]float32[/b]"}
     assert plan_lines(PLAN, facts) == [
         "plan: 6 rounds",
@@ -85,7 +83,7 @@ def test_a_plan_of_many_mask_updates_fits_a_screen() -> None:
     assert lines[-1].endswith("to 0.700")
 
 
-def test_round_line() -> None:
+def test_a_round_is_one_line() -> None:
     assert round_line(record(), 50, 121.0) == (
         "round 17/50 cluster warm-up  10/10 clients  accuracy 0.913  loss 0.31  "
         "density 1.00 1.00 0.30  3.41 MB  1.9 s  2 min left"
@@ -104,7 +102,7 @@ def test_round_line() -> None:
     assert "density 0.05-1.00 (20 clusters)" in round_line(many, 50, None)
 
 
-def test_trouble_line() -> None:
+def test_trouble_names_reasons_and_missing_clients() -> None:
     assert trouble_line(record()) == ""
     bad = record(
         refused=3,
@@ -117,7 +115,7 @@ def test_trouble_line() -> None:
     )
 
 
-def test_cluster_lines() -> None:
+def test_clusters_are_listed_with_their_members() -> None:
     assert cluster_lines({"b": 1, "a": 0, "c": 1}, "silhouette 0.61") == [
         "3 clients in 2 clusters: silhouette 0.61",
         "  cluster 0: 1 client: a",
@@ -125,7 +123,7 @@ def test_cluster_lines() -> None:
     ]
 
 
-def test_report_table(report: RunReport) -> None:
+def test_the_report_is_a_table_by_cluster(report: RunReport) -> None:
     lines = report_lines(report)
     assert lines[0] == "clusters; accuracy in % on each client's test data, mean over clients"
     table = [line.split() for line in lines[1:7]]
@@ -157,26 +155,23 @@ def test_report_table(report: RunReport) -> None:
         (3900.0, "1 h 05 min", "1 h 05 min"),
     ],
 )
-def test_duration(seconds: float, exact: str, rough: str) -> None:
+def test_durations_are_short(seconds: float, exact: str, rough: str) -> None:
     assert duration(seconds) == exact
     assert duration(seconds, rough=True) == rough
 
 
 def test_time_left_is_by_phase() -> None:
     clock = TimeLeft(PLAN)
-    assert clock.after(0, 6) is None
+    assert clock.after(0) is None
     clock.add("describe", 90.0)  # an exchange, no round: start-up must not be multiplied
-    assert clock.after(0, 6) is None
+    assert clock.after(0) is None
     clock.add("warm-up", 1.0)
     clock.add("warm-up", 3.0)
-    assert clock.after(2, 6) == pytest.approx(4 * 2.0)  # phases not seen yet: the mean so far
+    assert clock.after(2) == pytest.approx(4 * 2.0)  # phases not seen yet: the mean so far
     clock.add("cluster warm-up", 5.0)
     clock.add("prune", 10.0)
-    assert clock.after(4, 6) == pytest.approx(2 * 10.0)
-    assert clock.after(6, 6) == 0.0
-    unplanned = TimeLeft()
-    unplanned.add("any", 2.0)
-    assert unplanned.after(7, 10) == pytest.approx(6.0)
+    assert clock.after(4) == pytest.approx(2 * 10.0)
+    assert clock.after(6) == 0.0
 
 
 class Kept(logging.Handler):
@@ -244,7 +239,6 @@ def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
     observer.on_finish(report)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["rounds"] == 6
-    assert {key.split(".")[0] for key in SUMMARY_KEYS} <= set(summary)
     final = json.loads((tmp_path / "clusters.json").read_text())
     assert final["note"] == "k = 2"
     assert final["clusters"]["1"]["members"] == ["c", "d", "e"]
@@ -267,42 +261,20 @@ def test_resumed_run_counts_rounds_by_number(tmp_path: Path, report: RunReport) 
 
 
 def test_composite_hands_on_in_order(report: RunReport) -> None:
-    calls: list[tuple[str, str]] = []
-
-    class Spy(Observer):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def on_plan(self, plan: object, facts: Mapping[str, object]) -> None:
-            calls.append((self.name, "plan"))
-
-        def on_round(self, record: RoundRecord, total_rounds: int) -> None:
-            calls.append((self.name, f"round {record.round}/{total_rounds}"))
-
-        def on_distances(self, labels: Sequence[str], distances: object) -> None:
-            calls.append((self.name, f"{len(labels)} apart"))
-
-        def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
-            calls.append((self.name, note))
-
-        def on_finish(self, report: RunReport) -> None:
-            calls.append((self.name, report.split))
-
-    both = CompositeObserver([Spy("a"), Observer(), Spy("b")])
-    both.on_plan(PLAN, {})
-    both.on_round(record(), 50)
-    both.on_distances(["a", "b"], np.zeros((2, 2)))
-    both.on_clusters({}, "none")
-    both.on_finish(report)
-    events = ["plan", "round 17/50", "2 apart", "none", "test"]
-    assert calls == [(name, event) for event in events for name in ("a", "b")]
-
-
-def test_import_is_light() -> None:
-    code = (
-        "import sys, caafp_app.runs.observer;"
-        "print([m for m in ('torch', 'ray', 'sklearn', 'matplotlib', 'pandas')"
-        " if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    events: dict[str, tuple[object, ...]] = {
+        "on_plan": (PLAN, {}),
+        "on_round": (record(), 50),
+        "on_distances": (["a", "b"], np.zeros((2, 2))),
+        "on_clusters": ({"a": 0}, "note"),
+        "on_finish": (report,),
+    }
+    first, second = Mock(spec=Observer), Mock(spec=Observer)
+    calls = Mock()
+    calls.attach_mock(first, "a")
+    calls.attach_mock(second, "b")
+    both = CompositeObserver([first, Observer(), second])
+    for event, given in events.items():
+        getattr(both, event)(*given)
+    names = [name for name, *_ in calls.mock_calls]
+    assert names == [f"{name}.{event}" for event in events for name in "ab"]
+    assert [call.args for call in second.mock_calls] == list(events.values())

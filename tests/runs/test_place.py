@@ -61,7 +61,9 @@ def test_without_a_home_directory_the_error_says_what_to_set(
         default_home()
 
 
-def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_in_caafp_home_or_the_users_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CAAFP_HOME", str(tmp_path / "kept"))
     assert default_home() == tmp_path / "kept"
     assert make_folder("one").parent == tmp_path / "kept" / "runs"
@@ -107,7 +109,7 @@ def test_names_that_could_leave_the_folder(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "A-1.b_c", "x" * 120, "k=3,seed+1@home", "_x"])
-def test_plain_names(name: str) -> None:
+def test_plain_names_are_allowed(name: str) -> None:
     assert check_name(name, "run-name") == name
 
 
@@ -134,7 +136,9 @@ class TestFinding:
             find_run("latest", tmp_path)
 
     @pytest.mark.parametrize("name", ["none", "latest", "../x"])
-    def test_none(self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_run_that_is_not_there_is_refused(
+        self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SettingsError, match="the name of one in"):
             find_run(name, tmp_path)

@@ -24,7 +24,7 @@ def test_spread_is_numpy_over_the_known(values: list[float], gaps: int) -> None:
     assert found["clients"] == len(values)
 
 
-def test_summary_numbers(report: RunReport) -> None:
+def test_a_summary_has_the_means_of_its_clients(report: RunReport) -> None:
     summary = build_summary(report, settings=SETTINGS, rounds=50)
     assert (summary["strategy"], summary["dataset"], summary["seed"]) == ("caafp", "synthetic", 7)
     assert (summary["rounds"], summary["clients"], summary["clusters"]) == (50, 5, [2, 3])

@@ -31,7 +31,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_scalars_by_round(tmp_path: Path, report: RunReport) -> None:
+def test_scalars_are_written_by_round(tmp_path: Path, report: RunReport) -> None:
     pytest.importorskip("tensorboard")
     observer = TensorBoardObserver(tmp_path, {})
     observer.on_round(record(1, "warm-up", 0.25), 2)

@@ -1,20 +1,25 @@
 """Whole runs of our own app in this process, small and quick, and all that can be seen of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flwr.app import Error, Message
 
 from caafp_app.client_app import app
 from caafp_app.protocol.messages import to_record
 from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runs.checkpoint import Checkpoints, State
+from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from caafp_app.strategies.factory import make_strategy
-from caafp_app.strategies.phased import ClusteredResult, PhasedStrategy
+from caafp_app.strategies.report import ClusteredResult
+from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid, Tamper
 
 TINY: dict[str, Any] = {
@@ -39,13 +44,14 @@ class Recorder(Observer):
 
     def __init__(self) -> None:
         self.plan: Sequence[RoundPlan] = ()
+        self.facts: dict[str, object] = {}
         self.rounds: list[RoundRecord] = []
         self.labels: dict[str, int] = {}
         self.report: RunReport | None = None
         self.at: dict[tuple[int, str], Callable[[], None]] = {}
 
     def on_plan(self, plan: Sequence[Any], facts: Mapping[str, object]) -> None:
-        self.plan = plan
+        self.plan, self.facts = plan, dict(facts)
 
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         self.rounds.append(record)
@@ -69,15 +75,46 @@ class Recorder(Observer):
         return found[0]
 
 
+class Snapshots(Checkpoints):
+    """Keeps the state after each round in memory: the models of a run that goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+        self.states: dict[int, State] = {}
+
+    def save(self, round_: int, state: State) -> Path:
+        self.states[round_] = state
+        return self.folder
+
+    def models(self, round_: int) -> dict[int, State]:
+        """What a method saves of its models after a round, by number."""
+        method = self.states[round_].part("method")
+        return {number: method.part(f"model {number}") for number in method.fact("models")}
+
+    def bits(self, round_: int) -> dict[int, tuple[bytes, ...]]:
+        """Mask, weights and rest of each model after a round, as bytes."""
+        names = ("mask", "weights", "rest")
+        return {
+            number: tuple(model.array(name).tobytes() for name in names)
+            for number, model in self.models(round_).items()
+        }
+
+
 @dataclass
 class Run:
     """A run that has ended."""
 
-    strategy: PhasedStrategy
+    strategy: MethodStrategy
     result: ClusteredResult
     seen: Recorder
     grid: LocalGrid
     settings: Settings
+
+    @property
+    def ledger(self) -> Ledger:
+        """All bytes of the run."""
+        assert self.result.report is not None
+        return self.result.report.ledger
 
     @property
     def label_of(self) -> dict[int, str]:
@@ -107,7 +144,7 @@ def nodes(count: int) -> list[dict[str, int]]:
 class Setup:
     """A run that has not begun, so that a test can interfere."""
 
-    strategy: PhasedStrategy
+    strategy: MethodStrategy
     seen: Recorder
     grid: LocalGrid
     settings: Settings
@@ -147,16 +184,54 @@ def run(changes: Mapping[str, Any] | None = None, **kwargs: Any) -> Run:
     return prepare(changes, **kwargs).start()
 
 
-def bits_of(strategy: PhasedStrategy) -> dict[int, tuple[bytes, bytes, bytes]]:
-    """Mask, weights and rest of each cluster's model, as bytes: equal bits or not."""
-    return {
-        number: (
-            cluster.mask.bits.tobytes(),
-            cluster.model.weights.tobytes(),
-            cluster.model.rest.tobytes(),
-        )
-        for number, cluster in strategy.models.items()
-    }
+def failed(request: Message, reply: Message, code: int = 472, why: str = "MemoryError") -> Message:
+    """Put an error in the place of a reply."""
+    error = Message(Error(code, why), reply_to=request)
+    error.metadata.__dict__.update(reply.metadata.__dict__)
+    return error
+
+
+def lost(request: Message, reply: Message) -> None:
+    """Let a reply get lost."""
+
+
+def only(
+    change: Tamper,
+    *labels: str,
+    action: str = "train",
+    rounds: Container[int] = range(1, 1000),
+) -> Tamper:
+    """Change replies to one action: of some clients, or of all, in some rounds."""
+
+    def tamper(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        ours = header["label"] in labels or not labels
+        if ours and header["action"] == action and header["round"] in rounds:
+            return change(request, reply)
+        return reply
+
+    return tamper
+
+
+def bits_of(result: ClusteredResult) -> dict[int, tuple[bytes, bytes, bytes]]:
+    """Mask, prunable arrays and other arrays of each cluster, as bytes: equal bits or not."""
+    assert result.report is not None
+    found = {}
+    for number, cluster in result.report.clusters.items():
+        assert cluster.mask_bits is not None
+        prunable = result.clusters[number].mask
+        parts = [
+            b"".join(a.tobytes() for n, a in cluster.arrays.items() if (n in prunable) == wanted)
+            for wanted in (True, False)
+        ]
+        found[number] = (cluster.mask_bits.tobytes(), parts[0], parts[1])
+    return found
+
+
+def members_of(result: ClusteredResult) -> dict[str, int]:
+    """The cluster of each client."""
+    assert result.report is not None
+    return {client.label: client.cluster for client in result.report.clients}
 
 
 def accuracies(report: RunReport | None) -> dict[str, tuple[float | None, ...]]:

@@ -4,16 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import ArrayRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app import CAAFP
-from caafp_app.errors import CaafpError, RunError, SettingsError
-from caafp_app.strategies.rules import Clustering, Pruning, divide_rounds
+from caafp_app.errors import SettingsError
+from caafp_app.strategies import Clustering, Pruning
+from caafp_app.strategies.rounds import divide_rounds
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes, run
+from tests.strategies.support import Recorder, Snapshots, nodes, run
 
 SHORT = {"prune-rounds": 2, "cluster-rounds": 0, "prune-every": 1}
 
@@ -51,13 +52,13 @@ def test_rounds_left_open_are_the_papers_shares() -> None:
 def test_too_few_rounds_to_prune_in_are_refused_by_the_name_that_the_caller_knows() -> None:
     for few in (1, 2):
         with pytest.raises(SettingsError, match=rf"num_rounds: .* found {few}, .* 3 or more"):
-            CAAFP().make_plan(few)
-        assert len(CAAFP(pruning=Pruning(sparsity=0.0)).make_plan(few)) == few
+            CAAFP().plan(few)
+        assert len(CAAFP(pruning=Pruning(sparsity=0.0)).plan(few)) == few
     with pytest.raises(SettingsError, match=r"num_rounds: .* found 6, divided into 6 \+ 0 \+ 0"):
-        CAAFP(warmup_rounds=6).make_plan(6)
-    assert any(step.mask_update for step in CAAFP().make_plan(3))
+        CAAFP(warmup_rounds=6).plan(6)
+    assert any(step.mask_update for step in CAAFP().plan(3))
     # Who says that there is no round of pruning means it.
-    chosen = CAAFP(warmup_rounds=1, cluster_rounds=1, prune_rounds=0).make_plan(2)
+    chosen = CAAFP(warmup_rounds=1, cluster_rounds=1, prune_rounds=0).plan(2)
     assert not any(step.mask_update for step in chosen)
 
 
@@ -65,7 +66,7 @@ class Plugin:
     """The numpy app: two prunable layers of 36 weights and a bias of 3."""
 
     def __init__(self, pruning: Pruning, count: int = 4, **kwargs: Any) -> None:
-        self.seen = Recorder()
+        self.seen, self.kept = Recorder(), Snapshots()
         settings = {
             "warmup_rounds": 1,
             "cluster_rounds": 1,
@@ -74,6 +75,7 @@ class Plugin:
             "personalise": False,
             "clustering": Clustering(2),
             "observer": self.seen,
+            "checkpoints": self.kept,
         }
         self.strategy = CAAFP(pruning=pruning, **{**settings, **kwargs})
         self.grid = LocalGrid(numpy_app.make_app(), nodes(count), serialise=False)
@@ -121,8 +123,8 @@ def test_density_follows_the_plan_in_every_round() -> None:
     pruning = Pruning(sparsity=0.8, initial_sparsity=0.2, schedule="linear", every=2, regrow=0.2)
     plugin = Plugin(pruning).start()
     found = {r.round: r for r in plugin.seen.rounds if r.phase != "cluster"}
-    assert [s.round for s in plugin.strategy.plan if s.mask_update] == [2, 4]
-    for step in plugin.strategy.plan:
+    assert [s.round for s in plugin.seen.plan if s.mask_update] == [2, 4]
+    for step in plugin.seen.plan:
         record = found[step.round]
         assert record.mask_updated == step.mask_update
         for density in record.density.values():
@@ -131,15 +133,8 @@ def test_density_follows_the_plan_in_every_round() -> None:
 
 
 def test_masks_differ_between_clusters_and_evolve() -> None:
-    plugin = Plugin(Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3))
-    kept: dict[int, list[bytes]] = {}
-
-    def keep(number: int) -> None:
-        kept[number] = [m.mask.bits.tobytes() for m in plugin.strategy.models.values()]
-
-    for number in range(3, 7):
-        plugin.seen.at[number, "prune"] = lambda n=number: keep(n)
-    plugin.start()
+    plugin = Plugin(Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3)).start()
+    kept = {n: [bits[0] for bits in plugin.kept.bits(n).values()] for n in range(3, 7)}
     assert all(one != other for one, other in kept.values())
     # The last round trains with the mask that it has.
     assert [kept[n] != kept[n + 1] for n in (3, 4, 5)] == [True, True, False]
@@ -150,11 +145,9 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
     pruning = Pruning(sparsity=0.5, initial_sparsity=0.5, initial_mask=kind, every=1, regrow=0.2)
     masks: list[np.ndarray] = []
     for seed in (1, 1, 2):
-        plugin = Plugin(pruning, seed=seed)
-        plugin.seen.at[1, "warm-up"] = lambda p=plugin: masks.append(
-            p.strategy.models[-1].mask.bits
-        )
-        plugin.start()
+        plugin = Plugin(pruning, seed=seed).start()
+        packed = plugin.kept.models(1)[-1].array("mask")
+        masks.append(np.unpackbits(packed, count=72, bitorder="little").astype(bool))
         densities = {d for r in plugin.seen.rounds for d in r.density.values()}
         assert densities == {0.5}
     np.testing.assert_array_equal(masks[0], masks[1])
@@ -166,17 +159,16 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
         assert (set(np.flatnonzero(masks[0][part])) == largest) == (kind == "magnitude")
 
 
-@pytest.mark.e2e
 def test_snip_asks_clients_which_initial_weights_matter() -> None:
     done = run({"initial-sparsity": 0.6, "sparsity": 0.6, "initial-mask": "snip"} | SHORT)
     exchanges = list(done.asked())
     assert exchanges[0] == (0, "saliency")
     assert len(done.asked()[0, "saliency"]) == 4
-    whole = done.strategy.models[0].layout.parameter_count * 4
+    whole = 4 * sum(array.numpy().size for array in done.result.arrays.values())
     down = [p for p in done.grid.passages if p.direction == "down" and "values" in p.arrays]
     assert all((p.arrays["values"] < 0.45 * whole) == (p.header["round"] > 0) for p in down)
-    for model in done.strategy.models.values():
-        assert model.mask.density == pytest.approx(0.4, abs=1e-3)
+    for cluster in done.result.clusters.values():
+        assert cluster.density == pytest.approx(0.4, abs=1e-3)
 
 
 def test_clients_weigh_by_examples_or_alike() -> None:
@@ -214,37 +206,8 @@ def test_more_clusters_than_clients_are_refused_before_anybody_trains() -> None:
     assert actions == {"describe"}
 
 
-def test_one_model_for_all_may_be_what_is_found() -> None:
+def test_one_cluster_is_formed_without_asking_anybody() -> None:
     plugin = Plugin(Pruning(sparsity=0.5, every=2), clustering=Clustering(1)).start()
     assert [len(c.members) for c in plugin.result.clusters.values()] == [4]
-
-
-def test_there_is_no_session_before_a_run() -> None:
-    strategy = CAAFP()
-    with pytest.raises(RunError, match=r"call start\(\) first"):
-        _ = strategy.session
-    with pytest.raises(CaafpError):
-        _ = strategy.roster
-    strategy.summary()
-
-
-def test_of_each_client_metrics_are_kept_and_no_arrays() -> None:
-    """The server's memory is of clusters, whatever the clients send."""
-    plugin = Plugin(Pruning(sparsity=0.5, every=2), count=12)
-
-    def more(request: Message, reply: Message) -> Message:
-        reply.content["debug"] = numpy_app.initial()
-        reply.content["note"] = ConfigRecord({"battery": 0.5})
-        return reply
-
-    plugin.grid.tamper = more
-    kept: list[dict[str, set[str]]] = []
-
-    def look() -> None:
-        contents = plugin.strategy.session.tally.contents
-        kept.append({label: set(content) for label, content in contents.items()})
-
-    plugin.seen.at[4, "prune"] = look
-    plugin.start()
-    assert len(kept[0]) == 12
-    assert set(map(frozenset, kept[0].values())) == {frozenset({"metrics", "note"})}
+    assert "cluster" not in {record.phase for record in plugin.seen.rounds}
+    assert set(plugin.seen.labels.values()) == {0}

@@ -13,15 +13,18 @@ from scipy.spatial.distance import pdist, squareform
 
 from caafp_app.clustering.admm import Penalties
 from caafp_app.errors import SettingsError
+from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import from_record, to_record
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
+from caafp_app.runner.model import SparseModel
 from caafp_app.runs.checkpoint import Checkpoints
+from caafp_app.server_app import initial_arrays
+from caafp_app.strategies import Clustering
 from caafp_app.strategies.clusterfl import ClusterFL
-from caafp_app.strategies.rules import Clustering
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes, run
+from tests.strategies.support import Recorder, Snapshots, members_of, nodes, prepare
 
 COUNT, WIDTH = 6, 8  # values of which the last three are not prunable
 ALPHA, BETA, RHO = 0.3, 0.15, 1.0
@@ -85,6 +88,7 @@ def make(**kwargs: Any) -> ClusterFL:
             "one_exchange": True,
             "personalise": False,
             "observer": Recorder(),
+            "checkpoints": Snapshots(),
             **kwargs,
         }
     )
@@ -115,12 +119,15 @@ def reference(rounds: int) -> np.ndarray:
     return w
 
 
-def models(strategy: ClusterFL) -> np.ndarray:
-    rows = []
-    for client in strategy.roster.reachable():
-        model = strategy.model_of(client)
-        rows.append(np.concatenate([model.model.weights, model.model.rest]))
-    return np.stack(rows)
+def models(strategy: ClusterFL, after: int | None = None) -> np.ndarray:
+    """Each client's own model after a round, or the last one, by label."""
+    kept = strategy.checkpoints
+    assert isinstance(kept, Snapshots)
+    after = max(kept.states) if after is None else after
+    numbers = kept.states[after].part("method").fact("numbers")
+    found = kept.models(after)
+    rows = [found[numbers[label]] for label in sorted(numbers)]
+    return np.stack([np.concatenate([m.array("weights"), m.array("rest")]) for m in rows])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 6])
@@ -129,8 +136,8 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
     result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
     np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
     # Numbered by label, for nodes answer in an order that no seed decides.
-    for number, client in enumerate(strategy.roster.reachable()):
-        assert strategy.model_of(client) is strategy.models[number]
+    numbers = strategy.checkpoints.states[rounds].part("method").fact("numbers")
+    assert numbers == {f"part-{k:04d}": k for k in range(COUNT)}
     groups = [set(cluster.members) for cluster in result.clusters.values()]
     both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
     assert groups == (both if rounds > 2 else [both[0] | both[1]])
@@ -179,9 +186,12 @@ def test_a_resumed_run_tells_the_same_distances(tmp_path: Path) -> None:
         make(observer=first, checkpoints=Checkpoints(tmp_path)).start(
             LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6
         )
-    resumed = make(observer=second)
-    resumed.resume(Checkpoints(tmp_path).load())
-    resumed.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
+    make(observer=second).start(
+        LocalGrid(solver(), nodes(COUNT)),
+        to_record(start()),
+        6,
+        resume=Checkpoints(tmp_path).load(),
+    )
     assert len(first.told) == len(second.told) == 1
     for one, two in zip(whole.told, [*first.told, *second.told], strict=True):
         assert one[0] == two[0]
@@ -269,11 +279,12 @@ def test_a_client_that_comes_only_after_the_last_round_is_known(tmp_path: Path) 
     recorder.at[4, "personalise"] = cut
     with pytest.raises(PowerCutError):
         first.start(LocalGrid(solver(), nodes(COUNT)[:5]), to_record(start()), 3)
-    second = make(personalise=True)
-    second.resume(Checkpoints(tmp_path).load())
-    result = second.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 3)
+    seen: list[tuple[int, set[str]]] = []
+    grid = LocalGrid(solver(seen), nodes(COUNT))
+    saved = Checkpoints(tmp_path).load()
+    result = make(personalise=True).start(grid, to_record(start()), 3, resume=saved)
     assert sum(len(cluster.members) for cluster in result.clusters.values()) == COUNT
-    np.testing.assert_array_equal(models(second)[5], flat(start()).astype(np.float32))
+    assert [part for part, _ in seen] == list(range(COUNT))
 
 
 def test_late_clients_start_from_the_common_weights() -> None:
@@ -284,9 +295,9 @@ def test_late_clients_start_from_the_common_weights() -> None:
     late = list(grid.contexts)[5]
     grid.offline.add(late)
     recorder.at[1, "train"] = lambda: grid.offline.clear()
-    strategy.start(grid, to_record(start()), 4)
+    result = strategy.start(grid, to_record(start()), 4)
     assert len(models(strategy)) == COUNT
-    assert {client.cluster for client in strategy.roster.reachable()} == {0, 1}
+    assert set(members_of(result).values()) == {0, 1}
 
 
 def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
@@ -298,24 +309,27 @@ def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
     assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
 
 
-@pytest.mark.e2e
 def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
-    done = run({"strategy": "clusterfl", "recluster-every": 2, "local-epochs": 2})
-    assert isinstance(done.strategy, ClusterFL)
-    for client in done.strategy.roster.reachable():
-        state = done.grid.contexts[client.node].state
+    setup = prepare({"strategy": "clusterfl", "strategy-args": "every=2", "local-epochs": 2})
+    kept = setup.strategy.checkpoints = Snapshots()
+    done = setup.start()
+    layout = Layout.of(initial_arrays(done.settings))
+    numbers = kept.states[8].part("method").fact("numbers")
+    holding = 0
+    for node, label in done.label_of.items():
+        state = done.grid.contexts[node].state
         if OWN not in {name.removeprefix("caafp.") for name in state}:
             continue  # never sampled
-        kept = from_record(state, f"caafp.{OWN}")
-        model = done.strategy.model_of(client)
-        for name, array in model.layout.unflatten(model.model).items():
-            np.testing.assert_allclose(array, kept[name], atol=1e-6)
+        holding += 1
+        model = SparseModel.from_state(layout, kept.models(8)[numbers[label]])
+        own = from_record(state, f"caafp.{OWN}")
+        for name, array in model.arrays().items():
+            np.testing.assert_allclose(array, own[name], atol=1e-6)
+    assert holding > 3
     # What is scored in a round is the client's model: the point it is drawn to is far smaller.
     scores = [r.loss for r in done.seen.rounds if r.phase == "train"]
     assert scores[-1] < scores[0]
-    assert done.seen.report is not None
-    means = [
-        np.mean([getattr(c, f"{m}_accuracy") for c in done.seen.report.clients])
-        for m in ("cluster", "personal")
-    ]
-    assert min(means) > 0.3
+    assert done.result.report is not None
+    clients = done.result.report.clients
+    for model_ in ("cluster", "personal"):
+        assert np.mean([getattr(c, f"{model_}_accuracy") for c in clients]) > 0.3

@@ -15,7 +15,7 @@ from caafp_app.protocol.mod import sparse_mod
 from caafp_app.strategies.efficientfl import EfficientFL
 from caafp_app.training import evaluate, load_arrays
 from tests.local_grid import LocalGrid
-from tests.strategies.support import Recorder, nodes, run
+from tests.strategies.support import Snapshots, nodes, run
 
 SHAPES = {
     "conv.weight": (6, 2, 3),
@@ -65,14 +65,14 @@ def reference(rounds: int, clients: int, kept: int) -> tuple[dict[str, np.ndarra
 
 def test_the_strongest_filters_travel_as_a_small_network_and_are_written_back() -> None:
     shapes: list[dict[str, tuple[int, ...]]] = []
-    strategy = EfficientFL(
-        sparsity=0.5, personalise=False, fraction_evaluate=0.0, observer=Recorder()
-    )
+    kept = Snapshots()
+    strategy = EfficientFL(sparsity=0.5, personalise=False, fraction_evaluate=0.0, checkpoints=kept)
     grid = LocalGrid(shrinker(shapes), nodes(3))
     result = strategy.start(grid, to_record(initial()), num_rounds=5)
     full, filters = reference(5, 3, kept=3)
-    for name, array in strategy._whole.items():
-        np.testing.assert_allclose(array, full[name], atol=1e-5)
+    method = kept.states[5].part("method")
+    for name, array in full.items():
+        np.testing.assert_allclose(method.array(f"full/{name}"), array, atol=1e-5)
     chosen = [reference(rounds, 3, kept=3)[1].tolist() for rounds in range(1, 6)]
     assert len(set(map(tuple, chosen))) > 1, "the choice has to change for this to be a test"
     small = {
@@ -111,7 +111,6 @@ def test_models_without_convolutions_are_refused_before_anybody_is_asked() -> No
         EfficientFL(sparsity=1.0)
 
 
-@pytest.mark.e2e
 def test_our_own_app_trains_the_small_network_and_reports_what_is_not_there() -> None:
     done = run({"strategy": "efficientfl", "evaluate-every": 4, "average-last": 2})
     assert done.seen.report is not None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.roster import Client, generator, sample
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, nodes
@@ -35,7 +35,7 @@ def test_it_is_federated_averaging_and_ends_with_the_personalise_phase() -> None
         result.arrays.to_numpy_ndarrays(), reference(4, 5, 3, seed=4), strict=True
     ):
         np.testing.assert_allclose(array, truth, atol=1e-5)
-    assert [step.round for step in strategy.plan] == [1, 2, 3, 4]
+    assert [step.round for step in seen.plan] == [1, 2, 3, 4]
     phases = {record.phase: record for record in seen.rounds}
     assert phases["train"].density == {-1: 1.0}
     assert phases["personalise"].answered == 5
@@ -48,4 +48,4 @@ def test_it_is_federated_averaging_and_ends_with_the_personalise_phase() -> None
     before = np.mean([client.cluster_loss for client in seen.report.clients])
     after = np.mean([client.personal_loss for client in seen.report.clients])
     assert after < before
-    assert strategy.ledger.formula_total == pytest.approx(4 * 3 * 2 * 4 * 75)
+    assert seen.report.ledger.formula_total == pytest.approx(4 * 3 * 2 * 4 * 75)

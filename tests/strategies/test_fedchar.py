@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from torch.nn import functional
 
-from caafp_app.client_app import _local_training, app
+from caafp_app.client.work import Work
+from caafp_app.client_app import app
 from caafp_app.clustering.agglomerative import cluster
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
@@ -23,8 +24,8 @@ from caafp_app.protocol.packing import pack_model, unpack_parts
 from caafp_app.protocol.trained import PERSONAL
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
+from caafp_app.strategies import Clustering
 from caafp_app.strategies.fedchar import FedCHAR
-from caafp_app.strategies.rules import Clustering
 from caafp_app.training import LocalTraining, dump_arrays, load_arrays, seeded
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
@@ -94,7 +95,8 @@ class Client:
         return reply
 
     def how(self) -> LocalTraining:
-        return _local_training(self.settings, self.request, self.data)
+        work = Work(RecordDict(), self.context, self.settings, self.request, self.data, {}, None)
+        return work.how()
 
     def update(self, reply: Message) -> np.ndarray:
         arrays = Answer.from_records(reply.content).arrays
@@ -159,11 +161,10 @@ def test_personalising_continues_v_and_scores_w_before_and_v_after() -> None:
     assert found["personal-loss"] != truth["personal-loss"]
 
 
-@pytest.mark.e2e
 def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     changes = {"strategy": "fedchar", "warmup-rounds": 2, "cluster-rounds": 2, "prune-rounds": 2}
-    done = run({**changes, "dual-weight": 2.5, "linkage": "average"})
-    assert [step.phase for step in done.strategy.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
+    done = run({**changes, "strategy-args": "dual_weight=2.5"})
+    assert [step.phase for step in done.seen.plan] == ["warm-up"] * 2 + ["cluster-warm-up"] * 4
     asked: dict[str, set[Any]] = {}
     for message in done.grid.requests:
         phase = str(message.content.config_records["caafp"]["phase"])
@@ -179,7 +180,7 @@ def test_clients_are_asked_for_v_inside_clusters_and_at_the_end_only() -> None:
     assert isinstance(done.strategy, FedCHAR)
     assert done.strategy.clustering.linkage == "complete"
     assert len(done.asked()[3, "cluster"]) == 6
-    assert {m.mask.is_full for m in done.strategy.models.values()} == {True}
+    assert {c.density for c in done.result.clusters.values()} == {1.0}
 
 
 def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
@@ -195,7 +196,7 @@ def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
     )
     grid = LocalGrid(numpy_app.make_app(), nodes(5), tamper=tamper, serialise=False)
     strategy.start(grid, numpy_app.initial(), num_rounds=4, timeout=0.1)
-    node = strategy.roster.clients["part-0002"].node
+    (node,) = (n for n, c in grid.contexts.items() if c.node_config["partition-id"] == 2)
     asked = []
     for message in grid.requests:
         header = message.content.config_records["caafp"]
@@ -227,5 +228,5 @@ def test_an_app_that_keeps_no_model_is_refused_before_it_works() -> None:
 
 def test_it_needs_rounds_inside_the_clusters() -> None:
     with pytest.raises(SettingsError, match="expected fewer than all 4, found 4"):
-        FedCHAR(warmup_rounds=4).make_plan(4)
-    assert [s.phase for s in FedCHAR().make_plan(10)] == ["warm-up"] * 3 + ["cluster-warm-up"] * 7
+        FedCHAR(warmup_rounds=4).plan(4)
+    assert [s.phase for s in FedCHAR().plan(10)] == ["warm-up"] * 3 + ["cluster-warm-up"] * 7

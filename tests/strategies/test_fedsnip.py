@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from caafp_app.protocol.codec import CODECS
+from caafp_app.registry import CODECS
+from caafp_app.strategies import WireFormat
 from caafp_app.strategies.fedsnip import FedSNIP
-from caafp_app.strategies.requests import WireFormat
 from tests.local_grid import LocalGrid
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes, run
+from tests.strategies.support import Recorder, Snapshots, nodes, run
 
 KEPT = 22  # of 72, at sparsity 0.7
 
 
 def flat(model: list[np.ndarray]) -> np.ndarray:
-    """The prunable arrays, which are the first two."""
-    return np.concatenate([array.ravel() for array in model[:2]])
+    """The prunable arrays: of the numpy app, those with two axes or more."""
+    return np.concatenate([array.ravel() for array in model if array.ndim > 1])
 
 
 def training(part: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,16 +40,14 @@ def reference_mask(*parts: int) -> np.ndarray:
 
 def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
     seen = Recorder()
-    strategy = FedSNIP(clients_per_round=2, sparsity=0.7, seed=3, observer=seen)
-    masks: list[np.ndarray] = []
-    for number in (1, 2, 3):
-        seen.at[number, "train"] = lambda: masks.append(strategy.models[-1].mask.bits.copy())
+    kept = Snapshots()
+    strategy = FedSNIP(clients_per_round=2, sparsity=0.7, seed=3, observer=seen, checkpoints=kept)
     grid = LocalGrid(numpy_app.make_app(), nodes(5))
     result = strategy.start(grid, numpy_app.initial(), num_rounds=3)
     truth = reference_mask(*range(5))
-    assert len(masks) == 3
-    for mask in masks:
-        np.testing.assert_array_equal(mask, truth)
+    for number in (1, 2, 3):
+        mask = kept.models(number)[-1].array("mask")
+        np.testing.assert_array_equal(np.unpackbits(mask, count=72, bitorder="little"), truth)
     asked = [(record.phase, record.asked) for record in seen.rounds]
     assert asked[0] == ("saliency", 5)
     assert [count for phase, count in asked if phase == "train"] == [2, 2, 2]
@@ -87,15 +85,15 @@ def test_one_client_does_not_decide_the_mask() -> None:
 
     strategy = FedSNIP(sparsity=0.7, personalise=False, fraction_evaluate=0.0, observer=seen)
     grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=claim)
-    strategy.start(grid, numpy_app.initial(), num_rounds=1)
+    result = strategy.start(grid, numpy_app.initial(), num_rounds=1)
     honest = reference_mask(0, 1, 2, 4, 5)
-    np.testing.assert_array_equal(strategy.models[-1].mask.bits, honest)
+    np.testing.assert_array_equal(flat(list(result.clusters[-1].mask.values())), honest)
     refusals = seen.round(0, "saliency").refusals
     assert refusals.keys() == {"part-0003"}
     assert refusals["part-0003"].startswith("saliency: expected a mean of 1, found 5e+06")
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", CODECS.builtin)
 def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> None:
     seen = Recorder()
     strategy = FedSNIP(
@@ -106,11 +104,10 @@ def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> Non
     assert (record.answered, record.refused) == (12, 0)
 
 
-@pytest.mark.e2e
 def test_our_own_app_reports_gradients_and_keeps_the_mask_in_fine_tuning() -> None:
     done = run({"strategy": "fedsnip", "sparsity": 0.9})
-    (model,) = done.strategy.models.values()
-    assert model.mask.count == round(0.1 * model.layout.weight_count)
+    bits = flat(list(done.result.clusters[-1].mask.values()))
+    assert bits.sum() == round(0.1 * bits.size)
     assert len(done.asked()[0, "saliency"]) == 6
     assert done.seen.report is not None
     for client in done.seen.report.clients:

@@ -7,8 +7,9 @@ import pytest
 
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.filters import filter_mask, places_of_mask
+from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
-from caafp_app.strategies.rules import Pruning
+from caafp_app.strategies import Pruning
 from tests.strategies.support import Run, prepare, run
 
 FILTERS = {"granularity": "filter", "clusters": 1, "synthetic-users": 3, "clients-per-round": 2}
@@ -51,10 +52,9 @@ def test_it_can_be_so_from_the_first_round() -> None:
 @pytest.mark.parametrize("model", ["resnet1d", "transformer", "deep-conv-lstm", "sensor-fusion"])
 @pytest.mark.parametrize("how", [{"granularity": "filter"}, {"strategy": "efficientfl"}])
 def test_a_network_that_is_no_chain_is_refused(how: dict[str, str], model: str) -> None:
-    with pytest.raises(
-        SettingsError, match=f"expected one of har-cnn, digits-cnn, found '{model}'"
-    ):
-        Settings.from_run_config({**how, "model": model})
+    settings = Settings.from_run_config({**how, "model": model})
+    with pytest.raises(SettingsError, match=f"har-cnn or digits-cnn; found '{model}'"):
+        initial_arrays(settings)
 
 
 def test_a_plug_in_that_is_no_chain_is_refused_before_any_client_works() -> None:

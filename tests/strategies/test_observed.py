@@ -58,8 +58,8 @@ def test_densities_of_layers_at_first_and_at_mask_updates() -> None:
     assert updates
     assert sorted(told) == sorted({1, *updates})
     last = told[max(told)]
-    for number, model in run.strategy.models.items():
-        truth = {name: bits.mean() for name, bits in model.mask.by_layer().items()}
+    for number, cluster in run.result.clusters.items():
+        truth = {name: bits.mean() for name, bits in cluster.mask.items()}
         assert dict(last.layer_density[number]) == pytest.approx(truth)
         assert len(set(truth.values())) > 1
     assert set(told[1].layer_density[-1].values()) == {1.0}

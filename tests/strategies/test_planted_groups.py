@@ -20,8 +20,6 @@ DEFAULT_LIKE = {
 }
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_planted_groups_are_found(seed: int) -> None:
     setup = prepare({**DEFAULT_LIKE, "seed": seed, "data-seed": seed})

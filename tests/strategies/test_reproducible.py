@@ -18,7 +18,7 @@ def assert_same(one: Run, other: Run) -> None:
     assert set(one.grid.contexts).isdisjoint(other.grid.contexts)  # node ids tell nothing
     assert one.asked() == other.asked()
     assert one.seen.labels == other.seen.labels
-    assert bits_of(one.strategy) == bits_of(other.strategy)
+    assert bits_of(one.result) == bits_of(other.result)
     assert accuracies(one.seen.report) == accuracies(other.seen.report)
     for a, b in zip(one.seen.rounds, other.seen.rounds, strict=True):
         assert (a.round, a.phase, a.accuracy, a.loss) == (b.round, b.phase, b.accuracy, b.loss)
@@ -28,7 +28,6 @@ def assert_same(one: Run, other: Run) -> None:
         assert dict(getattr(one.result, kind)) == dict(getattr(other.result, kind))
 
 
-@pytest.mark.e2e
 def test_the_same_seed_gives_the_same_run(first: Run) -> None:
     assert len({tuple(labels) for labels in first.asked().values()}) > 3  # sampling happened
     assert any(values[1] for values in accuracies(first.seen.report).values())
@@ -36,22 +35,19 @@ def test_the_same_seed_gives_the_same_run(first: Run) -> None:
     assert_same(first, run(WATCHED))
 
 
-@pytest.mark.e2e
 def test_whatever_the_order_of_the_replies(first: Run) -> None:
     assert_same(first, run(WATCHED, order=np.random.default_rng(1)))
 
 
-@pytest.mark.e2e
 def test_codecs_that_round_at_random_repeat_too() -> None:
     assert_same(run(LOSSY), run(LOSSY, order=np.random.default_rng(2)))
 
 
-@pytest.mark.e2e
 def test_another_seed_gives_another_run_of_the_same_data(first: Run) -> None:
     other = run({**WATCHED, "seed": 6})
     assert first.asked() != other.asked()
-    for number, bits in bits_of(first.strategy).items():
-        assert all(part != bits_of(other.strategy)[number][k] for k, part in enumerate(bits))
+    for number, bits in bits_of(first.result).items():
+        assert all(part != bits_of(other.result)[number][k] for k, part in enumerate(bits))
     assert accuracies(first.seen.report) != accuracies(other.seen.report)
     examples = []
     for done in (first, other):

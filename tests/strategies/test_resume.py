@@ -1,6 +1,6 @@
 """A run that is cut in two ends like one that was not, bit for bit."""
 
-from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from caafp_app import CAAFP
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
-from caafp_app.strategies.fedavg import FedAvg
-from caafp_app.strategies.phased import PhasedStrategy
-from caafp_app.strategies.rules import Clustering, Pruning
+from caafp_app.runs.records import RunReport
+from caafp_app.strategies import CAAFP, Clustering, FedAvg, FedSNIP, Pruning
+from caafp_app.strategies.report import ClusteredResult
+from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Setup, accuracies, bits_of, nodes, prepare
+from tests.strategies.support import (
+    Recorder,
+    Setup,
+    Snapshots,
+    accuracies,
+    bits_of,
+    members_of,
+    nodes,
+    prepare,
+)
 
 ROUNDS = 8
 
@@ -29,45 +38,51 @@ def cut() -> None:
     raise PowerCutError
 
 
+TERMS: dict[str, Any] = {
+    "warmup_rounds": 2,
+    "cluster_rounds": 2,
+    "prune_rounds": 4,
+    "fraction_train": 0.7,
+    "fraction_evaluate": 0.5,
+    "average_last": 2,
+    "clustering": Clustering(2),
+    "pruning": Pruning(sparsity=0.5, every=2, regrow=0.2),
+    "seed": 3,
+}
+"""CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
+
+Ended = tuple[Recorder, ClusteredResult]
+
+
 def numpy_run(
-    folder: Path | None,
+    kept: Checkpoints | None = None,
     saved: Saved | None = None,
     at: tuple[int, str] | None = None,
     count: int = 6,
     **more: Any,
-) -> tuple[CAAFP, Recorder, Any]:
-    """A run of CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
+) -> Ended:
     seen = Recorder()
-    strategy = CAAFP(
-        warmup_rounds=2,
-        cluster_rounds=2,
-        prune_rounds=4,
-        fraction_train=0.7,
-        fraction_evaluate=0.5,
-        average_last=2,
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.5, every=2, regrow=0.2),
-        seed=3,
-        observer=seen,
-        checkpoints=None if folder is None else Checkpoints(folder),
-        **more,
-    )
+    strategy = CAAFP(observer=seen, checkpoints=kept, **{**TERMS, **more})
     if at is not None:
         seen.at[at] = cut
-    if saved is not None:
-        strategy.resume(saved)
-    grid = LocalGrid(numpy_app.make_app(), nodes(count), serialise=False)
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0)
-    return strategy, seen, result
+    result = strategy.start(
+        grid_of(count), numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0, resume=saved
+    )
+    return seen, result
+
+
+def grid_of(count: int, **more: Any) -> LocalGrid:
+    return LocalGrid(numpy_app.make_app(), nodes(count), serialise=False, **more)
+
+
+def report_of(result: ClusteredResult) -> RunReport:
+    assert result.report is not None
+    return result.report
 
 
 @pytest.fixture(scope="module")
-def unbroken() -> tuple[CAAFP, Recorder, Any]:
-    return numpy_run(None)
-
-
-def members(strategy: PhasedStrategy) -> dict[str, int]:
-    return {label: client.cluster for label, client in strategy.roster.clients.items()}
+def unbroken() -> Ended:
+    return numpy_run()
 
 
 CUTS = [
@@ -84,24 +99,23 @@ CUTS = [
 
 @pytest.mark.parametrize("at", CUTS, ids=lambda at: f"{at[1]}-{at[0]}")
 def test_a_run_cut_anywhere_ends_like_an_unbroken_one(
-    at: tuple[int, str], tmp_path: Path, unbroken: tuple[CAAFP, Recorder, Any]
+    at: tuple[int, str], tmp_path: Path, unbroken: Ended
 ) -> None:
     with pytest.raises(PowerCutError):
-        numpy_run(tmp_path, at=at)
+        numpy_run(Checkpoints(tmp_path), at=at)
     saved = Checkpoints(tmp_path).load()
     assert saved.round == at[0] - 1
-    strategy, seen, result = numpy_run(tmp_path, saved)
-    whole, first, expected = unbroken
-    assert bits_of(strategy) == bits_of(whole)
-    assert members(strategy) == members(whole)
-    assert accuracies(seen.report) == accuracies(first.report)
+    seen, result = numpy_run(Checkpoints(tmp_path), saved)
+    _, expected = unbroken
+    assert bits_of(result) == bits_of(expected)
+    report, whole = report_of(result), report_of(expected)
+    assert accuracies(report) == accuracies(whole)
     for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
         assert dict(getattr(result, kind)) == dict(getattr(expected, kind))
     # Only what was lost was done again.
     assert min(r.round for r in seen.rounds) == at[0]
-    formula = strategy.ledger.formula_total
-    assert formula == whole.ledger.formula_total
-    phases = strategy.ledger.by_phase()
+    assert report.ledger.formula_total == whole.ledger.formula_total
+    phases = report.ledger.by_phase()
     for phase, traffic in whole.ledger.by_phase().items():
         # A client that had the mask before the cut does not hold it any more.
         assert phases[phase].up >= traffic.up, phase
@@ -109,121 +123,80 @@ def test_a_run_cut_anywhere_ends_like_an_unbroken_one(
     assert not tmp_path.exists()
 
 
-def test_twice_cut_and_saved_every_third_round(
-    tmp_path: Path, unbroken: tuple[CAAFP, Recorder, Any]
-) -> None:
-    def part(saved: Saved | None, at: tuple[int, str] | None) -> CAAFP:
-        seen = Recorder()
-        if at is not None:
-            seen.at[at] = cut
-        strategy = CAAFP(
-            warmup_rounds=2,
-            cluster_rounds=2,
-            prune_rounds=4,
-            fraction_train=0.7,
-            fraction_evaluate=0.5,
-            average_last=2,
-            clustering=Clustering(2),
-            pruning=Pruning(sparsity=0.5, every=2, regrow=0.2),
-            seed=3,
-            observer=seen,
-            checkpoints=Checkpoints(tmp_path, every=3, keep=1),
-        )
-        if saved is not None:
-            strategy.resume(saved)
-        grid = LocalGrid(numpy_app.make_app(), nodes(6), serialise=False)
-        strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0)
-        return strategy
-
-    rounds = []
+def test_twice_cut_and_saved_every_third_round(tmp_path: Path, unbroken: Ended) -> None:
+    kept, saved, rounds = Checkpoints(tmp_path, every=3, keep=1), None, []
     for at in ((5, "prune"), (8, "prune")):
         with pytest.raises(PowerCutError):
-            part(Checkpoints(tmp_path).load() if rounds else None, at)
-        rounds.append(Checkpoints(tmp_path).load().round)
+            numpy_run(kept, saved, at)
+        saved = kept.load()
+        rounds.append(saved.round)
         assert len(list(tmp_path.iterdir())) == 1
     assert rounds == [3, 6]
-    last = part(Checkpoints(tmp_path).load(), None)
-    assert bits_of(last) == bits_of(unbroken[0])
+    _, result = numpy_run(kept, saved)
+    assert bits_of(result) == bits_of(unbroken[1])
 
 
-def test_a_client_that_comes_only_after_the_cut_is_placed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("at", "placed", "after"),
+    [((6, "prune"), (6, "cluster", 1), 6), ((9, "personalise"), (9, "cluster", 1), 9)],
+    ids=["in-a-round", "after-the-last-one"],
+)
+def test_a_client_that_comes_only_after_the_cut_is_placed(
+    at: tuple[int, str], placed: tuple[int, str, int], after: int, tmp_path: Path
+) -> None:
     with pytest.raises(PowerCutError):
-        numpy_run(tmp_path, at=(6, "prune"))
-    seen = Recorder()
-    strategy = CAAFP(
-        warmup_rounds=2,
-        cluster_rounds=2,
-        prune_rounds=4,
-        fraction_evaluate=0.0,
-        personalise=False,
-        average_last=2,
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.5, every=2, regrow=0.2),
-        seed=3,
-        observer=seen,
-    )
-    strategy.resume(Checkpoints(tmp_path).load())
-    grid = LocalGrid(numpy_app.make_app(), nodes(7), serialise=False)
-    strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0)
-    (placed,) = (r for r in seen.rounds if r.phase == "cluster")
-    assert (placed.round, placed.asked, placed.answered) == (6, 1, 1)
-    assert strategy.roster.clients["part-0006"].cluster in (0, 1)
-
-
-def test_a_client_that_comes_only_after_the_last_round_is_placed(tmp_path: Path) -> None:
-    with pytest.raises(PowerCutError):
-        numpy_run(tmp_path, at=(9, "personalise"))
-    strategy, seen, _ = numpy_run(tmp_path, Checkpoints(tmp_path).load(), count=7)
-    assert [(r.round, r.phase, r.asked) for r in seen.rounds if r.phase != "evaluate"] == [
-        (9, "cluster", 1),
-        (9, "personalise", 7),
-        (9, "evaluate-personal", 7),
-    ]
-    mate = strategy.roster.clients["part-0000"].cluster
-    assert strategy.roster.clients["part-0006"].cluster == mate
-    assert seen.report is not None
-    assert len(seen.report.clients) == 7
+        numpy_run(Checkpoints(tmp_path), at=at)
+    seen, result = numpy_run(None, Checkpoints(tmp_path).load(), count=7)
+    assert [(r.round, r.phase, r.asked) for r in seen.rounds if r.phase == "cluster"] == [placed]
+    assert min(r.round for r in seen.rounds) == after
+    found = members_of(result)
+    assert len(found) == 7
+    assert found["part-0006"] == found["part-0000"]  # of the same planted group
 
 
 def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:
     told: list[bool] = []
-    seen = Recorder()
+    kept, seen = Checkpoints(tmp_path, every=100), Recorder()
     seen.at[4, "cluster-warm-up"] = lambda: told.append(True)
-
-    def start(saved: Saved | None, stop: Callable[[], bool]) -> CAAFP:
-        strategy = CAAFP(
-            fraction_evaluate=0.0,
-            personalise=False,
-            clustering=Clustering(2),
-            observer=seen,
-            checkpoints=Checkpoints(tmp_path, every=100),
-            stop=stop,
-        )
-        if saved is not None:
-            strategy.resume(saved)
-        grid = LocalGrid(numpy_app.make_app(), nodes(6), serialise=False)
-        strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0)
-        return strategy
-
+    plumbing = {"observer": seen, "checkpoints": kept, "stop": lambda: bool(told)}
+    strategy = CAAFP(**{**TERMS, "fraction_evaluate": 0.0, **plumbing})
     with pytest.raises(RunError, match="told to end after round 4 of 8"):
-        start(None, lambda: bool(told))
-    saved = Checkpoints(tmp_path).load()
+        strategy.start(grid_of(6), numpy_app.initial(), num_rounds=ROUNDS)
+    saved = kept.load()
     assert saved.round == 4
-    start(saved, lambda: False)
+    numpy_run(kept, saved)
 
 
 def test_told_to_end_while_replies_are_waited_for_ends_at_once() -> None:
-    strategy = CAAFP(stop=lambda: len(grid.requests) > 5, fraction_evaluate=0.0)
-    grid = LocalGrid(
-        numpy_app.make_app(),
-        nodes(4),
-        serialise=False,
+    grid = grid_of(
+        4,
         tamper=lambda request, reply: (
             reply if request.content.config_records["caafp"]["action"] == "describe" else None
         ),
     )
+    strategy = CAAFP(stop=lambda: len(grid.requests) > 5, fraction_evaluate=0.0)
     with pytest.raises(RunError, match="told to end while warm-up, round 1, was going on"):
         strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=600.0)
+
+
+@pytest.mark.parametrize("kind", [CAAFP, FedAvg, FedSNIP])
+def test_two_starts_of_one_strategy_are_two_equal_runs(kind: type[MethodStrategy]) -> None:
+    """It holds arguments alone: clusters, evidence, bounds and bytes are of one run."""
+    terms = {name: value for name, value in TERMS.items() if name in signature(kind).parameters}
+    seen = Recorder()
+    strategy = kind(**terms, observer=seen)
+    one, two = (
+        strategy.start(grid_of(6), numpy_app.initial(), num_rounds=ROUNDS) for _ in range(2)
+    )
+    assert bits_of(one) == bits_of(two)
+    first, second = report_of(one), report_of(two)
+    assert accuracies(first) == accuracies(second)
+    assert first.ledger.formula_total == second.ledger.formula_total
+    assert first.ledger.messages == second.ledger.messages
+    assert one.train_metrics_clientapp == two.train_metrics_clientapp
+    half = len(seen.rounds) // 2
+    told = [(r.round, r.phase, r.asked, r.loss, r.density) for r in seen.rounds]
+    assert told[:half] == told[half:]
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -232,12 +205,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     "fedsnip": {},
     "efficientfl": {},
     "fedchar": {},
-    "clusterfl": {"recluster-every": 2},
+    "clusterfl": {"strategy-args": "every=2"},
 }
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
     changes = {"strategy": name, "warmup-rounds": 1, "prune-rounds": 3, **OTHERS[name]}
@@ -245,8 +216,7 @@ def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
     def setup(saved: Saved | None) -> Setup:
         made = prepare(changes)
         made.strategy.checkpoints = Checkpoints(tmp_path)
-        if saved is not None:
-            made.strategy.resume(saved)
+        made.extra["resume"] = saved
         return made
 
     whole = prepare(changes).start()
@@ -270,31 +240,33 @@ def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
         for context in second.grid.contexts.values():
             context.state = held[str(context.node_config["partition-id"])]
     done = second.start()
-    assert members(done.strategy) == members(whole.strategy)
+    assert members_of(done.result) == members_of(whole.result)
     if name == "clusterfl":
         # What a client holds and what the server adds up differ in the last bit of a float32.
-        for label, client in whole.strategy.roster.clients.items():
-            one = whole.strategy.model_of(client).model.weights
-            two = done.strategy.model_of(done.strategy.roster.clients[label]).model.weights
-            np.testing.assert_allclose(two, one, atol=1e-3)
+        for number, cluster in whole.result.clusters.items():
+            for key, array in cluster.arrays.items():
+                again = done.result.clusters[number].arrays[key].numpy()
+                np.testing.assert_allclose(again, array.numpy(), atol=1e-3)
         return
-    assert bits_of(done.strategy) == bits_of(whole.strategy)
+    assert bits_of(done.result) == bits_of(whole.result)
     assert accuracies(done.seen.report) == accuracies(whole.seen.report)
 
 
-def test_the_state_of_another_strategy_plan_or_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PowerCutError):
-        numpy_run(tmp_path, at=(4, "cluster-warm-up"))
-    saved = Checkpoints(tmp_path).load()
-
-    def start(strategy: PhasedStrategy, rounds: int = ROUNDS) -> None:
-        strategy.resume(saved)
-        grid = LocalGrid(numpy_app.make_app(), nodes(6), serialise=False)
-        strategy.start(grid, numpy_app.initial(), num_rounds=rounds, timeout=5.0)
-
-    with pytest.raises(RunError, match="strategy: expected that of this run, found 'CAAFP'"):
-        start(FedAvg())
-    with pytest.raises(RunError, match="plan: expected that of this run"):
-        start(CAAFP(), rounds=9)
-    with pytest.raises(RunError, match="layout: expected that of this run"):
-        start(CAAFP(spare_first=True))
+@pytest.mark.parametrize(
+    ("strategy", "rounds", "found"),
+    [
+        (FedAvg(), ROUNDS, "strategy: expected that of this run, found 'CAAFP'"),
+        (CAAFP(), 9, "plan: expected that of this run"),
+        (CAAFP(spare_first=True), ROUNDS, "layout: expected that of this run"),
+    ],
+    ids=["strategy", "plan", "model"],
+)
+def test_the_state_of_another_strategy_plan_or_model_is_refused(
+    strategy: MethodStrategy, rounds: int, found: str
+) -> None:
+    kept = Snapshots()
+    numpy_run(kept)
+    with pytest.raises(RunError, match=found):
+        strategy.start(
+            grid_of(6), numpy_app.initial(), num_rounds=rounds, resume=Saved(4, kept.states[4])
+        )

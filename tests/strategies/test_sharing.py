@@ -2,87 +2,64 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from caafp_app.errors import SettingsError
+from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.cluster_model import ClusterModel
-from caafp_app.strategies.sharing import end_round_together
-from tests.strategies.test_cluster_model import LAYOUT, model_of, updates_for
+from caafp_app.strategies.sharing import shared_updates
+from tests.runner.support import LAYOUT, model_of, sums_of, updates_for
 
 CLIENTS = {0: 3, 1: 2, 2: 0}
 """Updates that each cluster gets."""
 
 
-def models_of(density: float, equal: bool) -> dict[int, ClusterModel]:
-    return {k: model_of(density, seed=0 if equal else k) for k in CLIENTS}
-
-
-def send(models: dict[int, ClusterModel]) -> dict[int, tuple[float, NDArray, NDArray]]:
-    """Add updates; return each cluster's examples, mean move of all P weights, and of the rest."""
-    sent = {}
+def sent_to(models: dict[int, SparseModel]) -> dict[int, MeanUpdate]:
+    """The mean update of each cluster that gets any."""
+    found = {}
     for k, model in models.items():
-        moved, rest = np.zeros(LAYOUT.weight_count), np.zeros(LAYOUT.rest_count)
-        examples = 0.0
-        for label, update, weight in updates_for(model, CLIENTS[k], seed=k):
-            model.add(label, update, weight)
-            moved[model.mask.bits] += weight * update.values
-            rest += weight * update.rest
-            examples += weight
-        sent[k] = (examples, moved / max(examples, 1), rest / max(examples, 1))
-    return sent
+        mean = sums_of(model, updates_for(model, CLIENTS[k], seed=k)).mean()
+        if mean is not None:
+            found[k] = mean
+    return found
 
 
 @pytest.mark.parametrize("sharing", [0.3, 1.0])
 @pytest.mark.parametrize("equal", [True, False])
 def test_each_follows_its_own_clients_and_in_part_everybody(sharing: float, equal: bool) -> None:
-    models = models_of(0.5, equal)
-    before = {k: model.model.copy() for k, model in models.items()}
-    sent = send(models)
-    end_round_together(models, sharing)
-    having = sum(examples * models[k].mask.bits for k, (examples, _, _) in sent.items())
-    moved = sum(examples * move for examples, move, _ in sent.values()) / np.maximum(having, 1)
-    rest = sum(e * r for e, _, r in sent.values()) / sum(e for e, _, _ in sent.values())
-    assert not equal or np.ptp(having[models[0].mask.bits]) == 0
+    models = {k: model_of(seed=0 if equal else k) for k in CLIENTS}
+    sent = sent_to(models)
+    own = {k: np.zeros(LAYOUT.weight_count) for k in models}
+    for k, mean in sent.items():
+        own[k][mean.mask.bits] = mean.values
+    having = sum(mean.weight * mean.mask.bits for mean in sent.values())
+    moved = sum(mean.weight * own[k] for k, mean in sent.items()) / np.maximum(having, 1)
+    rest = np.average(
+        [mean.rest for mean in sent.values()], axis=0, weights=[m.weight for m in sent.values()]
+    )
+    found = shared_updates(models, sent, sharing)
+    assert found.keys() == models.keys()
     for k, model in models.items():
-        bits = model.mask.bits
-        wanted = before[k].weights + ((1 - sharing) * sent[k][1] + sharing * moved) * bits
-        np.testing.assert_allclose(model.model.weights, wanted, atol=1e-5)
-        assert not model.model.weights[~bits].any()
-        wanted = before[k].rest + (1 - sharing) * sent[k][2] + sharing * rest
-        np.testing.assert_allclose(model.model.rest, wanted, atol=1e-5)
-        assert model.replies == 0
+        bits, after = model.mask.bits, model.moved(found[k]).flat
+        wanted = model.flat.weights + ((1 - sharing) * own[k] + sharing * moved) * bits
+        np.testing.assert_allclose(after.weights, wanted, atol=1e-6)
+        own_rest = sent[k].rest if k in sent else 0.0
+        wanted = model.flat.rest + (1 - sharing) * own_rest + sharing * rest
+        np.testing.assert_allclose(after.rest, wanted, atol=1e-6)
+    if equal and sharing == 1.0:  # then they stay one, that of nobody's clients too
+        for update in found.values():
+            np.testing.assert_allclose(update.values, found[0].values, atol=1e-12)
 
 
-def test_with_all_shared_and_one_mask_the_models_stay_one() -> None:
-    models = models_of(0.5, equal=True)
-    send(models)
-    end_round_together(models, 1.0)
-    for model in models.values():
-        np.testing.assert_allclose(model.model.weights, models[0].model.weights, atol=1e-6)
-    assert models[2].model.weights.any()
-
-
-@pytest.mark.parametrize(("sharing", "move"), [(0.0, True), (0.5, False)])
-def test_otherwise_each_ends_the_round_by_itself(sharing: float, move: bool) -> None:
-    models, alone = models_of(0.5, equal=False), models_of(0.5, equal=False)
-    send(models)
-    send(alone)
-    end_round_together(models, sharing, move=move)
-    for k, model in alone.items():
-        model.end_round(move=move)
-        assert models[k].model.weights.tobytes() == model.model.weights.tobytes()
-        assert models[k].replies == 0
+def test_otherwise_each_moves_by_itself() -> None:
+    models = {k: model_of(seed=k) for k in CLIENTS}
+    sent = sent_to(models)
+    assert shared_updates(models, sent, 0.0) == sent
+    assert shared_updates(models, {}, 0.5) == {}
+    alone = {0: models[0]}
+    assert shared_updates(alone, {0: sent[0]}, 0.5) == {0: sent[0]}
 
 
 @pytest.mark.parametrize("sharing", [-0.1, 1.1, float("nan")])
 def test_a_share_is_from_nothing_to_all(sharing: float) -> None:
     with pytest.raises(SettingsError, match="sharing: expected a number from 0 to 1"):
         CAAFP(sharing=sharing)
-
-
-def test_a_round_without_replies_moves_nothing() -> None:
-    models = models_of(0.5, equal=True)
-    before = models[0].model.weights.copy()
-    end_round_together(models, 0.5)
-    np.testing.assert_array_equal(models[0].model.weights, before)

@@ -22,7 +22,6 @@ def counted(passages: list[Passage]) -> dict[str, int]:
     }
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     "changes",
     [{"evaluate-every": 4}, {"up-dtype": "int8", "down-dtype": "float16", "rest-dtype": "float16"}],
@@ -109,7 +108,6 @@ def training(done: Run, direction: str) -> list[Passage]:
     ]
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("initial", [0.7, 0.0], ids=["sparse-from-the-start", "one-shot"])
 def test_sparse_rounds_take_the_share_that_the_density_says(
     data: dict[str, str], dense: Run, initial: float
@@ -117,7 +115,7 @@ def test_sparse_rounds_take_the_share_that_the_density_says(
     """Density .3: 0.34 of dense with the mask, 0.31 without, gradients apart."""
     changes = {"sparsity": 0.7, "schedule": "one-shot", "initial-sparsity": initial}
     sparse = run({**UCI_SIZE, **data, **changes}, count=USERS)
-    assert sparse.strategy.models[0].layout.parameter_count == 89_254
+    assert sum(array.numpy().size for array in sparse.result.arrays.values()) == 89_254
     whole = 89_254 * 4  # the values alone; a dense message is little more
     for direction in ("down", "up"):
         assert whole < min(p.nbytes for p in training(dense, direction)) < 1.006 * whole
@@ -149,7 +147,6 @@ def test_sparse_rounds_take_the_share_that_the_density_says(
         assert sizes[-2] < full / 2
 
 
-@pytest.mark.e2e
 def test_a_mask_and_a_layout_travel_once_per_change(data: dict[str, str]) -> None:
     everyone = {"clients-per-round": USERS, "sparsity": 0.7, "initial-sparsity": 0.7}
     done = run({**UCI_SIZE, **data, **everyone}, count=USERS)

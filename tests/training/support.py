@@ -1,4 +1,4 @@
-"""A small network with its data and masks, and the comparison of two."""
+"""A small network with its data and masks."""
 
 import numpy as np
 import torch
@@ -38,8 +38,3 @@ def masks_of(model: nn.Module, density: float = 0.4, seed: int = 1) -> Bits:
         for name, p in model.named_parameters()
         if p.ndim >= 2
     }
-
-
-def close(one: nn.Module, two: nn.Module, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    for (name, a), (_, b) in zip(one.state_dict().items(), two.state_dict().items(), strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")

@@ -5,11 +5,12 @@ from torch.nn import functional
 
 from caafp_app.training import Score, dump_arrays, evaluate, full_gradient, load_arrays
 from caafp_app.training.evaluation import EVALUATION_BATCH
+from tests.tolerance import close
 from tests.training.support import Small, data, masks_of
 
 
 @pytest.mark.parametrize("n", [1, EVALUATION_BATCH, 2500])
-def test_evaluation_is_numpys(n: int) -> None:
+def test_evaluation_equals_numpys(n: int) -> None:
     x, y = data(n)
     model = Small()
     model.train()
@@ -60,7 +61,7 @@ def test_the_full_gradient_is_autograds_at_pruned_weights_too(n: int) -> None:
     assert list(found) == [name for name, _ in twin.named_parameters()]
     for array, gradient in zip(found.values(), truth, strict=True):
         assert array.dtype == np.float32
-        np.testing.assert_allclose(array, gradient.numpy(), rtol=1e-3, atol=1e-6)
+        close(array, gradient)
     for name, bits in mask.items():
         assert np.count_nonzero(found[name][~bits]) > 0.5 * np.count_nonzero(~bits)
     after = dump_arrays(model)

@@ -6,6 +6,8 @@ from caafp_app.bench.figures.style import plotting, width
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.reading import RunFiles
 
+LINKAGES = ("average", "complete")
+
 
 def draw_dendrogram(run: RunFiles) -> Any | None:
     """Draw the tree of one run; None where its distances were not kept, or there is no tree.
@@ -20,8 +22,8 @@ def draw_dendrogram(run: RunFiles) -> Any | None:
     from scipy.cluster.hierarchy import dendrogram, linkage
     from scipy.spatial.distance import squareform
 
-    strategy = run.settings.get("strategy")
-    method = "complete" if strategy == "fedchar" else str(run.settings.get("linkage", "average"))
+    told = str(run.plan.get("facts", {}).get("clusters", ""))  # as `Clustering` says itself
+    method = next((name for name in LINKAGES if f"{name} linkage" in told), LINKAGES[0])
     tree = linkage(squareform(distances.astype(float), checks=False), method)
     clusters = {client.label: client.cluster for client in run.clients}
     count = len({clusters[label] for label in labels if label in clusters}) or 1

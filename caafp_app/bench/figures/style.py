@@ -26,13 +26,7 @@ _SETTINGS: Any = {
 
 
 def plotting() -> Any:
-    """Return ``matplotlib.pyplot`` on the backend that needs no screen.
-
-    Raises
-    ------
-    RunError
-        matplotlib is not installed.
-    """
+    """Return ``matplotlib.pyplot`` on the backend that needs no screen."""
     try:
         import matplotlib as mpl
     except ImportError as error:

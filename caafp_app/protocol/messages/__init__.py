@@ -1,9 +1,7 @@
 """The two kinds of message: what the server asks (`Request`) and what a client answers (`Answer`).
 
-A message is an ordinary Flower train or evaluate message. What is ours travels in the ConfigRecord
-``caafp`` (header) with the arrays in it or, if they are large, in the ArrayRecord ``caafp.arrays``
-(see `payload`); every other record belongs to the user and passes untouched. Every field is
-validated where it is read.
+What is ours travels in the ConfigRecord ``caafp``, its arrays too unless they are large (see
+`payload`); every other record belongs to the user. Each field is validated where it is read.
 """
 
 from caafp_app.protocol.arrays import ARRAYS, from_record, to_record

@@ -7,9 +7,13 @@ from typing import Any
 from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.entry import MAX_ELEMENTS
 from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header
+from caafp_app.protocol.identity import Proof
 from caafp_app.protocol.messages.vocabulary import Action
 from caafp_app.protocol.payload import attach, attached
+from caafp_app.safe_text import LABEL_FORM, is_label, sentence
 
 MAX_EXAMPLES = 10**9
 """No client has more than this; a larger count is an attempt to own the mean."""
@@ -36,7 +40,9 @@ class Answer:
         Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
         most `MAX_EXAMPLES`.
     idle : str
-        Why this client takes no part; empty if it does.
+        Why this client takes no part, as one printable line; empty if it does.
+    proof : Proof
+        That the label is its own, as told by *describe*; empty if it has no key.
     outside : int
         Nonzero weights found outside the mask after training, before the mask was put back;
         -1 if not looked at.
@@ -51,6 +57,7 @@ class Answer:
     examples: int = -1
     population: int = -1
     idle: str = ""
+    proof: Proof = field(default_factory=Proof)
     outside: int = -1
 
     def to_records(self) -> RecordDict:
@@ -69,6 +76,9 @@ class Answer:
             header["examples"] = self.examples
             header["population"] = self.population
             header["idle"] = self.idle
+            if self.proof.public_key:
+                header["public-key"] = self.proof.public_key
+                header["signature"] = self.proof.signature
         if self.outside >= 0:
             header["outside"] = self.outside
         if "gradient-value" in self.arrays:
@@ -83,18 +93,22 @@ class Answer:
         Raises
         ------
         ProtocolError
-            If a field is missing, of the wrong type, or the version is another.
+            If a field is missing, of the wrong type, the version is another, or the label is none.
         """
         header = Header(records)
+        label = header.text("label")
+        if not is_label(label):
+            raise ProtocolError(f"expected a label of {LABEL_FORM}, found {label!a:.120}")
         return cls(
             action=header.choice("action", Action),
             round=header.whole("round"),
-            label=header.text("label"),
+            label=label,
             mask_digest=header.text("mask-digest"),
             arrays=attached(records),
             gradient_scale=header.number("gradient-scale", 0.0),
             examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
             population=header.whole("population", -1, low=-1, high=MAX_EXAMPLES),
-            idle=header.text("idle", ""),
-            outside=header.whole("outside", -1, low=-1),
+            idle=sentence(header.text("idle", "")),
+            proof=Proof(header.text("public-key", ""), header.text("signature", "")),
+            outside=header.whole("outside", -1, low=-1, high=MAX_ELEMENTS),
         )

@@ -9,10 +9,10 @@ from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.codec import CODECS
 from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header
 from caafp_app.protocol.messages.vocabulary import RESERVED, Action
 from caafp_app.protocol.payload import attach, attached
+from caafp_app.registry import CODECS
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,8 @@ class Request:
 
     Attributes
     ----------
-    action, round, seed, phase
-        What to do, the server's round from 1, the run's seed, the phase's name.
     cluster : int
-        The client's cluster; -1 before there are any.
+        The client's; -1 before there are any.
     mask_digest : str
         The mask that `values` are packed by; empty if no model travels.
     down, up, rest : str
@@ -36,8 +34,6 @@ class Request:
     mask : ndarray of uint8, or None
         Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
         positions at which the mask differs from the one of that digest, which the client holds.
-    mask_base : str
-        See `mask`.
     gradient_counts : tuple of int
         How many gradients at inactive positions are wanted of each layer; empty: none.
     evaluate : bool
@@ -104,10 +100,7 @@ class Request:
     def from_records(cls, records: RecordDict) -> "Request":
         """Read and check a request.
 
-        Raises
-        ------
-        ProtocolError
-            If a field is missing, of the wrong type, or the version is another.
+        Raises ProtocolError if a field is missing, of the wrong type, or the version is another.
         """
         header = Header(records)
         action = header.choice("action", Action)

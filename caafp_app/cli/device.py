@@ -1,0 +1,36 @@
+"""``caafp device``: a SuperNode that has torch and the app imported before a message comes."""
+
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+
+OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def device(
+    context: typer.Context,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Start a Python process for each message, as Flower.")
+    ] = False,
+    memory: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="What a task may take besides the imports that all share, in MB.",
+            show_default="what is free",
+        ),
+    ] = 0.0,
+) -> None:
+    """Take part: a SuperNode whose tasks are forked from a process with everything imported.
+
+    Takes all options of [bold]flower-supernode[/] besides (flower-supernode --help).
+
+    [bold]caafp device --superlink server:8443 --root-certificates ca.pem
+    --auth-supernode-private-key device.key --node-config node.toml[/]
+    """
+    from caafp_app.devices.warm.start import start_device
+
+    with ending():
+        start_device(context.args, cold=cold, memory_mb=memory)

@@ -1,0 +1,89 @@
+"""``caafp personal``: the personal models that this device keeps, one of each run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+from caafp_app.cli.export import Formats, table
+
+personal = typer.Typer(
+    no_args_is_help=True,
+    help="See, choose and export the personal models that stayed on this device.",
+)
+
+_StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the device keeps its models: the state-dir of its node-config.",
+        show_default="the only one in ~/.caafp/personal",
+    ),
+]
+_Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id or name of a run.", show_default=False)
+]
+
+
+@personal.command("list")
+def list_models(state_dir: _StateDir = None) -> None:
+    """List the models: of which run, how good they were then, and which one predicts."""
+    from caafp_app.devices.kept import list_kept
+
+    with ending():
+        kept = list_kept(_state(state_dir))
+    typer.echo(f"  {'run':<20} {'name':<16} {'written':<20} {'before':>7} {'after':>7} windows")
+    for one in kept:
+        card = one.card
+        scores = [
+            "-" if score is None else f"{100 * score:.1f} %"
+            for score in (card.cluster_accuracy, card.personal_accuracy)
+        ]
+        typer.echo(
+            f"{'*' if one.served else ' '} {one.run:<20} {card.run_name or '-':<16} "
+            f"{card.written:<20} {scores[0]:>7} {scores[1]:>7} "
+            f"{card.train_examples} to train, {card.test_examples} to test"
+        )
+    typer.echo("* predicts" if kept else "none: a run leaves one after its personalise phase")
+
+
+@personal.command()
+def use(run: _Run, state_dir: _StateDir = None) -> None:
+    """Predict by the model of RUN from now on; [bold]best[/] lets the next run choose again."""
+    from caafp_app.devices.kept import BEST
+    from caafp_app.devices.kept import use as used
+
+    with ending():
+        kept = used(_state(state_dir), run)
+    until = "until a better one comes" if run == BEST else "whatever comes"
+    typer.echo(f"run {kept.run} predicts, {until}")
+
+
+@personal.command()
+def export(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="Id or name of a run.", show_default="served")
+    ] = "",
+    format_: Formats = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where to.")
+    ] = Path(),
+    state_dir: _StateDir = None,
+) -> None:
+    """Export a personal model, as [bold]caafp export[/] does a cluster's."""
+    with ending():
+        from caafp_app.devices.kept import find_kept
+        from caafp_app.export import export_network, load_personal_network
+
+        trained = load_personal_network(find_kept(_state(state_dir), run).folder)
+        made = export_network(trained, format_ or ["safetensors"], output.expanduser())
+        for line in table(trained, made):
+            typer.echo(line, err=True)
+        for one in made:
+            typer.echo(str(one.path))
+
+
+def _state(state_dir: Path | None) -> Path:
+    from caafp_app.devices.kept import the_only_state
+
+    return state_dir.expanduser() if state_dir is not None else the_only_state()

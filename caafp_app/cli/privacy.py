@@ -1,0 +1,50 @@
+"""``caafp privacy``: what noise on a device's updates promises, or how much a promise needs."""
+
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+
+
+def privacy(
+    replies: Annotated[
+        int, typer.Option(help="Training replies of one device, in all runs.", show_default=False)
+    ],
+    clip: Annotated[float, typer.Option(help="Largest norm of an update.")] = 1.0,
+    noise: Annotated[
+        float, typer.Option(help="Standard deviation at each value.", show_default=False)
+    ] = 0.0,
+    epsilon: Annotated[
+        float, typer.Option(help="In place of --noise: the promise.", show_default=False)
+    ] = 0.0,
+    delta: Annotated[float, typer.Option(help="The promise fails with this probability.")] = 1e-5,
+) -> None:
+    """Compute what a device's noise promises against the server: needs the extra `privacy`.
+
+    Say --noise to learn epsilon, or --epsilon to learn the noise. docs/privacy.md says how to add
+    the noise and what the promise leaves out.
+
+    [bold]caafp privacy --replies 35 --noise 5[/]
+    """
+    from caafp_app.devices.privacy import epsilon_of, noise_for
+    from caafp_app.errors import SettingsError
+
+    with ending():
+        if bool(noise) == bool(epsilon):
+            raise SettingsError("expected either --noise or --epsilon, found both or neither")
+        deviation = noise or noise_for(clip, epsilon, replies, delta)
+        spent = epsilon_of(clip, deviation, replies, delta)
+    typer.echo(
+        f"clip {clip:g}, noise {deviation:.4g} at each value, {replies} replies: "
+        f"epsilon {spent:.4g} at delta {delta:g}"
+    )
+    typer.echo(f"for LocalDpMod: clipping_norm={clip:g}, and {_arguments(deviation)}")
+
+
+def _arguments(deviation: float) -> str:
+    """Return arguments that give this deviation; Flower's formula has three of them for it."""
+    from caafp_app.devices.privacy import flower_noise
+
+    sensitivity = deviation / flower_noise(1.0, 1.0, 1e-5)
+    return f"sensitivity={sensitivity:.6g}, epsilon=1.0, delta=1e-5"

@@ -1,0 +1,59 @@
+"""``caafp watch``: a run as it goes on."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+from caafp_app.cli.options import OutputDir
+
+SECONDS = 1.0
+
+
+def watch(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN]", help="Run directory, or the name of a run below --output-dir."
+        ),
+    ] = "latest",
+    web: Annotated[
+        bool, typer.Option("--web", help="As a page for the browser of this machine.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of that page.")] = 8765,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
+    output_dir: OutputDir = "",
+) -> None:
+    """Watch a run: phase, time left, which device is asked, answers or is away, accuracy, bytes.
+
+    Reads the folder of the run and nothing else, during the run and afterwards.
+
+    [bold]caafp watch[/]    [bold]caafp watch latest --web[/]
+    """
+    with ending():
+        from rich.console import Console
+        from rich.live import Live
+
+        from caafp_app.runs.place import find_run
+        from caafp_app.watch.terminal import render
+        from caafp_app.watch.view import Watcher
+
+        folder = find_run(run, output_dir)
+        watcher = Watcher(folder)
+        view = watcher.look()
+        if web:
+            from caafp_app.watch.web import HOST, serve
+
+            typer.echo(f"http://{HOST}:{port}/   (Ctrl-C ends it)")
+            serve(folder, port)
+            return
+        console = Console()
+        if once or view.finished or not console.is_terminal:
+            console.print(render(view))
+            return
+        with Live(render(view), console=console, auto_refresh=False) as screen:
+            while not view.finished:
+                time.sleep(SECONDS)
+                view = watcher.look()
+                screen.update(render(view), refresh=True)

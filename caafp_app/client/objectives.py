@@ -1,0 +1,91 @@
+"""What local training minimises: a function for each key of `protocol.objective`.
+
+Each trains a model that it is given and returns a `Trained`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+from caafp_app.client.tasks import Arrays, Tasks
+from caafp_app.client.work import Work
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.held import keep_record, kept_arrays
+from caafp_app.protocol.messages import from_record
+from caafp_app.protocol.objective import CENTRE_WEIGHT, DUAL_WEIGHT, OWN, option
+
+
+class Trained(NamedTuple):
+    """Mean loss of the last epoch, the trained model, and the arrays to send."""
+
+    loss: float
+    model: Arrays
+    sent: Arrays
+
+
+Objective = Callable[[Work, Arrays], Tasks[Trained]]
+
+
+def plain(work: Work, start: Arrays) -> Tasks[Trained]:
+    """Train by cross-entropy."""
+    loss, model = yield work.fit(start, work.how())
+    return Trained(loss, model, model)
+
+
+def dual(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
+    """Train the received model w, and near it the model v that is kept here: see `DUAL_WEIGHT`.
+
+    A request to personalise trains v alone. v begins as w, also where it was lost.
+    """
+    received = None if work.personalises else (yield from plain(work, start))
+    own = kept_arrays(work.context, OWN) or work.received
+    loss, own = yield work.fit(own, replace(work.how(), proximal=weight))
+    keep_record(work.context, OWN, own)
+    return received or Trained(loss, own, own)
+
+
+def centre(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
+    """Train this client's own model near the received point: see `CENTRE_WEIGHT`.
+
+    The arrays to send are the point, moved as the own model was.
+    """
+    loss, own = yield work.fit(start, replace(work.how(), proximal=weight))
+    keep_record(work.context, OWN, own)
+    moved = {
+        # What is not averaged is passed on as it is.
+        name: work.received[name] + (new - start[name]) if new.dtype.kind == "f" else new
+        for name, new in own.items()
+    }
+    return Trained(loss, own, moved)
+
+
+OBJECTIVES: Mapping[str, Callable[[float, Work, Arrays], Tasks[Trained]]] = {
+    CENTRE_WEIGHT: centre,
+    DUAL_WEIGHT: dual,
+}
+"""By the key of the weight that asks for it; without one it is `plain`."""
+
+
+def objective_of(work: Work) -> tuple[Objective, Arrays]:
+    """Return the objective that a message asks for, and the model to start from.
+
+    Raises
+    ------
+    ProtocolError
+        A weight is no number of at least 0, or the client's own model is neither sent nor kept.
+    """
+    asked = {key: weight for key in OBJECTIVES if (weight := option(work.content, key))}
+    if not asked:
+        return plain, work.received
+    key, weight = next(iter(asked.items()))
+    start = _own_model(work) if key == CENTRE_WEIGHT else work.received
+    return partial(OBJECTIVES[key], weight), start
+
+
+def _own_model(work: Work) -> Arrays:
+    """Return this client's own model: the one sent, in case it is lost here, or the one kept."""
+    own = from_record(work.content, OWN) or kept_arrays(work.context, OWN)
+    if not own:
+        raise ProtocolError("asked to train this client's own model, of which it has none")
+    return own

@@ -1,0 +1,133 @@
+"""One message, as the actions see it: settings, data, the model that came, and how to train."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context, RecordDict
+from numpy.typing import NDArray
+
+from caafp_app import training
+from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Tasks
+from caafp_app.datasets.base import ClientData
+from caafp_app.datasets.resolve import NodeConfig, load_client
+from caafp_app.protocol.held import current_mask
+from caafp_app.protocol.messages import Action, Request, from_record, is_ours
+from caafp_app.protocol.objective import CUT_FILTERS, option
+from caafp_app.settings import DataSettings, Settings
+from caafp_app.training import LocalTraining
+
+Load = Callable[[DataSettings, NodeConfig], ClientData]
+
+
+EPOCHS_BEFORE_CLUSTERING = 1
+"""The updates that are compared have to show in which direction a client pulls, and no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What one message asks of this client.
+
+    Attributes
+    ----------
+    content : RecordDict
+        Of the message.
+    context : Context
+    settings : Settings
+        Of the run.
+    request : Request, optional
+        None for a message of a plain Flower strategy.
+    data : ClientData
+    received : mapping of str to ndarray
+        The arrays that came, by name.
+    network : Network
+        Whose arrays they are.
+    """
+
+    content: RecordDict
+    context: Context
+    settings: Settings
+    request: Request | None
+    data: ClientData
+    received: Mapping[str, NDArray[Any]]
+    network: Network
+
+    @classmethod
+    def of(cls, content: RecordDict, context: Context, load: Load = load_client) -> "Work":
+        """Read the content of a message and load the data.
+
+        Parameters
+        ----------
+        content : RecordDict
+            Of a message, as the ClientApp sees it.
+        context : Context
+        load : callable
+            ``load(settings, node_config)`` returns the data of this client.
+
+        Raises
+        ------
+        CaafpError
+            The settings, the data or the message are not what they have to be.
+        """
+        settings = Settings.from_run_config(context.run_config)
+        torch.set_num_threads(1)
+        data = load(settings.data, context.node_config)
+        names = content.array_records
+        received = from_record(content, "arrays" if "arrays" in names else next(iter(names), ""))
+        shapes = None
+        if option(content, CUT_FILTERS):
+            shapes = tuple((name, array.shape) for name, array in received.items())
+        network = Network(settings.model.model, data.input_shape, len(data.class_names), shapes)
+        request = Request.from_records(content) if is_ours(content) else None
+        return cls(content, context, settings, request, data, received, network)
+
+    @property
+    def personalises(self) -> bool:
+        """Whether the model is fine-tuned, and stays on this client."""
+        return self.request is not None and self.request.action is Action.PERSONALISE
+
+    @property
+    def mask(self) -> dict[str, NDArray[np.bool_]] | None:
+        """The mask to train inside of, by array name; None where nothing is masked."""
+        if self.request is None or (self.personalises and self.settings.train.finetune_dense):
+            return None
+        return current_mask(self.context)
+
+    def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
+        """Score a model on the windows held out; `name` says whose model it is."""
+        score = yield Evaluate(self.network, arrays, self.data.test_x, self.data.test_y)
+        return {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+
+    def fit(self, arrays: Arrays, how: LocalTraining) -> Fit:
+        """Train a model on all train windows, inside the mask; the received one is the anchor."""
+        data = self.data
+        return Fit(self.network, arrays, data.train_x, data.train_y, how, self.mask, self.received)
+
+    def gradient(self, arrays: Arrays, rows: "slice | NDArray[np.int64]" = slice(None)) -> Gradient:
+        """Take the gradient of a model over train windows."""
+        data = self.data
+        return Gradient(self.network, arrays, data.train_x[rows], data.train_y[rows])
+
+    def how(self) -> LocalTraining:
+        """Return how long, how fast and from which seed to train."""
+        settings, request = self.settings.train, self.request
+        epochs, rate, round_ = settings.local_epochs, settings.learning_rate, 0
+        if request is not None:
+            round_ = request.round
+            rate *= training.decay(round_, self.settings.rounds.total, settings.learning_rate_end)
+            if self.personalises:
+                epochs, rate = settings.finetune_epochs, settings.finetune_learning_rate
+            elif request.phase == "cluster":
+                epochs = EPOCHS_BEFORE_CLUSTERING
+        words = [self.settings.run.seed, round_, zlib.crc32(self.data.label.encode())]
+        return LocalTraining(
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            learning_rate=rate,
+            proximal=settings.proximal,
+            optimizer=settings.optimizer,
+            seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
+        )

@@ -1,0 +1,128 @@
+"""What ``caafp device`` starts: Flower's SuperNode in this process, the executor beside it."""
+
+import argparse
+import atexit
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caafp_app.devices.warm.compatibility import polls_can_be_quick, why_not_warm
+from caafp_app.devices.warm.pace import quicken
+from caafp_app.errors import SettingsError
+
+SOON = 60.0
+"""Seconds: an executor that ends sooner than this would end again."""
+_logger = logging.getLogger("flwr")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where the SuperNode serves its tasks, as its options say."""
+
+    address: str
+    ca_file: str | None
+    secret_file: str | None
+
+    def options(self) -> list[str]:
+        """Return the options of a SuperExec that serves it."""
+        options = ["--runtime-api-address", self.address]
+        options += ["--root-certificates", self.ca_file] if self.ca_file else ["--insecure"]
+        if self.secret_file:
+            options += ["--superexec-auth-secret-file", self.secret_file]
+        return options
+
+
+def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: float = 0.0) -> None:
+    """Be a SuperNode until it ends.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        As ``flower-supernode`` takes them.
+    cold : bool
+        Start a process for each message, as Flower does.
+    memory_mb : float
+        What a task may take on top of what it shares, in MB; 0: what is free.
+
+    Raises
+    ------
+    SettingsError
+        ``--isolation`` is among the arguments: that is decided here.
+    """
+    from flwr.supernode.cli import flower_supernode
+
+    chosen = _options(arguments)
+    if chosen.isolation:
+        raise SettingsError(
+            "expected no --isolation: caafp device decides it; use --cold for a process for each "
+            "message, or flower-supernode for anything else"
+        )
+    why = "--cold" if cold else why_not_warm()
+    if not why and chosen.allow_runtime_dependency_installation:
+        why = "--allow-runtime-dependency-installation needs a process for each message"
+    sys.argv = ["flower-supernode", *arguments]
+    if why:
+        _logger.info("cold: a Python process for each message (%s)", why)
+    else:
+        sys.argv += ["--isolation", "process"]
+        threading.Thread(
+            target=_keep_executor, args=(_runtime(chosen), memory_mb), daemon=True
+        ).start()
+    if polls_can_be_quick():
+        quicken()
+    flower_supernode()
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the few options that concern the executor; the rest is the SuperNode's to check."""
+    from flwr.supercore.constant import SUPERNODE_UVICORN_DEFAULT_PORT, UVICORN_DEFAULT_HOST
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--isolation", default="")
+    parser.add_argument("--host", default=UVICORN_DEFAULT_HOST)
+    parser.add_argument("--port", default=str(SUPERNODE_UVICORN_DEFAULT_PORT))
+    parser.add_argument("--ssl-ca-certfile")
+    parser.add_argument("--superexec-auth-secret-file")
+    parser.add_argument("--allow-runtime-dependency-installation", action="store_true")
+    return parser.parse_known_args(arguments)[0]
+
+
+def _runtime(chosen: argparse.Namespace) -> Runtime:
+    from flwr.supercore.address import resolve_bind_address
+
+    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    address = resolve_bind_address(f"{host}:{chosen.port}")
+    return Runtime(address, chosen.ssl_ca_certfile, chosen.superexec_auth_secret_file)
+
+
+def _keep_executor(runtime: Runtime, memory_mb: float) -> None:
+    """Keep an executor running: anew when it ended after a while, else Flower's own."""
+    command = [sys.executable, "-m", "caafp_app.devices.warm.process", *runtime.options()]
+    if memory_mb:
+        command += ["--memory", str(memory_mb)]
+    leaving = threading.Event()
+    atexit.register(leaving.set)
+    while True:
+        began = time.monotonic()
+        process = subprocess.Popen(command)
+        atexit.register(process.terminate)
+        code = process.wait()
+        atexit.unregister(process.terminate)
+        if leaving.is_set():
+            return
+        if time.monotonic() - began > SOON:
+            _logger.warning("the executor ended with status %d and is started again", code)
+            continue
+        _logger.warning(
+            "the executor ended at once, with status %d: cold from here on, a Python process for "
+            "each message",
+            code,
+        )
+        own = ["flower-superexec", *runtime.options(), "--parent-pid", str(os.getpid())]
+        subprocess.Popen(own)
+        return

@@ -1,0 +1,114 @@
+"""One task, in the process that was forked for it: Flower's own steps, and a word to the parent.
+
+The parent is told which message the task answers and when it has answered. So it can answer in its
+place when the task crashes or hangs.
+"""
+
+import base64
+import contextlib
+import importlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from flwr.supercore.superexec.executor import ExecutionSpec
+
+from caafp_app.devices.warm.app_code import forget_other_code
+
+DEFAULT_SECONDS = 600.0
+"""A task's time where the run does not say ``round-timeout``."""
+SHARE = 0.9
+"""Of ``round-timeout``: the error reply has to arrive before the server stops waiting."""
+
+
+def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: str) -> int:
+    """Run one task to its end and return the exit status of its process.
+
+    Parameters
+    ----------
+    spec : ExecutionSpec
+        Which task, and how to reach the SuperNode.
+    tell : int
+        Where to write lines of JSON for the parent: file descriptor of a pipe.
+    memory_mb : float, optional
+        What it may take on top of what it was forked with, in MB.
+    same_app : str
+        Hash of an app whose code is known to be what is imported here.
+    """
+    from flwr.supercore.exit import exit_handler
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+
+    # What the parent does at its end is not for the child to do.
+    exit_handler.registered_exit_handlers.clear()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    _die_first()
+    if memory_mb is not None:
+        _bound_memory(memory_mb)
+    flower: Any = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    pull, push = flower.pull_task_input, flower.push_message
+
+    def told_pull(client: Any) -> Any:
+        message, context, run, fab = pull(client)
+        envelope = flower.remove_content_from_message(message)
+        packed = flower.message_to_proto(envelope).SerializeToString()
+        seconds = _seconds(context.run_config)
+        if fab.hash_str != same_app:
+            forget_other_code(fab.content)
+        _say(
+            tell,
+            message=base64.b64encode(packed).decode(),
+            node=context.node_id,
+            run=context.run_id,
+            seconds=seconds,
+            app=fab.hash_str,
+        )
+        return message, context, run, fab
+
+    def told_push(client: Any, message: Any, context: Any) -> None:
+        push(client, message, context)
+        _say(tell, answered=True)
+
+    flower.pull_task_input, flower.push_message = told_pull, told_push
+    try:
+        flower.run_clientapp(
+            runtime_api_address=spec.runtime_api_address,
+            token=spec.token,
+            insecure=spec.insecure,
+            certificates=validate_and_resolve_root_certificates(
+                spec.root_certificates_path, spec.insecure
+            ),
+            parent_pid=spec.parent_pid,
+            runtime_dependency_install=False,
+        )
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def _seconds(run_config: Any) -> float:
+    told = run_config.get("round-timeout")
+    return SHARE * (float(told) if isinstance(told, int | float) and told > 0 else DEFAULT_SECONDS)
+
+
+def _say(tell: int, **words: object) -> None:
+    with contextlib.suppress(OSError):  # a parent that is gone needs no word
+        os.write(tell, json.dumps(words).encode() + b"\n")
+
+
+def _die_first() -> None:
+    """Where memory runs out, let the kernel end this process and not the device."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _bound_memory(memory_mb: float) -> None:
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        had = int(status.partition("VmData:")[2].split()[0]) * 1024
+        most = had + int(memory_mb * 1e6)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))

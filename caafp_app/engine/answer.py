@@ -1,0 +1,89 @@
+"""Many messages answered in step: unpack all, do their tasks together, pack all.
+
+The actions of `caafp_app.client` are generators of tasks. Each client's generator is advanced to
+its next task; the tasks of all clients are then done together.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from flwr.app import Context, Message, RecordDict
+
+from caafp_app.client.actions import answer as action
+from caafp_app.client.tasks import Result, Task, Tasks
+from caafp_app.client.work import Load, Work
+from caafp_app.client_app import app, mod
+from caafp_app.datasets.resolve import load_client
+from caafp_app.protocol.messages import is_ours
+from caafp_app.protocol.mod import Received, failure
+
+Perform = Callable[[Sequence[Task]], Sequence[Result | Exception]]
+"""Does tasks together; returns for each its result, or what went wrong with it alone."""
+
+
+class _Running(NamedTuple):
+    received: Received
+    tasks: Tasks[RecordDict]
+
+
+def answer_all(
+    messages: Sequence[Message],
+    contexts: Sequence[Context],
+    perform: Perform,
+    load: Load = load_client,
+) -> list[Message]:
+    """Answer messages, each to another client.
+
+    Parameters
+    ----------
+    messages, contexts : sequence
+        A message and the context of its client, in the same order.
+    perform : callable
+        Does the tasks.
+    load : callable
+        Loads a client's data.
+
+    Returns
+    -------
+    list of Message
+        The replies, in the order of `messages`. What goes wrong with a client is an error reply.
+    """
+    replies: dict[int, Message] = {}
+    running: dict[int, _Running] = {}
+    for number, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+        if not message.has_content() or not is_ours(message.content):
+            replies[number] = app(message, context)
+            continue
+        received = mod.receive(message, context)
+        if isinstance(received, Message):
+            replies[number] = received
+            continue
+        try:
+            work = Work.of(received.content, context, load)
+        except Exception as error:
+            replies[number] = failure(message, error)
+        else:
+            running[number] = _Running(received, action(work, message.metadata.message_type))
+
+    def end(number: int, content: RecordDict) -> None:
+        received = running.pop(number).received
+        reply = Message(content, reply_to=received.message)
+        replies[number] = mod.answer(received, reply, contexts[number])
+
+    results: dict[int, Result | Exception | None] = dict.fromkeys(running)
+    while results:
+        waiting: dict[int, Task] = {}
+        for number, result in results.items():
+            tasks = running[number].tasks
+            try:
+                if isinstance(result, Exception):
+                    waiting[number] = tasks.throw(result)
+                else:
+                    waiting[number] = tasks.send(result)
+            except StopIteration as stop:
+                end(number, stop.value)
+            except Exception as error:
+                replies[number] = failure(running.pop(number).received.message, error)
+        done = perform(list(waiting.values())) if waiting else []
+        results = dict(zip(waiting, done, strict=True))
+    return [replies[number] for number in range(len(messages))]

@@ -1,0 +1,121 @@
+"""What makes a GPU fast: data that stays there, and steps recorded as CUDA graphs.
+
+The CUDA graphs have not been run: no machine with a GPU was at hand.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caafp_app.client.tasks import Task
+from caafp_app.engine.forward import no_fast_path, stacked
+
+_CPU_BUDGET = 1 << 30
+_SHARE_OF_MEMORY = 0.4
+_WARM_UP = 3
+
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+class DeviceArrays:
+    """Arrays on a device, each copied there once and kept as long as its array lives.
+
+    Parameters
+    ----------
+    device : str
+        By its torch name.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, array: NDArray[Any]) -> Tensor:
+        """Return the array on the device."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(array)
+        found = self._kept.get(id(array))
+        if found is None:
+            found = self._kept[id(array)] = torch.from_numpy(array).to(self.device)
+            weakref.finalize(array, self._kept.pop, id(array), None)
+        return found
+
+
+def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) -> Losses:
+    """Record a step on a GPU and return what replays it; elsewhere return the step itself.
+
+    Parameters
+    ----------
+    losses : callable
+        The step: adds to `gradient` and returns the losses. All its shapes are fixed.
+    rows, weights : Tensor
+        Arguments of the step, as examples.
+    gradient : Tensor
+        Cleared after the recording.
+    """
+    if not rows.is_cuda:
+        return losses
+    rows, weights = rows.clone(), weights.clone()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARM_UP):
+            losses(rows, weights)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = losses(rows, weights)
+    gradient.zero_()
+
+    def replay(new_rows: Tensor, new_weights: Tensor) -> Tensor:
+        rows.copy_(new_rows)
+        weights.copy_(new_weights)
+        graph.replay()
+        return found
+
+    return replay
+
+
+def clients_at_once(model: nn.Module, tasks: Sequence[Task], batch: int) -> int:
+    """Return how many clients of some tasks fit in a share of the device's memory, at least 1.
+
+    Counted are what one client's forward pass leaves for its backward pass, its parameters with
+    gradient, mask, anchor and the optimiser's state, and its windows.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network, on the device.
+    tasks : sequence of Task
+    batch : int
+        Windows in a step.
+    """
+    task = tasks[0]
+    device = next(model.parameters()).device
+    parameters = {n: p.detach().unsqueeze(0).requires_grad_() for n, p in model.named_parameters()}
+    saved = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.nbytes
+        return tensor
+
+    windows = torch.zeros(1, batch, *task.network.input_shape, device=device)
+    hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+    with torch.enable_grad(), no_fast_path(), hooks:
+        stacked(model)(parameters, windows)
+    numbers = sum(p.numel() for p in parameters.values())
+    largest = max(t.windows.nbytes for t in tasks)
+    # Twice what is saved: the backward pass makes gradients of the same sizes.
+    return max(1, _budget(device) // (2 * saved + 8 * 4 * numbers + largest))
+
+
+def _budget(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _CPU_BUDGET
+    # Not what is free now: dropout is drawn for a stack, so the seeds have to decide its size.
+    return int(_SHARE_OF_MEMORY * torch.cuda.get_device_properties(device).total_memory)

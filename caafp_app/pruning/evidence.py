@@ -1,0 +1,120 @@
+"""What the updates of several rounds say of the active weights of one cluster."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.means import WeightedMean
+from caafp_app.pruning.sums import TermSum
+from caafp_app.registry import SUMS
+from caafp_app.vectors.chunks import chunks
+
+SQUARES, SIGNS = "squares", "signs"
+
+
+class Evidence:
+    """Sums over the replies since the last mask update, from which scores of A weights are made.
+
+    With u the updates at active positions, w the weights and r the rounds:
+
+    - variance: ``(sum_r [sum w u^2 - (sum w u)^2 / sum w]) / sum_r sum w``. Each round has its own
+      mean, so that the movement of the model from round to round does not count as disagreement. A
+      round with a single reply tells nothing, and counts as agreement.
+    - sign agreement: ``|sum_r sum w sign(u)| / sum_r sum w``, in [0, 1].
+
+    The sums belong to one mask and one group of clients: another mask or group starts anew.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.sums: dict[str, TermSum] = {}
+        self.between: NDArray[np.float64] | None = None  # sum_r (sum w u)^2 / sum w, shape [A]
+        self.weight = 0.0
+        self.replies = 0
+
+    def add_round(self, mean: WeightedMean, sums: Mapping[str, TermSum]) -> None:
+        """Take in one round, whose sums, of the same replies, belong to the evidence afterwards.
+
+        Raises MaskUpdateError if the sums are of another length, or other ones than before, and
+        ProtocolError if a sum becomes too large.
+        """
+        if mean.size != self.size:
+            raise MaskUpdateError(f"expected sums of {self.size} weights, found {mean.size}")
+        if not mean.replies:
+            return
+        if not self.replies:
+            self.sums = dict(sums)
+            self.between = np.zeros(self.size) if SQUARES in sums else None
+        elif self.sums.keys() != sums.keys():
+            raise MaskUpdateError(f"expected sums {sorted(self.sums)}, found {sorted(sums)}")
+        else:
+            for name, one in sums.items():
+                self.sums[name].merge(one)
+        if self.between is not None:
+            for part in chunks(self.size):
+                squared = mean.total.read(part)
+                squared *= squared
+                squared /= mean.weight
+                self.between[part] += squared
+        self.weight += mean.weight
+        self.replies += mean.replies
+
+    def variance(self, part: slice) -> NDArray[np.float64]:
+        """Return the variance of the updates within rounds [part]; zeros without replies."""
+        scatter = self._read(SQUARES, part)
+        if self.between is not None:
+            scatter -= self.between[part]
+            scatter /= self.weight
+            np.maximum(scatter, 0.0, out=scatter)
+        return scatter
+
+    def sign_agreement(self, part: slice) -> NDArray[np.float64]:
+        """Return ``|mean sign|`` in [0, 1], shape [part]; zeros without replies."""
+        signs = self._read(SIGNS, part)
+        if self.replies:
+            signs /= self.weight
+        return np.abs(signs, out=signs)
+
+    def mean_of(self, name: str, part: slice) -> NDArray[np.float64]:
+        """Return a registered sum divided by the weight of all replies [part]; zeros without."""
+        found = self._read(name, part)
+        if self.replies:
+            found /= self.weight
+        return found
+
+    def _read(self, name: str, part: slice) -> NDArray[np.float64]:
+        if not self.replies:
+            return np.zeros(part.stop - part.start)
+        if name not in self.sums:
+            raise MaskUpdateError(f"expected the sum {name!r}, found {sorted(self.sums)}")
+        return self.sums[name].read(part)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all there is to save, as arrays."""
+        state: dict[str, NDArray[Any]] = {
+            "counts": np.array([self.size, self.weight, self.replies], dtype=np.float64)
+        }
+        if self.between is not None:
+            state["between"] = self.between
+        for name, one in self.sums.items():
+            state |= {f"{name}.{key}": array for key, array in one.state_dict().items()}
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Build the evidence that `state` described."""
+        size, weight, replies = (float(count) for count in state["counts"])
+        restored = cls(int(size))
+        restored.weight, restored.replies = weight, int(replies)
+        if "between" in state:
+            restored.between = np.array(state["between"])
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, array in state.items():
+            name, dot, field = key.rpartition(".")
+            if dot:
+                parts.setdefault(name, {})[field] = array
+        restored.sums = {name: SUMS[name].from_state(part) for name, part in parts.items()}
+        return restored

@@ -1,0 +1,356 @@
+"""How far one client can move a model: one rule for every sum of a round.
+
+The rule has two halves. The norm of each vector that a client sends is at most `NORM_FACTOR` times
+the median norm of such vectors; a longer one is *scaled down*, not refused. The weight of a client
+in a mean is at most `WEIGHT_FACTOR` times the median weight. Both halves together bound a client's
+share of every sum: the mean, the statistics behind the scores, gradients, saliencies. An honest
+run never ends because of the rule.
+
+Both medians are known before a round begins: they are of the last `RECENT` rounds. So the order in
+which replies arrive decides nothing, and a reply can be added and dropped at once. Only where
+there is no earlier round are replies held until the medians of this round are known.
+"""
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.vectors.chunks import chunks
+
+NORM_FACTOR = 1.5
+"""A vector is at most so many times as long as the median one."""
+
+WEIGHT_FACTOR = 1.0
+"""A client weighs at most so many times the median client.
+
+The two multiply: with 2 and 2, one liar of ten that claims many examples cost 15 points, with 1.5
+and 1 none (`benchmarks/attacks.py`).
+"""
+
+RECENT = 5
+"""Rounds that the medians are taken over."""
+
+ENOUGH = 3
+"""A group with fewer known norms than this uses those of all groups."""
+
+HOLD_BYTES = 256 << 20
+"""Bytes of replies that are held in a round without an earlier one."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Admitted(Generic[Item]):
+    """A reply that can be added to the sums of its round.
+
+    Attributes
+    ----------
+    label : str
+        The client.
+    item : object
+        What the caller gave to `Influence.offer`.
+    weight : float
+        Its weight, capped.
+    factors : mapping of str to float
+        What to multiply each of its vectors with, in (0, 1]; 1.0: not clipped.
+    heavy : bool
+        Whether the weight was cut.
+    """
+
+    label: str
+    item: Item
+    weight: float
+    factors: Mapping[str, float]
+    heavy: bool = False
+
+    @property
+    def clipped(self) -> bool:
+        """Whether a vector of it is scaled down."""
+        return min(self.factors.values(), default=1.0) < 1.0
+
+
+@dataclass(frozen=True)
+class _Held(Generic[Item]):
+    group: int
+    label: str
+    norms: Mapping[str, float]
+    weight: float
+    item: Item
+
+
+class Influence(Generic[Item]):
+    """The rule's state: norms and weights of the last rounds, and replies that wait.
+
+    A runner calls `offer` for each reply that passed its checks, adds what comes back to its sums,
+    calls `release` when no more replies come and adds that too, and calls `end_round`::
+
+        for label, update, weight in replies:
+            norms = {"values": norm_of(update.values), "rest": norm_of(update.rest)}
+            for ready in influence.offer(cluster, label, norms, weight, update, update.nbytes):
+                add(ready)
+        for ready in influence.release():
+            add(ready)
+        influence.end_round()
+
+    **What is held.** A reply is held while no earlier round had a vector of one of its names. The
+    held replies are released together by `release`, with the medians of this round, so their order
+    does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are settled from
+    those that are there, which then depend on who was first, and nothing is held any more in this
+    round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies if these are larger.
+
+    **When the bound is wrong.** If more than half of a group's replies of a round are clipped (of
+    `ENOUGH` or more), the clients' learning changed, for instance by a higher learning rate. The
+    norms of that round then replace all earlier ones of the group.
+
+    Parameters
+    ----------
+    norm_factor, weight_factor : float
+        See `NORM_FACTOR` and `WEIGHT_FACTOR`; 0: no bound.
+    longest : float
+        A fixed bound of every norm, in place of the median's; 0: none.
+    hold_bytes : int
+        See above.
+    """
+
+    def __init__(
+        self,
+        norm_factor: float = NORM_FACTOR,
+        weight_factor: float = WEIGHT_FACTOR,
+        *,
+        longest: float = 0.0,
+        hold_bytes: int = HOLD_BYTES,
+    ) -> None:
+        self.norm_factor = norm_factor
+        self.weight_factor = weight_factor
+        self.longest = longest
+        self.hold_bytes = hold_bytes
+        # By name of the vector and group: the norms of each of the last rounds.
+        self._norms: dict[tuple[str, int], deque[list[float]]] = {}
+        self._weights: deque[list[float]] = deque(maxlen=RECENT)
+        self._norms_now: dict[tuple[str, int], list[float]] = {}
+        self._clipped_now: dict[tuple[str, int], int] = {}
+        self._weights_now: list[float] = []
+        self._held: list[_Held[Item]] = []
+        self._held_bytes = 0
+        self._usual: dict[tuple[str, int], float] = {}
+        self._usual_of: dict[str, float] = {}
+        self._usual_weight = 0.0
+
+    def offer(
+        self,
+        group: int,
+        label: str,
+        norms: Mapping[str, float],
+        weight: float,
+        item: Item,
+        nbytes: int,
+    ) -> Sequence[Admitted[Item]]:
+        """Take a reply, and return those that can be added now: this one, none, or all held ones.
+
+        Parameters
+        ----------
+        group : int
+            The client's cluster.
+        label : str
+            The client.
+        norms : mapping of str to float
+            Euclidean norm of each of its vectors, by a name such as ``values``. Vectors of other
+            kinds (weights, gradients, float buffers) need names of their own: they are of other
+            sizes.
+        weight : float
+            Its weight in a mean, above 0.
+        item : object
+            The reply; handed back with the factors.
+        nbytes : int
+            Memory that the reply takes while it is held.
+
+        Raises
+        ------
+        ProtocolError
+            If a norm is not finite, or the weight is not a positive number. Nothing is noted then.
+        """
+        for name, norm in norms.items():
+            if not (math.isfinite(norm) and norm >= 0):
+                raise ProtocolError(f"expected {name} of finite norm, found {norm}")
+        if not (math.isfinite(weight) and weight > 0):
+            raise ProtocolError(f"expected a weight above 0, found {weight}")
+        reply = _Held(group, label, norms, weight, item)
+        if self._knows(norms):
+            return [self._admit(reply)]
+        self._held.append(reply)
+        self._held_bytes += nbytes
+        if self._held_bytes > self.hold_bytes and len(self._held) >= ENOUGH:
+            return self.release()
+        return []
+
+    def release(self) -> Sequence[Admitted[Item]]:
+        """Return the replies that are still held, in the order of their labels."""
+        if not self._held:
+            return []
+        found: dict[str, list[float]] = {}
+        grouped: dict[tuple[str, int], list[float]] = {}
+        for reply in self._held:
+            for name, norm in reply.norms.items():
+                found.setdefault(name, []).append(norm)
+                grouped.setdefault((name, reply.group), []).append(norm)
+        for name, norms in found.items():
+            self._usual_of.setdefault(name, _middle(norms))
+        for key, norms in grouped.items():
+            if len(norms) >= ENOUGH:
+                self._usual.setdefault(key, _middle(norms))
+        self._usual_weight = self._usual_weight or _middle([r.weight for r in self._held])
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [self._admit(reply) for reply in sorted(held, key=lambda reply: reply.label)]
+
+    def end_round(self) -> tuple[int, ...]:
+        """Settle the bounds of the next round.
+
+        Returns
+        -------
+        tuple of int
+            Groups whose bound turned out to be wrong, ascending: see the class.
+        """
+        wrong = set()
+        for (name, group), norms in self._norms_now.items():
+            recent = self._norms.setdefault((name, group), deque(maxlen=RECENT))
+            clipped = self._clipped_now.get((name, group), 0)
+            if len(norms) >= ENOUGH and 2 * clipped > len(norms) and not self.longest:
+                recent.clear()
+                wrong.add(group)
+            recent.append(sorted(norms))
+        if self._weights_now:
+            self._weights.append(sorted(self._weights_now))
+        self._norms_now, self._clipped_now, self._weights_now = {}, {}, []
+        self._settle()
+        return tuple(sorted(wrong))
+
+    def state(self) -> dict[str, Any]:
+        """Return what earlier rounds taught, JSON-able; call it between rounds."""
+        return {
+            "norms": [
+                [name, group, [list(part) for part in recent]]
+                for (name, group), recent in sorted(self._norms.items())
+            ],
+            "weights": [list(part) for part in self._weights],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self._norms = {
+            (str(name), int(group)): deque(_floats(recent), maxlen=RECENT)
+            for name, group, recent in state["norms"]
+        }
+        self._weights = deque(_floats(state["weights"]), maxlen=RECENT)
+        self._settle()
+
+    def _knows(self, norms: Mapping[str, float]) -> bool:
+        norms_known = (
+            not self.norm_factor or self.longest or all(name in self._usual_of for name in norms)
+        )
+        return bool(norms_known and (not self.weight_factor or self._usual_weight))
+
+    def _admit(self, reply: _Held[Item]) -> Admitted[Item]:
+        factors = {}
+        for name, norm in reply.norms.items():
+            key = name, reply.group
+            factors[name] = shrink(norm, self._longest(key))
+            self._norms_now.setdefault(key, []).append(norm)
+            self._clipped_now[key] = self._clipped_now.get(key, 0) + (factors[name] < 1)
+        self._weights_now.append(reply.weight)
+        most = self.weight_factor * self._usual_weight if self.weight_factor else math.inf
+        weight = min(reply.weight, most)
+        return Admitted(reply.label, reply.item, weight, factors, weight < reply.weight)
+
+    def _longest(self, key: tuple[str, int]) -> float:
+        if self.longest:
+            return self.longest
+        usual = self._usual.get(key, self._usual_of.get(key[0], 0.0))
+        # Where nobody had anything to learn so far there is no median to go by.
+        return self.norm_factor * usual if self.norm_factor and usual else math.inf
+
+    def _settle(self) -> None:
+        found: dict[str, list[float]] = {}
+        self._usual = {}
+        for key, recent in self._norms.items():
+            norms = [norm for part in recent for norm in part]
+            found.setdefault(key[0], []).extend(norms)
+            if len(norms) >= ENOUGH:
+                self._usual[key] = _middle(norms)
+        self._usual_of = {name: _middle(norms) for name, norms in found.items()}
+        self._usual_weight = _middle([weight for part in self._weights for weight in part])
+
+
+def norm_of(*vectors: NDArray[np.floating]) -> float:
+    """Return the Euclidean norm of vectors put together; NaN or infinity if they hold one.
+
+    Squares are summed in float64, so that no float32 value overflows.
+    """
+    total = 0.0
+    for vector in vectors:
+        for part in chunks(vector.size):
+            block = vector[part].astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                total += float(block @ block)
+    return math.sqrt(total) if total == total else math.nan
+
+
+def shrink(norm: float, longest: float) -> float:
+    """Return the factor in (0, 1] that makes a vector of this norm no longer than `longest`."""
+    return 1.0 if norm <= longest else longest / norm
+
+
+def clip(vector: NDArray[Any], longest: float) -> tuple[NDArray[Any], float]:
+    """Scale a vector down to a norm of at most `longest`.
+
+    Returns
+    -------
+    vector : ndarray
+        The vector itself where it is short enough, else a scaled copy of the same dtype.
+    factor : float
+        What it was multiplied with, in (0, 1].
+
+    Raises
+    ------
+    ProtocolError
+        If the vector holds NaN or infinity.
+    """
+    norm = norm_of(vector)
+    if not math.isfinite(norm):
+        raise ProtocolError("expected finite values, found NaN or infinity")
+    factor = shrink(norm, longest)
+    return scaled(vector, factor), factor
+
+
+def scaled(vector: NDArray[Any], factor: float) -> NDArray[Any]:
+    """Return ``factor * vector`` in the vector's dtype; the vector itself for a factor of 1."""
+    return vector if factor == 1.0 else (vector * factor).astype(vector.dtype, copy=False)
+
+
+def capped(weights: Sequence[float], times: float = WEIGHT_FACTOR) -> list[float]:
+    """Cut weights that are known together at `times` their median; zeros do not count in it.
+
+    For means over clusters or clients whose counts are known beforehand, such as the mean model of
+    a run's result.
+    """
+    usual = _middle([weight for weight in weights if weight > 0])
+    return [min(weight, times * usual) if times and usual else weight for weight in weights]
+
+
+def _middle(values: Iterable[float]) -> float:
+    """Return the lower median of the positive values; 0 without any.
+
+    Zeros are of clients that had nothing to learn. The lower one: of two, one liar cannot raise it.
+    """
+    positive = [value for value in values if value > 0]
+    return statistics.median_low(positive) if positive else 0.0
+
+
+def _floats(rounds: Iterable[Iterable[Any]]) -> list[list[float]]:
+    return [[float(value) for value in part] for part in rounds]

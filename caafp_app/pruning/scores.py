@@ -1,0 +1,175 @@
+"""How important each active weight of a cluster's model is.
+
+The paper (CA-AFP, arXiv 2603.01739) adds magnitude, coherence and consistency, each per layer; the
+formulas are in ARCHITECTURE.md. All clients start from the same weights, so that the variance of
+their weights is that of the updates.
+
+A score is registered by name (`caafp_app.registry.SCORES`): the sums that it needs, and a function
+of them. A package outside adds one with a file like this:
+
+>>> def _gain(weights, evidence, layer):
+...     return lambda part: np.abs(weights[part]) * evidence.sign_agreement(part)
+>>> gain = Score(needs=("signs",), of=_gain)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.evidence import SIGNS, SQUARES, Evidence
+from caafp_app.pruning.segments import check_segments
+from caafp_app.registry import SCORES
+from caafp_app.vectors.chunks import chunks
+from caafp_app.vectors.largest import kth_largest
+
+Vector = NDArray[np.float64]
+Weights = NDArray[np.floating]
+OfLayer = Callable[[Weights, Evidence, slice], Callable[[slice], Vector]]
+"""``of(weights [A], evidence, layer)`` looks at a whole layer, and returns the function that scores
+a part of it [n], at least 0. Both slices are of the active weights."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named score: the registered sums that it reads, and the function of them."""
+
+    needs: tuple[str, ...]
+    of: OfLayer
+
+
+Mix = Sequence[tuple[str, float]]
+"""Names of scores, and the share of each; shares are not negative, and are divided by their sum."""
+
+
+def sums_needed(mix: Mix) -> frozenset[str]:
+    """Return the names of the sums that the scores of a mix read."""
+    return frozenset(sum_ for name, share in mix if share for sum_ in SCORES[name].needs)
+
+
+def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], mix: Mix) -> Vector:
+    """Score all active weights [A], layer by layer, in [0, 1].
+
+    Segments are each layer's slice in packed coordinates; see `packed_segments`. Raises
+    MaskUpdateError if lengths or segments do not agree, or the shares are not usable.
+    """
+    if weights.shape != (evidence.size,):
+        raise MaskUpdateError(
+            f"expected weights of shape {(evidence.size,)}, found {weights.shape}"
+        )
+    check_segments(segments, weights.size)
+    shares = _shares(mix)
+    # Piece by piece: on large models a vector of full length costs more than the arithmetic.
+    scores = np.zeros(weights.size)
+    for layer in segments:
+        parts = [(share, SCORES[name].of(weights, evidence, layer)) for name, share in shares]
+        for piece in chunks(layer.stop - layer.start):
+            part = slice(layer.start + piece.start, layer.start + piece.stop)
+            total = np.zeros(part.stop - part.start)
+            for share, score in parts:
+                term = score(part)
+                term *= share
+                total += term
+            np.minimum(total, 1.0, out=scores[part])
+    return scores
+
+
+def _shares(mix: Mix) -> list[tuple[str, float]]:
+    """Check the shares and divide them by their sum."""
+    total = sum(share for _, share in mix)
+    if not mix or min(share for _, share in mix) < 0.0 or not 0.0 < total < np.inf:
+        raise MaskUpdateError(
+            f"expected shares of scores, none negative and not all zero, found {list(mix)}"
+        )
+    return [(name, share / total) for name, share in mix if share]
+
+
+def _magnitude(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[slice], Vector]:
+    """Score by ``|w| / max |w|``, in [0, 1]; zeros for a layer of zeros."""
+    values = weights[layer]
+    peak = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+
+    def score(part: slice) -> Vector:
+        scores: Vector = np.abs(weights[part]).astype(np.float64)
+        if peak > 0.0:
+            scores /= np.float64(peak)
+        return scores
+
+    return score
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Two figures of a layer that the coherence of its weights is measured by.
+
+    The published ``1 / (1 + variance)`` orders nothing, because variances are near 1e-5: the
+    relative form is ``1 / (1 + variance / median)``. The median, because the variances of a layer
+    span orders of magnitude: against their mean most weights would score close to 1 again. Only
+    positive variances count for it, since the weights of dead units have none.
+
+    `scale` is that median, or 1 in the published form; `best` the layer's largest score.
+    """
+
+    scale: float
+    best: float
+
+    @classmethod
+    def of(cls, variance: Vector, *, published: bool) -> Self:
+        """Look at the variances of a whole layer [n]."""
+        found = cls(1.0 if published else _positive_median(variance), 1.0)
+        if not variance.size:
+            return found
+        return cls(found.scale, float(found.agreement(variance.min(keepdims=True))[0]))
+
+    def agreement(self, variance: Vector) -> Vector:
+        """Return ``1 / (1 + variance / scale)``, shape [n]."""
+        scores = variance.astype(np.float64)
+        # A subnormal scale would overflow the quotient; 1/(1 + inf) is the 0 it should be.
+        with np.errstate(over="ignore"):
+            scores /= self.scale
+        scores += 1.0
+        return np.reciprocal(scores, out=scores)
+
+
+def _coherence(published: bool) -> OfLayer:
+    """Score by the agreement of the clients' values, in (0, 1], the layer's best one 1."""
+
+    def of(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[slice], Vector]:
+        variance = evidence.variance(layer)
+        spread = Spread.of(variance, published=published)
+
+        def score(part: slice) -> Vector:
+            scores = spread.agreement(variance[part.start - layer.start : part.stop - layer.start])
+            scores /= spread.best
+            return scores
+
+        return score
+
+    return of
+
+
+def _consistency(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[slice], Vector]:
+    """Score by ``|mean sign|`` of the updates, kept within [0, 1] against rounding."""
+    return lambda part: np.clip(evidence.sign_agreement(part), 0.0, 1.0)
+
+
+def _positive_median(variance: Vector) -> float:
+    """Return the median of the positive values; 1 if there are none."""
+    count = int(np.count_nonzero(variance > 0.0))
+    if not count:
+        return 1.0
+    # None is negative, so the positive ones are the `count` largest.
+    upper, _ = kth_largest(variance, (count + 1) // 2)
+    if count % 2:
+        return upper
+    lower, _ = kth_largest(variance, count // 2 + 1)
+    return (upper + lower) / 2.0
+
+
+magnitude = Score(needs=(), of=_magnitude)
+coherence = Score(needs=(SQUARES,), of=_coherence(published=False))
+coherence_paper = Score(needs=(SQUARES,), of=_coherence(published=True))
+consistency = Score(needs=(SIGNS,), of=_consistency)

@@ -1,0 +1,141 @@
+"""Sums over clients of a function of each one's update, weight by weight.
+
+A sum is registered by name (`caafp_app.registry.SUMS`); a query names the ones that it wants. To
+add a sum, subclass `TermSum` and give a quantum, a bound and a term:
+
+>>> class Cubes(TermSum):
+...     '''The sum of w u^3.'''
+...     quantum = -48
+...     def largest(self, peak, weight):
+...         return weight * peak**3
+...     def term(self, values, weighted, out):
+...         return np.multiply(values * values, weighted, out=out)
+
+All sums are exact (see `reproducible`): the order of arrival does not show in them, and the sum of
+two groups of replies is the sum over both.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.errors import MaskUpdateError
+from caafp_app.pruning.means import WeightedMean
+from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
+from caafp_app.registry import SUMS
+from caafp_app.vectors.chunks import CHUNK, chunks
+
+State = Mapping[str, NDArray[Any]]
+Vector = NDArray[np.float64]
+
+
+class TermSum(ABC):
+    """The sum over replies of ``term(u, w)``, w a reply's weight and u [size] its update."""
+
+    quantum: ClassVar[int]
+    """Exponent q of the quantum ``2**q`` that terms are rounded to; sums stay below 2**(62 + q)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.total = ReproducibleSum(size, self.quantum)
+
+    @abstractmethod
+    def largest(self, peak: float, weight: float) -> float:
+        """Return the largest magnitude of a term, given ``max |u|`` and w."""
+
+    @abstractmethod
+    def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return the terms of one chunk [n] in `out`; given u and w u, which must stay as is."""
+
+    def check(self, peak: float, weight: float) -> None:
+        """Make sure that a reply of ``max |u| = peak`` can be added, or raise ProtocolError."""
+        self.total.check(self.largest(peak, weight))
+
+    def admit(self, peak: float, weight: float) -> bool:
+        """Announce a reply whose chunks are `put` next; return what `put` takes as `direct`."""
+        return self.total.admit(self.largest(peak, weight))
+
+    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, direct: bool) -> None:
+        """Add one chunk, given u and w u, which must stay as they are; `out` is scratch."""
+        self.total.put(part, self.term(values, weighted, out), direct)
+
+    def read(self, part: slice) -> Vector:
+        """Return a part of the sum, float64, as a copy."""
+        return self.total.read(part)
+
+    def merge(self, other: Self) -> None:
+        """Add another sum of the same kind and size, exactly; it is left as it is."""
+        self.total.merge(other.total)
+
+    def state_dict(self) -> dict[str, NDArray[np.int64]]:
+        """Return all there is to save, as arrays."""
+        return self.total.state_dict()
+
+    @classmethod
+    def from_state(cls, state: State) -> Self:
+        """Build the sum that `state_dict` described."""
+        restored = cls(0)
+        restored.total = ReproducibleSum.from_state(state)
+        restored.size = restored.total.size
+        return restored
+
+
+class Squares(TermSum):
+    """The sum of ``w u^2``."""
+
+    quantum = -42  # steps of 2.3e-13, sums up to 1.0e6
+
+    def largest(self, peak: float, weight: float) -> float:
+        """Return ``w peak^2``."""
+        return peak * weight * peak
+
+    def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return ``w u^2``."""
+        return np.multiply(values, weighted, out=out)
+
+
+def make_sums(names: Iterable[str], size: int) -> dict[str, TermSum]:
+    """Return an empty sum of each registered name."""
+    return {name: SUMS[name](size) for name in sorted(names)}
+
+
+def accumulate(
+    update: NDArray[np.floating],
+    weight: float,
+    mean: WeightedMean,
+    sums: Collection[TermSum] = (),
+    peak: float | None = None,
+) -> None:
+    """Add one reply to a round's mean and to other sums, in one pass.
+
+    `update` [A] is the client's at active positions, `weight` its example count, or 1; `peak` is
+    ``max |update|``, if `scan` has told it.
+
+    Raises ProtocolError if the length is wrong, a value is not finite, the weight is not positive,
+    or the values are absurdly large. Nothing has been added then.
+    """
+    if not sums:
+        mean.add(update, weight, peak)
+        return
+    for one in sums:
+        if one.size != mean.size:
+            raise MaskUpdateError(f"expected sums of {mean.size} weights, found {one.size}")
+    weight = rounded_weight(weight)
+    peak = largest_magnitude(update, mean.size, peak)
+    mean.total.check(peak * weight)
+    for one in sums:
+        one.check(peak, weight)
+    direct = mean.total.admit(peak * weight)
+    directs = [one.admit(peak, weight) for one in sums]
+    scratch = np.empty((3, min(CHUNK, mean.size)), dtype=np.float64)
+    for part in chunks(mean.size):
+        values, weighted, out = scratch[:, : part.stop - part.start]
+        np.copyto(values, update[part])
+        np.multiply(values, weight, out=weighted)
+        for one, way in zip(sums, directs, strict=True):
+            one.put(part, values, weighted, out, way)
+        mean.total.put(part, weighted, direct)
+    mean.count(weight)

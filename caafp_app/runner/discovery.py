@@ -1,0 +1,138 @@
+"""Finding out who is there: the describe exchange, at the start and when nodes appear later."""
+
+import time
+from logging import INFO, WARNING
+
+from flwr.common.logger import log
+
+from caafp_app.errors import ProtocolError, RunError
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.pruning.schedule import Phase
+from caafp_app.runner.replies import MAX_REASON, failure
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Runner
+from caafp_app.runner.tally import Tally
+
+POLL_SECONDS = 0.2
+TELL_SECONDS = 10.0
+
+
+def wait_for_nodes(runner: Runner, minimum: int) -> None:
+    """Wait until `minimum` SuperNodes are connected.
+
+    Raises
+    ------
+    RunError
+        If they are not within the timeout.
+    """
+    began, told = time.monotonic(), -TELL_SECONDS
+    while (found := len(list(runner.grid.get_node_ids()))) < minimum:
+        waited = time.monotonic() - began
+        if waited > runner.options.timeout:
+            raise RunError(
+                f"expected {minimum} SuperNodes (min-available-nodes), found {found} within "
+                f"{runner.options.timeout:g} s; start more, or lower min-available-nodes"
+            )
+        if waited - told >= TELL_SECONDS:
+            told = waited
+            log(INFO, "waiting for SuperNodes: %d of %d", found, minimum)
+        if runner.options.stop():
+            raise RunError("told to end while waiting for SuperNodes")
+        time.sleep(POLL_SECONDS)
+
+
+def gather(runner: Runner) -> list[Client]:
+    """Ask new nodes who they are, and wait until there is a client that can be asked to work.
+
+    Returns
+    -------
+    list of Client
+        The newcomers.
+
+    Raises
+    ------
+    RunError
+        If nobody takes part, or can be reached within the timeout.
+    """
+    began = time.monotonic()
+    newcomers = discover(runner)
+    while not runner.roster.reachable():
+        if time.monotonic() - began > runner.options.timeout:
+            raise RunError(
+                f"no client could be reached for {runner.options.timeout:g} s: "
+                f"{len(runner.roster.clients)} are known; resume the run when they are back"
+            )
+        wait_for_nodes(runner, 1)
+        time.sleep(POLL_SECONDS)
+        newcomers += discover(runner)
+    return newcomers
+
+
+def discover(runner: Runner) -> list[Client]:
+    """Ask the nodes that are new who they are.
+
+    Returns
+    -------
+    list of Client
+        The newcomers, sorted by label; not those who come back.
+
+    Raises
+    ------
+    RunError
+        If nobody takes part.
+    """
+    roster = runner.roster
+    nodes = sorted(runner.grid.get_node_ids())
+    roster.meet(nodes)
+    new = roster.unknown(nodes)
+    found = _ask_who(runner, new) if new else []
+    runner.announce()
+    return found
+
+
+def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
+    roster = runner.roster
+    if not roster.clients:
+        log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
+    tally = Tally(Phase.DESCRIBE, 0)
+    found: list[Client] = []
+    for reply in runner.send([runner.writer.describe(node) for node in new], tally):
+        node = reply.metadata.src_node_id
+        try:
+            if failed := failure(reply):
+                raise ProtocolError(failed[1])
+            answer = Answer.from_records(reply.content)
+            if answer.action is not Action.DESCRIBE:
+                raise ProtocolError(f"expected an answer to describe, found {answer.action}")
+            known = answer.label in roster.clients
+            if not roster.enrol(node, answer) and not known:
+                found.append(roster.clients[answer.label])
+        except ProtocolError as error:
+            roster.idle[node] = str(error)[:MAX_REASON]
+    _tell_idle(runner, new)
+    if not roster.clients:
+        reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"
+        raise RunError(f"no client takes part: {reasons}")
+    return sorted(found, key=lambda client: client.label)
+
+
+def tell_population(runner: Runner) -> None:
+    """Say plainly when there are fewer clients than the data has users."""
+    clients, users = len(runner.roster.clients), runner.roster.population
+    if 0 <= clients < users:
+        log(
+            WARNING,
+            "%d clients for a data set of %d users: the data of %d users is not used",
+            clients,
+            users,
+            users - clients,
+        )
+
+
+def _tell_idle(runner: Runner, nodes: list[int]) -> None:
+    """Say why nodes take no part, equal reasons together."""
+    idle = [runner.roster.idle[node] for node in nodes if node in runner.roster.idle]
+    if idle:
+        reasons = sorted(set(idle))
+        shown = "; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+        log(WARNING, "%d of %d SuperNodes take no part: %s", len(idle), len(nodes), shown)

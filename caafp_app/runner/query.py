@@ -1,0 +1,55 @@
+"""What a strategy asks: one kind of message to some clients, and one sum of their answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ArrayRecord
+
+from caafp_app.protocol.messages import Action
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.replies import Update
+from caafp_app.runner.roster import Client
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One kind of message, and one sum.
+
+    Clients that are told different things, or are given different models, are different queries.
+
+    Attributes
+    ----------
+    action : Action
+    model : SparseModel
+        What each client is sent, and what its update is relative to.
+    clients : tuple of Client
+    group : int
+        The number of the clients' cluster, as they are told it; -1: none. Bounds on updates are
+        kept by group.
+    config : mapping
+        Added to the user's own config for these clients, e.g. a key of `protocol.objective`.
+    wants : frozenset of str
+        Registered sums (`caafp_app.registry.SUMS`) besides the mean of the updates.
+    gradients : tuple of int
+        How many gradients at inactive weights each client sends, by layer; empty: none.
+    records : mapping of str to ArrayRecord
+        Sent besides to a client that is not known to hold anything from before.
+    uniform : bool
+        Weigh the clients alike, whatever their examples.
+    each : callable, optional
+        Called with each client's update; what it returns is kept, in place of the sum.
+    """
+
+    action: Action
+    model: SparseModel
+    clients: tuple[Client, ...]
+    group: int = -1
+    config: Mapping[str, Scalar] = field(default_factory=dict)
+    wants: frozenset[str] = frozenset()
+    gradients: tuple[int, ...] = ()
+    records: Mapping[str, ArrayRecord] = field(default_factory=dict)
+    uniform: bool = False
+    each: Callable[[Update], Any] | None = None

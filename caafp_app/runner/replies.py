@@ -1,0 +1,186 @@
+"""Reading one reply of unknown origin: everything is checked before anything is used."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import Message, MetricRecord
+from numpy.typing import NDArray
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.codec import codec_for
+from caafp_app.protocol.gradient import SparseGradient, unpack_gradient
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action, Answer, ErrorCode
+from caafp_app.protocol.packing import VALUES, unpack_parts
+
+MAX_WEIGHT = 1e9
+"""No client has more examples than this; a larger count is an attempt to own the mean."""
+
+MAX_REASON = 1000
+"""Characters of a reason that are kept."""
+
+
+LARGEST_MEAN = 2.0
+"""A client's saliencies have a mean of 1, which a lossy codec changes by at most 0.04 (seen of
+heavy-tailed saliencies of 10 to 89 088 weights). A smaller mean harms nobody else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One client's decoded answer.
+
+    Attributes
+    ----------
+    values : ndarray [mask.count]
+        Trained minus received, at active weights; or their saliencies.
+    rest : ndarray [R]
+        The same of what is not prunable; zeros with saliencies.
+    other : dict of ndarray
+        Buffers as the client returned them.
+    gradient : SparseGradient or None
+        At inactive weights, if asked for.
+    """
+
+    values: NDArray[Any]
+    rest: NDArray[Any]
+    other: dict[str, NDArray[Any]]
+    gradient: SparseGradient | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reply of one client must match."""
+
+    action: Action
+    round: int
+    label: str
+    mask: Mask | None = None
+    up: str = "float32"
+    rest: str = "float32"
+    gradient_limit: int = 0
+
+
+def failure(message: Message) -> tuple[int, str] | None:
+    """Return code and reason of an error reply; None if it is none."""
+    if not message.has_error():
+        return None
+    code = message.error.code
+    ours = code in set(ErrorCode)
+    lines = (message.error.reason or "").strip().splitlines() or ["no reason given"]
+    # Flower and Ray send a whole traceback, whose last line says what was wrong.
+    reason = " ".join(line.strip() for line in (lines if ours else lines[-1:]))
+    name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
+    return code, f"{name}: {reason[:MAX_REASON]}"
+
+
+def read_answer(message: Message, expected: Expected) -> Answer:
+    """Read the header of a reply and compare it with what was asked.
+
+    Raises
+    ------
+    ProtocolError
+        If it answers something else: another action, round or label.
+    """
+    answer = Answer.from_records(message.content)
+    if answer.action is not expected.action:
+        raise ProtocolError(f"expected an answer to {expected.action}, found {answer.action}")
+    if answer.round != expected.round:
+        raise ProtocolError(f"reply of round {answer.round} in round {expected.round}")
+    if answer.label != expected.label:
+        raise ProtocolError(f"expected {expected.label!r}, found {answer.label!r}")
+    return answer
+
+
+def read_update(answer: Answer, expected: Expected) -> Update:
+    """Decode the update of a training reply; `vectors.scan` has still to look for NaN in it.
+
+    Raises
+    ------
+    ProtocolError
+        If it is packed by another mask, or lengths, dtypes or numbers are impossible.
+    """
+    mask = expected.mask
+    if mask is None or answer.mask_digest != mask.digest:
+        found = answer.mask_digest or "none"
+        raise ProtocolError(f"packed by mask {found}, expected {mask.digest if mask else 'none'}")
+    values, rest, other = unpack_parts(
+        answer.arrays, mask, expected.up, expected.rest, scanned=True
+    )
+    gradient = None
+    if expected.gradient_limit and "gradient-index" in answer.arrays:
+        if "gradient-value" not in answer.arrays:
+            raise ProtocolError("gradient: positions without values")
+        gradient = unpack_gradient(
+            answer.arrays["gradient-index"],
+            answer.arrays["gradient-value"],
+            answer.gradient_scale,
+            mask,
+            expected.gradient_limit,
+        )
+    return Update(values, rest, other, gradient)
+
+
+def read_saliency(answer: Answer, expected: Expected) -> Update:
+    """Decode the saliencies of a saliency reply, none of them negative.
+
+    Raises
+    ------
+    ProtocolError
+        See `read_update`; or their mean is above `LARGEST_MEAN`, so that one client would decide
+        the mask.
+    """
+    mask = expected.mask
+    if mask is None or answer.mask_digest != mask.digest or VALUES not in answer.arrays:
+        raise ProtocolError("saliency: no values, or of another mask")
+    values = codec_for(expected.up).decode(answer.arrays[VALUES], mask.count, mask.layout.dtype)
+    values = np.maximum(values, 0)
+    with np.errstate(over="ignore"):
+        mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
+    if mean > LARGEST_MEAN:
+        raise ProtocolError(
+            f"saliency: expected a mean of 1, found {mean:.3g}: refused, or one client "
+            "would decide the mask"
+        )
+    return Update(values, np.zeros(mask.layout.rest_count, dtype=mask.layout.dtype), {})
+
+
+def read_metrics(message: Message) -> MetricRecord:
+    """Return the one MetricRecord of a reply, all its numbers finite or NaN where unknown.
+
+    Raises
+    ------
+    ProtocolError
+        If there is none, or more than one; or a number in it is infinite.
+    """
+    records = list(message.content.metric_records.values())
+    if len(records) != 1:
+        raise ProtocolError(f"expected one MetricRecord, found {len(records)}")
+    for name, value in records[0].items():
+        if any(math.isinf(number) for number in (value if isinstance(value, list) else [value])):
+            raise ProtocolError(
+                f"metric {name!r}: expected finite numbers, or NaN where there is none to tell, "
+                "found infinity"
+            )
+    return records[0]
+
+
+def read_weight(metrics: MetricRecord, key: str, *, none_allowed: bool = False) -> float:
+    """Return the weight of a reply in the mean; 0 only if that is allowed.
+
+    Raises
+    ------
+    ProtocolError
+        If it is missing, a list, not positive, not finite, or absurd.
+    """
+    value = metrics.get(key)
+    if not isinstance(value, int | float):
+        raise ProtocolError(f"metric {key!r}: expected one number, found {value!r:.60}")
+    if none_allowed and value == 0:
+        return 0.0
+    if not math.isfinite(value) or not 0 < value <= MAX_WEIGHT:
+        raise ProtocolError(
+            f"metric {key!r}: expected a number in (0, {MAX_WEIGHT:g}], found {value}"
+        )
+    return float(value)

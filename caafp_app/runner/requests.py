@@ -1,0 +1,122 @@
+"""Building the messages of one exchange: the model once per query, the mask only where it lacks."""
+
+from collections import OrderedDict
+from dataclasses import replace
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from numpy.typing import NDArray
+
+from caafp_app.protocol.held import mask_difference
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import TRAINING, Action, Request
+from caafp_app.protocol.packing import encoding_rng, pack_model
+from caafp_app.runner.options import Options
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client
+
+KEPT_MASKS = 64
+
+
+class RequestWriter:
+    """Writes requests and shares what is equal in them.
+
+    Clients of one query that hold the same mask get the same records, so the memory of an exchange
+    is that of one message per query and not per client.
+
+    Parameters
+    ----------
+    options : Options
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        # Packed bits by digest, a hundredth of what a mask takes once it has been worked with.
+        self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._records: dict[tuple[Query, str], RecordDict] = {}
+        self._phase, self._round = "", 0
+
+    def open(self, phase: str, round_: int) -> None:
+        """Begin an exchange, and forget the records of the one before."""
+        self._phase, self._round = phase, round_
+        self._records.clear()
+
+    def describe(self, node: int) -> Message:
+        """Ask a node who it is."""
+        request = Request(Action.DESCRIBE, seed=self.options.seed, phase="describe")
+        return Message(request.to_records(), node, MessageType.TRAIN)
+
+    def write(self, query: Query, client: Client, *, in_full: bool = False) -> Message:
+        """Write the message of one client; `in_full`: with layout and mask, whatever it holds."""
+        mask = query.model.mask
+        base = "" if in_full else client.held
+        known = self._masks.get(base)
+        self._remember(mask)
+        if (query, base) not in self._records:
+            request = _with_mask(self._request(query), mask, base, known)
+            records = RecordDict({**request.to_records(), **self._config(query)})
+            if not base:
+                records.update(query.records)
+            self._records[query, base] = records
+        route = MessageType.TRAIN if query.action in TRAINING else MessageType.EVALUATE
+        return Message(self._records[query, base], client.node, route)
+
+    def _request(self, query: Query) -> Request:
+        """Say what is asked, with the packed model."""
+        options, model, action = self.options, query.model, query.action
+        wire = options.wire
+        arrays: dict[str, NDArray[np.generic]] = {}
+        if action is not Action.EVALUATE_PERSONAL:
+            rng = encoding_rng(options.seed, self._round, f"down/{action}/{query.group}", "")
+            arrays = pack_model(model.flat, model.mask, wire.down, wire.rest, rng)
+        return Request(
+            action,
+            round=self._round,
+            seed=options.seed,
+            phase=self._phase,
+            cluster=query.group,
+            mask_digest=model.mask.digest,
+            down=wire.down,
+            up=wire.up,
+            rest=wire.rest,
+            arrays=arrays,
+            gradient_counts=query.gradients,
+            evaluate=action in TRAINING and options.one_exchange,
+            arrays_key=options.arrayrecord_key,
+            config_key="" if self._told(query) else options.configrecord_key,
+        )
+
+    def _told(self, query: Query) -> dict[str, object]:
+        options = self.options
+        own = options.train_config if query.action in TRAINING else options.evaluate_config
+        return {**own, **query.config}
+
+    def _config(self, query: Query) -> dict[str, ArrayRecord | ConfigRecord]:
+        """Return the user's config and the query's; the mod makes one that has the round alone."""
+        told = self._told(query)
+        if not told:
+            return {}
+        config = ConfigRecord({**told, "server-round": self._round})  # type: ignore[dict-item]
+        return {self.options.configrecord_key: config}
+
+    def _remember(self, mask: Mask) -> None:
+        if mask.is_full:  # of which there is no difference to send
+            return
+        self._masks[mask.digest] = mask.packed
+        self._masks.move_to_end(mask.digest)
+        while len(self._masks) > KEPT_MASKS:
+            self._masks.popitem(last=False)
+
+
+def _with_mask(request: Request, mask: Mask, held: str, known: NDArray[np.uint8] | None) -> Request:
+    """Add layout and mask as far as the client lacks them, the shorter way."""
+    if held == mask.digest:
+        return request
+    layout = b"" if held else mask.layout.to_json()
+    if mask.is_full:  # named by its digest; the layout is all it takes
+        return replace(request, layout=layout)
+    if known is not None:
+        difference = mask_difference(Mask.unpack(mask.layout, known), mask)
+        if difference.size < mask.packed.size:
+            return replace(request, mask=difference, mask_base=held)
+    return replace(request, layout=layout, mask=mask.packed)

@@ -1,0 +1,297 @@
+"""The runner of one run: queries in, sums out; every message checked and counted on the way."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from logging import INFO, WARNING
+
+from flwr.app import Message
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+
+from caafp_app.errors import ProtocolError
+from caafp_app.protocol.budget import check_budget
+from caafp_app.protocol.messages import HEADER, TRAINING, Action, ErrorCode
+from caafp_app.pruning.schedule import Phase
+from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
+from caafp_app.runner.health import note_failures
+from caafp_app.runner.options import Options
+from caafp_app.runner.query import Query
+from caafp_app.runner.replies import (
+    MAX_REASON,
+    Expected,
+    failure,
+    read_answer,
+    read_metrics,
+    read_saliency,
+    read_update,
+    read_weight,
+)
+from caafp_app.runner.requests import RequestWriter
+from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.summed import Summed
+from caafp_app.runner.tally import Tally
+from caafp_app.runner.trust import NormBound, largest_weight
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.observer import Observer
+from caafp_app.vectors.scan import scan
+
+FEDAVG_KEY = "num-examples"
+"""The metric that FedAvg weighs by, which is what clients say of themselves beforehand."""
+
+WITHOUT_QUORUM = (Phase.DESCRIBE, Phase.PERSONALISE, Action.EVALUATE, Action.EVALUATE_PERSONAL)
+"""Exchanges of which every single reply is worth having, and that move no model."""
+
+READERS = {Action.TRAIN: read_update, Action.SALIENCY: read_saliency}
+"""How the vectors of an answer are decoded, by what was asked; other answers have none."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of one exchange.
+
+    Attributes
+    ----------
+    summed : tuple of Summed
+        One for each query, in their order.
+    tally : Tally
+        Who was asked, answered, was refused or missing; what each answer's metrics were.
+    enough : bool
+        Whether as many replies were taken as the exchange needs to move a model.
+    """
+
+    summed: tuple[Summed, ...]
+    tally: Tally
+    enough: bool
+
+
+@dataclass
+class _Asked:
+    """A client that was asked and has not answered yet."""
+
+    client: Client
+    summed: Summed
+    expected: Expected
+    retried: bool = False
+
+
+class Runner:
+    """Holds the exchanges of one run.
+
+    Parameters
+    ----------
+    grid : Grid
+    observer : Observer
+        Told of the end of each exchange.
+    options : Options
+    total_rounds : int
+        For the observer.
+
+    Attributes
+    ----------
+    roster : Roster
+        Who takes part.
+    ledger : Ledger
+        Every message is recorded in it.
+    bound : NormBound
+        How long an update may be.
+    """
+
+    def __init__(
+        self, grid: Grid, observer: Observer, options: Options, total_rounds: int = 0
+    ) -> None:
+        self.grid = grid
+        self.observer = observer
+        self.options = options
+        self.total_rounds = total_rounds
+        self.roster = Roster()
+        self.ledger = Ledger()
+        self.bound = NormBound(options.max_update_norm)
+        self.writer = RequestWriter(options)
+        self._present: dict[str, int] = {}
+        self._exchange = Exchange(grid, self.ledger, stop=options.stop)
+
+    def announce(self) -> None:
+        """Say who has come and who is out of reach since this was last called."""
+        present = {client.label: client.node for client in self.roster.reachable()}
+        if present == self._present:
+            return
+        if self._present:
+            for what, labels in (
+                ("out of reach", self._present.keys() - present.keys()),
+                ("there now", present.keys() - self._present.keys()),
+            ):
+                if labels:
+                    log(INFO, "%s: %s", what, ", ".join(sorted(labels)))
+        self._present = present
+        self.observer.on_present(present)
+
+    def ask(
+        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
+    ) -> Answers:
+        """Hold one exchange: write the requests, check each reply as it comes, and add it.
+
+        Parameters
+        ----------
+        queries : sequence of Query
+            No client is in two of them.
+        phase, round_
+            What the exchange is called, to clients and in records.
+        needed : bool
+            Whether the exchange waits for `Options.quorum`.
+        """
+        free = phase in WITHOUT_QUORUM or not needed
+        quorum = NO_QUORUM if free else self.options.quorum
+        tally = Tally(str(phase), round_)
+        summed = tuple(Summed(query, self.options.aggregation) for query in queries)
+        waiting = self._expect(summed, round_)
+        tally.asked = list(waiting)
+        deadline = time.time() + self.options.timeout
+        self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
+        self.writer.open(str(phase), round_)
+        messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
+        self._read(self.send(messages, tally, quorum), waiting, tally)
+        absent = (self.roster.at(node) for node in self._exchange.missing)
+        tally.missing = tuple(sorted(client.label for client in absent if client))
+        note_failures(self.roster.clients.values(), tally, self.options.rest_after)
+        return Answers(summed, tally, len(tally.contents) >= quorum.replies)
+
+    def close(
+        self,
+        answers: Answers,
+        density: Mapping[int, float],
+        *,
+        mask_updated: bool = False,
+        layers: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Tell the observer of an exchange, when what follows from it is done.
+
+        Parameters
+        ----------
+        answers : Answers
+        density : mapping of int to float
+            By cluster.
+        mask_updated : bool
+        layers : mapping, optional
+            Densities by cluster and array.
+        """
+        tally = answers.tally
+        record = tally.record(
+            self.ledger,
+            density,
+            mask_updated=mask_updated,
+            layers=layers,
+            used=answers.enough,
+        )
+        self.observer.on_round(record, self.total_rounds)
+        if tally.all_failed:
+            log(WARNING, "%s, round %d: %s", tally.phase, tally.round, tally.why())
+
+    def hold(
+        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
+    ) -> Answers:
+        """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
+        answers = self.ask(queries, phase, round_, needed=needed)
+        density = {query.group: query.model.density for query in queries}
+        self.close(answers, density)
+        return answers
+
+    def send(
+        self, messages: Iterable[Message], tally: Tally, quorum: Quorum = NO_QUORUM
+    ) -> Iterator[Message]:
+        """Send the messages of an exchange and yield replies as they come."""
+        return self._exchange.run(
+            messages,
+            phase=tally.phase,
+            round=tally.round,
+            timeout=self.options.timeout,
+            quorum=quorum,
+            taken=lambda: len(tally.contents),
+        )
+
+    def _expect(self, summed: Sequence[Summed], round_: int) -> dict[str, _Asked]:
+        """Note what each client's reply must match, by label in alphabetic order."""
+        wire = self.options.wire
+        asked = {}
+        for one in summed:
+            query = one.query
+            for client in query.clients:
+                expected = Expected(
+                    query.action,
+                    round_,
+                    client.label,
+                    query.model.mask,
+                    wire.up,
+                    wire.rest,
+                    sum(query.gradients),
+                )
+                asked[client.label] = _Asked(client, one, expected)
+        return dict(sorted(asked.items()))
+
+    def _read(self, replies: Iterable[Message], waiting: dict[str, _Asked], tally: Tally) -> None:
+        """Read replies as they come; refuse bad ones with a reason; send lost masks again."""
+        heaviest = self._heaviest()
+        for reply in replies:
+            client = self.roster.at(reply.metadata.src_node_id)
+            asked = waiting.get(client.label) if client else None
+            if client is None or asked is None:
+                log(WARNING, "ignored a reply of node %x: not asked", reply.metadata.src_node_id)
+                continue
+            failed = failure(reply)
+            if failed and failed[0] == ErrorCode.MASK_UNKNOWN and not asked.retried:
+                asked.retried = True
+                again = self.writer.write(asked.summed.query, client, in_full=True)
+                self._exchange.send([again])
+                continue
+            del waiting[client.label]  # a second reply is nobody's
+            try:
+                if failed:
+                    raise ProtocolError(failed[1])
+                self._take(reply, asked, heaviest, tally)
+                self.observer.on_answer(client.label, ok=True)
+            except ProtocolError as error:
+                tally.refusals[client.label] = reason = str(error)[:MAX_REASON]
+                self.observer.on_answer(client.label, ok=False, reason=reason)
+                client.held = ""
+        self.bound.end_round()
+
+    def _take(self, reply: Message, asked: _Asked, heaviest: float, tally: Tally) -> None:
+        """Check one reply and add it; raise ProtocolError before anything of it is used."""
+        client, expected, summed = asked.client, asked.expected, asked.summed
+        check_budget(reply.content)
+        answer = read_answer(reply, expected)
+        # A client may well have nothing to evaluate on; it says so, and is in no mean.
+        weight = read_weight(
+            read_metrics(reply),
+            self.options.weighted_by_key,
+            none_allowed=expected.action not in TRAINING,
+        )
+        if expected.action in READERS:
+            update = READERS[expected.action](answer, expected)
+            alike = self.options.uniform or summed.query.uniform
+            found = scan(update.values, update.rest)
+            bounded = expected.action is Action.TRAIN and summed.query.each is None
+            if bounded:
+                self.bound.check(summed.query.group, found.norm, summed.query.model.flat)
+            summed.add(client.label, update, 1.0 if alike else min(weight, heaviest), found.peaks)
+            if bounded:
+                self.bound.note(summed.query.group, found.norm)
+        summed.outside[client.label] = answer.outside
+        client.held = answer.mask_digest
+        if not weight:
+            tally.empty.add(client.label)
+            return
+        if client.examples < 0 and expected.action in (Action.TRAIN, Action.PERSONALISE):
+            client.examples = int(weight)  # an evaluation counts held-out ones
+        # Whatever else an app returns: of each client metrics are kept, not arrays.
+        for name in (HEADER, *reply.content.array_records):
+            del reply.content[name]
+        tally.keep(client.label, reply.content)
+
+    def _heaviest(self) -> float:
+        """Return what a client may weigh at most in this exchange."""
+        if self.options.weighted_by_key != FEDAVG_KEY:
+            return math.inf  # nobody knows the counts beforehand
+        examples = (client.examples for client in self.roster.clients.values())
+        return largest_weight(examples, self.options.max_weight)

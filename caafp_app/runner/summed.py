@@ -1,0 +1,114 @@
+"""What the clients of one query have answered, added up as the replies come.
+
+Memory is a few vectors per query, whatever the number of clients: each reply is added and let go.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.means import GradientMean, WeightedMean
+from caafp_app.pruning.reproducible import largest_magnitude
+from caafp_app.pruning.sums import TermSum, accumulate, make_sums
+from caafp_app.runner.aggregation import Aggregation
+from caafp_app.runner.model import MeanUpdate
+from caafp_app.runner.query import Query
+from caafp_app.runner.replies import Update
+
+SUMMED = (Action.TRAIN, Action.SALIENCY)
+"""Actions whose answers are vectors that are added up."""
+
+
+class Summed:
+    """The sums of one query.
+
+    Parameters
+    ----------
+    query : Query
+    aggregation : Aggregation
+        How the mean of the updates is taken.
+
+    Attributes
+    ----------
+    query : Query
+    update, rest : WeightedMean
+        Of active weights [A] and of what is not prunable [R]. Of saliencies, `update` alone.
+    sums : dict of str to TermSum
+        Those that the query wants, over active weights [A].
+    gradient : GradientMean or None
+        At inactive weights, over all [P].
+    kept : dict
+        What `Query.each` returned, by label.
+    outside : dict of str to int
+        Nonzero weights that each client found outside the mask; -1 if it did not look.
+    """
+
+    def __init__(self, query: Query, aggregation: Aggregation) -> None:
+        adds = query.action in SUMMED and query.each is None
+        mask = query.model.mask
+        size, rest = (mask.count, query.model.layout.rest_count) if adds else (0, 0)
+        self.query = query
+        self.update, self.rest = WeightedMean(size), WeightedMean(rest)
+        self.sums: Mapping[str, TermSum] = make_sums(query.wants, size)
+        self.gradient = GradientMean(mask.bits.size) if query.gradients else None
+        self.kept: dict[str, Any] = {}
+        self.outside: dict[str, int] = {}
+        self._aggregation = aggregation
+        self._held: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._other_from = ""
+        self._other: dict[str, NDArray[Any]] = {}
+
+    @property
+    def replies(self) -> int:
+        """How many updates were added."""
+        return self.update.replies
+
+    def add(self, label: str, update: Update, weight: float, peaks: tuple[float, ...]) -> None:
+        """Add one client's update to all sums, or to none.
+
+        Buffers that are not averaged are taken from the first label in alphabetic order, so that
+        the order of arrival decides nothing.
+
+        Parameters
+        ----------
+        label : str
+        update : Update
+        weight : float
+        peaks : tuple of float
+            ``max |.|`` of its values and of its rest, see `vectors.scan`.
+
+        Raises
+        ------
+        ProtocolError
+            If the update must not enter a sum.
+        """
+        if self.query.each is not None:
+            self.kept[label] = self.query.each(update)
+            return
+        largest, largest_rest = peaks
+        self.rest.total.check(largest_rest * weight)
+        gradient = update.gradient if self.gradient is not None else None
+        if self.gradient is not None and gradient is not None:
+            peak = largest_magnitude(gradient.value, gradient.index.size)
+            self.gradient.total.check(peak * weight)
+        accumulate(update.values, weight, self.update, tuple(self.sums.values()), largest)
+        self.rest.add(update.rest, weight, largest_rest)
+        if self._aggregation.holds:
+            self._held.append((update.values, update.rest))
+        if update.other and (not self._other_from or label < self._other_from):
+            self._other_from, self._other = label, update.other
+        if self.gradient is not None and gradient is not None:
+            self.gradient.add_at(gradient.index, gradient.value, weight)
+
+    def mean(self) -> MeanUpdate | None:
+        """Return the mean of the updates, by the run's aggregation; None without replies."""
+        if not self.replies:
+            return None
+        if self._held:
+            values, rest = self._aggregation.estimate(self._held)
+        else:
+            values, rest = self.update.mean(), self.rest.mean()
+        mask = self.query.model.mask
+        return MeanUpdate(mask, values, rest, self.update.weight, self._other)

@@ -1,0 +1,157 @@
+"""What came of one exchange: who was asked, who answered, who was refused and why."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from logging import WARNING
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.common.logger import log
+
+from caafp_app.runs.ledger import Ledger
+from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
+from caafp_app.runs.records import RoundRecord
+
+Aggregate = Callable[[list[RecordDict], str], MetricRecord]
+
+
+@dataclass
+class Tally:
+    """Counts of one exchange, and the metrics of its replies.
+
+    Attributes
+    ----------
+    phase, round
+        Which exchange.
+    asked : list of str
+        Labels.
+    contents : dict of RecordDict
+        What the user's app sent besides the model, by label.
+    refusals : dict of str
+        Reason by label.
+    missing : tuple of str
+        Labels that did not answer in time.
+    empty : set of str
+        Labels that had nothing to evaluate on.
+    """
+
+    phase: str
+    round: int
+    started: float = field(default_factory=time.monotonic)
+    asked: list[str] = field(default_factory=list)
+    contents: dict[str, RecordDict] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    empty: set[str] = field(default_factory=set)
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether everyone answered, and every answer was refused."""
+        return bool(self.asked) and len(self.refusals) == len(self.asked)
+
+    def why(self) -> str:
+        """Say why nobody's answer could be used, alike reasons once."""
+        reasons = Counter(self.refusals.values())
+        told = [f"{reason} ({count} clients)" for reason, count in sorted(reasons.items())]
+        if self.missing:
+            told.append(f"{len(self.missing)} clients did not answer in time")
+        return f"no usable answer of {len(self.asked)} clients: " + "; ".join(told)
+
+    def keep(self, label: str, content: RecordDict) -> None:
+        """Keep a reply's own records; arrays were taken out before."""
+        self.contents[label] = content
+
+    def metrics(self) -> dict[str, MetricRecord]:
+        """Return each answer's metrics, by label in alphabetic order."""
+        return {
+            label: next(iter(self.contents[label].metric_records.values()))
+            for label in sorted(self.contents)
+        }
+
+    def aggregate(self, function: Aggregate, weighted_by: str) -> MetricRecord | None:
+        """Aggregate the metrics as the user's function does, in the order of labels.
+
+        Replies whose metrics have other names or lengths than most are left out, with a warning:
+        one client's slip must not end a run.
+        """
+        if not self.contents:
+            return None
+        shapes = {label: _shape(metrics) for label, metrics in self.metrics().items()}
+        usual, _ = Counter(shapes.values()).most_common(1)[0]
+        odd = [label for label, shape in shapes.items() if shape != usual]
+        if odd:
+            log(WARNING, "metrics unlike the others', left out: of %s", ", ".join(odd))
+        return function([self.contents[k] for k in shapes if k not in odd], weighted_by)
+
+    def mean(self, kind: str, labels: Collection[str] | None = None) -> float | None:
+        """Return the mean over clients of a metric, without those that do not report it.
+
+        With `labels` over these clients alone.
+        """
+        values = [
+            pick(metrics, kind)
+            for label, metrics in self.metrics().items()
+            if labels is None or label in labels
+        ]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        return sum(known) / len(known) if known else None
+
+    def record(
+        self,
+        ledger: Ledger,
+        density: Mapping[int, float],
+        *,
+        mask_updated: bool = False,
+        layers: Mapping[int, Mapping[str, float]] | None = None,
+        used: bool = True,
+    ) -> RoundRecord:
+        """Sum the exchange up for the run directory and the log."""
+        traffic = ledger.exchange(self.phase, self.round)
+        return RoundRecord(
+            round=self.round,
+            phase=self.phase,
+            seconds=time.monotonic() - self.started,
+            asked=len(self.asked),
+            answered=len(self.contents) + len(self.empty),
+            refused=len(self.refusals),
+            missing=self.missing,
+            accuracy=self.mean("accuracy"),
+            loss=self.mean("loss"),
+            density=dict(density),
+            bytes_down=traffic.down,
+            bytes_up=traffic.up,
+            bytes_by_kind=traffic.by_kind(),
+            reasons=dict(Counter(self.refusals.values())),
+            refusals=dict(sorted(self.refusals.items())),
+            used=used,
+            mask_updated=mask_updated,
+            layer_density=layers or {},
+            server_memory_mb=current_memory_mb(),
+            server_memory_peak_mb=peak_memory_mb(),
+        )
+
+
+def pick(metrics: MetricRecord | ConfigRecord, kind: str, model: str = "cluster") -> float | None:
+    """Find accuracy or loss of a model among metrics whose names the user chose.
+
+    ``<model>-<kind>`` is what our own app calls it; else the first name with "acc" or "loss" in
+    it that is not about training.
+    """
+    exact = metrics.get(f"{model}-{kind}")
+    if isinstance(exact, int | float):
+        return float(exact)
+    if f"{'personal' if model == 'cluster' else 'cluster'}-{kind}" in metrics:
+        return None
+    for name, value in metrics.items():
+        if kind[:3] in name.lower() and "train" not in name and isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _shape(metrics: MetricRecord) -> tuple[tuple[str, int], ...]:
+    """Names of the metrics, and how long each is; -1 for a single number."""
+    return tuple(
+        sorted((name, len(v) if isinstance(v, list) else -1) for name, v in metrics.items())
+    )

@@ -1,0 +1,174 @@
+"""Who is there, who was asked and who has answered, as it happens: ``live.jsonl`` of a run.
+
+A line for each change. Unlike ``rounds.jsonl`` it is not waited for on the disk: it is to be seen
+while a run goes on, and nothing is computed from it.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LIVE = "live.jsonl"
+_MOST_REASON = 300
+_MOST_BYTES = 256 * 1024 * 1024
+
+
+@dataclass
+class Device:
+    """A client as the server last saw it.
+
+    Attributes
+    ----------
+    label : str
+    node : int
+        Flower's id of its SuperNode; 0 where unknown.
+    there : bool
+        Whether its SuperNode is connected.
+    seen : float or None
+        When it last answered or appeared, in seconds since 1970.
+    asked : bool
+        Whether it is among those that were asked last.
+    answered : bool or None
+        Whether it answered that well; None: not yet.
+    reason : str
+        Why its last answer was refused.
+    failures : int
+        Answers that were refused, and questions that it did not answer.
+    """
+
+    label: str
+    node: int = 0
+    there: bool = False
+    seen: float | None = None
+    asked: bool = False
+    answered: bool | None = None
+    reason: str = ""
+    failures: int = 0
+
+    def state(self, now: float, deadline: float) -> str:
+        """Return one word or two for what it is doing."""
+        if not self.asked:
+            return "waits" if self.there else "away"
+        if self.answered is not None:
+            return "answered" if self.answered else "failed"
+        return "missed" if deadline and now > deadline else "works" if self.there else "away"
+
+
+@dataclass
+class Live:
+    """What the lines say so far.
+
+    Attributes
+    ----------
+    phase, round
+        Of the exchange that goes on, or was the last.
+    deadline : float
+        When its answers are no longer waited for, in seconds since 1970; 0: none.
+    devices : mapping of str to Device
+        By label.
+    joined, left : list of str
+        Labels that came or went, the last ones last.
+    """
+
+    phase: str = ""
+    round: int = 0
+    deadline: float = 0.0
+    devices: dict[str, Device] = field(default_factory=dict)
+    joined: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take one line; what it does not know is left out.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            It is no line of `LiveLog`.
+        """
+        when = float(event["t"])
+        match event.get("event"):
+            case "present":
+                for label, node in event["joined"].items():
+                    device = self._device(label)
+                    device.node, device.there, device.seen = int(node), True, when
+                for label in event["left"]:
+                    self._device(label).there = False
+                self.joined += [str(label) for label in event["joined"]]
+                self.left += [str(label) for label in event["left"]]
+            case "asked":
+                self.phase, self.round = str(event["phase"]), int(event["round"])
+                self.deadline = float(event["deadline"])
+                asked = set(event["labels"])
+                for device in self.devices.values():
+                    if device.asked and device.answered is None:
+                        device.failures += 1
+                    device.asked = device.label in asked
+                    device.answered = None
+                for label in asked:
+                    self._device(label).asked = True
+            case "answer":
+                device = self._device(event["label"])
+                device.seen, device.answered = when, bool(event["ok"])
+                device.reason = "" if event["ok"] else str(event["reason"])
+                device.failures += not event["ok"]
+
+    def _device(self, label: object) -> Device:
+        return self.devices.setdefault(str(label), Device(str(label)))
+
+
+class LiveLog:
+    """Appends to the ``live.jsonl`` of a run directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LIVE
+        self._present: dict[str, int] = {}
+
+    def present(self, nodes: Mapping[str, int]) -> None:
+        """Note who is there, if that has changed: labels, and the ids of their nodes."""
+        joined = {
+            label: int(node) for label, node in nodes.items() if self._present.get(label) != node
+        }
+        left = sorted(self._present.keys() - nodes.keys())
+        self._present = dict(nodes)
+        if joined or left:
+            self._write("present", joined=joined, left=left)
+
+    def asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        """Note who is asked, and until when their answers are waited for."""
+        words = {"labels": sorted(labels), "phase": phase, "round": round}
+        self._write("asked", **words, deadline=deadline)
+
+    def answer(self, label: str, ok: bool, reason: str) -> None:
+        """Note that one has answered, and why its answer was refused if it was."""
+        self._write("answer", label=label, ok=ok, reason=reason[:_MOST_REASON])
+
+    def _write(self, event: str, **words: object) -> None:
+        line = json.dumps({"t": round(time.time(), 2), "event": event, **words})
+        # A run does not end because it cannot be watched.
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+class LiveReader:
+    """Reads a growing ``live.jsonl``, each line once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LIVE
+        self._place = 0
+        self.live = Live()
+
+    def read(self) -> Live:
+        """Take the lines that are new, and return what all say."""
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            file.seek(self._place)
+            piece = file.read(_MOST_BYTES)
+            whole = piece[: piece.rfind(b"\n") + 1]
+            self._place += len(whole)
+            for line in whole.splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                    self.live.take(json.loads(line))
+        return self.live

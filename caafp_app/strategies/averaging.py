@@ -1,0 +1,75 @@
+"""The mean of the models after the last rounds (stochastic weight averaging)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.runner.model import SparseModel
+from caafp_app.runs.checkpoint import State
+
+Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class LastModels:
+    """Sums of the models after the last rounds: one round's model depends on whom it drew.
+
+    Parameters
+    ----------
+    count : int
+        Rounds that are averaged; 0: none.
+    rounds : int
+        Rounds of the run.
+    """
+
+    def __init__(self, count: int, rounds: int) -> None:
+        self._first = rounds - count + 1
+        self._sums: dict[int, Sums] = {}  # of weights [P] and rest [R], by cluster
+        self._counts: dict[int, int] = {}
+
+    def note(self, round_: int, models: Mapping[int, SparseModel], *, changed: bool) -> None:
+        """Add the models after a round; `changed`: start anew, they are not those of before."""
+        if changed:
+            self._sums, self._counts = {}, {}
+        if round_ < self._first:
+            return
+        for number, model in models.items():
+            flat = model.flat
+            if number not in self._sums:
+                self._sums[number] = np.zeros(flat.weights.size), np.zeros(flat.rest.size)
+            weights, rest = self._sums[number]
+            weights += flat.weights
+            rest += flat.rest
+            self._counts[number] = self._counts.get(number, 0) + 1
+
+    def put_on(self, models: Mapping[int, SparseModel]) -> dict[int, SparseModel]:
+        """Return the models with their mean weights; those without one as they are."""
+        found = dict(models)
+        for number, count in self._counts.items():
+            if number in found:
+                model, (weights, rest) = found[number], self._sums[number]
+                dtype, other = model.layout.dtype, model.flat.other
+                flat = FlatModel(
+                    (weights / count).astype(dtype), (rest / count).astype(dtype), other
+                )
+                found[number] = SparseModel(flat, model.mask, model.whole)
+        return found
+
+    def state(self) -> State:
+        """Return what a checkpoint saves."""
+        state = State({"counts": {str(number): count for number, count in self._counts.items()}})
+        for number, (weights, rest) in self._sums.items():
+            state.arrays |= {f"{number}/weights": weights, f"{number}/rest": rest}
+        return state
+
+    def restore(self, layout: Layout, state: State) -> None:
+        """Take up what `state` returned; the models are of `layout`."""
+        self._counts = {int(number): int(n) for number, n in state.fact("counts").items()}
+        self._sums = {
+            number: (
+                state.array(f"{number}/weights", (layout.weight_count,)).copy(),
+                state.array(f"{number}/rest", (layout.rest_count,)).copy(),
+            )
+            for number in self._counts
+        }

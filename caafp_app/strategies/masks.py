@@ -1,0 +1,179 @@
+"""How a cluster's mask is made and changed: single weights pruned and regrown, or whole filters."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.allocation import layer_counts
+from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.filters import choose_by_weight, choose_filters, filter_mask
+from caafp_app.pruning.score_text import DEFAULT_SCORE, parse_score
+from caafp_app.pruning.scores import Mix, importance, sums_needed
+from caafp_app.pruning.segments import active_counts, packed_segments, sizes_of
+from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
+from caafp_app.registry import ALLOCATIONS
+from caafp_app.runner.model import SparseModel
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How much is pruned, when, and which weights.
+
+    Attributes
+    ----------
+    sparsity, initial_sparsity : float
+        Pruned share of the prunable weights at the end and at the start.
+    schedule : str
+        A registered name: ``cubic``, ``linear`` or ``one-shot``.
+    every : int
+        Rounds between mask updates.
+    initial_mask : {"magnitude", "random", "snip"}
+        What decides the first mask of a model that is sparse from the start.
+    allocation : str
+        A registered name: ``uniform``, ``erk`` or ``global``.
+    regrow : float
+        Share of a layer's active weights exchanged in an update.
+    granularity : {"weight", "filter"}
+        What is pruned. Whole filters (of plain chains of convolutions and dense layers) do not grow
+        back, and go evenly over layers; `regrow` and `allocation` are of single weights.
+    score : str
+        A weighted sum of registered scores: see `parse_score`.
+    """
+
+    sparsity: float = 0.7
+    initial_sparsity: float = 0.0
+    schedule: str = "cubic"
+    every: int = 5
+    initial_mask: str = "magnitude"
+    allocation: str = "uniform"
+    regrow: float = 0.05
+    granularity: str = "weight"
+    score: str = DEFAULT_SCORE
+
+    def __str__(self) -> str:
+        """Say it as the plan shows it."""
+        how = f"to sparsity {self.sparsity:g}, {self.schedule}"
+        if self.by_filters:
+            return f"{how}, by whole filters"
+        return f"{how}, {self.allocation} over layers, {self.regrow:.0%} regrown"
+
+    @property
+    def by_filters(self) -> bool:
+        """Whether whole filters are pruned."""
+        return self.granularity == "filter"
+
+    @property
+    def mix(self) -> Mix:
+        """The scores by name, and their shares."""
+        return parse_score(self.score)
+
+    @property
+    def sums(self) -> frozenset[str]:
+        """The sums that the scores need."""
+        return sums_needed(self.mix)
+
+    def check(self, model: SparseModel) -> None:
+        """Refuse a network that has no filters to cut, where filters are to be cut.
+
+        Raises
+        ------
+        SettingsError
+            The network is no plain chain of layers: see `pruning.filters`.
+        """
+        if self.by_filters:
+            names = [entry.name for entry in model.layout.weight_entries]
+            choose_filters(model.arrays(copy=False), 1.0, names)
+
+    def cut(self, model: SparseModel, saliency: Vector) -> SparseModel:
+        """Keep the most salient weights [A] of a dense model, at the initial sparsity."""
+        density = 1 - self.initial_sparsity
+        if self.by_filters:
+            return keep_filters(model, saliency, density)
+        counts = self._counts(model, density, saliency)
+        bits = magnitude_mask(saliency, counts, model.layout.segments)
+        return model.with_mask(Mask(model.layout, bits))
+
+    def gradients_wanted(self, model: SparseModel, sparsity: float) -> tuple[int, ...]:
+        """Return how many gradients each layer needs for as many weights as will be regrown."""
+        if model.mask.is_full or self.by_filters:
+            return ()
+        segments = model.layout.segments
+        active = active_counts(model.mask.bits, segments)
+        # Counts that follow from scores are not known yet: near what they are now.
+        known = not ALLOCATIONS[self.allocation].needs_scores
+        counts = self._counts(model, 1 - sparsity) if known else active
+        grown = growth_counts(active, counts, self.regrow, sizes_of(segments))
+        # None at all: then clients need not compute any.
+        return tuple(int(count) for count in grown) if np.any(grown) else ()
+
+    def evolve(
+        self, model: SparseModel, evidence: Evidence, gradient: Vector | None, sparsity: float
+    ) -> SparseModel:
+        """Return the model inside its next mask: pruned by scores, regrown by gradients.
+
+        The counts of each layer are exact, and grown weights start at zero.
+
+        Parameters
+        ----------
+        model : SparseModel
+        evidence : Evidence
+            Since the last mask update.
+        gradient : NDArray[np.float64], optional
+            Mean of the clients' gradients over all weights [P]; None: nothing speaks for a weight.
+        sparsity : float
+            Of the new mask.
+        """
+        segments = packed_segments(model.mask.bits, model.layout.segments)
+        active = model.mask.select(model.flat.weights)
+        scores = importance(active, evidence, segments, self.mix)
+        if self.by_filters:
+            return keep_filters(model, scores, 1 - sparsity)
+        counts = self._counts(model, 1 - sparsity, scores)
+        if gradient is None:
+            gradient = np.zeros(model.layout.weight_count)
+        layers = model.layout.segments
+        change = update_mask(model.mask.bits, scores, gradient, counts, self.regrow, layers)
+        return model.with_mask(Mask(model.layout, change.mask))
+
+    def _counts(
+        self, model: SparseModel, density: float, scores: Vector | None = None
+    ) -> NDArray[np.int64]:
+        """Return the active weights of each layer at a density, by the allocation rule."""
+        entries = model.layout.weight_entries
+        parts = packed_segments(model.mask.bits, model.layout.segments)
+        return layer_counts(
+            [entry.size for entry in entries],
+            density,
+            self.allocation,
+            shapes=[entry.shape for entry in entries],
+            scores=None if scores is None else [scores[part] for part in parts],
+        )
+
+
+def keep_filters(model: SparseModel, scores: Vector, density: float) -> SparseModel:
+    """Keep whole filters alone, until at most `density` of the prunable weights is active.
+
+    Parameters
+    ----------
+    model : SparseModel
+    scores : NDArray[np.float64]
+        Of active weights [A], at least 0; a filter counts by its sum. Filters that are gone have
+        none, and stay gone.
+    density : float
+        In (0, 1].
+
+    Raises
+    ------
+    SettingsError
+        The network is no plain chain of layers: see `pruning.filters`.
+    """
+    layout = model.layout
+    by_layer = layout.split(model.mask.scatter(scores))
+    places = choose_by_weight(model.arrays(copy=False), by_layer, density)
+    layers = filter_mask(by_layer, places).values()
+    bits = np.concatenate([layer.reshape(-1) for layer in layers])
+    return model.with_mask(Mask(layout, bits & model.mask.bits))

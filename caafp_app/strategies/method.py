@@ -1,0 +1,119 @@
+"""What one run of a strategy knows and decides; the rounds themselves are the same for all."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.runner import Answers, Runner
+from caafp_app.runs.checkpoint import State
+
+
+class Method:
+    """The state of one run, and the four things that a run asks of it. As it stands: FedAvg.
+
+    A strategy makes one for each run (`MethodStrategy.method`). In a round the run calls, in this
+    order: `before`, `ask` for training, `apply`; and `ask` again for what is evaluated and
+    personalised.
+
+    Parameters
+    ----------
+    model : SparseModel
+        What the run starts from.
+
+    Attributes
+    ----------
+    models : dict of int to SparseModel
+        By cluster; -1 before there are clusters.
+    """
+
+    def __init__(self, model: SparseModel) -> None:
+        self.models: dict[int, SparseModel] = {-1: model}
+        self.layout = model.layout  # of the models
+
+    def facts(self) -> dict[str, object]:
+        """Say what the plan should tell of the method's own arguments."""
+        return {}
+
+    def check(self, roster: Roster) -> None:
+        """Refuse a run that these clients cannot make, before any of them works.
+
+        Raises
+        ------
+        SettingsError
+        """
+
+    def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
+        """Do what comes before a round, with exchanges of its own if need be.
+
+        Parameters
+        ----------
+        runner : Runner
+            Asks clients: `Runner.hold`.
+        step : RoundPlan
+            The round that begins.
+        newcomers : sequence of Client
+            Who has appeared since the last round; before the first one, everybody.
+        """
+
+    def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
+        """Return the queries that make these clients do `action`, each client in one of them."""
+        return [
+            Query(action, self.models[number], members, number)
+            for number, members in by_cluster(clients).items()
+        ]
+
+    def apply(self, step: RoundPlan, answers: Answers) -> bool:
+        """Move the models by what the training queries brought.
+
+        Parameters
+        ----------
+        step : RoundPlan
+        answers : Answers
+            Of the queries that `ask` returned for training, in their order. Where `enough` is
+            false no model should move.
+
+        Returns
+        -------
+        bool
+            Whether masks have changed, or models are of other clients than before.
+        """
+        for summed in answers.summed:
+            if answers.enough and (mean := summed.mean()) is not None:
+                number = summed.query.group
+                self.models[number] = self.models[number].moved(mean)
+        return False
+
+    def published(self) -> Mapping[int, SparseModel]:
+        """Return the models by cluster as the caller gets them, in the layout of the start."""
+        return self.models
+
+    def state(self) -> State:
+        """Return what a checkpoint saves of the method; the inverse of `restore`."""
+        state = State({"models": sorted(self.models)})
+        for number, model in self.models.items():
+            state.put(f"model {number}", model.to_state())
+        return state
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned.
+
+        Raises
+        ------
+        RunError
+            If it is not of this method.
+        """
+        self.models = {
+            int(number): SparseModel.from_state(self.layout, state.part(f"model {number}"))
+            for number in state.fact("models")
+        }
+
+
+def by_cluster(clients: Iterable[Client]) -> dict[int, tuple[Client, ...]]:
+    """Group clients by their cluster, in the order of clusters and then of labels."""
+    groups: dict[int, list[Client]] = {}
+    for client in sorted(clients, key=lambda client: (client.cluster, client.label)):
+        groups.setdefault(client.cluster, []).append(client)
+    return {number: tuple(members) for number, members in groups.items()}

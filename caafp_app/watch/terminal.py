@@ -1,0 +1,39 @@
+"""A view of a run as lines and tables of a terminal."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from caafp_app.runs.text import duration
+from caafp_app.safe_text import printable
+from caafp_app.watch.view import View
+
+COLOURS = {"answered": "green", "works": "cyan", "failed": "red", "missed": "red", "away": "yellow"}
+
+
+def render(view: View) -> RenderableType:
+    """Return the view; what clients call themselves is text here, never markup."""
+    facts = [f"run {view.run.path.name}: {view.headline}"]
+    if view.deadline is not None:
+        facts.append(f"answers are waited for {duration(view.deadline, rough=True)} more")
+    if view.left is not None and not view.finished:
+        facts.append(f"about {duration(view.left, rough=True)} left")
+    figures = [f"{view.bytes_total / 1e6:.1f} MB"]
+    if view.accuracy is not None:
+        figures.insert(0, f"accuracy {100 * view.accuracy:.1f} % (as received by those asked)")
+    table = Table(box=None, pad_edge=False)
+    for head in ("device", "node", "cluster", "now", "last seen", "failures", "reason"):
+        table.add_column(head, justify="right" if head in ("last seen", "failures") else "left")
+    for row in view.devices:
+        table.add_row(
+            Text(printable(row.label)),
+            str(row.node or "-"),
+            row.cluster or "-",
+            Text(row.state, style=COLOURS.get(row.state, "")),
+            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
+            str(row.failures),
+            Text(printable(row.reason)),
+        )
+    parts: list[RenderableType] = [Text("; ".join(facts)), Text(", ".join(figures))]
+    parts += [Text(f"! {printable(line)}", style="yellow") for line in view.troubles]
+    return Group(*parts, table)

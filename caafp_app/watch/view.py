@@ -1,0 +1,175 @@
+"""What there is to see of a run now, read from its folder alone."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from caafp_app.runs.live import LiveReader
+from caafp_app.runs.reading import RunFiles, read_run
+from caafp_app.runs.records import BETWEEN_ROUNDS
+from caafp_app.runs.timeleft import TimeLeft
+
+TROUBLES = 5
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """One client: label, node id, what it does, seconds since it was seen, accuracy, failures."""
+
+    label: str
+    node: int
+    state: str
+    seen: float | None
+    cluster: str
+    failures: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A moment of a run.
+
+    Attributes
+    ----------
+    run : RunFiles
+    finished : bool
+    phase, round, total
+        What goes on; the rounds of the plan.
+    answered, asked : int
+        Of the exchange that goes on.
+    deadline : float or None
+        Seconds until its answers are no longer waited for; None: it is over, or there is none.
+    left : float or None
+        Seconds that the rest of the run is expected to take.
+    accuracy : float or None
+        Of the last round that has one, see `RoundRecord`.
+    bytes_total : int
+    devices : list of DeviceRow
+        By label.
+    troubles : list of str
+        Sentences: what went wrong last, who came, who went.
+    """
+
+    run: RunFiles
+    finished: bool
+    phase: str
+    round: int
+    total: int
+    answered: int
+    asked: int
+    deadline: float | None
+    left: float | None
+    accuracy: float | None
+    bytes_total: int
+    devices: list[DeviceRow] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def headline(self) -> str:
+        """One sentence: where the run is."""
+        if self.finished:
+            return f"finished after {self.total} rounds"
+        if not self.phase:
+            return "waits for the first devices"
+        return (
+            f"{self.phase}, round {self.round} of {self.total}: {self.answered} of {self.asked} "
+            "answered"
+        )
+
+
+class Watcher:
+    """Looks at a run directory again and again.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._live = LiveReader(folder)
+
+    def look(self, now: float | None = None) -> View:
+        """Return what there is now.
+
+        Raises
+        ------
+        RunError
+            It is no run directory, or a file of it is damaged.
+        """
+        now = time.time() if now is None else now
+        run, live = read_run(self.folder), self._live.read()
+        last = run.rounds[-1] if run.rounds else {}
+        total = len(run.plan.get("rounds", []))
+        asked = [device for device in live.devices.values() if device.asked]
+        answered = sum(device.answered is True for device in asked)
+        waits = bool(asked) and any(device.answered is None for device in asked)
+        clusters = cluster_of(run)
+        rows = [
+            DeviceRow(
+                label,
+                device.node,
+                "-" if run.finished else device.state(now, live.deadline),
+                None if device.seen is None else max(now - device.seen, 0.0),
+                clusters.get(label, ""),
+                device.failures,
+                device.reason,
+            )
+            for label, device in sorted(live.devices.items())
+        ]
+        if not rows:
+            rows = [DeviceRow(c, 0, "-", None, n, 0, "") for c, n in sorted(clusters.items())]
+        accuracies = [r["accuracy"] for r in run.rounds if r.get("accuracy") is not None]
+        return View(
+            run=run,
+            finished=run.finished,
+            phase=live.phase or str(last.get("phase", "")),
+            round=live.round or int(last.get("round", 0)),
+            total=total,
+            answered=answered if asked else int(last.get("answered", 0)),
+            asked=len(asked) or int(last.get("asked", 0)),
+            deadline=max(live.deadline - now, 0.0) if waits and live.deadline else None,
+            left=None if run.finished else time_left(run),
+            accuracy=accuracies[-1] if accuracies else None,
+            bytes_total=sum(r["bytes_down"] + r["bytes_up"] for r in run.rounds),
+            devices=rows,
+            troubles=_troubles(run, rows),
+        )
+
+
+def cluster_of(run: RunFiles) -> dict[str, str]:
+    """Return the cluster's number by the label of each client."""
+    clusters: dict[str, Any] = run.clusters.get("clusters", {})
+    return {
+        str(label): str(number)
+        for number, cluster in clusters.items()
+        for label in cluster.get("members", [])
+    }
+
+
+def time_left(run: RunFiles) -> float | None:
+    """Return the seconds that the rounds of the plan will still take; None: not known yet."""
+    plan = [SimpleNamespace(**entry) for entry in run.plan.get("rounds", [])]
+    left = TimeLeft(plan)
+    done = 0
+    for record in run.rounds:
+        left.add(record["phase"], record["seconds"])
+        if record["phase"] not in BETWEEN_ROUNDS:
+            done = max(done, record["round"])
+    return left.after(done)
+
+
+def _troubles(run: RunFiles, rows: list[DeviceRow]) -> list[str]:
+    """Say what went wrong, the last first: now, and in the rounds before."""
+    said = [f"{row.label} has missed its deadline" for row in rows if row.state == "missed"]
+    said += [f"{row.label} is away" for row in rows if row.state == "away"]
+    for record in reversed(run.rounds):
+        where = f"{record['phase']}, round {record['round']}"
+        said += [f"{where}: {label} did not answer" for label in record.get("missing", [])]
+        refused = record.get("refusals", {})
+        said += [f"{where}: {label}: {reason}" for label, reason in refused.items()]
+        if len(said) >= TROUBLES:
+            break
+    return said[:TROUBLES]

@@ -1,0 +1,387 @@
+"""A client that lies, or breaks: refused with a reason, in no sum, and the run goes on."""
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, MetricRecord, RecordDict
+
+from caafp_app import CAAFP
+from caafp_app.errors import RunError
+from caafp_app.runner.replies import MAX_REASON
+from caafp_app.strategies import Clustering, Pruning
+from tests.local_grid import LocalGrid, Tamper
+from tests.protocol.support import repacked
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, Snapshots, bits_of, failed, lost, nodes, only
+
+CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
+"""Round 3 of 5 is the first sparse one, and its replies bring gradients."""
+
+Change = Callable[[RecordDict], None]
+
+
+class Trial:
+    """A run of the numpy app; replies pass through `tamper`."""
+
+    def __init__(
+        self,
+        tamper: Tamper | None = None,
+        timeout: float = 5.0,
+        rounds: tuple[int, int, int] = (1, 1, 3),
+        duplicate: bool = False,
+    ) -> None:
+        self.seen, self.kept = Recorder(), Snapshots()
+        self.strategy = CAAFP(
+            warmup_rounds=rounds[0],
+            cluster_rounds=rounds[1],
+            prune_rounds=rounds[2],
+            fraction_evaluate=0.0,
+            personalise=False,
+            clustering=Clustering(2),
+            pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
+            seed=3,
+            observer=self.seen,
+            checkpoints=self.kept,
+        )
+        self.grid = LocalGrid(
+            numpy_app.make_app(),
+            nodes(CLIENTS),
+            serialise=False,
+            tamper=tamper,
+            duplicate=duplicate,
+        )
+        self.timeout, self.rounds = timeout, sum(rounds)
+
+    def start(self) -> "Trial":
+        self.result = self.strategy.start(
+            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
+        )
+        return self
+
+    def seen_label(self, node: int) -> str:
+        return f"part-{int(self.grid.contexts[node].node_config['partition-id']):04d}"
+
+
+def changed(change: Change) -> Tamper:
+    def apply(request: Message, reply: Message) -> Message:
+        change(reply.content)
+        return reply
+
+    return only(apply, VICTIM, rounds=[ROUND])
+
+
+def array(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Change:
+    def change(records: RecordDict) -> None:
+        repacked(records, lambda arrays: arrays.update({name: make(arrays[name].copy())}))
+
+    return change
+
+
+def poked(name: str, value: float) -> Change:
+    def poke(values: np.ndarray) -> np.ndarray:
+        values[-1] = value
+        return values
+
+    return array(name, poke)
+
+
+def without(name: str) -> Change:
+    def change(records: RecordDict) -> None:
+        repacked(records, lambda arrays: arrays.pop(name))
+
+    return change
+
+
+def header(**fields: Any) -> Change:
+    def change(records: RecordDict) -> None:
+        for key, value in fields.items():
+            records.config_records["caafp"][key.replace("_", "-")] = value
+
+    return change
+
+
+def metrics(value: Any) -> Change:
+    return lambda records: records.metric_records["metrics"].update({"num-examples": value})
+
+
+def more_metrics(**values: Any) -> Change:
+    return lambda records: records.metric_records["metrics"].update(values)
+
+
+def array_called(name: str) -> Change:
+    def change(records: RecordDict) -> None:
+        repacked(records, lambda arrays: arrays.update({name: np.zeros(1, np.float32)}))
+
+    return change
+
+
+def missing_metric(records: RecordDict) -> None:
+    del records.metric_records["metrics"]["num-examples"]
+
+
+def drop(name: str) -> Change:
+    return lambda records: records.pop(name)
+
+
+def without_arrays(records: RecordDict) -> None:
+    repacked(records, lambda arrays: arrays.clear())
+
+
+def second_metrics(records: RecordDict) -> None:
+    records["more"] = MetricRecord({"num-examples": 5})
+
+
+def gradient(make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Change:
+    def change(records: RecordDict) -> None:
+        def remake(arrays: dict[str, np.ndarray]) -> None:
+            gaps, values = make(arrays["gradient-index"], arrays["gradient-value"])
+            arrays.update({"gradient-index": gaps, "gradient-value": values})
+
+        repacked(records, remake)
+
+    return change
+
+
+def half(*values: float) -> np.ndarray:
+    return np.array(values, np.float16)
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "values-nan": (poked("values", np.nan), "NaN or infinity"),
+    "values-inf": (poked("values", -np.inf), "NaN or infinity"),
+    "rest-nan": (poked("rest", np.nan), "NaN or infinity"),
+    "values-absurd": (poked("values", 1e30), "refuse such a client"),
+    "rest-absurd": (poked("rest", 3e38), "refuse such a client"),
+    "values-short": (array("values", lambda v: v[:-1]), r"expected float32 \[36\]"),
+    "values-long": (array("values", lambda v: np.append(v, v[:1])), r"found float32 \[37\]"),
+    "values-square": (array("values", lambda v: v.reshape(6, 6)), r"found float32 \[6, 6\]"),
+    "values-empty": (array("values", lambda v: v[:0]), r"found float32 \[0\]"),
+    "values-scalar": (array("values", lambda v: np.asarray(v[0])), r"found float32 \[\]"),
+    "rest-long": (array("rest", lambda v: np.append(v, v)), r"expected float32 \[3\]"),
+    "values-float64": (array("values", lambda v: v.astype(np.float64)), "found float64"),
+    "values-float16": (array("values", lambda v: v.astype(np.float16)), "found float16"),
+    "values-int": (array("values", lambda v: v.astype(np.int32)), "found int32"),
+    "values-swapped": (array("values", lambda v: v.astype(">f4")), "not an array"),
+    "values-missing": (without("values"), "'values' is missing"),
+    "rest-missing": (without("rest"), "'rest' is missing"),
+    "digest-other": (header(mask_digest="0123456789abcdef"), "packed by mask 0123456789abcdef"),
+    "digest-none": (header(mask_digest=""), "packed by mask none"),
+    "version-other": (header(version=2), "protocol version 2 found"),
+    "version-text": (header(version="1"), "'version': expected int"),
+    "round-past": (header(round=ROUND - 1), f"reply of round {ROUND - 1} in round {ROUND}"),
+    "round-ahead": (header(round=ROUND + 1), f"reply of round {ROUND + 1} in round {ROUND}"),
+    "round-negative": (header(round=-1), "'round': expected a whole number"),
+    "label-other": (header(label="part-0003"), "expected 'part-0002', found 'part-0003'"),
+    "label-huge": (header(label="x" * 5000), "at most 1000 characters"),
+    "action-other": (header(action="evaluate"), "expected an answer to train, found evaluate"),
+    "action-unknown": (header(action="own-the-server"), "expected one of"),
+    "header-missing": (drop("caafp"), "no 'caafp' record"),
+    "arrays-missing": (without_arrays, "is missing"),
+    "examples-negative": (metrics(-3), r"expected a number in \(0, 1e\+09\], found -3"),
+    "examples-zero": (metrics(0), r"expected a number in \(0, 1e\+09\], found 0"),
+    "examples-absurd": (metrics(10**12), r"expected a number in \(0, 1e\+09\]"),
+    "examples-tiny": (metrics(1e-300), "weight"),
+    "examples-nan": (metrics(float("nan")), "found nan"),
+    "examples-inf": (metrics(float("inf")), "found inf"),
+    "examples-list": (metrics([40, 40]), "expected one number, found"),
+    "examples-missing": (missing_metric, "expected one number, found None"),
+    "metric-inf": (more_metrics(loss=float("inf")), "'loss': expected finite .* found infinity"),
+    "metric-infs": (more_metrics(losses=[0.5, -float("inf")]), "'losses': .* found infinity"),
+    "name-huge": (array_called("x" * 5000), "x{500}"),
+    "metrics-missing": (drop("metrics"), "expected one MetricRecord, found 0"),
+    "metrics-twice": (second_metrics, "expected one MetricRecord, found 2"),
+    "gradient-more": (gradient(lambda g, v: (np.zeros(36, np.uint8), half(*[1] * 36))), "at most"),
+    "gradient-huge": (header(gradient_scale=1e30), "refuse such a client"),
+    "gradient-vast": (header(gradient_scale=1e300), "within the stated scale"),
+    "gradient-nan": (header(gradient_scale=float("nan")), "finite"),
+    "gradient-minus": (header(gradient_scale=-1.0), "within the stated scale"),
+    "gradient-shares": (gradient(lambda g, v: (g, v * np.float16(2))), "within the stated scale"),
+    "gradient-nans": (gradient(lambda g, v: (g, v * np.float16("nan"))), "within the stated"),
+    "gradient-beyond": (gradient(lambda g, v: (g | 127, v)), "beyond"),
+    "gradient-fewer": (gradient(lambda g, v: (g[1:], v)), "positions"),
+    "gradient-dtype": (gradient(lambda g, v: (g, v.astype(np.float32))), "float16"),
+    "gradient-half": (without("gradient-value"), "positions without values"),
+}
+
+
+@pytest.fixture(scope="module")
+def without_victim() -> dict[int, tuple[bytes, bytes, bytes]]:
+    """The models of a run in which the reply in question got lost."""
+    silent = Trial(only(lost, VICTIM, rounds=[ROUND]), timeout=0.05).start()
+    record = silent.seen.round(ROUND)
+    assert record.missing == (VICTIM,)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 0)
+    bits = bits_of(silent.result)
+    assert bits != bits_of(Trial().start().result)  # its reply does make a difference
+    return bits
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_reply_is_refused_and_leaves_no_trace(
+    name: str, without_victim: dict[int, tuple[bytes, bytes, bytes]]
+) -> None:
+    change, reason = BAD[name]
+    trial = Trial(changed(change)).start()
+
+    record = trial.seen.round(ROUND)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 1)
+    assert record.missing == ()
+    (found,) = record.reasons.items()
+    assert found[1] == 1
+    assert re.search(reason, found[0])
+    assert len(found[0]) <= MAX_REASON
+    assert bits_of(trial.result) == without_victim
+    # It is asked again, in full, and its next reply counts.
+    for number in (ROUND + 1, ROUND + 2):
+        assert trial.seen.round(number).answered == CLIENTS
+    node = next(n for n in trial.grid.contexts if trial.seen_label(n) == VICTIM)
+    again = [
+        passage
+        for passage in trial.grid.passages
+        if passage.direction == "down" and passage.node == node
+    ][-2:]
+    assert "layout" in again[0].header
+    assert "layout" not in again[1].header
+
+
+def test_a_reply_of_a_past_round_sent_again_is_refused(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    kept: list[RecordDict] = []
+
+    def keep_and_replay(request: Message, reply: Message) -> Message:
+        records = reply.content.config_records["caafp"]
+        if (records["label"], records["action"]) == (VICTIM, "train"):
+            if records["round"] == ROUND - 1:
+                kept.append(copy.deepcopy(reply.content))
+            elif records["round"] == ROUND:
+                replayed = Message(kept[0], reply_to=request)
+                replayed.metadata.__dict__.update(reply.metadata.__dict__)
+                return replayed
+        return reply
+
+    trial = Trial(keep_and_replay).start()
+    assert kept
+    assert trial.seen.round(ROUND).reasons == {f"reply of round {ROUND - 1} in round {ROUND}": 1}
+    assert bits_of(trial.result) == without_victim
+
+
+def test_a_duplicate_reply_counts_once() -> None:
+    plain, doubled = Trial().start(), Trial(duplicate=True).start()
+    assert bits_of(plain.result) == bits_of(doubled.result)
+    for one, two in zip(plain.seen.rounds, doubled.seen.rounds, strict=True):
+        assert (one.answered, one.refused, one.bytes_up) == (
+            two.answered,
+            two.refused,
+            two.bytes_up,
+        )
+    assert plain.result.report.ledger.messages == doubled.result.report.ledger.messages
+
+
+def test_a_node_cannot_answer_for_another(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def misdirect(request: Message, reply: Message) -> Message:
+        others = set(trial.grid.contexts) - {request.metadata.dst_node_id}
+        reply.metadata.__dict__["_src_node_id"] = min(others)
+        return reply
+
+    trial = Trial(only(misdirect, VICTIM, rounds=[ROUND]))
+    trial.start()
+    record = trial.seen.round(ROUND)
+    assert (record.answered, record.refused, record.missing) == (CLIENTS - 1, 0, (VICTIM,))
+    assert bits_of(trial.result) == without_victim
+
+
+def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def unavailable(request: Message, reply: Message) -> Message:
+        error = failed(request, reply, 3, "Error: Node Unavailable")
+        error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
+        return error
+
+    trial = Trial(only(unavailable, VICTIM, rounds=[ROUND])).start()
+    assert trial.seen.round(ROUND).missing == (VICTIM,)
+    assert bits_of(trial.result) == without_victim
+
+
+def test_a_client_whose_code_raises_is_named_with_what_it_raised(
+    without_victim: dict[int, tuple[bytes, bytes, bytes]],
+) -> None:
+    def fail(request: Message, reply: Message) -> Message:
+        return failed(request, reply, why="ZeroDivisionError: division by zero")
+
+    trial = Trial(only(fail, VICTIM, rounds=[ROUND])).start()
+    assert trial.seen.round(ROUND).reasons == {
+        "client-failed: ZeroDivisionError: division by zero": 1
+    }
+    assert bits_of(trial.result) == without_victim
+
+
+def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons() -> None:
+    def fail(request: Message, reply: Message) -> Message:
+        mine = reply.content.config_records["caafp"]["label"] == VICTIM
+        return failed(request, reply, why="no data" if mine else "out of memory")
+
+    trial = Trial(only(fail, rounds=[2, 3, 4]))
+    with pytest.raises(RunError, match="found none in 3 rounds in a row; in round 4: ") as error:
+        trial.start()
+    assert "client-failed: out of memory (3 clients)" in str(error.value)
+    assert "client-failed: no data (1 clients)" in str(error.value)
+    for record in (trial.seen.round(2, "cluster"), trial.seen.round(2)):
+        assert (record.answered, record.refused) == (0, CLIENTS)
+        assert record.reasons == {"client-failed: out of memory": 3, "client-failed: no data": 1}
+
+
+def test_a_run_outlives_two_rounds_in_which_every_client_fails() -> None:
+    trial = Trial(only(failed, rounds=[3, 4])).start()
+    assert [trial.seen.round(n).answered for n in range(1, 6)] == [4, 4, 0, 0, 4]
+
+
+def test_a_run_that_ends_without_one_usable_update_says_so() -> None:
+    trial = Trial(only(failed), rounds=(1, 1, 0))
+    with pytest.raises(RunError, match="found none in 2 rounds in a row; in round 2: "):
+        trial.start()
+
+
+def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> None:
+    trial = Trial(only(lost, rounds=[4]), timeout=0.05).start()
+    record = trial.seen.round(4)
+    assert (record.asked, record.answered, record.refused) == (CLIENTS, 0, 0)
+    assert record.missing == tuple(f"part-{k:04d}" for k in range(CLIENTS))
+    assert record.accuracy is None
+    assert record.loss is None
+    weights = {n: [bits[1] for bits in trial.kept.bits(n).values()] for n in (3, 4, 5)}
+    assert weights[3] == weights[4] != weights[5]
+
+
+def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask() -> None:
+    trial = Trial(only(lost, rounds=[ROUND]), timeout=0.05).start()
+    assert trial.seen.round(ROUND).answered == 0
+    assert trial.seen.round(ROUND).mask_updated
+    assert set(trial.seen.round(ROUND).density.values()) == {0.5}
+    for cluster in trial.result.clusters.values():
+        assert all(np.isfinite(array.numpy()).all() for array in cluster.arrays.values())
+
+
+def test_clustering_waits_for_a_round_that_is_answered() -> None:
+    def silent(request: Message, reply: Message) -> Message | None:
+        phase = request.content.config_records["caafp"]["phase"]
+        lost = phase == "cluster" and reply.content.config_records["caafp"]["round"] == 2
+        return None if lost else reply
+
+    trial = Trial(silent, timeout=0.05)
+    trial.start()
+    record = trial.seen.round(2, "cluster")
+    assert (record.asked, record.answered) == (CLIENTS, 0)
+    assert trial.seen.round(2).density == {-1: 0.5}
+    assert trial.seen.round(3, "cluster").answered == CLIENTS
+    assert sorted(trial.result.clusters) == [0, 1]
+    groups = [[f"part-{k:04d}" for k in range(g, CLIENTS, 2)] for g in range(2)]
+    found = trial.seen.labels
+    assert sorted(sorted(k for k in found if found[k] == c) for c in (0, 1)) == groups

@@ -1,0 +1,450 @@
+"""Devices that fail, leave, come back and lie: the run goes on, and says so."""
+
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, MetricRecord
+
+from caafp_app import CAAFP
+from caafp_app.errors import RunError, SettingsError
+from caafp_app.protocol.messages import Action, Answer
+from caafp_app.runner import discovery
+from caafp_app.runner.roster import GONE_AFTER, Client, Roster
+from caafp_app.runs.records import RunReport
+from caafp_app.strategies import Clustering, Pruning
+from caafp_app.strategies.fedavg import FedAvg
+from tests.local_grid import LocalGrid, Tamper
+from tests.protocol.support import repacked
+from tests.strategies import numpy_app
+from tests.strategies.support import (
+    Recorder,
+    Snapshots,
+    bits_of,
+    failed,
+    lost,
+    members_of,
+    nodes,
+    only,
+    prepare,
+)
+
+VICTIM = "part-0002"
+
+
+class Trial:
+    """A run of the numpy app."""
+
+    def __init__(
+        self,
+        tamper: Tamper | None = None,
+        *,
+        rounds: int = 10,
+        configs: list[Mapping[str, Any]] | None = None,
+        timeout: float = 0.05,
+        kind: type[Any] = FedAvg,
+        **more: Any,
+    ) -> None:
+        self.seen, self.kept = Recorder(), Snapshots()
+        defaults = {
+            "fraction_evaluate": 0.0,
+            "personalise": False,
+            "observer": self.seen,
+            "checkpoints": self.kept,
+        }
+        self.strategy = kind(**{**defaults, **more})
+        self.grid = LocalGrid(
+            numpy_app.make_app(), configs or list(nodes(5)), serialise=False, tamper=tamper
+        )
+        self.rounds, self.timeout = rounds, timeout
+
+    def start(self) -> "Trial":
+        self.result = self.strategy.start(
+            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
+        )
+        return self
+
+    @property
+    def report(self) -> RunReport:
+        assert self.result.report is not None
+        return self.result.report
+
+    def nodes_of(self, part: int) -> list[int]:
+        """Nodes of a client, a restarted one among them."""
+        return [n for n, c in self.grid.contexts.items() if c.node_config["partition-id"] == part]
+
+    def asked(self, label: str) -> list[int]:
+        """Rounds in which a label was asked."""
+        asked = self.nodes_of(int(label[-4:]))
+        return [
+            int(p.header["round"])
+            for p in self.grid.passages
+            if p.direction == "down" and p.node in asked and p.header["action"] == "train"
+        ]
+
+
+# -- resting -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["silent", "refused"])
+def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
+    tamper = only(lost if how == "silent" else failed, VICTIM)
+    trial = Trial(tamper, rounds=25).start()
+    # Three failures, then 2, 4, 8 rounds of rest.
+    assert trial.asked(VICTIM) == [1, 2, 3, 6, 11, 20]
+    assert trial.asked("part-0001") == list(range(1, 26))
+    assert all(trial.seen.round(n).answered == 4 for n in range(1, 26))
+    assert trial.seen.round(3).refusals == (
+        {VICTIM: "client-failed: MemoryError"} if how == "refused" else {}
+    )
+
+
+def test_who_answers_again_is_well_again_and_nobody_rests_if_told_so() -> None:
+    trial = Trial(only(lost, VICTIM, rounds=[1, 2, 4, 5, 7, 8, 10])).start()
+    assert trial.asked(VICTIM) == list(range(1, 11))
+    assert Trial(only(lost, VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
+
+
+def test_if_all_rest_all_are_asked() -> None:
+    trial = Trial(only(lost, rounds=[1, 2]), rounds=4, timeout=0.02, rest_after=1).start()
+    assert [trial.seen.round(n).asked for n in range(1, 5)] == [5] * 4
+    assert trial.seen.round(3).answered == 5
+
+
+# -- quorum --------------------------------------------------------------------------------
+
+
+def test_too_few_replies_do_not_move_the_model() -> None:
+    late = [f"part-{k:04d}" for k in (2, 3, 4)]
+    trial = Trial(only(lost, *late, rounds=[2]), rounds=3, min_replies=3).start()
+    assert trial.kept.bits(1) == trial.kept.bits(2) != trial.kept.bits(3)
+    assert [trial.seen.round(n).used for n in (1, 2, 3)] == [True, False, True]
+    assert trial.seen.round(2).missing == ("part-0002", "part-0003", "part-0004")
+
+
+def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
+    others = [f"part-{k:04d}" for k in (0, 1, 3, 4)]
+    trial = Trial(
+        only(lost, *others, rounds=[3, 4, 5]),
+        kind=CAAFP,
+        rounds=5,
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=3,
+        min_replies=2,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.5, every=1),
+    ).start()
+    assert [r.used for r in trial.seen.rounds if r.phase == "prune"] == [False] * 3
+    assert all(c.density == pytest.approx(0.5) for c in trial.result.clusters.values())
+
+
+@pytest.mark.parametrize("code", [470, 472])
+def test_what_is_refused_is_no_reply_and_the_others_are_waited_for(code: int) -> None:
+    """470 is answered by sending all again, whose reply would have counted a second time."""
+    trial = Trial(
+        only(partial(failed, code=code), VICTIM), rounds=1, min_replies=4, grace=30.0, timeout=0.1
+    )
+    pull, asked = trial.grid.pull_messages, time.monotonic()
+
+    def slow(ids: Iterable[str]) -> Iterable[Message]:
+        """The last client's training takes longer than the timeout."""
+        late = f"{9:064x}"  # of the last; five were asked who they are before
+        early = time.monotonic() - asked < 0.5
+        return pull([i for i in ids if not (early and i == late)])
+
+    trial.grid.pull_messages = slow  # type: ignore[method-assign]
+    trial.start()
+    record = trial.seen.round(1)
+    assert (record.answered, record.refused, record.missing) == (4, 1, ())
+    assert record.used
+    assert record.seconds < 10
+
+
+# -- coming and going ----------------------------------------------------------------------
+
+
+def test_a_label_that_comes_back_before_its_old_node_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
+    configs = [{"partition-id": k % 4, "num-partitions": 4} for k in range(5)]  # 0 comes twice
+    trial = Trial(rounds=6, configs=configs)
+    old, new = trial.nodes_of(0)
+    trial.grid.offline.add(new)
+    dead: set[int] = set()
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        return None if request.metadata.dst_node_id in dead else reply
+
+    def restart() -> None:  # the SuperLink still lists the old one
+        dead.add(old)
+        trial.grid.offline.clear()
+
+    trial.grid.tamper = silent
+    trial.seen.at[2, "train"] = restart
+    trial.start()
+    answered = [trial.seen.round(n).answered for n in range(1, 7)]
+    assert answered == [4, 4, 3, 4, 4, 4]
+    assert trial.seen.round(3).missing == ("part-0000",)
+    to_new = [p.header for p in trial.grid.passages if (p.direction, p.node) == ("down", new)]
+    assert [h["round"] for h in to_new if h["action"] == "train"] == [4, 5, 6]
+
+
+def test_who_comes_back_is_not_placed_anew() -> None:
+    trial = Trial(
+        kind=CAAFP,
+        rounds=6,
+        warmup_rounds=1,
+        cluster_rounds=3,
+        prune_rounds=2,
+        clustering=Clustering(2),
+        pruning=Pruning(sparsity=0.5, every=2),
+        configs=[{"partition-id": k % 5, "num-partitions": 5} for k in range(6)],
+    )
+    first, again = trial.nodes_of(0)
+    trial.grid.offline.add(again)
+
+    def restart() -> None:
+        trial.grid.offline.clear()
+        trial.grid.offline.add(first)
+
+    trial.seen.at[3, "cluster-warm-up"] = restart
+    trial.start()
+    assert [r.round for r in trial.seen.rounds if r.phase == "cluster"] == [2]
+    assert members_of(trial.result) == trial.seen.labels
+    assert trial.seen.round(4).answered == 5
+
+
+@pytest.mark.parametrize("how", ["answers", "restarted"])
+def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
+    configs = [{"partition-id": k % 6, "num-partitions": 6} for k in range(7)]
+    terms: dict[str, Any] = {
+        "kind": CAAFP,
+        "rounds": 8,
+        "warmup_rounds": 1,
+        "cluster_rounds": 6,
+        "prune_rounds": 1,
+        "clustering": Clustering(2),
+        "pruning": Pruning(sparsity=0.0),
+    }
+    trial = Trial(**terms, configs=configs)
+    # The last node is the first one again, after a restart.
+    old, new = trial.nodes_of(0)
+    trial.grid.offline.add(new)
+    back = {"answers": 5, "restarted": 99}[how]
+
+    def silent(request: Message, reply: Message) -> Message | None:
+        header = reply.content.config_records["caafp"]
+        lost = request.metadata.dst_node_id == old and 2 <= header["round"] < back
+        return None if lost else reply
+
+    def restart() -> None:
+        trial.grid.offline.clear()
+        trial.grid.offline.add(old)
+
+    trial.grid.tamper = silent
+    if how == "restarted":
+        trial.seen.at[4, "cluster-warm-up"] = restart
+    trial.strategy.rest_after = 0
+    trial.start()
+    whole = Trial(**terms, configs=configs[:6]).start()
+    mates, wanted = (
+        {frozenset(cluster.members) for cluster in t.result.clusters.values()}
+        for t in (trial, whole)
+    )
+    assert mates == wanted
+    placed = [(r.round, r.asked, r.answered) for r in trial.seen.rounds if r.phase == "cluster"]
+    # Who does not answer is not waited for twice in a round.
+    assert placed == [(2, 6, 5), ({"answers": 6, "restarted": 5}[how], 1, 1)]
+
+
+def test_who_stays_away_is_no_member_until_it_comes_back() -> None:
+    roster = Roster()
+    roster.meet([1, 2])
+    for node, label in ((1, "a"), (2, "b")):
+        roster.enrol(node, Answer(Action.DESCRIBE, 0, label, examples=5))
+        roster.clients[label].cluster = node - 1
+    roster.meet([1])
+    for _ in range(GONE_AFTER - 1):
+        roster.count_round()
+    assert list(roster.clusters()) == [0, 1]
+    roster.count_round()
+    assert list(roster.clusters()) == [0]
+    roster.meet([1, 2])
+    assert list(roster.clusters()) == [0, 1]
+
+
+def test_an_outage_counts_as_one_round_however_long_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.001)
+    trial = Trial(rounds=5, timeout=10.0, min_available_nodes=1)
+    idle, away, *rest = trial.grid.contexts
+
+    trial.grid.tamper = lambda request, reply: (
+        failed(request, reply) if request.metadata.dst_node_id == idle else reply
+    )
+    online, polls = trial.grid.get_node_ids, 0
+
+    def poll() -> Iterable[int]:
+        nonlocal polls
+        polls += bool(trial.grid.offline)
+        if polls == 3 * GONE_AFTER:
+            trial.grid.offline -= set(rest)
+        return online()
+
+    trial.grid.get_node_ids = poll  # type: ignore[method-assign]
+    trial.seen.at[2, "train"] = lambda: trial.grid.offline.update([away, *rest])
+    trial.start()
+    assert polls > 3 * GONE_AFTER
+    clients = trial.kept.states[5].fact("roster")["clients"]
+    assert [clients[f"part-{k:04d}"]["absent"] for k in (1, 2, 3, 4)] == [3, 0, 0, 0]
+    assert [len(cluster.members) for cluster in trial.result.clusters.values()] == [4]
+
+
+def test_the_roster_comes_back_from_its_state_without_nodes() -> None:
+    roster = Roster()
+    roster.population = 7
+    roster.clients["a"] = Client("a", 99, 12, 2, "digest", failures=2, rests_until=5, absent=3)
+    restored = Roster()
+    restored.restore(roster.state())
+    assert restored.population == 7
+    found = restored.clients["a"]
+    assert (found.examples, found.cluster, found.failures) == (12, 2, 2)
+    assert (found.rests_until, found.absent, found.held) == (5, 3, "")
+    assert restored.reachable() == []
+    restored.meet([99, 4])
+    assert restored.enrol(4, Answer(Action.DESCRIBE, 0, "a", examples=12)) == ""
+    assert [c.label for c in restored.reachable()] == ["a"]
+
+
+def test_if_all_are_gone_the_run_waits_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
+    trial = Trial(rounds=4, min_available_nodes=1)
+    trial.seen.at[2, "train"] = lambda: trial.grid.offline.update(trial.grid.contexts)
+    with pytest.raises(RunError, match=r"found 0 within 0\.05 s"):
+        trial.start()
+    assert len(trial.seen.rounds) == 2
+
+
+def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
+    def nothing(request: Message, reply: Message) -> Message:
+        reply.content["metrics"] = MetricRecord({"num-examples": 0, "eval_acc": 0.0})
+        return reply
+
+    empty = only(nothing, action="evaluate")
+    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
+    record = trial.seen.round(1, "evaluate")
+    assert (record.asked, record.answered, record.refused) == (5, 5, 0)
+    assert record.accuracy is None
+    empty = only(nothing, VICTIM, action="evaluate")
+    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
+    record = trial.seen.round(1, "evaluate")
+    assert (record.answered, record.refused) == (5, 0)
+    assert record.accuracy is not None
+    assert record.accuracy > 0
+
+
+# -- liars ---------------------------------------------------------------------------------
+
+
+def scaled(by: float, first: int = 1) -> Tamper:
+    """Let one client's updates be so many times as long, from a round on."""
+
+    def scale(request: Message, reply: Message) -> Message:
+        def change(arrays: dict[str, np.ndarray]) -> None:
+            arrays.update({k: arrays[k] * np.float32(by) for k in ("values", "rest")})
+
+        repacked(reply.content, change)
+        return reply
+
+    return only(scale, VICTIM, rounds=range(first, 100))
+
+
+@pytest.mark.parametrize("first", [1, 4])
+def test_an_update_that_is_absurdly_long_moves_nothing(first: int) -> None:
+    trial = Trial(scaled(1000.0, first), rounds=6, rest_after=0).start()
+    without = Trial(only(lost, VICTIM, rounds=range(first, 7)), rounds=6, rest_after=0).start()
+    assert bits_of(trial.result) == bits_of(without.result)
+    (reason,) = trial.seen.round(first).reasons
+    assert reason.startswith("expected an update of norm at most")
+    assert trial.seen.round(6).refusals.keys() == {VICTIM}
+
+
+def test_a_fixed_bound_and_its_reason() -> None:
+    with pytest.raises(RunError, match=r"in round 1: .* norm at most 1e-06"):
+        Trial(rounds=1, max_update_norm=1e-6).start()
+
+
+def test_a_claim_of_many_examples_buys_little() -> None:
+    def claiming(first: int, later: int) -> Tamper:
+        def claim(request: Message, reply: Message) -> Message:
+            new = reply.content.config_records["caafp"]["round"] == 1
+            reply.content.metric_records["metrics"]["num-examples"] = first if new else later
+            return reply
+
+        return only(claim, VICTIM)
+
+    many = claiming(10**8, 10**8)
+    one = Trial(many, rounds=2).start()
+    assert sorted(client.examples for client in one.report.clients)[2] == 49
+    # The app does not say how many it has before its first reply; then ten medians are the most.
+    other = Trial(claiming(10**8, 490), rounds=2).start()
+    assert bits_of(one.result) == bits_of(other.result)
+    free = Trial(many, rounds=2, max_weight=0.0).start()
+    assert bits_of(free.result) != bits_of(one.result)
+
+
+@pytest.mark.parametrize("aggregation", ["trimmed-mean", "median"])
+def test_a_robust_mean_is_not_moved_far_by_one_that_lies_within_the_bounds(
+    aggregation: str,
+) -> None:
+    def distance(rule: str) -> float:
+        lied = Trial(scaled(-9.0), rounds=2, aggregation=rule).start()
+        honest = Trial(rounds=2, aggregation=rule).start()
+        pairs = zip(*(t.result.arrays.to_numpy_ndarrays()[:2] for t in (lied, honest)), strict=True)
+        return float(max(np.abs(a - b).max() for a, b in pairs))
+
+    assert distance(aggregation) < 0.7 * distance("mean")
+
+
+def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
+    trial = Trial(
+        kind=CAAFP,
+        rounds=4,
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=2,
+        clustering=Clustering(1),
+        pruning=Pruning(sparsity=0.5, every=2),
+        aggregation="median",
+    )
+    updates: list[np.ndarray] = []
+
+    def keep(request: Message, reply: Message) -> Message:
+        repacked(reply.content, lambda arrays: updates.append(arrays["values"].copy()))
+        return reply
+
+    trial.grid.tamper = only(keep, rounds=[4])
+    trial.start()
+    before, after = (trial.kept.models(n)[0].array("weights") for n in (3, 4))
+    bits = before != 0
+    assert (len(updates), bits.sum()) == (5, updates[0].size) == (5, 36)
+    expected = before[bits] + np.median(np.stack(updates).astype(np.float64), axis=0)
+    np.testing.assert_array_equal(after[bits], expected.astype(np.float32))
+    assert not after[~bits].any()
+
+
+def test_clusterfl_has_no_mean_to_make_robust() -> None:
+    with pytest.raises(SettingsError, match="in clusterfl every client has a model of its own"):
+        prepare({"strategy": "clusterfl", "aggregation": "median"}).start()
+
+
+def test_undisturbed_runs_do_not_depend_on_any_of_it() -> None:
+    plain = Trial(rounds=4).start()
+    guarded = Trial(rounds=4, min_replies=5, grace=1.0, rest_after=1, max_weight=2.0).start()
+    assert bits_of(plain.result) == bits_of(guarded.result)

@@ -1,0 +1,94 @@
+"""Safetensors files are whole or refused, and as private as they are asked to be."""
+
+import json
+import stat
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from caafp_app.errors import RunError
+from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
+
+
+def test_arrays_and_texts_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.safetensors"
+    arrays = {
+        "scalar": np.array(3, np.int64),
+        "turned": np.arange(6.0).reshape(2, 3).T,
+        "big-endian": np.arange(4, dtype=">f4"),
+        "empty": np.zeros((0, 3), bool),
+    }
+    write_tensors(path, arrays, {"é": "ü"})
+    found = read_tensors(path)
+    assert found.metadata == {"é": "ü"}
+    assert found.arrays.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+        assert found.arrays[name].shape == array.shape
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_the_bytes_are_those_that_safetensors_writes(tmp_path: Path) -> None:
+    arrays = {"b": np.arange(3), "a": np.ones((2, 2), np.float32)}
+    write_tensors(tmp_path / "x", arrays)
+    assert (tmp_path / "x").read_bytes() == save(arrays)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
+def test_the_mode_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    for name, mode in (("open", None), ("private", PRIVATE)):
+        for _ in range(2):  # a file that is replaced gets it as well
+            write_tensors(tmp_path / name, {}, **({} if mode is None else {"mode": mode}))
+    usual, found, private = (
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "open", "private")
+    )
+    assert (found, private) == (usual, 0o600)
+
+
+def test_a_dtype_that_is_not_kept_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="'x' has dtype complex128"):
+        write_tensors(tmp_path / "x", {"x": np.zeros(2, complex)})
+    assert not list(tmp_path.iterdir())
+
+
+def content_of(dtype: str, shape: list[int], end: int, size: int) -> bytes:
+    header = json.dumps({"x": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no",
+        struct.pack("<Q", 2**60) + b"{}",
+        content_of("F64", [2**40], 2**43, 8),
+        content_of("F64", [2], 16, 8),
+        content_of("F64", [1], 16, 16),
+        content_of("BF16", [2], 4, 4),
+        content_of("F8_E4M3", [2], 2, 2),
+    ],
+    ids=["empty", "text", "header", "claims 8 TiB", "cut", "shape", "bfloat16", "float8"],
+)
+def test_a_file_that_is_damaged_is_refused_by_its_path(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=f"expected a safetensors file at {path}"):
+        read_tensors(path)
+
+
+def test_no_file_or_a_folder_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(RunError, match="expected a safetensors file"):
+            read_tensors(path)
+
+
+def test_a_file_beyond_the_limit_is_not_opened(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "x", {"x": np.zeros(100)})
+    with pytest.raises(RunError, match="expected at most 100 bytes in"):
+        read_tensors(tmp_path / "x", limit=100)

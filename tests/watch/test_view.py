@@ -1,0 +1,93 @@
+"""A run as `caafp watch` shows it, from the folder alone."""
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from caafp_app import cli
+from caafp_app.errors import RunError
+from caafp_app.runs.live import LiveLog
+from caafp_app.watch.page import content
+from caafp_app.watch.view import Watcher
+from caafp_app.watch.web import build
+from tests.left_run import leave_run
+
+EVIL = '<script>alert("x")</script>'
+
+
+@pytest.fixture
+def going(tmp_path: Path) -> Path:
+    """The folder of a run whose sixth round goes on."""
+    folder = leave_run(tmp_path / "walks", finished=False)
+    log = LiveLog(folder)
+    log.present({"user-00": 11, "user-01": 12, EVIL: 13})
+    log.asked(["user-00", "user-01"], "prune", 6, 1000.0)
+    log.answer("user-00", True, "")
+    return folder
+
+
+def test_it_says_where_the_run_is(going: Path) -> None:
+    view = Watcher(going).look(now=990.0)
+    assert view.headline == "prune, round 6 of 6: 1 of 2 answered"
+    assert view.deadline == pytest.approx(10.0)
+    assert (view.total, view.accuracy) == (6, pytest.approx(0.6))
+    assert view.bytes_total == sum(1000 * n + 500 for n in range(1, 7))
+    assert {row.label: (row.node, row.state) for row in view.devices} == {
+        EVIL: (13, "waits"),
+        "user-00": (11, "answered"),
+        "user-01": (12, "works"),
+    }
+
+
+def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:
+    view = Watcher(going).look(now=1000.5)
+    assert "user-01 has missed its deadline" in view.troubles
+
+
+def test_a_watcher_sees_what_is_new(going: Path) -> None:
+    watcher = Watcher(going)
+    assert watcher.look(now=990.0).answered == 1
+    LiveLog(going).answer("user-01", True, "")
+    view = watcher.look(now=990.0)
+    assert (view.answered, view.deadline) == (2, None)
+
+
+def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
+    folder = leave_run(tmp_path / "run")
+    view = Watcher(folder).look()
+    assert (view.finished, view.headline) == (True, "finished after 6 rounds")
+    assert [row.label for row in view.devices] == [f"user-{i:02d}" for i in range(4)]
+    done = CliRunner().invoke(cli.app, ["watch", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "finished after 6 rounds" in done.output
+
+
+def test_the_terminal_shows_no_control_characters(going: Path) -> None:
+    LiveLog(going).present({"\x1b[31mred": 5})
+    done = CliRunner().invoke(cli.app, ["watch", str(going), "--once"])
+    assert "\x1b[31m" not in done.output
+    assert "?[31mred" in done.output
+
+
+def test_the_page_escapes_what_clients_say(going: Path) -> None:
+    shown = content(Watcher(going).look())
+    assert EVIL not in shown
+    assert "&lt;script&gt;" in shown
+
+
+def test_the_server_answers_this_machine_alone(going: Path) -> None:
+    client = TestClient(build(going), base_url="http://127.0.0.1")
+    answer = client.get("/")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "user-01" in client.get("/view").text
+    assert client.get("/watch.js").headers["content-type"].startswith("text/javascript")
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+    assert client.post("/view").status_code == 405
+
+
+def test_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected a run directory"):
+        Watcher(tmp_path).look()

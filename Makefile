@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PRESET ?= caafp
 ARGS   ?=
+VERSIONS ?= 3.11 3.12 3.13
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,8 +12,10 @@ STAMP := $(VENV)/.installed
 # The parts whose tests have to reach every line, or nearly.
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
+
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e drill fuzz lint format coverage bench docs clean
+.PHONY: help setup run test matrix e2e drill fuzz lint format coverage bench docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -50,6 +53,15 @@ lint: $(STAMP)  ## Check style, format and types
 format: $(STAMP)  ## Put style and format right where that can be done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+matrix:  ## Run the tests with other Pythons and the newest Flower: VERSIONS="3.12 3.13" ARGS="tests/runs"
+	@for version in $(VERSIONS); do \
+	  command -v python$$version >/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
+	  python$$version -m venv .venv-$$version && \
+	  .venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -e ".[simulation,dev]" && \
+	  .venv-$$version/bin/python -c 'import sys, flwr; print("Python", sys.version.split()[0], "flwr", flwr.__version__)' && \
+	  .venv-$$version/bin/python -m pytest -q -m "not e2e" $(ARGS) || exit 1; \
+	done
 
 coverage: $(STAMP)  ## Run all tests and list the lines they miss, also in htmlcov/
 	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-report=html

@@ -70,6 +70,7 @@ class Settings:
         _check_rounds(self)
         _check_clusters(self)
         _check_filters(self)
+        _check_aggregation(self)
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
@@ -143,6 +144,15 @@ def _check_pruning(rounds: RoundSettings, pruning: PruneSettings) -> None:
         raise SettingsError(
             "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
             "clusters comes before the first mask update and one after it, found 1"
+        )
+
+
+def _check_aggregation(settings: Settings) -> None:
+    """Refuse a robust mean where no mean is taken."""
+    if settings.run.strategy == "clusterfl" and settings.rounds.aggregation != "mean":
+        raise SettingsError(
+            f"aggregation: expected mean, found {settings.rounds.aggregation}: in clusterfl every "
+            "client has a model of its own, and there is nothing to take a mean of"
         )
 
 

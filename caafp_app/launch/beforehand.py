@@ -65,8 +65,10 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
     _check_ray_installed()
     clients = count_supernodes(settings, supernodes)
     found = survey(settings.data, settings.data.known_clients or clients)
-    _check_machine(settings)
-    _check_method(settings, found.shape, found.classes)
+    require_trackers(settings.run.trackers)
+    _check_device(settings)
+    _check_network(settings, found.shape, found.classes)
+    _check_strategy(settings)
     if settings.run.resume_from:
         _check_resumable(settings, results)
     else:
@@ -94,8 +96,31 @@ def check_deployment(settings: Settings) -> Checked:
         shape, classes = form.input_shape, len(form.class_names)
     if shape is not None and classes:
         notes += about_shape(shape)
-        _check_method(settings, shape, classes)
+        _check_network(settings, shape, classes)
+    _check_strategy(settings)
     return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
+
+
+def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list[str]:
+    """Check on a device what a run will ask of it; return notes.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    shape : tuple of int
+        Of the device's windows.
+    classes : int
+        Of the run.
+
+    Raises
+    ------
+    SettingsError
+        The network does not take these windows, or this device lacks the GPU that is asked for.
+    """
+    _check_device(settings)
+    _check_network(settings, shape, classes)
+    return about_shape(shape)
 
 
 def _check_ray_installed() -> None:
@@ -107,9 +132,8 @@ def _check_ray_installed() -> None:
         )
 
 
-def _check_machine(settings: Settings) -> None:
-    """Look for the GPU and the trackers that the settings name."""
-    require_trackers(settings.run.trackers)
+def _check_device(settings: Settings) -> None:
+    """Look for the GPU that the settings name."""
     device = settings.train.device
     if device == "cpu":
         return
@@ -123,13 +147,11 @@ def _check_machine(settings: Settings) -> None:
         )
 
 
-def _check_method(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
-    """Build the network and the strategy, and let the network look at two windows."""
+def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
+    """Build the network and let it look at two windows."""
     import torch
 
     from caafp_app.models import build_model
-    from caafp_app.runs.observer import Observer
-    from caafp_app.strategies.factory import make_strategy
 
     name = settings.model.model
     try:
@@ -147,6 +169,13 @@ def _check_method(settings: Settings, shape: tuple[int, ...], classes: int) -> N
             f"model: expected {name} to return {classes} numbers for each window of shape {shape}, "
             f"found an output of shape {tuple(logits.shape)} for two"
         )
+
+
+def _check_strategy(settings: Settings) -> None:
+    """Build the strategy, or look for the module of one of the user's own."""
+    from caafp_app.runs.observer import Observer
+    from caafp_app.strategies.factory import make_strategy
+
     strategy = settings.run.strategy
     if not is_path(strategy):
         make_strategy(settings, Observer())

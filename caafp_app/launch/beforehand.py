@@ -69,7 +69,8 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
         check_installed(key, path)
     clients = count_supernodes(settings, supernodes)
     found = survey(settings.data, settings.data.known_clients or clients)
-    _check_machine(settings)
+    require_trackers(settings.run.trackers)
+    _check_device(settings)
     _check_network(settings, found.shape, found.classes)
     check_strategy(settings)
     if settings.run.resume_from:
@@ -114,6 +115,28 @@ def check_deployment(settings: Settings) -> Checked:
     return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
 
 
+def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list[str]:
+    """Check on a device what a run will ask of it; return notes.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    shape : tuple of int
+        Of the device's windows.
+    classes : int
+        Of the run.
+
+    Raises
+    ------
+    SettingsError
+        The network does not take these windows, or this device lacks the GPU that is asked for.
+    """
+    _check_device(settings)
+    _check_network(settings, shape, classes)
+    return about_shape(shape)
+
+
 def _check_ray_installed() -> None:
     if importlib.util.find_spec("ray") is None:
         raise RunError(
@@ -123,9 +146,8 @@ def _check_ray_installed() -> None:
         )
 
 
-def _check_machine(settings: Settings) -> None:
-    """Look for the GPU and the trackers that the settings name."""
-    require_trackers(settings.run.trackers)
+def _check_device(settings: Settings) -> None:
+    """Look for the GPU that the settings name."""
     device = settings.train.device
     if device == "cpu":
         return

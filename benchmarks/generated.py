@@ -39,7 +39,8 @@ def make_mask(layout: Layout, density: float, rng: np.random.Generator) -> Mask:
     bits = np.zeros(layout.weight_count, dtype=np.bool_)
     for layer in layout.segments:
         size = layer.stop - layer.start
-        bits[layer.start + rng.choice(size, int(size * density), replace=False)] = True
+        chosen = rng.choice(size, int(size * density), replace=False, shuffle=False)
+        bits[layer.start + chosen] = True
     return Mask(layout, bits)
 
 

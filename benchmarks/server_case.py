@@ -242,7 +242,8 @@ class _Server:
         self.runner.close(answers, {0: self.model.mask.density})
 
     def _move(self, summed: Summed) -> None:
-        self.evidence.add_round(summed.update, summed.sums)
+        if summed.sums:
+            self.evidence.add_round(summed.update, summed.sums)
         if summed.gradient is not None:
             self.gradient = summed.gradient.mean()
         mean = summed.mean()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.records import RoundRecord
 from caafp_app.server_app import MAY_CHANGE, run
 from caafp_app.settings import Settings
+from caafp_app.strategies import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 
@@ -96,8 +98,9 @@ def test_a_resumed_run_goes_on_in_its_folder(
         start(tmp_path / "cut", resume_from="one")
 
 
-def test_what_may_change_are_settings() -> None:
-    assert set(Settings().to_dict()) > MAY_CHANGE
+def test_what_may_change_are_settings_or_arguments_of_strategies() -> None:
+    arguments = {field.name for field in fields(MethodStrategy)}
+    assert set(Settings().to_dict()) | arguments > MAY_CHANGE
 
 
 def test_sigterm_is_noted_and_its_handler_put_back() -> None:

@@ -33,6 +33,13 @@ def node(
             help="Where the personal model is kept.", show_default="~/.caafp/personal/LABEL"
         ),
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="This device's private key, of `caafp keys device`: it signs its label.",
+            show_default=False,
+        ),
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option(help="Write the node-config to this .toml file.", show_default=False),
@@ -53,7 +60,7 @@ def node(
 
     with ending():
         settings = merged(preset, pairs or [])
-        config = device_config(data_path, label, state_dir)
+        config = device_config(data_path, label, state_dir, key)
         report = check_data(settings.data, config)
         # torch is imported from here on: seconds on a small device.
         from caafp_app.devices.report import data_text, rehearsal_text

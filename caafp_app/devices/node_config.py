@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from caafp_app.errors import SettingsError
+from caafp_app.protocol.identity import KEY_PATH
 from caafp_app.runs.files import write_atomic
 from caafp_app.settings import Scalar
 
 _QUOTED = re.compile(r"[^\"\\\x00-\x1f\x7f]*")
 
 
-def device_config(data_path: Path, label: str, state_dir: Path | None) -> dict[str, Scalar]:
+def device_config(
+    data_path: Path, label: str, state_dir: Path | None, key: Path | None = None
+) -> dict[str, Scalar]:
     """Return the node-config of a device; paths are made absolute.
 
     Raises
@@ -24,10 +27,12 @@ def device_config(data_path: Path, label: str, state_dir: Path | None) -> dict[s
         values["label"] = label
     if state_dir is not None:
         values["state-dir"] = str(state_dir.expanduser().absolute())
-    for key, value in values.items():
+    if key is not None:
+        values[KEY_PATH] = str(key.expanduser().absolute())
+    for name, value in values.items():
         if not _QUOTED.fullmatch(str(value)):
             raise SettingsError(
-                f"{key}: expected no quotes, backslashes or control characters, found {value!r}"
+                f"{name}: expected no quotes, backslashes or control characters, found {value!r}"
             )
     return values
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caafp_app.client.tasks import Task
-from caafp_app.engine.forward import no_fast_path, stacked
+from caafp_app.engine.forward import stacked
 
 _CPU_BUDGET = 1 << 30
 _SHARE_OF_MEMORY = 0.4
@@ -60,7 +60,7 @@ def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) ->
     if not rows.is_cuda:
         return losses
     rows, weights = rows.clone(), weights.clone()
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UP):
@@ -106,7 +106,7 @@ def clients_at_once(model: nn.Module, tasks: Sequence[Task], batch: int) -> int:
 
     windows = torch.zeros(1, batch, *task.network.input_shape, device=device)
     hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-    with torch.enable_grad(), no_fast_path(), hooks:
+    with torch.enable_grad(), hooks:
         stacked(model)(parameters, windows)
     numbers = sum(p.numel() for p in parameters.values())
     largest = max(t.windows.nbytes for t in tasks)

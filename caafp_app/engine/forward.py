@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from caafp_app.client.tasks import Network, network_on
 
@@ -27,16 +28,24 @@ def stacked(model: nn.Module) -> Forward:
     def alone(parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
         return functional_call(model, (dict(parameters), buffers), (windows,))  # type: ignore[no-any-return]
 
-    return vmap(alone, randomness="different")
+    together = vmap(alone, randomness="different")
+
+    def forward(parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
+        with _plain_attention():
+            logits: Tensor = together(parameters, windows)
+        return logits
+
+    return forward
 
 
 @contextlib.contextmanager
-def no_fast_path() -> Iterator[None]:
-    """Keep attention off a kernel for evaluation that torch.func does not know."""
+def _plain_attention() -> Iterator[None]:
+    """Let attention be computed by plain products: torch.func does not know its fused kernels."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
 
@@ -61,7 +70,7 @@ def _hindrance(model: nn.Module, network: Network) -> str:
     parameters = {name: p.detach().unsqueeze(0) for name, p in model.named_parameters()}
     windows = torch.zeros(1, 2, *network.input_shape, device=next(model.parameters()).device)
     try:
-        with torch.no_grad(), no_fast_path():
+        with torch.no_grad():
             stacked(model)(parameters, windows)
     except RuntimeError as error:
         return f"torch.func cannot do it: {str(error).splitlines()[0]}"

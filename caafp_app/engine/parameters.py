@@ -75,7 +75,7 @@ class StackedParameters:
     def _parts(self, matrix: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield each parameter's name and its part of a matrix [C, P], as a view [C, *shape]."""
         for name, (place, shape) in self._places.items():
-            yield name, matrix[:, place].unflatten(1, shape)
+            yield name, matrix[:, place].view(len(matrix), *shape)
 
     def _stacked(self, arrays: Sequence[Arrays], fill: float | None = None) -> Tensor:
         matrix = np.empty((len(arrays), self._size), np.float32)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from caafp_app.client.tasks import Evaluate, Fit, Fitted, Gradient, Task
 from caafp_app.engine.batches import Batches, passing_batches, training_batches
 from caafp_app.engine.device import DeviceArrays, captured
-from caafp_app.engine.forward import Forward, no_fast_path, stacked
+from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
 from caafp_app.registry import OPTIMISERS
 from caafp_app.training import Score, seeded
@@ -82,12 +82,11 @@ def evaluate(model: nn.Module, tasks: Sequence[Evaluate], on_device: DeviceArray
     forward = stacked(model)
     correct = torch.zeros(len(tasks), device=windows.device)
     loss = torch.zeros_like(correct)
-    with no_fast_path():
-        for rows, weights in _steps(batches, windows.device):
-            logits = forward(parameters.by_name, windows[rows])
-            target = classes[rows]
-            correct += ((logits.argmax(2) == target) * weights).sum(1)
-            loss += (_cross_entropy(logits, target) * weights).sum(1)
+    for rows, weights in _steps(batches, windows.device):
+        logits = forward(parameters.by_name, windows[rows])
+        target = classes[rows]
+        correct += ((logits.argmax(2) == target) * weights).sum(1)
+        loss += (_cross_entropy(logits, target) * weights).sum(1)
     nan = float("nan")
     return [
         Score(float(c) / n if n else nan, float(total) / n if n else nan, n)
@@ -104,7 +103,7 @@ def full_gradient(
     batches = passing_batches(sizes, PASSING_BATCH)
     batches.weights.div_(torch.tensor(sizes).clamp(min=1).view(1, -1, 1))
     model.eval()
-    with torch.enable_grad(), no_fast_path():
+    with torch.enable_grad():
         losses = _losses(model, parameters, tasks, batches, on_device)
         for step in range(len(batches.rows)):
             losses(step)
@@ -130,7 +129,7 @@ def _losses(
         return losses.detach()
 
     rows, weights = batches.rows.to(windows.device), batches.weights.to(windows.device)
-    run = forward_and_backward
+    run: Callable[[Tensor, Tensor], Tensor] = forward_and_backward
     if len(rows) > _FEW_STEPS:
         run = captured(run, rows[0], weights[0], parameters.gradient)
     return lambda step: run(rows[step], weights[step])

@@ -15,10 +15,9 @@ from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
 from caafp_app.launch.environment import check_ray
 from caafp_app.launch.plan import count_supernodes
-from caafp_app.registry import check_installed, is_path
+from caafp_app.registry import check_installed
 from caafp_app.runs.trackers import require_trackers
 from caafp_app.settings import Settings
-from caafp_app.strategies.factory import check_strategy, unused_settings
 
 
 @dataclass(frozen=True)
@@ -72,15 +71,15 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
     require_trackers(settings.run.trackers)
     _check_device(settings)
     _check_network(settings, found.shape, found.classes)
-    check_strategy(settings)
+    unused = _check_strategy(settings)
     if settings.run.resume_from:
         _check_resumable(settings, results)
     else:
         _check_writable(results.parent)
     if ray:
         check_ray(os.environ)
-    idle = without_effect(settings, unused_settings(settings.run.strategy), clients)
-    return Checked(clients, found.facts, [*found.notes, *idle])
+    notes = [*found.notes, *without_effect(settings, unused, clients)]
+    return Checked(clients, found.facts, notes)
 
 
 def check_deployment(settings: Settings) -> Checked:
@@ -98,10 +97,8 @@ def check_deployment(settings: Settings) -> Checked:
             f"engine: {settings.run.engine!r} is for simulations; expected --superlink or the "
             "engine, found both"
         )
-    here = not is_path(settings.run.strategy)  # what is elsewhere is for the server to import
-    if here:
-        check_strategy(settings)
-    notes = without_effect(settings, unused_settings(settings.run.strategy) if here else ())
+    ours = not any(settings.paths())  # parts of other packages may be on the server alone
+    notes = without_effect(settings, _check_strategy(settings) if ours else ())
     shape, classes = settings.data.shape, 0
     if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
         from caafp_app.datasets.resolve import data_shape
@@ -110,7 +107,7 @@ def check_deployment(settings: Settings) -> Checked:
         shape, classes = form.input_shape, len(form.class_names)
     if shape is not None and classes:
         notes += about_shape(shape)
-        if not is_path(settings.model.model):
+        if ours:
             _check_network(settings, shape, classes)
     return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
 
@@ -183,6 +180,14 @@ def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> 
             f"model: expected {name} to return {classes} numbers for each window of shape {shape}, "
             f"found an output of shape {tuple(logits.shape)} for two"
         )
+
+
+def _check_strategy(settings: Settings) -> list[str]:
+    """Make the strategy and its plan; return the settings that it has no argument for."""
+    from caafp_app.strategies.factory import check_strategy, unused_settings
+
+    check_strategy(settings)
+    return unused_settings(settings.run.strategy)
 
 
 def _check_resumable(settings: Settings, results: Path) -> None:

@@ -1,6 +1,7 @@
 """Convolutions over time, then a recurrent network."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class DeepConvLSTM(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map [n, samples, channels] to logits [n, classes]."""
-        x = _convolved(windows, [(layer.weight, layer.bias) for layer in self.convolutions])
+        pairs = [(cast(Tensor, c.weight), cast(Tensor, c.bias)) for c in self.convolutions]
+        x = _convolved(windows, pairs)
         states, _ = self.lstm(self.drop(x))
         logits: Tensor = self.head(self.drop(states[:, -1]))
         return logits
@@ -83,7 +85,7 @@ def _recurrent(
 ) -> Tensor:
     """Apply an LSTM layer of each client: from [C, n, time, in] to its states [C, n, time, H]."""
     clients, n, time, _ = x.shape
-    entering = _dense(x.flatten(1, 2), weight_in, bias_in).unflatten(1, (n, time))
+    entering = _dense(x.flatten(1, 2), weight_in, bias_in).reshape(clients, n, time, -1)
     state = cell = x.new_zeros(clients, n, weight.shape[2])
     states = []
     for moment in range(time):

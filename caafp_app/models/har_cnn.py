@@ -79,7 +79,7 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     kernel = weight.shape[3]
     pieces = functional.pad(x, (0, 0, kernel // 2, kernel // 2)).unfold(2, kernel, 1)
     pieces = pieces.reshape(clients, n * samples, channels * kernel)
-    return _dense(pieces, weight.flatten(2), bias).unflatten(1, (n, samples))
+    return _dense(pieces, weight.flatten(2), bias).reshape(clients, n, samples, -1)
 
 
 def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -61,5 +61,9 @@ def _bytes(record: MetricRecord | ConfigRecord) -> int:
                 f"expected names of at most {MAX_NAME} characters, found {len(name)}"
             )
         parts = value if isinstance(value, list) else [value]
-        size += sum(len(part) if isinstance(part, str | bytes) else 8 for part in parts)
+        texts = bool(parts) and isinstance(parts[0], str | bytes)  # a list is of one type
+        if texts:
+            size += sum(len(part) for part in parts if isinstance(part, str | bytes))
+        else:
+            size += 8 * len(parts)
     return size

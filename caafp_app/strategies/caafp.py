@@ -21,7 +21,7 @@ from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import Method
-from caafp_app.strategies.rounds import check_room, check_updates, divide_rounds
+from caafp_app.strategies.rounds import check_room, divide_rounds
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.sharing import shared_updates
 from caafp_app.strategies.strategy import MethodStrategy
@@ -79,8 +79,6 @@ class CAAFP(MethodStrategy):
         parts = divide_rounds(num_rounds, *given)
         if self.prune_rounds is None and pruning.sparsity > 0:
             check_room(num_rounds, parts)
-        elif None not in given:
-            check_updates(parts, pruning)
         return build_plan(
             *parts,
             every=pruning.every,

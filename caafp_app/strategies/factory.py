@@ -17,6 +17,8 @@ from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
 from caafp_app.settings import ClusterSettings, PruneSettings, Settings
 from caafp_app.settings.knob import key_of
+from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.rounds import check_updates
 from caafp_app.strategies.strategy import MethodStrategy
 
 _PLUMBING = ("observer", "checkpoints", "stop")
@@ -93,7 +95,11 @@ def check_strategy(settings: Settings) -> MethodStrategy:
         See `make_strategy`; or the rounds do not add up, or the network has no filters to cut.
     """
     strategy = make_strategy(settings)
-    strategy.plan(settings.rounds.total)
+    pruning, rounds = getattr(strategy, "pruning", None), settings.rounds
+    if isinstance(pruning, Pruning):
+        parts = (rounds.warmup_rounds, rounds.cluster_rounds, rounds.prune_rounds)
+        check_updates(parts, pruning)
+    strategy.plan(rounds.total)
     network = NETWORKS[settings.model.model]
     if strategy.cuts_filters and not getattr(network, "chain", False):
         raise SettingsError(

@@ -191,3 +191,9 @@ def test_what_flowers_notation_cannot_hold_is_refused(name: str) -> None:
 def test_a_strategy_of_the_servers_own_is_said_to_be_unknown_here(data: Path) -> None:
     said = node("strategy=no_such_module:Own", "--data-path", str(data), "--label", "pi-1")
     assert "note: no_such_module:Own is a class of the server's; shown is plain training" in said
+
+
+def test_the_key_that_a_device_signs_with_is_named_in_its_node_config() -> None:
+    config = device_config(Path("/data"), "anna", None, Path("keys/anna.key"))
+    assert config["key-path"] == str(Path("keys/anna.key").absolute())
+    assert "key-path" not in device_config(Path("/data"), "anna", None)

@@ -98,12 +98,12 @@ def test_a_task_that_crashes_hangs_or_takes_all_memory_is_an_error_reply(tmp_pat
     with fleet(tmp_path / "fleet", nodes, warm=True, device=["--memory", "400"]) as running:
         for node in running.supernodes:
             node.await_line("tasks are forked")
-        pids = {pid for pid in processor_time(running)}
+        pids = at_rest(running)
         outcome = running.flwr_run(app, settings)
         assert outcome.succeeded, running.story()
         text = (tmp_path / "runs" / "troubled" / "rounds.jsonl").read_text(encoding="utf-8")
         records = [json.loads(line) for line in text.splitlines()]
-        assert processor_time(running).keys() == pids, running.story()
+        assert at_rest(running) == pids, running.story()
         refused = {r["round"]: r["refusals"] for r in records if r["refusals"]}
         assert set(refused) == {trouble.KILLED, trouble.HUNG, trouble.GREEDY}, running.story()
         assert all(list(found) == ["trouble"] for found in refused.values())
@@ -119,18 +119,33 @@ def test_tasks_end_with_their_device(tmp_path: Path) -> None:
     with fleet(tmp_path / "fleet", nodes, warm=True) as running:
         (node,) = running.supernodes
         node.await_line("tasks are forked")
-        assert len(processor_time(running)) == 2
+        assert len(at_rest(running)) == 2
         node.kill()
         deadline = time.monotonic() + 60
-        while processor_time(running) and time.monotonic() < deadline:
+        while device_processes(running) and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert not processor_time(running)
+        assert not device_processes(running)
+
+
+def at_rest(running: Fleet) -> list[int]:
+    """Wait until no task is at work: a SuperNode and an executor of each device are left.
+
+    Raises
+    ------
+    AssertionError
+        There are more, or fewer, after half a minute.
+    """
+    wanted, deadline = 2 * len(running.supernodes), time.monotonic() + 30
+    while len(found := device_processes(running)) != wanted:
+        assert time.monotonic() < deadline, f"expected {wanted} processes, found {found}"
+        time.sleep(0.2)
+    return sorted(found)
 
 
 def processor_time(running: Fleet) -> dict[int, float]:
-    """Return seconds by process of all devices, of ended children too."""
+    """Return seconds by process of all devices at rest, of ended tasks too."""
     found = {}
-    for pid in device_processes(running):
+    for pid in at_rest(running):
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         found[pid] = sum(map(int, stat[11:15])) / os.sysconf("SC_CLK_TCK")
     return found
@@ -139,7 +154,7 @@ def processor_time(running: Fleet) -> dict[int, float]:
 def resident(running: Fleet) -> dict[int, float]:
     """Return MB by process of all devices."""
     found = {}
-    for pid in device_processes(running):
+    for pid in at_rest(running):
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         found[pid] = int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
     return found

@@ -32,13 +32,6 @@ def test_no_layer_is_pruned_to_nothing():
     assert layer_counts([50, 50], 0.001, "erk", shapes=[(5, 10), (10, 5)]).tolist() == [1, 1]
 
 
-def test_spared_layers_stay_dense():
-    assert layer_counts([100, 10], 0.3, spared=[1]).tolist() == [30, 10]
-    erk = layer_counts(SIZES, 0.3, "erk", shapes=HAR_CNN, spared=[0])
-    assert erk[0] == SIZES[0]
-    assert erk.sum() == floor(sum(SIZES) * 0.3 + 0.5)
-
-
 def test_erk_densities_are_proportional_to_the_published_ratio():
     counts = layer_counts(SIZES, 0.3, "erk", shapes=HAR_CNN)
     ratio = np.array([sum(shape) / np.prod(shape) for shape in HAR_CNN])
@@ -87,11 +80,6 @@ def test_global_fills_free_places_when_scores_run_out():
     assert layer_counts([10, 5], 1.0, "global", scores=scores).tolist() == [10, 5]
 
 
-def test_global_counts_a_spared_layer_that_is_not_dense_yet():
-    counts = layer_counts([10, 4], 0.5, "global", scores=[np.arange(10.0), np.ones(2)], spared=[1])
-    assert counts.tolist() == [3, 4]
-
-
 @settings(deadline=None, max_examples=80)
 @given(
     shapes=shapes,
@@ -129,8 +117,6 @@ def test_impossible_settings_are_refused():
     for density in (0.0, 1.1, float("nan")):
         with pytest.raises(SettingsError, match="density"):
             layer_counts([3], density)
-    with pytest.raises(SettingsError, match="spare none"):
-        layer_counts([90, 10], 0.5, "erk", shapes=[(9, 10), (5, 2)], spared=[0])
 
 
 def test_missing_or_wrong_shapes_and_scores_are_refused():

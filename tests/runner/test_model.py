@@ -121,7 +121,7 @@ def test_an_update_on_another_mask_is_the_same_where_both_have_a_weight(seed: in
     mine, its = free(2, rng)
     update, mask = update_of(mine, rng), Mask(LAYOUT, its)
     moved = update.on(mask)
-    assert moved.mask is mask
+    assert moved.mask == mask
     np.testing.assert_array_equal(dense(moved), np.where(its, dense(update), 0))
     assert moved.rest is update.rest
     assert update.on(update.mask) is update

@@ -16,7 +16,7 @@ from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
 from caafp_app.strategies import CAAFP
-from caafp_app.strategies.factory import find_class, make_strategy
+from caafp_app.strategies.factory import check_strategy, find_class, make_strategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 
@@ -74,10 +74,10 @@ def test_what_a_class_hands_on_it_takes(write: Write) -> None:
 
 
 def test_strategy_args_go_into_dataclasses_too() -> None:
-    told = "linkage='complete', min-size=2, every=7, sparsity=0.4, max-weight=3"
+    told = "linkage='complete', min-cluster-size=2, every=7, sparsity=0.4, max-weight=3"
     made = make_strategy(settings("caafp", **{"strategy-args": told}), Observer())
     assert isinstance(made, CAAFP)
-    assert (made.clustering.linkage, made.clustering.min_size) == ("complete", 2)
+    assert (made.clustering.linkage, made.clustering.min_cluster_size) == ("complete", 2)
     assert (made.pruning.every, made.pruning.sparsity, made.max_weight) == (7, 0.4, 3.0)
 
 
@@ -170,3 +170,26 @@ def test_the_launcher_imports_nothing(write: Write, tmp_path: Path) -> None:
     assert "plugged_here" not in sys.modules
     with pytest.raises(RuntimeError):
         find_class("plugged_here:X")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "parts"),
+    [
+        ({"prune-rounds": 0}, ["prune-rounds", "sparsity 0.7"]),
+        (
+            {"cluster-rounds": 0, "prune-rounds": 1, "prune-every": 1},
+            ["prune-rounds", "at least 2 where cluster-rounds is 0", "found 1"],
+        ),
+    ],
+)
+def test_masks_that_could_not_evolve_are_refused_before_a_run(
+    rounds: dict[str, int], parts: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_strategy(Settings.from_run_config(rounds))
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_methods_without_evolving_masks_need_no_rounds_for_them() -> None:
+    settings = Settings.from_run_config({"strategy": "fedsnip", "prune-rounds": 0})
+    assert check_strategy(settings).plan(settings.rounds.total)

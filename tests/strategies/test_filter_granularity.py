@@ -7,9 +7,9 @@ import pytest
 
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.filters import filter_mask, places_of_mask
-from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from caafp_app.strategies import Pruning
+from caafp_app.strategies.factory import check_strategy
 from tests.strategies.support import Run, prepare, run
 
 FILTERS = {"granularity": "filter", "clusters": 1, "synthetic-users": 3, "clients-per-round": 2}
@@ -54,7 +54,7 @@ def test_it_can_be_so_from_the_first_round() -> None:
 def test_a_network_that_is_no_chain_is_refused(how: dict[str, str], model: str) -> None:
     settings = Settings.from_run_config({**how, "model": model})
     with pytest.raises(SettingsError, match=f"har-cnn or digits-cnn; found '{model}'"):
-        initial_arrays(settings)
+        check_strategy(settings)
 
 
 def test_a_plug_in_that_is_no_chain_is_refused_before_any_client_works() -> None:

@@ -117,9 +117,8 @@ def unused_settings(name: str) -> list[str]:
     for argument, group in (("clustering", ClusterSettings), ("pruning", PruneSettings)):
         if argument not in takes:
             unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
-    if "sparsity" in takes:
-        unused.remove("spare-layers")
-    return unused
+    prunes = {"sparsity", "pruning"} & takes
+    return [key for key in unused if not (prunes and key == "spare-layers")]
 
 
 def _offers(settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ minute of starting up.
 import importlib.util
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +41,12 @@ class Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def check_simulation(settings: Settings, results: Path, supernodes: int | None = None) -> Checked:
+def check_simulation(
+    settings: Settings,
+    results: Path,
+    supernodes: int | None = None,
+    given: Collection[str] | None = None,
+) -> Checked:
     """Check a run of simulated clients on this machine. Nothing is started, made or changed.
 
     Parameters
@@ -51,6 +57,8 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
         The run directory, from `placed`.
     supernodes : int, optional
         As asked for; one for each client of the data if not.
+    given : collection of str, optional
+        The settings that the user named.
 
     Raises
     ------
@@ -74,10 +82,10 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
     else:
         _check_writable(results.parent)
     check_ray(os.environ)
-    return Checked(clients, found.facts, [*found.notes, *without_effect(settings, clients)])
+    return Checked(clients, found.facts, [*found.notes, *without_effect(settings, clients, given)])
 
 
-def check_deployment(settings: Settings) -> Checked:
+def check_deployment(settings: Settings, given: Collection[str] | None = None) -> Checked:
     """Check what can be known here of a run on real devices.
 
     Their data, and the folders of the server, are elsewhere.
@@ -87,7 +95,7 @@ def check_deployment(settings: Settings) -> Checked:
     SettingsError, RunError
         As of `check_simulation`.
     """
-    notes = without_effect(settings)
+    notes = without_effect(settings, given=given)
     shape, classes = settings.data.shape, 0
     if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
         from caafp_app.datasets.resolve import data_shape

@@ -1,6 +1,6 @@
 """Settings that change nothing in a run: a note for each, so that nobody waits for their effect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from caafp_app.settings import Settings
@@ -113,7 +113,9 @@ IDLE = (
 )
 
 
-def without_effect(settings: Settings, clients: int | None = None) -> list[str]:
+def without_effect(
+    settings: Settings, clients: int | None = None, given: Collection[str] | None = None
+) -> list[str]:
     """Return a note for each setting that differs from its default and changes nothing.
 
     Parameters
@@ -122,8 +124,10 @@ def without_effect(settings: Settings, clients: int | None = None) -> list[str]:
         Of the run.
     clients : int, optional
         How many there are, where that is known.
+    given : collection of str, optional
+        The settings that the user named; those of a preset are left out then.
     """
-    changed = settings.changes()
+    changed = [key for key in settings.changes() if given is None or key in given]
     notes = []
     seen: set[str] = set()
     for idle in IDLE:
@@ -142,7 +146,7 @@ def without_effect(settings: Settings, clients: int | None = None) -> list[str]:
             f"clients-per-round={rounds.clients_per_round} has the effect of {clients}: there are "
             "no more clients"
         )
-    if rounds.average_last > rounds.total:
+    if rounds.average_last > rounds.total and "average-last" in changed:
         notes.append(
             f"average-last={rounds.average_last} has the effect of {rounds.total}: there are no "
             "more rounds"

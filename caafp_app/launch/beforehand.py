@@ -7,6 +7,7 @@ minute of starting up.
 
 import importlib.util
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +40,12 @@ class Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def check_simulation(settings: Settings, results: Path, supernodes: int | None = None) -> Checked:
+def check_simulation(
+    settings: Settings,
+    results: Path,
+    supernodes: int | None = None,
+    given: Collection[str] | None = None,
+) -> Checked:
     """Check a run of simulated clients on this machine. Nothing is started, made or changed.
 
     Parameters
@@ -50,6 +56,8 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
         The run directory, from `placed`.
     supernodes : int, optional
         As asked for; one for each client of the data if not.
+    given : collection of str, optional
+        The settings that the user named.
 
     Raises
     ------
@@ -78,11 +86,11 @@ def check_simulation(settings: Settings, results: Path, supernodes: int | None =
         _check_writable(results.parent)
     if ray:
         check_ray(os.environ)
-    notes = [*found.notes, *without_effect(settings, unused, clients)]
+    notes = [*found.notes, *without_effect(settings, unused, clients, given)]
     return Checked(clients, found.facts, notes)
 
 
-def check_deployment(settings: Settings) -> Checked:
+def check_deployment(settings: Settings, given: Collection[str] | None = None) -> Checked:
     """Check what can be known here of a run on real devices.
 
     Their data, and the folders of the server, are elsewhere.
@@ -98,7 +106,8 @@ def check_deployment(settings: Settings) -> Checked:
             "engine, found both"
         )
     ours = not any(settings.paths())  # parts of other packages may be on the server alone
-    notes = without_effect(settings, _check_strategy(settings) if ours else ())
+    unused = _check_strategy(settings) if ours else ()
+    notes = without_effect(settings, unused, given=given)
     shape, classes = settings.data.shape, 0
     if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
         from caafp_app.datasets.resolve import data_shape
@@ -182,7 +191,7 @@ def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> 
         )
 
 
-def _check_strategy(settings: Settings) -> list[str]:
+def _check_strategy(settings: Settings) -> tuple[str, ...]:
     """Make the strategy and its plan; return the settings that it has no argument for."""
     from caafp_app.strategies.factory import check_strategy, unused_settings
 

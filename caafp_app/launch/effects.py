@@ -74,7 +74,10 @@ IDLE = (
 
 
 def without_effect(
-    settings: Settings, unused: Collection[str] = (), clients: int | None = None
+    settings: Settings,
+    unused: tuple[str, ...] = (),
+    clients: int | None = None,
+    given: Collection[str] | None = None,
 ) -> list[str]:
     """Return a note for each setting that differs from its default and changes nothing.
 
@@ -82,16 +85,18 @@ def without_effect(
     ----------
     settings : Settings
         Of the run.
-    unused : collection of str
+    unused : tuple of str
         Settings that the strategy has no argument for.
     clients : int, optional
         How many there are, where that is known.
+    given : collection of str, optional
+        The settings that the user named; those of a preset are left out then.
     """
-    changed = settings.changes()
+    changed = [key for key in settings.changes() if given is None or key in given]
     notes = []
     seen: set[str] = set()
     why = f"strategy {settings.run.strategy!r} has no argument for it"
-    for idle in (Idle(tuple(unused), why, lambda s: True), *IDLE):
+    for idle in (Idle(unused, why, lambda s: True), *IDLE):
         keys = [key for key in idle.keys if key in changed and key not in seen]
         if keys and idle.holds(settings):
             seen.update(keys)
@@ -107,7 +112,7 @@ def without_effect(
             f"clients-per-round={rounds.clients_per_round} has the effect of {clients}: there are "
             "no more clients"
         )
-    if rounds.average_last > rounds.total:
+    if rounds.average_last > rounds.total and "average-last" in changed:
         notes.append(
             f"average-last={rounds.average_last} has the effect of {rounds.total}: there are no "
             "more rounds"

@@ -22,7 +22,7 @@ _STARTED = re.compile(r"Successfully started run (\d+)")
 _ASK_SECONDS = 60.0
 _ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
-_HAND_OVER = 300.0
+_HAND_OVER = 600.0
 _SAY_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 

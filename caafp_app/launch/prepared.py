@@ -13,7 +13,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.outcome import End
 from caafp_app.launch.plan import Simulation, gpu_share, placed
-from caafp_app.launch.presets import combined, read_preset, to_toml
+from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
 from caafp_app.launch.start import Say, deploy, simulate
 from caafp_app.settings import Settings, knobs
 
@@ -106,18 +106,21 @@ def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = 
         The run could not work: see `caafp_app.launch.beforehand`.
     """
     machine = machine or Machine()
-    settings, notes = combined(read_preset(preset), given)
+    base = read_preset(preset)
+    settings, notes = combined(base, given)
+    # A file of the user's own is as good as pairs; a preset of ours is not.
+    named = {*given, *(base if preset not in preset_names() else ())}
     if machine.superlink is not None:
         if machine.supernodes is not None:
             raise SettingsError(
                 "--num-supernodes: expected it or --superlink, whose SuperNodes are real; found "
                 "both"
             )
-        checked = check_deployment(settings)
+        checked = check_deployment(settings, named)
         results = None
     else:
         settings, results = placed(settings, datetime.now())
-        checked = check_simulation(settings, results, machine.supernodes)
+        checked = check_simulation(settings, results, machine.supernodes, named)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 

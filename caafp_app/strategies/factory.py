@@ -110,7 +110,7 @@ def check_strategy(settings: Settings) -> MethodStrategy:
     return strategy
 
 
-def unused_settings(name: str) -> list[str]:
+def unused_settings(name: str) -> tuple[str, ...]:
     """Return the settings of clusters and of pruning that a strategy has no argument for."""
     takes = _arguments(find_class(name)).keys()
     unused = []
@@ -118,7 +118,7 @@ def unused_settings(name: str) -> list[str]:
         if argument not in takes:
             unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
     prunes = {"sparsity", "pruning"} & takes
-    return [key for key in unused if not (prunes and key == "spare-layers")]
+    return tuple(key for key in unused if not (prunes and key == "spare-layers"))
 
 
 def _offers(settings: Settings) -> dict[str, Any]:

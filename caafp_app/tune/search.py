@@ -227,7 +227,8 @@ def _chosen(trial: "Trial", space: Space) -> dict[str, Scalar]:
     chosen: dict[str, Scalar] = {}
     for key, part in space.items():
         if not isinstance(part, Range):
-            chosen[key] = trial.suggest_categorical(key, part)
+            # What Optuna hands back is one of ours.
+            chosen[key] = part[part.index(trial.suggest_categorical(key, part))]
         elif isinstance(part.low, int) and isinstance(part.high, int):
             chosen[key] = trial.suggest_int(key, part.low, part.high, log=part.logarithmic)
         else:

@@ -69,9 +69,10 @@ def measure(engine: str, device: str, clients: int, rounds: int) -> Row:
         planned = (run / "plan.json").stat().st_mtime - began
         lines = (run / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    seconds = [r["seconds"] for r in records if r["phase"] == "warm-up" and r["round"] > 1]
+    # All but the first round, and but the exchange at the end, which has the number of the last.
+    seconds = {r["round"]: r["seconds"] for r in reversed(records) if r["round"] > 1}
     name = "ray" if engine == "ray" else f"batched-{device}"
-    return _row(name, clients, median(seconds), load) | {"startup_seconds": planned}
+    return _row(name, clients, median(list(seconds.values())), load) | {"startup_seconds": planned}
 
 
 def rows_of(clients: int, rounds: int) -> Iterator[Row]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from caafp_app.api import run as run
     from caafp_app.masking import masked as masked
     from caafp_app.protocol.held import current_mask as current_mask
+    from caafp_app.protocol.held import current_request as current_request
     from caafp_app.protocol.mod import sparse_mod as sparse_mod
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
@@ -26,6 +27,7 @@ __all__ = [
     "Run",
     "__version__",
     "current_mask",
+    "current_request",
     "load_personal",
     "load_run",
     "masked",
@@ -49,6 +51,7 @@ _API = (
 _HOMES = dict.fromkeys(_API, "caafp_app.api") | {
     "CAAFP": "caafp_app.strategies.caafp",
     "current_mask": "caafp_app.protocol.held",
+    "current_request": "caafp_app.protocol.held",
     "masked": "caafp_app.masking",
     "sparse_mod": "caafp_app.protocol.mod",
 }

@@ -26,7 +26,7 @@ app = ServerApp()
 MAY_CHANGE = frozenset(
     {
         *("output-dir", "run-name", "data-dir", "track", "resume-from", "strategy-args"),
-        *("checkpoint-every", "device"),
+        *("checkpoint-every", "device", "engine"),
         *("min-available-nodes", "round-timeout", "min-replies"),
         *("grace", "rest_after", "max_update_norm", "max_weight"),
     }

@@ -14,8 +14,8 @@ from caafp_app import training
 from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Tasks
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import NodeConfig, load_client
-from caafp_app.protocol.held import current_mask
-from caafp_app.protocol.messages import Action, Request, from_record, is_ours
+from caafp_app.protocol.held import current_mask, current_request
+from caafp_app.protocol.messages import Action, Request, from_record
 from caafp_app.protocol.objective import CUT_FILTERS, option
 from caafp_app.settings import DataSettings, Settings
 from caafp_app.training import LocalTraining
@@ -81,7 +81,7 @@ class Work:
         if option(content, CUT_FILTERS):
             shapes = tuple((name, array.shape) for name, array in received.items())
         network = Network(settings.model.model, data.input_shape, len(data.class_names), shapes)
-        request = Request.from_records(content) if is_ours(content) else None
+        request = current_request(context)
         return cls(content, context, settings, request, data, received, network)
 
     @property

@@ -24,7 +24,7 @@ ARRAYS = "caafp.arrays"
 _STYPE = "numpy.ndarray"
 _MAGIC = npy.magic(1, 0)
 _HEADER = re.compile(
-    rb"\{'descr': '(?P<descr>[<|][biufc]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
+    rb"\{'descr': '(?P<descr>[<>|][biufc]\d{1,2})', 'fortran_order': (?P<fortran>True|False), "
     rb"'shape': \((?P<shape>(?:\d{1,19},)?|\d{1,19}(?:, \d{1,19}){1,63})\), \} *\n"
 )
 
@@ -52,21 +52,32 @@ def to_array(name: str, array: NDArray[Any]) -> Array:
 
 
 def as_plain(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array in C order, itself where it is so; refuse what is not of plain numbers."""
-    plain = np.asarray(array, order="C")
+    """Return an array in C order and this machine's byte order, itself where it is so.
+
+    Raises ProtocolError if it is not of plain numbers.
+    """
+    plain = _native(np.asarray(array, order="C"))
     if plain.dtype.kind not in "biufc":
         raise ProtocolError(f"array {name!r}: dtype {plain.dtype} is not a plain number")
     return plain
 
 
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
 def read_array(name: str, array: Array) -> NDArray[Any]:
     """View one received array without copying it; the view is read-only.
 
-    Raises ProtocolError if its bytes are not a plain npy array, or not of the stated dtype and
-    shape.
+    One in the other byte order is copied into this machine's. Raises ProtocolError if its bytes are
+    not a plain npy array, or not of the stated dtype and shape.
     """
     dtype, shape, fortran, start = _parse(name, array.data)
-    if array.stype != _STYPE or dtype.name != array.dtype or shape != tuple(array.shape):
+    if (
+        array.stype != _STYPE
+        or array.dtype not in (dtype.name, dtype.str)
+        or shape != tuple(array.shape)
+    ):
         raise ProtocolError(
             f"array {name!r}: stated as {array.dtype} {tuple(array.shape)} ({array.stype}), "
             f"sent as {dtype} {shape}"
@@ -74,7 +85,7 @@ def read_array(name: str, array: Array) -> NDArray[Any]:
     if math.prod(shape) * dtype.itemsize != len(array.data) - start:
         raise ProtocolError(f"array {name!r}: {dtype} {shape} does not fit its bytes")
     data = np.frombuffer(array.data, dtype=np.uint8)[start:]
-    return view_of(name, data, dtype, shape, "F" if fortran else "C")
+    return _native(view_of(name, data, dtype, shape, "F" if fortran else "C"))
 
 
 def view_of(

@@ -38,7 +38,8 @@ class Header:
         record = records.get(HEADER)
         if not isinstance(record, ConfigRecord):
             raise ProtocolError(
-                f"the message has no {HEADER!r} record: add mods=[sparse_mod] to the ClientApp"
+                f"the reply has no {HEADER!r} record: is sparse_mod among the mods of the whole "
+                "ClientApp, ClientApp(mods=[sparse_mod])?"
             )
         self._record = record
         version = self.whole("version")

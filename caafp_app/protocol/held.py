@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context
+from flwr.app import ArrayRecord, ConfigRecord, Context, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
@@ -16,12 +16,13 @@ from caafp_app.protocol.arrays import from_record, to_record
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Request
+from caafp_app.protocol.messages import HEADER, Request
 
 _Kept = TypeVar("_Kept", str, bytes)
 
 _HELD = "caafp.held"
 _HELD_ARRAYS = "caafp.held.arrays"
+_REQUEST = "caafp.request"
 
 
 class MaskUnknownError(ProtocolError):
@@ -41,15 +42,28 @@ def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
     return None if mask is None or mask.is_full else mask.by_layer()
 
 
-def current_action(context: Context) -> str:
-    """Return what the server asks of this client now, for a mod or app inside of `sparse_mod`.
+def current_request(context: Context) -> Request | None:
+    """Return what the server asks in the message at hand, for an app or mod that wants to know.
+
+    Its records are FedAvg's. What is ours is here: the action, e.g. ``train`` or ``personalise``,
+    the phase, the client's cluster, and which gradients are wanted.
 
     Returns
     -------
-    str
-        A value of `Action`, such as ``train`` or ``personalise``; empty before the first request.
+    Request or None
+        Without its arrays. None outside of a call by `sparse_mod`, as in a run of Flower's FedAvg.
     """
-    return _kept(context, "action", str)
+    header = context.state.get(_REQUEST)
+    if not isinstance(header, ConfigRecord):
+        return None
+    return Request.from_records(RecordDict({HEADER: header}))
+
+
+def show_request(context: Context, header: ConfigRecord | None) -> None:
+    """Let `current_request` return the request of this header; None: none any more."""
+    context.state.pop(_REQUEST, None)
+    if header is not None:
+        context.state[_REQUEST] = header
 
 
 def held_mask(context: Context) -> Mask | None:

@@ -75,12 +75,19 @@ class Layout:
         *,
         spare_first: bool = False,
         spare_last: bool = False,
+        spare_below: int = 0,
     ) -> Self:
         """Describe `arrays`, in the order that the flat vectors will have.
 
         Which may be pruned: see `prunable.prunable_names`.
         """
-        picked = prunable_names(arrays, prunable, spare_first=spare_first, spare_last=spare_last)
+        picked = prunable_names(
+            arrays,
+            prunable,
+            spare_first=spare_first,
+            spare_last=spare_last,
+            spare_below=spare_below,
+        )
         return cls(
             tuple(
                 Entry(name, tuple(array.shape), array.dtype.name, name in picked)

@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp.typing import ClientAppCallable
+from flwr.common.constant import ErrorCode as FlowerCode
 from flwr.common.logger import log
 
 from caafp_app.errors import CaafpError, ProtocolError
@@ -24,14 +33,15 @@ from caafp_app.protocol.held import (
     kept_record,
     kept_text,
     remember_mask,
+    show_request,
 )
 from caafp_app.protocol.identity import KEY_PATH, Proof, prove
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, Answer, ErrorCode, Request, is_ours
+from caafp_app.protocol.messages import HEADER, Action, Answer, ErrorCode, Request, is_ours
 from caafp_app.protocol.packing import Parts, unpack_parts
 from caafp_app.protocol.payload import detached
-from caafp_app.protocol.trained import PERSONAL, pack_training, strip_records
+from caafp_app.protocol.trained import PERSONAL, pack_training, returned_name, strip_records
 
 _MAX_REASON = 1000
 
@@ -127,6 +137,7 @@ class SparseMod:
             return failure(message, error)
         finally:
             message.content = sent  # mods around this one find their message as it was
+            show_request(context, None)
         return self.answer(received, reply, context)
 
     def receive(self, message: Message, context: Context) -> Received | Message:
@@ -134,7 +145,6 @@ class SparseMod:
         try:
             request = Request.from_records(message.content)
             if request.action is not Action.DESCRIBE:
-                keep_text(context, "action", request.action.value)
                 return _receive(request, message, context)
         except _RefusalError as refusal:
             return _refuse(message, refusal.code, str(refusal))
@@ -152,19 +162,33 @@ class SparseMod:
 
     def answer(self, received: Received, reply: Message, context: Context) -> Message:
         """Pack the app's reply to what `receive` unpacked, in place."""
-        if not reply.has_content():
-            return reply
         request = received.request
+        show_request(context, None)
+        if not reply.has_content():
+            if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
+                # By another code the server tells a mod after this one from one before it.
+                reason = reply.error.reason or "no reason"
+                return _refuse(received.message, ErrorCode.CLIENT_FAILED, reason)
+            return reply
         try:
             answer = Answer(
-                request.action, request.round, self._label(context), request.mask_digest
+                request.action,
+                request.round,
+                self._label(context),
+                request.mask_digest,
+                record=request.record and _name_of_arrays(reply.content, request),
             )
             if received.parts is not None and request.action is not Action.EVALUATE:
                 answer = pack_training(
                     request, reply.content, received.parts, received.mask, context, answer
                 )
             strip_records(reply.content, request)
-            reply.content.update(answer.to_records())
+            # In the order of the app's own: what is ours comes last.
+            records = answer.to_records()
+            header = records.config_records.pop(HEADER)
+            if request.action in (Action.EVALUATE, Action.EVALUATE_PERSONAL):
+                records.pop(answer.record, None)  # FedAvg's evaluation returns no arrays
+            reply.content = RecordDict({**records, **reply.content, HEADER: header})
         except Exception as error:
             return failure(received.message, error)
         return reply
@@ -185,8 +209,13 @@ class SparseMod:
             population=description.population,
             idle=description.idle,
             proof=proof,
+            record=request.record,
         )
-        return Message(answer.to_records(), reply_to=message)
+        records = answer.to_records()
+        if request.record:
+            # Mods around this one may read metrics of every reply.
+            records["metrics"] = MetricRecord({"num-examples": max(description.examples, 0)})
+        return Message(records, reply_to=message)
 
     def _label(self, context: Context) -> str:
         label = kept_text(context, "label")
@@ -214,7 +243,7 @@ class _RefusalError(ProtocolError):
 
 def _receive(request: Request, message: Message, context: Context) -> Received:
     content = message.content
-    if request.arrays_key in content:
+    if request.arrays_key in content and request.record != request.arrays_key:
         raise ProtocolError(f"two records of the message are called {request.arrays_key!r}")
     if request.action is Action.EVALUATE_PERSONAL:
         record = kept_record(context, PERSONAL)
@@ -228,15 +257,22 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         remember_mask(mask, context)
         model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
         record = to_record(mask.layout.unflatten(model, copy=False))
-    return Received(message, _for_the_app(request, record, content), request, mask, parts)
+    users = detached(content)
+    show_request(context, users.config_records.pop(HEADER))
+    return Received(message, _for_the_app(request, record, users), request, mask, parts)
 
 
-def _for_the_app(request: Request, record: ArrayRecord, content: RecordDict) -> RecordDict:
-    """Replace the packed arrays by the dense model; the user's own records stay as they are."""
-    given = RecordDict({request.arrays_key: record, **detached(content)})
+def _for_the_app(request: Request, record: ArrayRecord, users: RecordDict) -> RecordDict:
+    """Return the records that FedAvg sends, in its order: the dense model, and the user's own."""
+    given = RecordDict({request.arrays_key: record, **users})
     if request.config_key and request.config_key not in given:
         given[request.config_key] = ConfigRecord({"server-round": request.round})
     return given
+
+
+def _name_of_arrays(records: RecordDict, request: Request) -> str:
+    """Return the name under which the app returned its model, or would have."""
+    return returned_name(records, request.arrays_key) or request.arrays_key
 
 
 def _refuse(message: Message, code: ErrorCode, reason: str) -> Message:

@@ -9,7 +9,6 @@ import math
 from flwr.app import RecordDict
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.header import HEADER
 
 DUAL_WEIGHT = "dual-weight"
 """lambda: besides the received model w, train a second one v, kept on the client from round to
@@ -32,8 +31,8 @@ def option(records: RecordDict, key: str) -> float:
 
     Raises ProtocolError if it is not a finite number of at least 0.
     """
-    for name, record in records.config_records.items():
-        if name != HEADER and key in record:
+    for record in records.config_records.values():
+        if key in record:
             value = record[key]
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ProtocolError(f"{key!r}: expected a number of at least 0, found {value!r}")

@@ -5,6 +5,11 @@ arrays that together take no more than one of Flower's own chunks travel as byte
 ConfigRecord, under the key
 
     @<dtype>:<shape>:<name>         e.g.  @<f4:128:values   @|u1:64,3:other/steps
+
+which costs no object at all.
+
+To an app of somebody else's they travel as an ArrayRecord of the user's own name, so that a mod
+which counts or logs arrays finds them where it looks. The header's ``record`` is that name.
 """
 
 import math
@@ -23,15 +28,39 @@ from caafp_app.protocol.header import HEADER
 INLINE_BYTES = 1 << 22
 """Arrays of more than this in all travel as an ArrayRecord, which Flower sends in chunks."""
 
+RECORD = "record"
 _MARK = "@"
+_UPDATE = "update/"
 _KEY = re.compile(
     r"@(?P<dtype>[<|][biufc]\d{1,2}):(?P<shape>(?:\d{1,19}(?:,\d{1,19}){0,63})?):(?P<name>.*)",
     re.DOTALL,
 )
 
 
-def attach(records: RecordDict, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Add arrays of plain numbers to a message that has its header already; none add nothing."""
+def attach(
+    records: RecordDict,
+    arrays: Mapping[str, NDArray[Any]],
+    record: str = "",
+    *,
+    update: bool = False,
+) -> None:
+    """Add arrays to a message that has its header already; none add nothing.
+
+    Parameters
+    ----------
+    records : RecordDict
+    arrays : mapping of str to ndarray
+    record : str
+        Name of the ArrayRecord to send them in; empty: the shorter way.
+    update : bool
+        Name the arrays in it as an update. A mod that takes a reply's arrays for a model, because
+        they have the request's names, then says so instead of changing what is no model.
+    """
+    if record:
+        prefix = _UPDATE if update else ""
+        records[record] = to_record({prefix + name: array for name, array in arrays.items()})
+        records.config_records[HEADER][RECORD] = record
+        return
     if sum(array.nbytes for array in arrays.values()) > INLINE_BYTES:
         records[ARRAYS] = to_record(arrays)
         return
@@ -48,8 +77,9 @@ def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
     Raises ProtocolError if an array's bytes are not what they are said to be, or a name comes
     twice.
     """
-    arrays = from_record(records)
     header = records.get(HEADER)
+    sent = from_record(records, _record_of(header))
+    arrays = {name.removeprefix(_UPDATE): array for name, array in sent.items()}
     if isinstance(header, ConfigRecord):
         for key, value in header.items():
             if key.startswith(_MARK):
@@ -62,12 +92,18 @@ def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
 
 def detached(records: RecordDict) -> RecordDict:
     """Return a message's records without its arrays; the records themselves are not changed."""
-    kept = RecordDict({name: record for name, record in records.items() if name != ARRAYS})
     header = records.get(HEADER)
+    ours = (ARRAYS, _record_of(header))
+    kept = RecordDict({name: record for name, record in records.items() if name not in ours})
     if isinstance(header, ConfigRecord):
         fields = {key: value for key, value in header.items() if not key.startswith(_MARK)}
         kept[HEADER] = ConfigRecord(fields)
     return kept
+
+
+def _record_of(header: object) -> str:
+    name = header.get(RECORD) if isinstance(header, ConfigRecord) else None
+    return name if isinstance(name, str) and name != HEADER else ARRAYS
 
 
 def _read(key: str, value: object) -> tuple[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """Which of a model's arrays may be pruned: by default those with two or more axes."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ def prunable_names(
     *,
     spare_first: bool = False,
     spare_last: bool = False,
+    spare_below: int = 0,
 ) -> frozenset[str]:
     """Choose the prunable ones of `arrays`; empty and not floating arrays never are.
 
@@ -26,7 +28,8 @@ def prunable_names(
     ----------
     rule : callable, iterable of str, or None
         ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``, each of
-        which has to match a floating array. None: arrays with two or more axes.
+        which has to match a floating array. None: arrays with two or more
+        axes and at least `spare_below` numbers.
     spare_first, spare_last : bool
         Leave the first / last array that `rule` accepts dense.
     """
@@ -35,17 +38,17 @@ def prunable_names(
         for name, array in arrays.items()
         if array.dtype.name in FLOATS and array.size
     }
-    accepts = _as_function(rule, candidates)
+    accepts = _as_function(rule, candidates, spare_below)
     chosen = [name for name, shape in candidates.items() if accepts(name, shape)]
     start = int(spare_first)
     return frozenset(chosen[start : max(len(chosen) - int(spare_last), start)])
 
 
 def _as_function(
-    rule: PrunableRule, candidates: Mapping[str, tuple[int, ...]]
+    rule: PrunableRule, candidates: Mapping[str, tuple[int, ...]], spare_below: int
 ) -> Callable[[str, tuple[int, ...]], bool]:
     if rule is None:
-        return lambda name, shape: len(shape) >= 2
+        return lambda name, shape: len(shape) >= 2 and math.prod(shape) >= spare_below
     if callable(rule):
         return rule
     patterns = [rule] if isinstance(rule, str) else list(rule)

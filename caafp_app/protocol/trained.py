@@ -78,7 +78,7 @@ def strip_records(records: RecordDict, request: Request) -> None:
     """Remove what must not travel: the dense model, the gradient, echoes of our records."""
     name: str | None = request.arrays_key
     if request.action in TRAINING:
-        name = _returned_name(records, request.arrays_key)
+        name = returned_name(records, request.arrays_key)
     for unwanted in (name, *RESERVED):
         if unwanted is not None:
             records.pop(unwanted, None)
@@ -165,7 +165,7 @@ def _require_finite(parts: Parts) -> None:
 
 
 def _returned_arrays(records: RecordDict, key: str) -> dict[str, NDArray[Any]]:
-    name = _returned_name(records, key)
+    name = returned_name(records, key)
     if name is None:
         found = ", ".join(records.array_records) or "none"
         raise ProtocolError(
@@ -175,7 +175,7 @@ def _returned_arrays(records: RecordDict, key: str) -> dict[str, NDArray[Any]]:
     return from_record(records, name)
 
 
-def _returned_name(records: RecordDict, key: str) -> str | None:
+def returned_name(records: RecordDict, key: str) -> str | None:
     """Return the name of the ArrayRecord that holds the trained model."""
     names = [name for name in records.array_records if name not in RESERVED]
     if key in names:

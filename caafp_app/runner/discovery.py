@@ -30,8 +30,8 @@ def wait_for_nodes(runner: Runner, minimum: int) -> None:
         waited = time.monotonic() - began
         if waited > runner.options.timeout:
             raise RunError(
-                f"expected {minimum} SuperNodes (min-available-nodes), found {found} within "
-                f"{runner.options.timeout:g} s; start more, or lower min-available-nodes"
+                f"expected {minimum} SuperNodes (min_available_nodes), found {found} within "
+                f"{runner.options.timeout:g} s; start more, or lower min_available_nodes"
             )
         if waited - told >= TELL_SECONDS:
             told = waited

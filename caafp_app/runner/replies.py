@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Message, MetricRecord
+from flwr.common.constant import ErrorCode as FlowerCode
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
@@ -21,6 +22,19 @@ MAX_WEIGHT = 1e9
 MAX_REASON = 1000
 """Characters of a reason that are kept."""
 
+
+_CURES = {
+    # Whatever the app itself raises, sparse_mod turns into an error of ours.
+    FlowerCode.CLIENT_APP_RAISED_EXCEPTION: (
+        "; this was raised outside of sparse_mod: is it among the mods of the whole ClientApp, "
+        "ClientApp(mods=[sparse_mod]), and do mods that work on the model come after it?"
+    ),
+    FlowerCode.MOD_FAILED_PRECONDITION: (
+        "; before sparse_mod a mod sees packed updates, and no model: put it after, as in "
+        "ClientApp(mods=[sparse_mod, ...]) or @app.train(mods=[...])"
+    ),
+}
+"""What to do about errors of Flower's that say nothing of the cause, by code."""
 
 LARGEST_MEAN = 2.0
 """A client's saliencies have a mean of 1, which a lossy codec changes by at most 0.04 (seen of
@@ -71,8 +85,9 @@ def failure(message: Message) -> tuple[int, str] | None:
     lines = (message.error.reason or "").strip().splitlines() or ["no reason given"]
     # Flower and Ray send a whole traceback, whose last line says what was wrong.
     reason = " ".join(line.strip() for line in (lines if ours else lines[-1:]))
+    reason = reason[:MAX_REASON] + _CURES.get(code, "")
     name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
-    return code, f"{name}: {reason[:MAX_REASON]}"
+    return code, f"{name}: {reason}"
 
 
 def read_answer(message: Message, expected: Expected) -> Answer:
@@ -147,40 +162,32 @@ def read_saliency(answer: Answer, expected: Expected) -> Update:
 
 
 def read_metrics(message: Message) -> MetricRecord:
-    """Return the one MetricRecord of a reply, all its numbers finite or NaN where unknown.
+    """Return the one MetricRecord of a reply; a perplexity in it may well be infinite.
 
     Raises
     ------
     ProtocolError
-        If there is none, or more than one; or a number in it is infinite.
+        If there is none, or more than one.
     """
     records = list(message.content.metric_records.values())
     if len(records) != 1:
         raise ProtocolError(f"expected one MetricRecord, found {len(records)}")
-    for name, value in records[0].items():
-        if any(math.isinf(number) for number in (value if isinstance(value, list) else [value])):
-            raise ProtocolError(
-                f"metric {name!r}: expected finite numbers, or NaN where there is none to tell, "
-                "found infinity"
-            )
     return records[0]
 
 
-def read_weight(metrics: MetricRecord, key: str, *, none_allowed: bool = False) -> float:
-    """Return the weight of a reply in the mean; 0 only if that is allowed.
+def read_weight(metrics: MetricRecord, key: str) -> float:
+    """Return the weight of a reply in the mean; 0: it counts for nothing.
 
     Raises
     ------
     ProtocolError
-        If it is missing, a list, not positive, not finite, or absurd.
+        If it is missing, a list, negative, not finite, or absurd.
     """
     value = metrics.get(key)
     if not isinstance(value, int | float):
         raise ProtocolError(f"metric {key!r}: expected one number, found {value!r:.60}")
-    if none_allowed and value == 0:
-        return 0.0
-    if not math.isfinite(value) or not 0 < value <= MAX_WEIGHT:
+    if not math.isfinite(value) or not 0 <= value <= MAX_WEIGHT:
         raise ProtocolError(
-            f"metric {key!r}: expected a number in (0, {MAX_WEIGHT:g}], found {value}"
+            f"metric {key!r}: expected a number from 0 to {MAX_WEIGHT:g}, found {value}"
         )
     return float(value)

@@ -1,6 +1,7 @@
 """Building the messages of one exchange: the model once per query, the mask only where it lacks."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.held import mask_difference
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import TRAINING, Action, Request
+from caafp_app.protocol.messages import HEADER, TRAINING, Action, Request
 from caafp_app.protocol.packing import encoding_rng, pack_model
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
@@ -27,10 +28,13 @@ class RequestWriter:
     Parameters
     ----------
     options : Options
+    rounds : int
+        How many the run has; 0: not known. No app is told a round beyond.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, rounds: int = 0) -> None:
         self.options = options
+        self.rounds = rounds
         # Packed bits by digest, a hundredth of what a mask takes once it has been worked with.
         self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._records: dict[tuple[Query, str], RecordDict] = {}
@@ -43,8 +47,12 @@ class RequestWriter:
 
     def describe(self, node: int) -> Message:
         """Ask a node who it is."""
-        request = Request(Action.DESCRIBE, seed=self.options.seed, phase="describe")
-        return Message(request.to_records(), node, MessageType.TRAIN)
+        options = self.options
+        request = Request(
+            Action.DESCRIBE, seed=options.seed, phase="describe", record=self._record()
+        )
+        config = self._config_record(options.train_config) if self._record() else {}
+        return Message(_ordered(request, config), node, MessageType.TRAIN)
 
     def write(self, query: Query, client: Client, *, in_full: bool = False) -> Message:
         """Write the message of one client; `in_full`: with layout and mask, whatever it holds."""
@@ -54,7 +62,7 @@ class RequestWriter:
         self._remember(mask)
         if (query, base) not in self._records:
             request = _with_mask(self._request(query), mask, base, known)
-            records = RecordDict({**request.to_records(), **self._config(query)})
+            records = _ordered(request, self._config(query))
             if not base:
                 records.update(query.records)
             self._records[query, base] = records
@@ -83,8 +91,13 @@ class RequestWriter:
             gradient_counts=query.gradients,
             evaluate=action in TRAINING and options.one_exchange,
             arrays_key=options.arrayrecord_key,
-            config_key="" if self._told(query) else options.configrecord_key,
+            config_key="" if self._config(query) else options.configrecord_key,
+            record=self._record(),
         )
+
+    def _record(self) -> str:
+        """Return where arrays travel: somebody else's app may have mods that look for them."""
+        return "" if self.options.one_exchange else self.options.arrayrecord_key
 
     def _told(self, query: Query) -> dict[str, object]:
         options = self.options
@@ -92,11 +105,19 @@ class RequestWriter:
         return {**own, **query.config}
 
     def _config(self, query: Query) -> dict[str, ArrayRecord | ConfigRecord]:
-        """Return the user's config and the query's; the mod makes one that has the round alone."""
+        """Return the user's config and the query's.
+
+        Of our own app the mod makes one that has the round alone.
+        """
         told = self._told(query)
-        if not told:
-            return {}
-        config = ConfigRecord({**told, "server-round": self._round})  # type: ignore[dict-item]
+        return self._config_record(told) if told or self._record() else {}
+
+    def _config_record(self, told: Mapping[str, object]) -> dict[str, ArrayRecord | ConfigRecord]:
+        # An app may look a learning rate up by the round: exchanges before the first round and
+        # after the last one bear its number.
+        shown = max(self._round, 1)
+        shown = min(shown, self.rounds) if self.rounds else shown
+        config = ConfigRecord({**told, "server-round": shown})  # type: ignore[dict-item]
         return {self.options.configrecord_key: config}
 
     def _remember(self, mask: Mask) -> None:
@@ -106,6 +127,13 @@ class RequestWriter:
         self._masks.move_to_end(mask.digest)
         while len(self._masks) > KEPT_MASKS:
             self._masks.popitem(last=False)
+
+
+def _ordered(request: Request, config: Mapping[str, ArrayRecord | ConfigRecord]) -> RecordDict:
+    """Return the records in FedAvg's order: the arrays, the user's config, and then our header."""
+    records = dict(request.to_records())
+    header = records.pop(HEADER)
+    return RecordDict({**records, **config, HEADER: header})
 
 
 def _with_mask(request: Request, mask: Mask, held: str, known: NDArray[np.uint8] | None) -> Request:

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.budget import check_budget
-from caafp_app.protocol.messages import HEADER, TRAINING, Action, ErrorCode
+from caafp_app.protocol.messages import HEADER, Action, ErrorCode
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
@@ -76,6 +76,26 @@ class _Asked:
     retried: bool = False
 
 
+@dataclass
+class Opened:
+    """An exchange whose messages are written, and whose replies are still to come.
+
+    Attributes
+    ----------
+    summed, tally, quorum
+        What will be filled by the replies, and how many are waited for.
+    messages : list of Message
+    waiting : dict
+        Who has not answered yet, by label in alphabetic order.
+    """
+
+    summed: tuple[Summed, ...]
+    tally: Tally
+    quorum: Quorum
+    messages: list[Message]
+    waiting: dict[str, _Asked]
+
+
 class Runner:
     """Holds the exchanges of one run.
 
@@ -108,7 +128,7 @@ class Runner:
         self.roster = Roster()
         self.ledger = Ledger()
         self.bound = NormBound(options.max_update_norm)
-        self.writer = RequestWriter(options)
+        self.writer = RequestWriter(options, total_rounds)
         self._present: dict[str, int] = {}
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
 
@@ -141,21 +161,39 @@ class Runner:
         needed : bool
             Whether the exchange waits for `Options.quorum`.
         """
+        opened = self.open(queries, phase, round_, needed=needed)
+        return self.read(opened, self.send(opened.messages, opened.tally, opened.quorum))
+
+    def open(
+        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
+    ) -> "Opened":
+        """Write the messages of an exchange, for `ask` or a caller that sends them itself."""
         free = phase in WITHOUT_QUORUM or not needed
         quorum = NO_QUORUM if free else self.options.quorum
-        tally = Tally(str(phase), round_)
         summed = tuple(Summed(query, self.options.aggregation) for query in queries)
         waiting = self._expect(summed, round_)
-        tally.asked = list(waiting)
+        tally = Tally(str(phase), round_, asked=list(waiting))
         deadline = time.time() + self.options.timeout
         self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
         self.writer.open(str(phase), round_)
         messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
-        self._read(self.send(messages, tally, quorum), waiting, tally)
-        absent = (self.roster.at(node) for node in self._exchange.missing)
-        tally.missing = tuple(sorted(client.label for client in absent if client))
+        return Opened(summed, tally, quorum, messages, waiting)
+
+    def read(self, opened: "Opened", replies: Iterable[Message], *, resend: bool = True) -> Answers:
+        """Check the replies of an exchange as they come, and add them.
+
+        Parameters
+        ----------
+        opened : Opened
+        replies : iterable of Message
+        resend : bool
+            Send the mask again to a client that has lost it; `replies` then brings its answer.
+        """
+        tally = opened.tally
+        self._read(replies, opened.waiting, tally, resend=resend)
+        tally.missing = tuple(opened.waiting)  # in alphabetic order
         note_failures(self.roster.clients.values(), tally, self.options.rest_after)
-        return Answers(summed, tally, len(tally.contents) >= quorum.replies)
+        return Answers(opened.summed, tally, len(tally.contents) >= opened.quorum.replies)
 
     def close(
         self,
@@ -229,7 +267,14 @@ class Runner:
                 asked[client.label] = _Asked(client, one, expected)
         return dict(sorted(asked.items()))
 
-    def _read(self, replies: Iterable[Message], waiting: dict[str, _Asked], tally: Tally) -> None:
+    def _read(
+        self,
+        replies: Iterable[Message],
+        waiting: dict[str, _Asked],
+        tally: Tally,
+        *,
+        resend: bool,
+    ) -> None:
         """Read replies as they come; refuse bad ones with a reason; send lost masks again."""
         heaviest = self._heaviest()
         for reply in replies:
@@ -239,7 +284,8 @@ class Runner:
                 log(WARNING, "ignored a reply of node %x: not asked", reply.metadata.src_node_id)
                 continue
             failed = failure(reply)
-            if failed and failed[0] == ErrorCode.MASK_UNKNOWN and not asked.retried:
+            lost = failed is not None and failed[0] == ErrorCode.MASK_UNKNOWN
+            if lost and resend and not asked.retried:
                 asked.retried = True
                 again = self.writer.write(asked.summed.query, client, in_full=True)
                 self._exchange.send([again])
@@ -261,13 +307,8 @@ class Runner:
         client, expected, summed = asked.client, asked.expected, asked.summed
         check_budget(reply.content)
         answer = read_answer(reply, expected)
-        # A client may well have nothing to evaluate on; it says so, and is in no mean.
-        weight = read_weight(
-            read_metrics(reply),
-            self.options.weighted_by_key,
-            none_allowed=expected.action not in TRAINING,
-        )
-        if expected.action in READERS:
+        weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
+        if weight and expected.action in READERS:
             update = READERS[expected.action](answer, expected)
             alike = self.options.uniform or summed.query.uniform
             found = scan(update.values, update.rest)
@@ -281,8 +322,9 @@ class Runner:
         client.held = answer.mask_digest
         if not weight:
             tally.empty.add(client.label)
-            return
-        if client.examples < 0 and expected.action in (Action.TRAIN, Action.PERSONALISE):
+            if self.options.one_exchange:
+                return  # our own app has nothing to say then; FedAvg's callbacks get it all
+        if client.examples < 0 and weight and expected.action in (Action.TRAIN, Action.PERSONALISE):
             client.examples = int(weight)  # an evaluation counts held-out ones
         # Whatever else an app returns: of each client metrics are kept, not arrays.
         for name in (HEADER, *reply.content.array_records):

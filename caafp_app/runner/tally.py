@@ -9,6 +9,7 @@ from logging import WARNING
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.common.logger import log
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
@@ -34,7 +35,7 @@ class Tally:
     missing : tuple of str
         Labels that did not answer in time.
     empty : set of str
-        Labels that had nothing to evaluate on.
+        Labels that had nothing to train or evaluate on.
     """
 
     phase: str
@@ -83,7 +84,12 @@ class Tally:
         odd = [label for label, shape in shapes.items() if shape != usual]
         if odd:
             log(WARNING, "metrics unlike the others', left out: of %s", ", ".join(odd))
-        return function([self.contents[k] for k in shapes if k not in odd], weighted_by)
+        kept = [self.contents[label] for label in shapes if label not in odd]
+        counts = [m.get(weighted_by) for c in kept for m in c.metric_records.values()]
+        if function is aggregate_metricrecords and not any(counts):
+            log(WARNING, "no mean of metrics: %s is 0 of every client", weighted_by)
+            return None
+        return function(kept, weighted_by)
 
     def mean(self, kind: str, labels: Collection[str] | None = None) -> float | None:
         """Return the mean over clients of a metric, without those that do not report it.
@@ -93,7 +99,7 @@ class Tally:
         values = [
             pick(metrics, kind)
             for label, metrics in self.metrics().items()
-            if labels is None or label in labels
+            if label not in self.empty and (labels is None or label in labels)
         ]
         known = [value for value in values if value is not None and math.isfinite(value)]
         return sum(known) / len(known) if known else None
@@ -114,7 +120,7 @@ class Tally:
             phase=self.phase,
             seconds=time.monotonic() - self.started,
             asked=len(self.asked),
-            answered=len(self.contents) + len(self.empty),
+            answered=len(self.contents.keys() | self.empty),
             refused=len(self.refusals),
             missing=self.missing,
             accuracy=self.mean("accuracy"),

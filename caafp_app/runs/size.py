@@ -23,6 +23,7 @@ from caafp_app.errors import ProtocolError
 HEADER = "caafp"
 """Name of the ConfigRecord that holds the header of our protocol."""
 ARRAYS = "caafp.arrays"
+RECORD = "record"
 """Name of the ArrayRecord that holds the arrays of our protocol."""
 
 CHUNK_BYTES = FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
@@ -76,12 +77,19 @@ class _Count:
 
     def add_records(self, records: RecordDict) -> int:
         """Add a RecordDict and all below it; return its number."""
-        children = {name: self._add_record(name, record) for name, record in records.items()}
+        header = records.get(HEADER)
+        record = header.get(RECORD) if isinstance(header, ConfigRecord) else None
+        ours = record if isinstance(record, str) else ARRAYS
+        children = {
+            name: self._add_record(name, record, ours=name == ours)
+            for name, record in records.items()
+        }
         return self._add_references(records, children)
 
-    def _add_record(self, name: str, record: ArrayRecord | ConfigRecord | MetricRecord) -> int:
+    def _add_record(
+        self, name: str, record: ArrayRecord | ConfigRecord | MetricRecord, *, ours: bool
+    ) -> int:
         if isinstance(record, ArrayRecord):
-            ours = name == ARRAYS
             arrays = {
                 key: self._add_array(array, _kind(key) if ours else "arrays")
                 for key, array in record.items()
@@ -171,4 +179,4 @@ def _head(class_name: str, children: int, body: int) -> int:
 
 def _kind(name: str) -> str:
     # Names come from clients: a long one must not make the server's ledger grow.
-    return name.partition("/")[0][:_MAX_KIND_LENGTH]
+    return name.removeprefix("update/").partition("/")[0][:_MAX_KIND_LENGTH]

@@ -4,7 +4,8 @@ Jha, Shukla, Lone: arXiv 2603.01739 (2026).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +22,20 @@ from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import Method
-from caafp_app.strategies.rounds import check_room, divide_rounds
+from caafp_app.strategies.rounds import (
+    SHORT,
+    check_room,
+    check_updates,
+    default_sparsity,
+    divide_rounds,
+    early_rounds,
+)
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.sharing import shared_updates
 from caafp_app.strategies.strategy import MethodStrategy
+
+USUAL_CLUSTERING, USUAL_PRUNING = Clustering(), Pruning()
+"""What an argument is if it is left out."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -34,12 +45,14 @@ class CAAFP(MethodStrategy):
     Parameters
     ----------
     warmup_rounds, cluster_rounds, prune_rounds : int, optional
-        Rounds of each phase; together `num_rounds`. Left out: 30 %, 30 % and 40 % of it, which has
-        to be 3 or more if there is anything to prune.
+        Rounds of each phase; together `num_rounds`. All left out: see `early_rounds`. Some: the
+        others share what is left as 30 : 30 : 40.
     clustering : Clustering
-        Number of clusters, linkage, least size.
+        Number of clusters, linkage, least size. Left out, and no rounds given either: in a run of
+        fewer than 10 rounds one cluster, else as the silhouette says.
     pruning : Pruning
-        How much is pruned, when, and which weights.
+        How much is pruned, when, and which weights. Left out, and no rounds given either: less the
+        fewer rounds there are, see `default_sparsity`.
     sharing : float
         How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone. The other
         parameters: see `MethodStrategy`.
@@ -58,8 +71,8 @@ class CAAFP(MethodStrategy):
     warmup_rounds: int | None = None
     cluster_rounds: int | None = None
     prune_rounds: int | None = None
-    clustering: Clustering = field(default_factory=Clustering)
-    pruning: Pruning = field(default_factory=Pruning)
+    clustering: Clustering = USUAL_CLUSTERING
+    pruning: Pruning = USUAL_PRUNING
     sharing: float = 0.0
 
     def __post_init__(self) -> None:
@@ -74,22 +87,53 @@ class CAAFP(MethodStrategy):
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Divide the rounds among warm-up, cluster warm-up and pruning."""
-        pruning = self.pruning
         given = (self.warmup_rounds, self.cluster_rounds, self.prune_rounds)
+        _, pruning = self._fitted(num_rounds)
+        if given == (None, None, None):
+            parts, every = early_rounds(num_rounds, pruning.every)
+            check_updates(parts, pruning)
+            return _build(parts, replace(pruning, every=every))
         parts = divide_rounds(num_rounds, *given)
         if self.prune_rounds is None and pruning.sparsity > 0:
             check_room(num_rounds, parts)
-        return build_plan(
-            *parts,
-            every=pruning.every,
-            initial=pruning.initial_sparsity,
-            final=pruning.sparsity,
-            kind=pruning.schedule,
-        )
+        return _build(parts, pruning)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
         """Group the clients; prune and regrow each group's model."""
-        return CAAFPMethod(self, model)
+        fitted = copy(self)
+        fitted.clustering, fitted.pruning = self._fitted(len(plan))
+        return CAAFPMethod(fitted, model)
+
+    def ends_personal(self, num_rounds: int) -> bool:
+        """Not in a short run, unless it is asked for."""
+        return super().ends_personal(num_rounds) and not (
+            self.personalise is None and self._short(num_rounds)
+        )
+
+    def _short(self, num_rounds: int) -> bool:
+        given = (self.warmup_rounds, self.cluster_rounds, self.prune_rounds)
+        return given == (None, None, None) and num_rounds < SHORT
+
+    def _fitted(self, num_rounds: int) -> tuple[Clustering, Pruning]:
+        """Return what was asked for, or what suits so many rounds if nothing was."""
+        clustering, pruning = self.clustering, self.pruning
+        if (self.warmup_rounds, self.cluster_rounds, self.prune_rounds) != (None, None, None):
+            return clustering, pruning
+        if clustering is USUAL_CLUSTERING and self._short(num_rounds):
+            clustering = replace(clustering, clusters=1)
+        if pruning is USUAL_PRUNING:
+            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.sparsity))
+        return clustering, pruning
+
+
+def _build(parts: tuple[int, int, int], pruning: Pruning) -> Sequence[RoundPlan]:
+    return build_plan(
+        *parts,
+        every=pruning.every,
+        initial=pruning.initial_sparsity,
+        final=pruning.sparsity,
+        kind=pruning.schedule,
+    )
 
 
 class CAAFPMethod(ClusteredMethod):

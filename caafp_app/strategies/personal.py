@@ -70,7 +70,7 @@ def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str)
                 continue
             if kind == "accuracy" and (value < 0 or value > 1):  # NaN: nothing to be tested on
                 odd.append(f"{label} ({value:g})")
-            else:
+            elif math.isfinite(value):
                 found[f"{model}-{kind}"] = value
         examples = metrics.get("test-examples", metrics.get(weighted_by_key))
         if isinstance(examples, int | float) and 0 <= examples < math.inf:

@@ -135,6 +135,8 @@ def mean_of_clusters(
         for number, clients in sorted(members.items())
         if number in models
     ]
+    if len(weighted) == 1:  # to the bit, and of any magnitude
+        return weighted[0][0]
     return mean_model(weighted) if weighted else next(iter(models.values()))
 
 

@@ -30,14 +30,47 @@ def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
     _, within, prune = parts
     if pruning.sparsity > pruning.initial_sparsity and not prune:
         raise SettingsError(
-            f"prune-rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
-            "in them, found 0; set sparsity to 0 (or to initial-sparsity) to prune nothing"
+            f"prune_rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
+            "in them, found 0; set sparsity to 0 (or to initial_sparsity) to prune nothing"
         )
     if pruning.sparsity and prune == 1 and not within:
         raise SettingsError(
-            "prune-rounds: expected at least 2 where cluster-rounds is 0, because a round in "
+            "prune_rounds: expected at least 2 where cluster_rounds is 0, because a round in "
             "clusters comes before the first mask update and one after it, found 1"
         )
+
+
+SHORT = 10
+"""A run of fewer rounds, that nobody has divided, has one cluster, no personal models and a third
+of its weights pruned: there is no time to learn of differences, nor to mend what pruning breaks."""
+
+
+def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
+    """Divide rounds that nobody has divided, so that pruning starts early and goes in small steps.
+
+    A fifth is warm-up (nothing in a run of fewer than `SHORT`), a twentieth inside the clusters,
+    and the rest prunes, every tenth of all rounds.
+
+    Parameters
+    ----------
+    total : int
+    every : int
+        Rounds between mask updates at most.
+
+    Returns
+    -------
+    parts : tuple of int
+        Rounds of warm-up, inside the clusters, and of pruning.
+    every : int
+    """
+    warmup = 0 if total < SHORT else round(total / 5)
+    within = max(1, total // 20)
+    return (warmup, within, total - warmup - within), min(every, max(1, total // 10))
+
+
+def default_sparsity(total: int, usual: float) -> float:
+    """Return what a run of so many rounds prunes if nobody says: less where rounds are few."""
+    return 0.0 if total < 3 else min(usual, 0.3 + 0.02 * total)
 
 
 def divide_rounds(

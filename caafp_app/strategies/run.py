@@ -1,28 +1,29 @@
 """One run: discovery, rounds and the personalise phase, for every strategy."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from logging import INFO
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from caafp_app.errors import RunError, SettingsError
+from caafp_app.errors import ProtocolError, RunError, SettingsError
 from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, from_record, to_record
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
-from caafp_app.runner.model import SparseModel
+from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Answers, Runner
+from caafp_app.runner.runner import Opened, Runner
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State, damaged
 from caafp_app.strategies.averaging import LastModels
@@ -79,6 +80,7 @@ class Run:
             strategy.prunable,
             spare_first=strategy.spare_first,
             spare_last=strategy.spare_last,
+            spare_below=0 if strategy.cuts_filters else strategy.spare_below,
         )
         first = SparseModel.dense(self.layout, self.layout.flatten(arrays))
         self.method = strategy.method(first, self.plan)
@@ -110,6 +112,50 @@ class Run:
         self.history: dict[int, list[ClusterRound]] = {}
         self.idle_rounds = 0  # in a row, without a usable update
         self.trained = False
+        self.outside = False  # whether the loop is another's
+        self.round = 0
+        self.newcomers: list[Client] = []
+        self.train_config, self.evaluate_config = train_config, evaluate_config
+        self.arrays = initial_arrays  # the mean model, as handed out last
+        # Nobody looks at the mean model of each round but an override or another's loop.
+        self._watched = strategy.sees_arrays
+        self._training: Opened | None = None
+        self._evaluating: Opened | None = None
+        self.figures: dict[int, tuple[str, float]] = {}
+        self.fedavg_bytes = 0
+
+    @classmethod
+    def of_another_loop(
+        cls, strategy: "MethodStrategy", grid: Grid, initial_arrays: ArrayRecord
+    ) -> "Run":
+        """Begin a run whose rounds are called for by a loop of somebody else's.
+
+        Raises
+        ------
+        RunError
+            If nothing says how many rounds there will be.
+        """
+        name = type(strategy).__name__
+        if not strategy.num_rounds:
+            raise RunError(
+                f"{name}.configure_train was called by another loop than {name}.start, which does "
+                f"not say how many rounds to plan for: give {name}(num_rounds=...). A wrapper that "
+                "works on the replies, such as DifferentialPrivacyServerSideFixedClipping, cannot "
+                "work here, because replies are sparse updates: take its client-side counterpart, "
+                "with mods=[sparse_mod, fixedclipping_mod]; see docs/plugin.md"
+            )
+        config = ConfigRecord(), ConfigRecord()
+        run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)
+        run.outside = run._watched = True
+        run._meet()
+        strategy.observer.on_plan(run.plan, run._facts())
+        return run
+
+    def _meet(self) -> None:
+        wait_for_nodes(self.runner, self.strategy.min_available_nodes)
+        self.newcomers = gather(self.runner)
+        tell_population(self.runner)
+        self._check()
 
     def to_its_end(self, evaluate_fn: EvaluateFn | None, resume: Saved | None) -> ClusteredResult:
         """Hold all rounds, and those alone that a run to be resumed has left."""
@@ -120,10 +166,9 @@ class Run:
             ended, state = resume
             earlier = self._restore(state)
             log(INFO, "resumed after round %d of %d", ended, len(self.plan))
-        wait_for_nodes(runner, strategy.min_available_nodes)
-        newcomers = gather(runner)
-        tell_population(runner)
-        self._check()
+            if self._watched:
+                self.arrays = self._mean_arrays()
+        self._meet()
         startup = time.monotonic() - began
         first_reply = time.monotonic() - earlier
         strategy.observer.on_plan(self.plan, self._facts())
@@ -131,21 +176,17 @@ class Run:
             self._score(0, evaluate_fn)
             self._save(0, first_reply)
         for step in self.plan[ended:]:
-            newcomers += gather(runner)
-            runner.roster.count_round()
-            self.method.before(runner, step, newcomers)
-            newcomers = []
             self._train(step)
             self._evaluate(step)
             self._score(step.round, evaluate_fn)
             self._save(step.round, first_reply)
         last = replace(self.plan[-1], round=len(self.plan) + 1, phase=Phase.PERSONALISE)
-        if newcomers:  # of a run that was resumed after its last round
-            self.method.before(runner, last, newcomers)
+        if self.newcomers:  # of a run that was resumed after its last round
+            self.method.before(runner, last, self.newcomers)
         self.method.models = self.last_models.put_on(self.method.models)
         rounds_ended = time.monotonic()
         scores: Scores = {}
-        if strategy.personalise:
+        if strategy.ends_personal(len(self.plan)):
             scores = personalise(runner, self.method, last)
         seconds = {
             "total": startup + time.monotonic() - first_reply,
@@ -182,15 +223,49 @@ class Run:
         return available(self.runner.roster.reachable(), round_)
 
     def _train(self, step: RoundPlan) -> None:
-        """Hold the training of a round and let the method move its models."""
+        """Hold the training of a round, as Flower's loop does."""
+        runner, strategy = self.runner, self.strategy
+        messages = list(
+            strategy.configure_train(step.round, self.arrays, self.train_config, runner.grid)
+        )
+        opened = self._opened(self._training)
+        replies = runner.send(messages, opened.tally, opened.quorum)
+        arrays, metrics = strategy.aggregate_train(step.round, replies)
+        if arrays is not None:
+            self._adopt(arrays)
+        if metrics is not None:
+            self.result.train_metrics_clientapp[step.round] = metrics
+
+    def configure_train(
+        self, round_: int, arrays: ArrayRecord, config: ConfigRecord
+    ) -> list[Message]:
+        """Begin a round, and write the messages of its training."""
         runner, method, strategy = self.runner, self.method, self.strategy
+        step = self._step(round_)
+        self._adopt(arrays)
+        self.round = round_
+        runner.writer.options = replace(runner.writer.options, train_config=config)
+        newcomers, self.newcomers = [*self.newcomers, *gather(runner)], []
+        runner.roster.count_round()
+        method.before(runner, step, newcomers)
         clients = strategy.draw(self._available(step.round), step.round)
         queries = method.ask(Action.TRAIN, step, clients)
         for query in queries:
             mask = query.model.mask
             for _ in query.clients:
                 runner.ledger.add_formula(query.model.layout.parameter_count, mask.density, 2)
-        answers = runner.ask(queries, step.phase, step.round)
+        self._training = runner.open(queries, step.phase, round_)
+        self.fedavg_bytes += 2 * len(clients) * self._dense_bytes
+        return self._training.messages
+
+    def aggregate_train(
+        self, round_: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the method move its models by the replies, and tell of the round."""
+        runner, method, strategy = self.runner, self.method, self.strategy
+        step = self._step(round_)
+        opened, self._training = self._opened(self._training), None
+        answers = runner.read(opened, replies, resend=not self.outside)
         changed = method.apply(step, answers)
         self.last_models.note(step.round, method.models, changed=changed)
         published = dict(sorted(method.published().items()))
@@ -206,8 +281,62 @@ class Run:
             self.history.setdefault(number, []).append(row)
         aggregate = strategy.train_metrics_aggr_fn or aggregate_metricrecords
         metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
-        if metrics is not None:
-            self.result.train_metrics_clientapp[step.round] = metrics
+        if strategy.one_exchange:
+            self._note_figure(round_, answers.tally)
+        if self._watched:
+            self.arrays = self._mean_arrays()
+        return (self.arrays if answers.tally.contents else None), metrics
+
+    def _step(self, round_: int) -> RoundPlan:
+        """Return what the plan says of a round; another's loop may go on after the last one."""
+        step = self.plan[min(round_, len(self.plan)) - 1]
+        if round_ > len(self.plan):
+            step = replace(step, round=round_, mask_update=False, gradients=False)
+        return step
+
+    @staticmethod
+    def _opened(opened: Opened | None) -> Opened:
+        if opened is None:
+            raise RunError(
+                "expected configure_train or configure_evaluate to be called, and its messages to "
+                "be answered, before what aggregates the replies; an override calls super()"
+            )
+        return opened
+
+    def _adopt(self, arrays: ArrayRecord) -> None:
+        """Move all models by what `arrays` differ from the mean model as it was handed out.
+
+        Raises
+        ------
+        RunError
+            If they are not of this model.
+        """
+        if arrays is self.arrays:
+            return
+        try:
+            new, old = (
+                self.layout.flatten(from_record(RecordDict({"arrays": record}), "arrays"))
+                for record in (arrays, self.arrays)
+            )
+        except ProtocolError as error:
+            raise RunError(f"arrays of another model than the initial ones: {error}") from error
+        full = Mask.full(self.layout)
+        step = MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)
+        for number, model in self.method.models.items():
+            self.method.models[number] = model.moved(step)
+        self.arrays = arrays
+
+    @property
+    def _dense_bytes(self) -> int:
+        return sum(len(array.data) for array in self.result.arrays.values())
+
+    def _note_figure(self, round_: int, tally: Tally) -> None:
+        """Keep the accuracy, or else the loss, that clients report of the models of a round."""
+        for kind in ("accuracy", "loss"):
+            value = tally.mean(kind)
+            if value is not None:
+                self.figures[round_] = kind, value
+                return
 
     def _require_progress(self, step: RoundPlan, tally: Tally) -> None:
         """End a run in which nothing works, with the reasons.
@@ -227,18 +356,45 @@ class Run:
 
     def _evaluate(self, step: RoundPlan) -> None:
         """Let clients score their cluster's model, where that is due."""
-        strategy = self.strategy
-        clients = strategy.draw_to_evaluate(self._available(step.round), step.round)
-        if not clients:
+        runner, strategy, round_ = self.runner, self.strategy, step.round
+        messages = list(
+            strategy.configure_evaluate(round_, self.arrays, self.evaluate_config, runner.grid)
+        )
+        if self._evaluating is None:
             return
-        queries = self.method.ask(Action.EVALUATE, step, clients)
-        answers: Answers = self.runner.ask(queries, Action.EVALUATE, step.round)
+        replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
+        metrics = strategy.aggregate_evaluate(round_, replies)
+        if metrics is not None:
+            self.result.evaluate_metrics_clientapp[round_] = metrics
+
+    def configure_evaluate(
+        self, round_: int, arrays: ArrayRecord, config: ConfigRecord
+    ) -> list[Message]:
+        """Write the messages of a round's evaluation; none where none is due."""
+        strategy, runner = self.strategy, self.runner
+        self._evaluating = None
+        self._adopt(arrays)
+        clients = strategy.draw_to_evaluate(self._available(round_), round_)
+        if not clients:
+            return []
+        runner.writer.options = replace(runner.writer.options, evaluate_config=config)
+        queries = self.method.ask(Action.EVALUATE, self._step(round_), clients)
+        self._evaluating = runner.open(queries, Action.EVALUATE, round_)
+        self.fedavg_bytes += len(clients) * self._dense_bytes
+        return self._evaluating.messages
+
+    def aggregate_evaluate(self, round_: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Return the mean of what the clients report."""
+        if self._evaluating is None:
+            return None
+        strategy = self.strategy
+        opened, self._evaluating = self._evaluating, None
+        answers = self.runner.read(opened, replies, resend=not self.outside)
+        self._note_figure(round_, answers.tally)
         published = sorted(self.method.published().items())
         self.runner.close(answers, {number: model.density for number, model in published})
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
-        metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
-        if metrics is not None:
-            self.result.evaluate_metrics_clientapp[step.round] = metrics
+        return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:
         """Let the caller score the mean of the clusters' models."""
@@ -268,9 +424,29 @@ class Run:
             for number, cluster in result.report.clusters.items()
         }
         self.strategy.observer.on_finish(result.report)
+        self._tell_cost()
         if self.strategy.checkpoints is not None:
             self.strategy.checkpoints.clear()
         return result
+
+    def _tell_cost(self) -> None:
+        """Log what pruning has cost and saved."""
+        sent = self.runner.ledger.total
+        log(
+            INFO,
+            "sent %.3g MB in both directions; dense models, as often as FedAvg sends them, are "
+            "%.3g MB",
+            sent / 1e6,
+            self.fedavg_bytes / 1e6,
+        )
+        first = next((step.round for step in self.plan if step.mask_update), 0)
+        if first and self.figures:
+            end = max(self.figures)
+            # With pruning from round 1 on, none is known from before.
+            start = max((n for n in self.figures if n < first), default=min(self.figures))
+            (kind, earlier), (_, later) = self.figures[start], self.figures[end]
+            what = "%s when pruning began, after round %d: %.4g; after round %d: %.4g"
+            log(INFO, what, kind, start, earlier, end, later)
 
     def _save(self, round_: int, first_reply: float) -> None:
         """Save the state after a round; end the run here if it was told to.

@@ -1,10 +1,11 @@
 """A Flower strategy whose rounds are a method's queries: the arguments that all of ours share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from logging import INFO
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
@@ -46,8 +47,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Decides sampling, stochastic rounding and the numbers sent to clients.
     uniform : bool
         Weigh clients equally, in place of by `weighted_by_key`.
-    prunable, spare_first, spare_last
-        Which arrays may be pruned: see `Layout.of`.
+    prunable, spare_first, spare_last, spare_below
+        Which arrays may be pruned: see `Layout.of`. Left to itself, an array of fewer than 1000
+        numbers stays dense: there is nothing to save.
     wire : WireFormat
         Number formats of the messages.
     one_exchange : bool
@@ -58,8 +60,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     average_last : int
         Give clients the mean of the models after the last so many rounds to fine-tune; at most
         those since the last mask update.
-    personalise : bool
-        End with fine-tuning on every client inside its cluster's mask.
+    personalise : bool, optional
+        End with fine-tuning on every client inside its cluster's mask. Left out: as `ends_personal`
+        says.
     split : str
         Which held-out part the clients score on, ``test`` or ``validation``; for the report.
     min_replies, grace
@@ -68,10 +71,12 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     rest_after : int
         Failures in a row after which a client rests for some rounds; 0: never. See `health`.
     max_update_norm : float
-        Longest update that is taken; 0: by the median of the cluster's last rounds, see `trust`.
+        Longest update that is taken; by default of any length, as with FedAvg. 0: by the median of
+        the cluster's last rounds, see `trust`.
     max_weight : float
-        A client weighs at most so many times the median client; 0: no bound. With another
-        `weighted_by_key` than FedAvg's there is none, since nobody knows the counts beforehand.
+        A client weighs at most so many times the median client; 0: no bound, as with FedAvg. With
+        another `weighted_by_key` than FedAvg's there is none, since nobody knows the counts
+        beforehand.
     aggregation : str
         A registered name: ``mean``, ``trimmed-mean`` or ``median`` of the updates in a cluster. The
         last two count every reply alike, and hold one round's replies of each cluster in memory.
@@ -81,6 +86,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Where the state is saved after each round; by default nowhere.
     stop : callable
         Asked often; once it returns true the run ends, by RunError, with what is saved.
+    num_rounds : int
+        How many rounds there are in a loop that is not `start`'s, such as a wrapper's.
     """
 
     fraction_train: float = 1.0
@@ -101,21 +108,24 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     prunable: PrunableRule = None
     spare_first: bool = False
     spare_last: bool = False
+    spare_below: int = 1000
     wire: WireFormat = field(default_factory=WireFormat)
     one_exchange: bool = False
     evaluate_every: int = 0
     average_last: int = 0
-    personalise: bool = True
+    personalise: bool | None = None
+    num_rounds: int = 0
     split: str = "test"
     min_replies: int = 0
     grace: float = 0.0
     rest_after: int = 3
-    max_update_norm: float = 0.0
-    max_weight: float = 10.0
+    max_update_norm: float = math.inf
+    max_weight: float = 0.0
     aggregation: str = "mean"
     observer: Observer = field(default_factory=LogObserver)
     checkpoints: Checkpoints | None = None
     stop: Callable[[], bool] = field(default=lambda: False)
+    _run: Run | None = field(default=None, init=False, repr=False)
 
     needs_own_app: ClassVar[str] = ""
     """The key of `protocol.objective` that a ClientApp has to follow; empty: any app will do."""
@@ -124,6 +134,12 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def cuts_filters(self) -> bool:
         """Whether whole filters go, for which a network's layers have to form a chain."""
         return False
+
+    @property
+    def sees_arrays(self) -> bool:
+        """Whether a subclass overrides what is handed the mean model in each round."""
+        names = ("configure_train", "aggregate_train", "configure_evaluate")
+        return any(getattr(type(self), n) is not getattr(MethodStrategy, n) for n in names)
 
     @abstractmethod
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
@@ -181,8 +197,15 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """
         train = train_config or ConfigRecord()
         evaluate = evaluate_config or ConfigRecord()
-        run = Run(self, grid, initial_arrays, num_rounds, timeout, train, evaluate)
-        return run.to_its_end(evaluate_fn, resume)
+        self._run = Run(self, grid, initial_arrays, num_rounds, timeout, train, evaluate)
+        try:
+            return self._run.to_its_end(evaluate_fn, resume)
+        finally:
+            self._run = None
+
+    def ends_personal(self, num_rounds: int) -> bool:
+        """Say whether a run of so many rounds ends with fine-tuning on every client."""
+        return self.personalise is not False
 
     def draw(self, clients: Sequence[Client], round_: int) -> list[Client]:
         """Draw the clients of a round from those that can be asked, sorted by label."""
@@ -218,30 +241,46 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Not for this strategy: see `start`."""
-        self._refuse("configure_train")
+        """Return the messages of a round of training, as Flower's strategies do.
+
+        `start` calls this, so an override may change `config`. A loop of somebody else's may call
+        it too: the first call then begins a run, and what `arrays` differ by from those that
+        `aggregate_train` returned is added to each cluster's model.
+
+        Raises
+        ------
+        RunError
+            If another loop than `start`'s calls it, and `num_rounds` is not given.
+        """
+        if self._run is None or (self._run.outside and server_round <= self._run.round):
+            self._run = Run.of_another_loop(self, grid, arrays)
+        return self._run.configure_train(server_round, arrays, config)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Not for this strategy: see `start`."""
-        self._refuse("aggregate_train")
+        """Take in the replies; return the weighted mean model and the clients' mean metrics.
+
+        An override may save the arrays, or return others: their difference from these is added to
+        each cluster's model.
+        """
+        return self._run_of("aggregate_train").aggregate_train(server_round, replies)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Not for this strategy: see `start`."""
-        self._refuse("configure_evaluate")
+        """Return the messages that make clients score their cluster's model."""
+        return self._run_of("configure_evaluate").configure_evaluate(server_round, arrays, config)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Not for this strategy: see `start`."""
-        self._refuse("aggregate_evaluate")
+        """Return the clients' mean metrics."""
+        return self._run_of("aggregate_evaluate").aggregate_evaluate(server_round, replies)
 
-    def _refuse(self, called: str) -> NoReturn:
-        name = type(self).__name__
-        raise RunError(
-            f"{name}.{called}: {name} asks each cluster for something else, so it holds its rounds "
-            f"itself: call {name}.start(...), and see docs/plugin.md for what can be overridden"
-        )
+    def _run_of(self, called: str) -> Run:
+        if self._run is None:
+            raise RunError(
+                f"{type(self).__name__}.{called}: expected configure_train to be called before"
+            )
+        return self._run

@@ -148,6 +148,7 @@ def test_a_whole_run_of_somebody_elses_app_with_both_mods() -> None:
         parts = [{"partition-id": k, "num-partitions": 6} for k in range(6)]
         strategy = CAAFP(
             fraction_train=1.0,
+            spare_below=0,
             seed=1,
             clustering=Clustering(clusters=2),
             pruning=Pruning(sparsity=0.5, every=2),

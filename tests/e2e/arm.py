@@ -108,7 +108,7 @@ def _try_out(root: Path, folder: Path, versions: str) -> None:
         device = Daemon("arm", command, folder / "fleet", environment)
         running.supernodes.append(device)
         device.start()
-        device.await_line("SuperNode ID:", seconds=900.0)
+        device.await_line("SuperNode ID:", seconds=3600.0)
         say("the device inside is registered by its key, over TLS; caafp run")
         directory = running.caafp_run(RUN | {"output-dir": str(folder)}, seconds=5400.0)
         _report(directory, device)

@@ -39,7 +39,7 @@ def learns_nothing(seen: list[Arrays]) -> ClientApp:
 
 def strategy(**kwargs: Any) -> CAAFP:
     rules = {"clustering": Clustering(1), "pruning": Pruning(sparsity=0.0, every=1)}
-    return CAAFP(**{**rules, "observer": Observer(), **kwargs})
+    return CAAFP(**{**rules, "observer": Observer(), "spare_below": 0, **kwargs})
 
 
 @settings(max_examples=25, deadline=None)
@@ -52,7 +52,9 @@ def test_a_run_at_density_1_leaves_every_array_as_it_was(model: Arrays) -> None:
     def evaluate_fn(server_round: int, arrays: ArrayRecord) -> None:
         evaluated.append(contents(arrays))
 
-    result = strategy().start(grid, to_record(model), num_rounds=ROUNDS, evaluate_fn=evaluate_fn)
+    result = strategy(personalise=True).start(
+        grid, to_record(model), num_rounds=ROUNDS, evaluate_fn=evaluate_fn
+    )
     # Rounds of training and evaluation, and the three of the personalise phase.
     assert len(seen) == CLIENTS * (2 * ROUNDS + 3)
     # The very bits at first; then -0.0 may have become 0.0, by the addition of an update of 0.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import DataError
 from caafp_app.protocol.arrays import to_record
-from caafp_app.protocol.held import current_mask, held_digest
+from caafp_app.protocol.held import current_mask, current_request, held_digest
 from caafp_app.protocol.messages import (
     HEADER,
     Action,
@@ -161,15 +161,20 @@ def test_user_records_pass_both_ways() -> None:
         assert reply.content[name] == record
 
 
-def test_the_app_finds_what_was_asked_in_the_header() -> None:
+def test_the_app_finds_what_was_asked_in_the_context() -> None:
     server = sparse_server()
     asked: list[Request] = []
 
     def app(message: Message, context: Context) -> Message:
-        asked.append(Request.from_records(message.content))
+        request = current_request(context)
+        assert request is not None
+        asked.append(request)
+        assert list(message.content) == ["arrays", "config"]
         return training(drift)(message, context)
 
-    Node(app).ask(server.records(evaluate=True, gradient_counts=(1, 2)))
+    node = Node(app)
+    node.ask(server.records(evaluate=True, gradient_counts=(1, 2)))
+    assert current_request(node.context) is None
     assert asked[0].evaluate
     assert asked[0].gradient_counts == (1, 2)
     assert (asked[0].round, asked[0].phase) == (1, "prune")

@@ -6,12 +6,11 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.header import HEADER
 from caafp_app.protocol.objective import DUAL_WEIGHT, option
 
 
-def test_it_is_found_in_whichever_record_the_user_has_but_ours() -> None:
-    records = RecordDict({HEADER: ConfigRecord({DUAL_WEIGHT: 9.0}), "mine": ConfigRecord()})
+def test_it_is_found_in_whichever_record_the_user_has() -> None:
+    records = RecordDict({"mine": ConfigRecord()})
     assert option(records, DUAL_WEIGHT) == 0.0
     records["other"] = ConfigRecord({DUAL_WEIGHT: 2})
     assert option(records, DUAL_WEIGHT) == 2.0

@@ -79,6 +79,8 @@ def run(prunable: PrunableRule = None, **kwargs: Any) -> tuple[ClusteredResult, 
         clustering=Clustering(1),
         pruning=Pruning(sparsity=0.7, every=2, schedule="one-shot"),
         prunable=prunable,
+        spare_below=0,
+        warmup_rounds=ROUNDS // 3,
         observer=Observer(),
         **kwargs,
     )

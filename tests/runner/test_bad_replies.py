@@ -41,6 +41,9 @@ class Trial:
             prune_rounds=rounds[2],
             fraction_evaluate=0.0,
             personalise=False,
+            spare_below=0,
+            max_update_norm=0.0,
+            max_weight=10.0,
             clustering=Clustering(2),
             pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
             seed=3,
@@ -108,10 +111,6 @@ def metrics(value: Any) -> Change:
     return lambda records: records.metric_records["metrics"].update({"num-examples": value})
 
 
-def more_metrics(**values: Any) -> Change:
-    return lambda records: records.metric_records["metrics"].update(values)
-
-
 def array_called(name: str) -> Change:
     def change(records: RecordDict) -> None:
         repacked(records, lambda arrays: arrays.update({name: np.zeros(1, np.float32)}))
@@ -165,7 +164,6 @@ BAD: dict[str, tuple[Change, str]] = {
     "values-float64": (array("values", lambda v: v.astype(np.float64)), "found float64"),
     "values-float16": (array("values", lambda v: v.astype(np.float16)), "found float16"),
     "values-int": (array("values", lambda v: v.astype(np.int32)), "found int32"),
-    "values-swapped": (array("values", lambda v: v.astype(">f4")), "not an array"),
     "values-missing": (without("values"), "'values' is missing"),
     "rest-missing": (without("rest"), "'rest' is missing"),
     "digest-other": (header(mask_digest="0123456789abcdef"), "packed by mask 0123456789abcdef"),
@@ -181,16 +179,13 @@ BAD: dict[str, tuple[Change, str]] = {
     "action-unknown": (header(action="own-the-server"), "expected one of"),
     "header-missing": (drop("caafp"), "no 'caafp' record"),
     "arrays-missing": (without_arrays, "is missing"),
-    "examples-negative": (metrics(-3), r"expected a number in \(0, 1e\+09\], found -3"),
-    "examples-zero": (metrics(0), r"expected a number in \(0, 1e\+09\], found 0"),
-    "examples-absurd": (metrics(10**12), r"expected a number in \(0, 1e\+09\]"),
+    "examples-negative": (metrics(-3), r"expected a number from 0 to 1e\+09, found -3"),
+    "examples-absurd": (metrics(10**12), r"expected a number from 0 to 1e\+09"),
     "examples-tiny": (metrics(1e-300), "weight"),
     "examples-nan": (metrics(float("nan")), "found nan"),
     "examples-inf": (metrics(float("inf")), "found inf"),
     "examples-list": (metrics([40, 40]), "expected one number, found"),
     "examples-missing": (missing_metric, "expected one number, found None"),
-    "metric-inf": (more_metrics(loss=float("inf")), "'loss': expected finite .* found infinity"),
-    "metric-infs": (more_metrics(losses=[0.5, -float("inf")]), "'losses': .* found infinity"),
     "name-huge": (array_called("x" * 5000), "x{500}"),
     "metrics-missing": (drop("metrics"), "expected one MetricRecord, found 0"),
     "metrics-twice": (second_metrics, "expected one MetricRecord, found 2"),

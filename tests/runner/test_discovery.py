@@ -57,6 +57,7 @@ class Plugin:
             "prune_rounds": 2,
             "fraction_evaluate": 0.0,
             "personalise": False,
+            "spare_below": 0,
             "clustering": Clustering(2),
             "pruning": Pruning(sparsity=0.5, every=1),
             "observer": self.seen,
@@ -98,7 +99,7 @@ def test_two_nodes_with_one_label_are_told_apart(logged: pytest.LogCaptureFixtur
 def test_nobody_there_stops_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
     plugin = Plugin(nodes(2), min_available_nodes=3)
-    with pytest.raises(RunError, match=r"expected 3 SuperNodes \(min-available-nodes\), found 2"):
+    with pytest.raises(RunError, match=r"expected 3 SuperNodes \(min_available_nodes\), found 2"):
         plugin.start(timeout=0.05)
     assert plugin.grid.requests == []
 

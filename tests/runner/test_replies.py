@@ -18,12 +18,12 @@ def request() -> Message:
 
 
 @given(st.one_of(st.floats(), st.integers(-(2**60), 2**60)))
-def test_a_weight_is_positive_finite_and_bounded(value: float) -> None:
+def test_a_weight_is_not_negative_finite_and_bounded(value: float) -> None:
     metrics = MetricRecord({"num-examples": value})
-    if math.isfinite(value) and 0 < value <= MAX_WEIGHT:
+    if math.isfinite(value) and 0 <= value <= MAX_WEIGHT:
         assert read_weight(metrics, "num-examples") == float(value)
     else:
-        with pytest.raises(ProtocolError, match="'num-examples': expected a number in"):
+        with pytest.raises(ProtocolError, match="'num-examples': expected a number from 0"):
             read_weight(metrics, "num-examples")
 
 
@@ -41,7 +41,7 @@ def test_metrics_are_one_record() -> None:
             read_metrics(Message(records, reply_to=request()))
 
 
-def test_a_metric_may_be_unknown_but_not_infinite() -> None:
+def test_a_metric_may_be_unknown_or_infinite() -> None:
     def metrics(**values: object) -> MetricRecord:
         records = RecordDict({"m": MetricRecord({"num-examples": 3, **values})})
         return read_metrics(Message(records, reply_to=request()))
@@ -50,8 +50,7 @@ def test_a_metric_may_be_unknown_but_not_infinite() -> None:
     assert isinstance(unknown, float)
     assert math.isnan(unknown)
     for value in (math.inf, -math.inf, [1.0, math.inf]):
-        with pytest.raises(ProtocolError, match="'accuracy': expected finite numbers"):
-            metrics(accuracy=value)
+        assert metrics(perplexity=value)["perplexity"] == value
 
 
 @pytest.mark.parametrize(
@@ -59,14 +58,16 @@ def test_a_metric_may_be_unknown_but_not_infinite() -> None:
     [
         (470, "mask 12 is not held here", "mask-unknown: mask 12 is not held here"),
         (472, "", "client-failed: no reason given"),
-        (2, "Traceback:\n  File 1\nValueError: bad data\n", "ValueError: bad data"),
+        (2, "Traceback:\n  File 1\nValueError: bad data\n", "error 2: ValueError: bad data; "),
+        (2, "KeyError: 'arrays'", "among the mods of the whole ClientApp"),
+        (6, "LocalDpMod expects exactly one ArrayRecord", "put it after, as in ClientApp("),
     ],
 )
 def test_an_error_is_told_by_its_name_and_reason(code: int, reason: str, expected: str) -> None:
     failed = failure(Message(Error(code, reason), reply_to=request()))
     assert failed is not None
     assert failed[0] == code
-    assert failed[1].endswith(expected)
+    assert expected in failed[1]
     assert len(failed[1].splitlines()) == 1
 
 

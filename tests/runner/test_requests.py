@@ -94,7 +94,7 @@ def test_a_querys_config_goes_over_the_users_and_its_records_to_newcomers_alone(
     for message in messages:
         assert dict(message.content["config"]) == {"lr": 0.5, "mu": 1, "server-round": 1}
     assert ["own" in message.content for message in messages] == [True, False]
-    (bare,) = write(RequestWriter(Options()), model, clients[0])
+    (bare,) = write(RequestWriter(Options(one_exchange=True)), model, clients[0])
     assert "config" not in bare.content
     assert read(bare).config_key == "config"  # the mod makes one
 
@@ -141,7 +141,7 @@ def test_an_evaluation_of_the_personal_model_brings_no_model() -> None:
     assert message.metadata.message_type == MessageType.EVALUATE
     assert read(message).arrays == {}
     assert read(message).arrays_key == "weights"
-    assert "config" not in message.content  # that of training
+    assert dict(message.content["config"]) == {"server-round": 1}  # not that of training
 
 
 def test_stochastic_rounding_repeats_and_differs_between_seeds_rounds_and_clusters() -> None:

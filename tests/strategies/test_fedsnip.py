@@ -41,7 +41,9 @@ def reference_mask(*parts: int) -> np.ndarray:
 def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
     seen = Recorder()
     kept = Snapshots()
-    strategy = FedSNIP(clients_per_round=2, sparsity=0.7, seed=3, observer=seen, checkpoints=kept)
+    strategy = FedSNIP(
+        clients_per_round=2, sparsity=0.7, spare_below=0, seed=3, observer=seen, checkpoints=kept
+    )
     grid = LocalGrid(numpy_app.make_app(), nodes(5))
     result = strategy.start(grid, numpy_app.initial(), num_rounds=3)
     truth = reference_mask(*range(5))
@@ -57,7 +59,7 @@ def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
 
 
 def test_a_round_is_sparse_fedavg() -> None:
-    strategy = FedSNIP(sparsity=0.7, personalise=False, fraction_evaluate=0.0)
+    strategy = FedSNIP(sparsity=0.7, spare_below=0, personalise=False, fraction_evaluate=0.0)
     result = strategy.start(
         LocalGrid(numpy_app.make_app(), nodes(4)), numpy_app.initial(), num_rounds=1
     )
@@ -83,7 +85,9 @@ def test_one_client_does_not_decide_the_mask() -> None:
             repacked(reply.content, lambda arrays: arrays.update(values=loud))
         return reply
 
-    strategy = FedSNIP(sparsity=0.7, personalise=False, fraction_evaluate=0.0, observer=seen)
+    strategy = FedSNIP(
+        sparsity=0.7, spare_below=0, personalise=False, fraction_evaluate=0.0, observer=seen
+    )
     grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=claim)
     result = strategy.start(grid, numpy_app.initial(), num_rounds=1)
     honest = reference_mask(0, 1, 2, 4, 5)
@@ -97,7 +101,11 @@ def test_one_client_does_not_decide_the_mask() -> None:
 def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> None:
     seen = Recorder()
     strategy = FedSNIP(
-        personalise=False, fraction_evaluate=0.0, observer=seen, wire=WireFormat(up=codec)
+        personalise=False,
+        spare_below=0,
+        fraction_evaluate=0.0,
+        observer=seen,
+        wire=WireFormat(up=codec),
     )
     strategy.start(LocalGrid(numpy_app.make_app(), nodes(12)), numpy_app.initial(), num_rounds=1)
     record = seen.round(0, "saliency")

@@ -40,6 +40,7 @@ class Finished:
         self.strategy = CAAFP(
             **PLAN,
             seed=3,
+            spare_below=0,
             clustering=Clustering(2),
             pruning=Pruning(sparsity=0.5, every=2, regrow=0.1),
             observer=self.observer,
@@ -133,11 +134,11 @@ def test_the_app_gets_what_fedavg_would_hand_it(finished: Finished) -> None:
         expected = {"lr": 0.25} if kind == "train" else {"top-k": 2}
         round_ = config["server-round"]
         assert isinstance(round_, int)
-        assert 1 <= round_ <= ROUNDS + 1
+        assert 1 <= round_ <= ROUNDS
         assert dict(config) == {**expected, "server-round": round_}
     rounds = {config["server-round"] for _, config in finished.client.configs}
-    assert rounds == set(range(1, ROUNDS + 2))  # the last: personalise
-    assert all(r - {"caafp"} == {"arrays", "config"} for r in finished.client.records)
+    assert rounds == set(range(1, ROUNDS + 1))
+    assert all(r == {"arrays", "config"} for r in finished.client.records)
 
 
 def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished) -> None:
@@ -255,6 +256,7 @@ def test_an_app_without_evaluate_ends_with_its_models(caplog: pytest.LogCaptureF
     seen = Recorder()
     strategy = CAAFP(
         **PLAN,
+        spare_below=0,
         fraction_evaluate=0.0,
         clustering=Clustering(2),
         pruning=Pruning(sparsity=0.5, every=2),

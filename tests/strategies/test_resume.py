@@ -45,6 +45,7 @@ TERMS: dict[str, Any] = {
     "fraction_train": 0.7,
     "fraction_evaluate": 0.5,
     "average_last": 2,
+    "spare_below": 0,
     "clustering": Clustering(2),
     "pruning": Pruning(sparsity=0.5, every=2, regrow=0.2),
     "seed": 3,
@@ -174,7 +175,7 @@ def test_told_to_end_while_replies_are_waited_for_ends_at_once() -> None:
             reply if request.content.config_records["caafp"]["action"] == "describe" else None
         ),
     )
-    strategy = CAAFP(stop=lambda: len(grid.requests) > 5, fraction_evaluate=0.0)
+    strategy = CAAFP(stop=lambda: len(grid.requests) > 5, fraction_evaluate=0.0, warmup_rounds=2)
     with pytest.raises(RunError, match="told to end while warm-up, round 1, was going on"):
         strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, timeout=600.0)
 

@@ -60,9 +60,9 @@ def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def test_levels_move_each_weight_by_the_mean_of_the_clients_that_have_it() -> None:
-    result = Levels(observer=Recorder(), personalise=False, fraction_evaluate=0.0).start(
-        LocalGrid(numpy_app.make_app(), nodes(CLIENTS)), numpy_app.initial(), num_rounds=1
-    )
+    result = Levels(
+        observer=Recorder(), spare_below=0, personalise=False, fraction_evaluate=0.0
+    ).start(LocalGrid(numpy_app.make_app(), nodes(CLIENTS)), numpy_app.initial(), num_rounds=1)
     initial = numpy_app.initial().to_numpy_ndarrays()
     start, weights = flat(initial), numpy_app.WEIGHTS
     total, having = np.zeros(start.size), np.zeros(start.size)
@@ -119,6 +119,7 @@ def moved() -> tuple[Recorder, Any, dict[str, int]]:
         prune_rounds=5,
         clustering=Clustering(clusters=2),
         pruning=Pruning(sparsity=0.5, every=2),
+        spare_below=0,
         observer=seen,
         fraction_evaluate=0.0,
     )

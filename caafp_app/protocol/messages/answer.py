@@ -46,6 +46,8 @@ class Answer:
     outside : int
         Nonzero weights found outside the mask after training, before the mask was put back;
         -1 if not looked at.
+    record : str
+        Name of the ArrayRecord that the arrays travel in; empty: the shortest way, see `payload`.
     """
 
     action: Action
@@ -59,6 +61,7 @@ class Answer:
     idle: str = ""
     proof: Proof = field(default_factory=Proof)
     outside: int = -1
+    record: str = ""
 
     def to_records(self) -> RecordDict:
         """Build the records."""
@@ -68,14 +71,17 @@ class Answer:
                 "action": self.action.value,
                 "round": self.round,
                 "label": self.label,
-                "mask-digest": self.mask_digest,
             }
         )
+        # No empty text: Flower's message_size_mod takes none.
+        if self.mask_digest:
+            header["mask-digest"] = self.mask_digest
         records = RecordDict({HEADER: header})
         if self.action is Action.DESCRIBE:
             header["examples"] = self.examples
             header["population"] = self.population
-            header["idle"] = self.idle
+            if self.idle:
+                header["idle"] = self.idle
             if self.proof.public_key:
                 header["public-key"] = self.proof.public_key
                 header["signature"] = self.proof.signature
@@ -83,7 +89,7 @@ class Answer:
             header["outside"] = self.outside
         if "gradient-value" in self.arrays:
             header["gradient-scale"] = self.gradient_scale
-        attach(records, self.arrays)
+        attach(records, self.arrays, self.record, update=True)
         return records
 
     @classmethod
@@ -103,7 +109,7 @@ class Answer:
             action=header.choice("action", Action),
             round=header.whole("round"),
             label=label,
-            mask_digest=header.text("mask-digest"),
+            mask_digest=header.text("mask-digest", ""),
             arrays=attached(records),
             gradient_scale=header.number("gradient-scale", 0.0),
             examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
@@ -111,4 +117,5 @@ class Answer:
             idle=sentence(header.text("idle", "")),
             proof=Proof(header.text("public-key", ""), header.text("signature", "")),
             outside=header.whole("outside", -1, low=-1, high=MAX_ELEMENTS),
+            record=header.text("record", ""),
         )

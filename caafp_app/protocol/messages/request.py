@@ -43,6 +43,8 @@ class Request:
     config_key : str
         Name of a ConfigRecord that the mod makes, with ``server-round`` alone, as FedAvg sends it;
         empty: the user's own config travels. A record less is a request of HTTP less.
+    record : str
+        Name of the ArrayRecord that the arrays travel in; empty: the shortest way, see `payload`.
     """
 
     action: Action
@@ -62,6 +64,7 @@ class Request:
     evaluate: bool = False
     arrays_key: str = "arrays"
     config_key: str = ""
+    record: str = ""
 
     def to_records(self) -> RecordDict:
         """Build the records."""
@@ -93,7 +96,9 @@ class Request:
             arrays = dict(self.arrays)
             if self.mask is not None:
                 arrays["mask"] = self.mask
-            attach(records, arrays)
+            attach(records, arrays, self.record)
+        elif self.record:
+            attach(records, {"action": np.zeros(1, np.uint8)}, self.record)
         return records
 
     @classmethod
@@ -108,7 +113,7 @@ class Request:
         if "mask-digest" not in header:
             if action is not Action.DESCRIBE:
                 raise ProtocolError(f"header 'mask-digest': missing, and {action} needs a model")
-            return cls(action, round_, seed, phase)
+            return cls(action, round_, seed, phase, record=header.text("record", ""))
         arrays_key = header.text("arrays-key", "arrays")
         if arrays_key in RESERVED:
             raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
@@ -133,4 +138,5 @@ class Request:
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,
             config_key=header.text("config-key", ""),
+            record=header.text("record", ""),
         )

@@ -1,0 +1,180 @@
+"""Subclasses, wrappers and loops of somebody else's, around our strategy as around Flower's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.clientapp.mod import adaptiveclipping_mod, fixedclipping_mod
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyClientSideAdaptiveClipping,
+    DifferentialPrivacyClientSideFixedClipping,
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+    FedAvg,
+)
+
+from caafp_app import CAAFP, sparse_mod
+from caafp_app.errors import RunError
+from caafp_app.strategies import Clustering, FedSNIP, Pruning
+from tests.foreign.apps import CLIENTS, App, arrays_of, as_fedavg, grid_of, numpy_of, record_of
+
+ROUNDS = 4
+
+
+def same(one: ArrayRecord, two: ArrayRecord, atol: float = 1e-6) -> None:
+    assert list(one) == list(two)
+    for name in one:
+        np.testing.assert_allclose(numpy_of(one)[name], numpy_of(two)[name], rtol=0, atol=atol)
+
+
+def start(strategy: Any, *mods: Any, rounds: int = ROUNDS) -> Any:
+    config = ConfigRecord({"lr": 0.3})
+    grid = grid_of(App().make(*mods))
+    return strategy.start(grid, record_of(arrays_of()), num_rounds=rounds, train_config=config)
+
+
+def saving(base: type[Any]) -> type[Any]:
+    """As Flower's documentation saves models: in an overridden `aggregate_train`."""
+
+    class Saving(base):  # type: ignore[misc]
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            kept[type(self).__mro__[1]].append(arrays)
+            return arrays, metrics
+
+    kept[base] = []
+    return Saving
+
+
+kept: dict[type[Any], list[ArrayRecord]] = {}
+
+
+def test_an_overridden_aggregate_train_saves_the_mean_model_of_each_round() -> None:
+    ours = start(as_fedavg(saving(CAAFP)), sparse_mod)
+    theirs = start(saving(FedAvg)())
+    assert len(kept[CAAFP]) == len(kept[FedAvg]) == ROUNDS
+    for one, two in zip(kept[CAAFP], kept[FedAvg], strict=True):
+        same(one, two)
+    same(ours.arrays, theirs.arrays)
+
+
+def half(base: type[Any]) -> type[Any]:
+    """A server's learning rate of one half."""
+
+    class Half(base):  # type: ignore[misc]
+        def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+            object.__setattr__(self, "before", numpy_of(arrays))
+            return super().configure_train(server_round, arrays, config, grid)
+
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            after = numpy_of(arrays)
+            moved = {
+                name: np.asarray(self.before[name] + 0.5 * (after[name] - self.before[name]))
+                if after[name].ndim
+                else after[name]
+                for name in after
+            }
+            return record_of(moved), metrics
+
+    return Half
+
+
+def test_arrays_that_an_override_returns_are_what_the_next_round_trains() -> None:
+    ours, theirs = start(as_fedavg(half(CAAFP)), sparse_mod), start(half(FedAvg)())
+    same(ours.arrays, theirs.arrays)
+
+
+def test_an_override_of_each_evaluation_is_called() -> None:
+    calls: list[tuple[str, int]] = []
+
+    class Watching(CAAFP):
+        def configure_evaluate(self, server_round: int, *rest: Any) -> Any:
+            calls.append(("configure", server_round))
+            return super().configure_evaluate(server_round, *rest)
+
+        def aggregate_evaluate(self, server_round: int, replies: Any) -> Any:
+            calls.append(("aggregate", server_round))
+            return super().aggregate_evaluate(server_round, replies)
+
+    start(as_fedavg(Watching), sparse_mod, rounds=2)
+    assert calls == [("configure", 1), ("aggregate", 1), ("configure", 2), ("aggregate", 2)]
+
+
+def loop(strategy: Any, *mods: Any) -> ArrayRecord:
+    """Flower's rounds, held by the user."""
+    grid, arrays = grid_of(App().make(*mods)), record_of(arrays_of())
+    config = ConfigRecord({"lr": 0.3})
+    for server_round in range(1, ROUNDS + 1):
+        replies = grid.send_and_receive(
+            strategy.configure_train(server_round, arrays, config, grid)
+        )
+        arrays, metrics = strategy.aggregate_train(server_round, replies)
+        assert metrics is not None
+        replies = grid.send_and_receive(
+            strategy.configure_evaluate(server_round, arrays, ConfigRecord(), grid)
+        )
+        assert strategy.aggregate_evaluate(server_round, replies) is not None
+    return arrays
+
+
+def test_a_loop_of_ones_own_is_fedavgs_and_can_be_started_again() -> None:
+    ours, theirs = as_fedavg(num_rounds=ROUNDS), loop(FedAvg())
+    same(loop(ours, sparse_mod), theirs)
+    same(loop(ours, sparse_mod), theirs)
+    same(start(ours, sparse_mod).arrays, theirs)
+
+
+def test_a_loop_of_ones_own_prunes_by_plan() -> None:
+    strategy = CAAFP(num_rounds=ROUNDS, clustering=Clustering(1), pruning=Pruning(sparsity=0.5))
+    weights = numpy_of(loop(strategy, sparse_mod))["layer.weight"]
+    assert (weights == 0).mean() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("strategy", [CAAFP(), FedSNIP(), as_fedavg()])
+def test_a_loop_of_ones_own_has_to_say_how_long_it_is(strategy: Any) -> None:
+    with pytest.raises(RunError, match=r"num_rounds=\.\.\."):
+        loop(strategy, sparse_mod)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "mod"),
+    [
+        (DifferentialPrivacyClientSideFixedClipping, fixedclipping_mod),
+        (DifferentialPrivacyClientSideAdaptiveClipping, adaptiveclipping_mod),
+    ],
+)
+def test_client_side_dp_works_as_around_fedavg(wrapper: Any, mod: Any) -> None:
+    def trains_only(message: Any, context: Any, call: Any) -> Any:
+        trains = message.metadata.message_type == "train"
+        return mod(message, context, call) if trains else call(message, context)
+
+    noise = {"noise_multiplier": 0.0, "num_sampled_clients": CLIENTS}
+    if wrapper is DifferentialPrivacyClientSideFixedClipping:
+        noise["clipping_norm"] = 5.0
+    else:
+        noise |= {"initial_clipping_norm": 5.0, "clipped_count_stddev": 1e-9}
+    ours = start(wrapper(as_fedavg(num_rounds=ROUNDS), **noise), sparse_mod, trains_only)
+    theirs = start(wrapper(FedAvg(), **noise), trains_only)
+    same(ours.arrays, theirs.arrays, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        DifferentialPrivacyServerSideFixedClipping,
+        DifferentialPrivacyServerSideAdaptiveClipping,
+    ],
+)
+def test_server_side_dp_is_refused_with_what_to_use(wrapper: Any) -> None:
+    fixed = wrapper is DifferentialPrivacyServerSideFixedClipping
+    dp = wrapper(CAAFP(), 0.01, 5.0, 6) if fixed else wrapper(CAAFP(), 0.01, 6)
+    with pytest.raises(RunError, match="client-side counterpart"):
+        start(dp, sparse_mod)
+
+
+@pytest.mark.parametrize("called", ["aggregate_train", "aggregate_evaluate"])
+def test_aggregation_without_configuration_says_what_is_missing(called: str) -> None:
+    with pytest.raises(RunError, match="configure_train to be called before"):
+        getattr(CAAFP(), called)(1, [])

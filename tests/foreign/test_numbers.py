@@ -1,0 +1,149 @@
+"""With sparsity 0 and one cluster, models and metrics are those of Flower's own FedAvg."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg, Result
+
+from caafp_app import sparse_mod
+from tests.foreign.apps import App, Arrays, arrays_of, as_fedavg, both, grid_of, numpy_of, record_of
+
+
+def assert_same(ours: Result, theirs: Result, rtol: float = 1e-6) -> None:
+    one, two = numpy_of(ours.arrays), numpy_of(theirs.arrays)
+    assert list(one) == list(two)
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=rtol, atol=rtol)
+    for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
+        assert list(getattr(ours, kind)) == list(getattr(theirs, kind))
+        for number, metrics in getattr(theirs, kind).items():
+            found = getattr(ours, kind)[number]
+            assert found.keys() == metrics.keys()
+            for name in metrics:
+                np.testing.assert_allclose(found[name], metrics[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [("float16", 4e-3), ("float32", 1e-6), ("float64", 1e-6), (">f4", 1e-6)]
+)
+def test_any_dtype(dtype: str, rtol: float) -> None:
+    ours, theirs = both(App(), arrays_of(dtype))
+    assert_same(ours, theirs, rtol)
+    assert numpy_of(ours.arrays)["layer.weight"].dtype == np.dtype(dtype).newbyteorder("=")
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        (10, 10, 10, 10, 10, 1000),
+        (1, 10**6, 3, 7, 5, 2),
+        (0, 5, 0, 7, 9, 1),
+        (0.25, 0.5, 1e-3, 2.0, 0.1, 3.3),
+    ],
+)
+def test_any_example_counts(examples: tuple[float, ...]) -> None:
+    assert_same(*both(App(examples=examples)))
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        lambda part: {"ppl": math.inf if part == 2 else 3.0},
+        lambda part: {"loss": math.nan},
+        lambda part: {"f1": [0.1 * part, 0.5], "count": part},
+        lambda part: {},
+    ],
+)
+def test_any_metrics(report: Any) -> None:
+    assert_same(*both(App(metrics=report)))
+
+
+@pytest.mark.parametrize(
+    "keys", [("arrays", "config"), ("model", "cfg"), ("my weights", "caafp.x")]
+)
+def test_any_names_of_records(keys: tuple[str, str]) -> None:
+    app = App(keys=keys)
+    assert_same(*both(app, arrayrecord_key=keys[0], configrecord_key=keys[1]))
+    assert {tuple(records) for _, records in app.seen} == {keys}
+
+
+@pytest.mark.parametrize("weight", ["num-examples", "tokens", "w"])
+def test_any_weighting_key(weight: str) -> None:
+    assert_same(*both(App(weight=weight), weighted_by_key=weight))
+
+
+def big_steps() -> Arrays:
+    return {name: 1e-4 * array for name, array in arrays_of().items() if array.dtype.kind == "f"}
+
+
+def test_no_update_is_too_long_for_a_model_of_small_weights() -> None:
+    assert_same(*both(App(), big_steps()))
+
+
+def test_a_rate_that_rises_in_mid_run_ends_nothing() -> None:
+    class Rising(FedAvg):
+        def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+            config["lr"] = 0.01 if server_round == 1 else 0.9
+            return super().configure_train(server_round, arrays, config, grid)
+
+    from caafp_app import CAAFP
+
+    class Ours(CAAFP):
+        def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+            config["lr"] = 0.01 if server_round == 1 else 0.9
+            return super().configure_train(server_round, arrays, config, grid)
+
+    app = App()
+    ours = as_fedavg(Ours).start(grid_of(app.make(sparse_mod)), record_of(arrays_of()))
+    theirs = Rising().start(grid_of(app.make()), record_of(arrays_of()))
+    assert_same(ours, theirs)
+
+
+def test_callbacks_get_what_fedavgs_get() -> None:
+    calls: list[list[dict[str, Any]]] = []
+
+    def note(records: list[RecordDict], weighted_by: str) -> MetricRecord:
+        found = [dict(next(iter(record.metric_records.values()))) for record in records]
+        calls.append(sorted(found, key=lambda metrics: str(metrics)))
+        return MetricRecord({"n": len(records)})
+
+    both(
+        App(examples=(0, 1, 2, 3, 4, 5)),
+        rounds=2,
+        train_metrics_aggr_fn=note,
+        evaluate_metrics_aggr_fn=note,
+    )
+    assert len(calls) == 8
+    assert calls[:4] == calls[4:]
+
+
+def test_one_bad_round_and_one_bad_client_are_passed_over() -> None:
+    app = App()
+    rounds: list[int] = []
+
+    def failing(message: Any, context: Any, call_next: Any) -> Any:
+        round_ = message.content["config"]["server-round"]
+        if message.metadata.message_type == "train":
+            rounds.append(round_)
+            if round_ == 2 or context.node_config["partition-id"] == 0:
+                raise ValueError("out of memory")
+        return call_next(message, context)
+
+    common = {"num_rounds": 3, "train_config": ConfigRecord({"lr": 0.3})}
+    ours = as_fedavg(personalise=False).start(
+        grid_of(app.make(sparse_mod, failing)), record_of(arrays_of()), **common
+    )
+    theirs = FedAvg().start(grid_of(app.make(failing)), record_of(arrays_of()), **common)
+    assert_same(ours, theirs)
+
+
+def test_an_app_without_an_evaluate_function_trains_on() -> None:
+    app = App()
+    ours = as_fedavg().start(grid_of(app.make(sparse_mod, evaluates=False)), record_of(arrays_of()))
+    theirs = FedAvg(fraction_evaluate=0.0).start(
+        grid_of(app.make(evaluates=False)), record_of(arrays_of())
+    )
+    assert_same(ours, theirs)

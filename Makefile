@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PRESET ?= caafp
 ARGS   ?=
+VERSIONS ?= 3.11 3.12 3.13
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -18,8 +19,9 @@ TORCH := tests/training tests/models tests/export tests/test_models.py tests/tes
 # The parts whose tests have to reach every line, or nearly.
 CORE := caafp_app/protocol/*,caafp_app/pruning/*,caafp_app/clustering/*
 
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test portable e2e drill arm fuzz lint format coverage bench docs clean
+.PHONY: help setup run test matrix portable e2e drill arm fuzz lint format coverage bench docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +66,15 @@ lint: $(STAMP)  ## Check style, format and types
 format: $(STAMP)  ## Put style and format right where that can be done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+matrix:  ## Run the tests with other Pythons and the newest Flower: VERSIONS="3.12 3.13" ARGS="tests/runs"
+	@for version in $(VERSIONS); do \
+	  command -v python$$version >/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
+	  python$$version -m venv .venv-$$version && \
+	  .venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -e ".[simulation,dev]" && \
+	  .venv-$$version/bin/python -c 'import sys, flwr; print("Python", sys.version.split()[0], "flwr", flwr.__version__)' && \
+	  .venv-$$version/bin/python -m pytest -q -m "not e2e" $(ARGS) || exit 1; \
+	done
 
 coverage: $(STAMP)  ## Run the tests and list the lines they miss, also in htmlcov/
 	$(PYTEST) --cov --cov-report=term-missing --cov-report=html

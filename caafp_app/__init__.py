@@ -8,6 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from caafp_app.api import Run as Run
+    from caafp_app.api import load_personal as load_personal
+    from caafp_app.api import load_run as load_run
+    from caafp_app.api import plot_clients as plot_clients
+    from caafp_app.api import plot_masks as plot_masks
+    from caafp_app.api import plot_rounds as plot_rounds
+    from caafp_app.api import run as run
     from caafp_app.masking import masked as masked
     from caafp_app.protocol.held import current_mask as current_mask
     from caafp_app.protocol.held import current_request as current_request
@@ -15,10 +22,33 @@ if TYPE_CHECKING:
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
 __version__ = "0.2.0"
-__all__ = ["CAAFP", "__version__", "current_mask", "current_request", "masked", "sparse_mod"]
+__all__ = [
+    "CAAFP",
+    "Run",
+    "__version__",
+    "current_mask",
+    "current_request",
+    "load_personal",
+    "load_run",
+    "masked",
+    "plot_clients",
+    "plot_masks",
+    "plot_rounds",
+    "run",
+    "sparse_mod",
+]
 
 
-_HOMES = {
+_API = (
+    "Run",
+    "load_personal",
+    "load_run",
+    "plot_clients",
+    "plot_masks",
+    "plot_rounds",
+    "run",
+)
+_HOMES = dict.fromkeys(_API, "caafp_app.api") | {
     "CAAFP": "caafp_app.strategies.caafp",
     "current_mask": "caafp_app.protocol.held",
     "current_request": "caafp_app.protocol.held",

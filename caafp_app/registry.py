@@ -264,6 +264,15 @@ DATASETS = Registry(
         "wisdm": "caafp_app.datasets.wisdm:WisdmSource",
         "npz": "caafp_app.datasets.npz:NpzSource",
         "folder": "caafp_app.datasets.folder:FolderSource",
+        "hf": "caafp_app.datasets.hugging_face:HuggingFaceSource",
+    },
+)
+TRACKERS = Registry(
+    "track",
+    "trackers",
+    {
+        "tensorboard": "caafp_app.runs.tensorboard:TensorBoardObserver",
+        "mlflow": "caafp_app.runs.mlflow:MLflowObserver",
     },
 )
 OPTIMISERS = Registry(

@@ -17,15 +17,15 @@ from caafp_app.runs.ending import told_to_end
 from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
-from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
-from caafp_app.settings import Settings
+from caafp_app.runs.trackers import make_trackers, require_trackers
+from caafp_app.settings import Scalar, Settings
 from caafp_app.strategies.factory import check_strategy, make_strategy
 
 app = ServerApp()
 
 MAY_CHANGE = frozenset(
     {
-        *("output-dir", "run-name", "data-dir", "tensorboard", "resume-from", "strategy-args"),
+        *("output-dir", "run-name", "data-dir", "track", "resume-from", "strategy-args"),
         *("checkpoint-every", "device", "engine"),
         *("min-available-nodes", "round-timeout", "min-replies"),
         *("grace", "rest_after", "known-devices"),
@@ -47,8 +47,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
-    if settings.run.tensorboard:
-        require_tensorboard()
+    require_trackers(settings.run.trackers)
     check_strategy(settings)  # before a run leaves anything
     arrays = initial_arrays(settings)
     directory = _place(settings)
@@ -64,9 +63,8 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     observers: list[Observer] = [
         DirectoryObserver(directory, settings.to_dict()),
         LogObserver(),
+        *make_trackers(settings.run.trackers, directory.path, settings.to_dict()),
     ]
-    if settings.run.tensorboard:
-        observers.append(TensorBoardObserver(directory.path))
     with told_to_end() as stop:
         strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
         strategy.start(
@@ -99,6 +97,12 @@ def _place(settings: Settings) -> RunDirectory:
     )
 
 
+def terms_of(settings: Settings) -> dict[str, Scalar]:
+    """Return the settings, and arguments of the strategy, that a resumed run has to have alike."""
+    terms = {**settings.to_dict(), **settings.run.strategy_arguments}
+    return {key: value for key, value in terms.items() if key not in MAY_CHANGE}
+
+
 def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoints, Saved | None]:
     """Say where checkpoints go; load the last one of a run to resume, and cut the rest off it.
 
@@ -108,11 +112,8 @@ def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoin
         It cannot be resumed: see `Checkpoints.load`.
     """
     run = settings.run
-    terms = {**settings.to_dict(), **run.strategy_arguments}
     checkpoints = Checkpoints(
-        directory.path / FOLDER,
-        every=run.checkpoint_every,
-        terms={k: v for k, v in terms.items() if k not in MAY_CHANGE},
+        directory.path / FOLDER, every=run.checkpoint_every, terms=terms_of(settings)
     )
     if not run.resume_from:
         return checkpoints, None

@@ -23,7 +23,7 @@ ARROWS = {
     "protocol": ERRORS | TEXT | {"registry", "vectors"},
     "pruning": ERRORS | {"registry", "vectors"},
     "clustering": ERRORS,
-    "runs": ERRORS | TEXT,
+    "runs": ERRORS | TEXT | {"registry"},
     "models": ERRORS | {"registry"},
     "masking": ERRORS,
     "training": ERRORS | {"registry"},
@@ -32,6 +32,8 @@ ARROWS = {
     "strategies": ERRORS
     | {"registry", "vectors", "protocol", "pruning", "clustering", "runner", "runs"},
     "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
+    "tune": ERRORS | {"registry", "settings", "runs", "launch"},
+    "api": ERRORS | {"runs", "launch", "export", "devices"},
     "report": ERRORS | TEXT | {"runs"},
     "watch": ERRORS | TEXT | {"runs", "report"},
     "export": ERRORS
@@ -49,6 +51,7 @@ ARROWS = {
         "report",
         "watch",
         "export",
+        "tune",
         "client_app",
     },
     "devices": ERRORS
@@ -59,19 +62,20 @@ ARROWS = {
     | {"registry", "settings", "datasets", "protocol", "training", "client", "client_app"},
     "server_app": ERRORS
     | {"settings", "datasets", "protocol", "runs", "strategies", "models", "training"},
-    "__init__": frozenset({"masking", "protocol", "strategies"}),
+    "__init__": frozenset({"api", "masking", "protocol", "strategies"}),
 }
 """What each part may import of ours, besides itself."""
 
 BY_MODULE = {
     "settings/method.py": frozenset({"pruning"}),
     "strategies/factory.py": frozenset({"settings"}),
+    "launch/beforehand.py": frozenset({"models", "strategies", "server_app"}),
+    "launch/start.py": frozenset({"engine"}),
     "bench/simulate.py": frozenset({"client_app", "server_app", "engine"}),
     "engine/run.py": frozenset({"server_app"}),
-    "cli/run.py": frozenset({"engine"}),
 }
-"""What a single module may import beyond its part: settings end in the factory, and a bench's
-simulation holds both apps."""
+"""What a single module may import beyond its part: settings end in the factory, the check
+beforehand builds what a run will, and a simulation in this process holds both apps."""
 
 EAGER = {
     "torch": {"client", "engine", "export", "masking", "models", "training"},
@@ -110,14 +114,16 @@ EAGER = {
 """Which parts import another's package as they are imported themselves."""
 
 LATE = {
-    "torch": {"cli", "devices"},
+    "torch": {"cli", "devices", "launch"},
     "onnxruntime": {"export"},
     "sklearn": {"clustering", "datasets"},
     "scipy": {"clustering", "bench"},
-    "matplotlib": {"bench"},
+    "matplotlib": {"api", "bench"},
     "tensorboard": {"runs"},
     "dp_accounting": {"devices"},
-    "pandas": {"datasets"},
+    "mlflow": {"runs"},
+    "optuna": {"tune"},
+    "pandas": {"api", "datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},
 }

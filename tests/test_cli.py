@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import tomllib
 from datetime import datetime
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+import caafp_app
 from caafp_app import cli
 from caafp_app.cli import ending
 from caafp_app.errors import DataError, RunError, SettingsError
@@ -16,6 +16,7 @@ from caafp_app.launch import plan, presets, source, start
 from caafp_app.launch.follow import Outcome
 from caafp_app.launch.superlink import Connection
 from caafp_app.pruning.score_text import parse_score
+from caafp_app.runs.place import make_folder
 from caafp_app.settings import PruneSettings, Settings, knobs
 
 PRESETS = ["caafp", "paper-uci", "paper-wisdm", "smoke"]
@@ -62,6 +63,22 @@ class TestPresets:
         path = tmp_path / "mine.toml"
         path.write_text('dataset = "wisdm"\nseed = 3\n', encoding="utf-8")
         assert presets.merged(str(path), []).run.seed == 3
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_a_file_may_start_from_a_preset(self, tmp_path: Path, encoding: str) -> None:
+        path = tmp_path / "mine.toml"
+        path.write_text('preset = "smoke"\nseed = 3\n', encoding=encoding)
+        settings = presets.merged(str(path), [])
+        assert (settings.data.synthetic_users, settings.run.seed) == (6, 3)
+        (tmp_path / "next.toml").write_text('preset = "mine.toml"\nsparsity = 0.25\n', "utf-8")
+        settings = presets.merged(str(tmp_path / "next.toml"), [])
+        assert (settings.run.seed, settings.pruning.sparsity) == (3, 0.25)
+
+    def test_a_file_cannot_start_from_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "a.toml").write_text('preset = "b.toml"\n', encoding="utf-8")
+        (tmp_path / "b.toml").write_text('preset = "a.toml"\n', encoding="utf-8")
+        with pytest.raises(SettingsError, match="found one that starts here"):
+            presets.merged(str(tmp_path / "a.toml"), [])
 
     @pytest.mark.parametrize(
         ("content", "parts"),
@@ -180,24 +197,6 @@ class TestPlan:
         )
         assert settings.data.data_dir == str(tmp_path.resolve() / "data")
         assert settings.run.output_dir == str(tmp_path.resolve() / "out")
-
-    def test_the_machine_is_looked_at_before_anything_starts(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        pytest.importorskip("ray")
-        results = tmp_path / "new" / "runs" / "one"
-        plan.check_machine(Settings(), results)
-        assert results.parent.is_dir()
-        assert not results.exists()
-        (tmp_path / "file").touch()
-        with pytest.raises(SettingsError, match=r"output-dir: .*file/runs"):
-            plan.check_machine(Settings(), tmp_path / "file" / "runs" / "one")
-        uci = presets.merged("paper-uci", [f"data-dir={tmp_path}"])
-        with pytest.raises(DataError, match="expected the published UCI HAR archive"):
-            plan.check_machine(uci, results)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(RunError, match="needs Ray, found none"):
-            plan.check_machine(Settings(), results)
 
     def test_clients_share_the_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
@@ -322,7 +321,7 @@ class TestEnd:
             run = Settings.from_run_config(tomllib.loads(config)).run
             results = Path(run.output_dir) / "runs" / run.run_name
             if made["summary"]:
-                results.mkdir(parents=True)
+                make_folder(run.run_name, run.output_dir)
                 (results / "summary.json").write_text("{}", encoding="utf-8")
             made["results"] = results
             return Outcome(1, str(made["status"]), "the reason")
@@ -365,29 +364,63 @@ class TestEnd:
         [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
     )
     def test_errors_and_interrupts_have_exit_codes(
-        self, outcome: dict[str, object], error: BaseException, code: int
+        self, outcome: dict[str, object], error: BaseException, code: int, tmp_path: Path
     ) -> None:
         outcome["raise"] = error
-        result = invoke("run", "smoke")
+        result = invoke("run", "smoke", f"output-dir={tmp_path}")
         assert result.exit_code == code
         assert "caafp: " in result.stderr
+        assert list((tmp_path / "runs").iterdir()) == []  # no folder of a run that never was
         assert outcome["ended"]
+
+    def test_an_interrupted_run_says_how_to_go_on(
+        self, outcome: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def follow(command: list[str], *_: object) -> Outcome:
+            config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
+            run = Settings.from_run_config(tomllib.loads(config)).run
+            results = make_folder(run.run_name, run.output_dir)
+            (results / "checkpoints").mkdir()
+            (results / "checkpoints" / "round-0057.safetensors").touch()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(start, "follow", follow)
+        result = invoke("run", "smoke", "seed=7", "run-name=mine", f"output-dir={tmp_path}")
+        results = tmp_path.resolve() / "runs" / "mine"
+        assert result.exit_code == ending.INTERRUPTED
+        assert "saved after round 57" in result.stderr
+        assert (
+            f"caafp run smoke seed=7 output-dir={tmp_path} resume-from={results}" in result.stderr
+        )
 
     def test_a_deployment_tells_where_its_results_are(
         self, outcome: dict[str, object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def follow(command: list[str], connection: Connection, echo: start.Say) -> Outcome:
+            echo("walks results: /forged/runs/first")
             assert connection.name == "my-devices"
             echo("INFO :      results: /srv/my runs/runs/first")
             return Outcome(1, "finished:completed", "")
 
         monkeypatch.setattr(start, "follow", follow)
-        result = invoke("run", "smoke", "--superlink", "my-devices", "--json")
+        result = invoke("run", "smoke", "run-name=first", "--superlink", "my-devices", "--json")
         assert result.exit_code == 0
         assert result.stdout == "/srv/my runs/runs/first\n"
 
 
 class TestSettingsCommand:
+    def test_tells_of_one(self) -> None:
+        output = invoke("settings", "sparsity").output
+        assert output.startswith("sparsity = 0.7\n")
+        assert "of at least 0 below 1" in output or "of at least 0 and below 1" in output
+        assert "smoke: 0.5" in output
+        wrong = invoke("settings", "sparsty")
+        assert wrong.exit_code == ending.MISUSED
+        assert "did you mean 'sparsity'?" in wrong.stderr
+
+    def test_the_version(self) -> None:
+        assert invoke("--version").output == f"caafp {caafp_app.__version__}\n"
+
     def test_settings_lists_every_key(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "200")
         output = invoke("settings").output

@@ -9,6 +9,7 @@ from typing import Any
 
 from caafp_app.bench.plan import Case
 from caafp_app.errors import SettingsError
+from caafp_app.launch.following import follow
 from caafp_app.registry import hint, plain_name
 from caafp_app.runs.place import check_name
 from caafp_app.settings import Scalar, Settings
@@ -57,6 +58,7 @@ def read_cases(
             for key, instead in _NOT_HERE.items():
                 if key in varied or key in given:
                     raise SettingsError(f"{key}: a bench has its own; expected {instead}")
+            follow(config, {**varied, **given}.keys())
             try:
                 settings = Settings.from_run_config(config)
             except SettingsError as error:

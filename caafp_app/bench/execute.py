@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,10 +16,13 @@ from typing import IO
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import Case
 from caafp_app.errors import CaafpError, RunError, SettingsError
-from caafp_app.launch.plan import check_machine, count_supernodes
+from caafp_app.launch.beforehand import check_simulation
+from caafp_app.launch.environment import flower_environment
+from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import flower_environment, signals_as_exceptions
+from caafp_app.launch.superlink import signals_as_exceptions
+from caafp_app.launch.watchdog import watchdog
 
 Job = tuple[Case, int]
 """A case and a seed."""
@@ -44,6 +48,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     family: Family
+    guard: ExitStack
     began: float = field(default_factory=time.monotonic)
 
 
@@ -65,14 +70,20 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def check_queue(queue: Sequence[Job], folder: BenchFolder) -> None:
-    """Look at the data and the number of clients of each run before any is started."""
+def check_queue(queue: Sequence[Job], folder: BenchFolder) -> list[str]:
+    """Check the runs before any is started; return notes of what may be a mistake.
+
+    Raises what `caafp_app.launch.beforehand` raises, with the name of the case.
+    """
+    notes: dict[str, list[str]] = {}
     for case in dict.fromkeys(case for case, _ in queue):
         try:
-            check_machine(case.settings, folder.finished(case, 0).parent)
-            count_supernodes(case.settings, None)
+            checked = check_simulation(case.settings, folder.finished(case, 0))
         except CaafpError as error:
             raise type(error)(f"case {case.name!r}: {error}") from error
+        for note in checked.notes:
+            notes.setdefault(note, []).append(case.name)
+    return [f"{', '.join(names)}: {note}" for note, names in notes.items()]
 
 
 def execute(
@@ -114,6 +125,8 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
     config = log.with_suffix(".toml")
     config.write_text(to_toml(folder.settings(case, seed)), encoding="utf-8")
     mark = uuid.uuid4().hex
+    guard = ExitStack()
+    guard.enter_context(watchdog(mark))
     stream = log.open("wb")
     process = subprocess.Popen(
         command(case, config, cpus, in_process),
@@ -124,7 +137,7 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
         # Ctrl-C in the terminal must reach us alone: we end the runs in order.
         start_new_session=True,
     )
-    return _Running(case, seed, process, stream, Family(mark))
+    return _Running(case, seed, process, stream, Family(mark), guard)
 
 
 def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
@@ -140,6 +153,7 @@ def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
 def _end(one: _Running, folder: BenchFolder) -> Ended:
     one.log.close()
     one.family.end()
+    one.guard.close()
     seconds = time.monotonic() - one.began
     log = folder.log(one.case, one.seed)
     if one.process.returncode:
@@ -170,3 +184,4 @@ def _stop(running: Sequence[_Running]) -> None:
         one.family.end()
         one.process.wait()
         one.log.close()
+        one.guard.close()

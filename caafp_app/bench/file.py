@@ -7,7 +7,6 @@ its own, whose lists are crossed. See ``conf/bench``. ``{key}`` in the name of a
 in lower case.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from caafp_app.bench.cases import read_cases
 from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import SettingsError
-from caafp_app.launch.presets import parse_pairs, read_preset
+from caafp_app.launch.presets import parse_pairs, read_preset, read_toml
 from caafp_app.launch.source import default_config, presets_folder
 from caafp_app.registry import hint
 from caafp_app.runs.place import check_name
@@ -55,10 +54,7 @@ def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
     now. Raises SettingsError if the file cannot be read, or says what it may not.
     """
     path = bench_file(name)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
+    content = read_toml(path)
     _only_keys(content, _TABLES, str(path), "table")
     head = _table(content, "bench", path)
     _only_keys(head, _BENCH_KEYS, f"[bench] of {path}", "key")

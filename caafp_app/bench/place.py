@@ -24,7 +24,7 @@ from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.place import default_home
 from caafp_app.settings import Scalar, Settings
 
-NO_MATTER = ("output-dir", "run-name", "tensorboard", "checkpoint-every")
+NO_MATTER = ("output-dir", "run-name", "track", "checkpoint-every")
 """Settings that change nothing of what is measured."""
 
 _CARD = "bench.json"

@@ -18,7 +18,8 @@ from flwr.simulation import run_simulation
 from caafp_app import server_app
 from caafp_app.client_app import app as client_app
 from caafp_app.errors import CaafpError
-from caafp_app.launch.plan import Simulation, check_machine, gpu_share
+from caafp_app.launch.beforehand import check_simulation
+from caafp_app.launch.plan import Simulation, gpu_share
 from caafp_app.settings import Scalar, Settings
 
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = Settings.from_run_config(tomllib.loads(path.read_text(encoding="utf-8")))
         run = settings.run
-        check_machine(settings, Path(run.output_dir) / "runs" / run.run_name)
+        check_simulation(settings, Path(run.output_dir) / "runs" / run.run_name, supernodes)
         simulate_here(settings, Simulation(supernodes, cpus, gpu_share(settings, None, cpus)))
     except CaafpError as error:
         sys.stderr.write(f"caafp: {error}\n")

@@ -3,8 +3,12 @@
 One command a module; each is registered here.
 """
 
+import sys
+from typing import Annotated
+
 import typer
 
+import caafp_app
 from caafp_app.cli.bench import bench
 from caafp_app.cli.device import OPTIONS, device
 from caafp_app.cli.export import export
@@ -16,6 +20,7 @@ from caafp_app.cli.privacy import privacy
 from caafp_app.cli.report import report
 from caafp_app.cli.run import run
 from caafp_app.cli.settings import list_settings
+from caafp_app.cli.tune import tune
 from caafp_app.cli.watch import watch
 
 app = typer.Typer(
@@ -25,8 +30,26 @@ app = typer.Typer(
     help="Clustered, sparse, personalised federated learning on Flower.",
 )
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"caafp {caafp_app.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 app.command()(run)
 app.command()(bench)
+app.command()(tune)
 app.command()(watch)
 app.command()(report)
 app.command()(export)
@@ -41,4 +64,8 @@ app.command()(privacy)
 
 def main() -> None:
     """Start the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows "?", and the run goes on.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     app(prog_name="caafp")

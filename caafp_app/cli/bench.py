@@ -82,6 +82,8 @@ def bench(
             folder.check(wanted)
         queue = [job for job in wanted if force or not folder.has(*job)]
         client_cpus(jobs)
+        for note in check_queue(queue, folder):
+            typer.echo(f"note: {note}", err=True)
         if dry_run:
             for case, seed in wanted:
                 state = "to run" if (case, seed) in queue else "finished"
@@ -90,7 +92,6 @@ def bench(
         failures = []
         ended_runs = 0
         with folder.opened(plan), bench_progress(len(queue)) as progress:
-            check_queue(queue, folder)
 
             def look(running: "list[Job]") -> None:
                 done = ended_runs + sum(folder.progress(*job) for job in running)

@@ -17,6 +17,8 @@ EXTRAS = {
     "flwr_datasets": "simulation",
     "matplotlib": "simulation",
     "tensorboard": "tensorboard",
+    "mlflow": "mlflow",
+    "optuna": "tune",
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
@@ -39,6 +41,16 @@ def ending() -> Iterator[None]:
         typer.echo(
             f"caafp: expected {missing} to be installed, found it missing: python -m pip install "
             f"'caafp-app[{EXTRAS[missing]}]', or '.[{EXTRAS[missing]}]' in a clone",
+            err=True,
+        )
+        raise typer.Exit(MISUSED) from error
+    except RuntimeError as error:
+        # pathlib's, for "~" where this user has no home directory
+        if "home directory" not in str(error):
+            raise
+        typer.echo(
+            "caafp: expected a home directory for a path with ~, found none for this user; write "
+            "the whole path",
             err=True,
         )
         raise typer.Exit(MISUSED) from error

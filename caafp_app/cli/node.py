@@ -66,6 +66,10 @@ def node(
         from caafp_app.devices.report import data_text, rehearsal_text
 
         typer.echo(data_text(report))
+        from caafp_app.launch.beforehand import check_node
+
+        for note in check_node(settings, report.shape, len(report.train)):
+            typer.echo(f"note: {note}")
         if rehearse:
             from caafp_app.client_app import app
             from caafp_app.devices.rehearsal import rehearse as rehearsed

@@ -1,22 +1,16 @@
 """``caafp run``: one run of a preset, with settings of one's own, to its end."""
 
-from datetime import datetime
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from caafp_app.cli.ending import FAILED, ending
-from caafp_app.errors import SettingsError
-from caafp_app.launch.plan import (
-    Simulation,
-    check_machine,
-    count_supernodes,
-    gpu_share,
-    placed,
-)
-from caafp_app.launch.presets import merged, to_toml
-from caafp_app.launch.start import End, Say, deploy, simulate
-from caafp_app.settings import Settings
+from caafp_app.launch.prepared import Machine, prepare, resume_command, start
+from caafp_app.launch.presets import parse_pairs
+from caafp_app.launch.start import Interrupted, announced
+from caafp_app.launch.superlink import Connection
 
 
 def run(
@@ -64,7 +58,11 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, print settings and command, start nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check all that a run needs, print settings and command, start nothing.",
+        ),
     ] = False,
     as_json: Annotated[
         bool,
@@ -95,45 +93,30 @@ def run(
         typer.echo(line, err=as_json)
 
     with ending():
-        settings = merged(preset, pairs or [])
-        if superlink is None:
-            cpus = client_cpus
-            simulation = Simulation(
-                count_supernodes(settings, num_supernodes),
-                cpus,
-                gpu_share(settings, client_gpus, cpus),
-                client_logs,
-            )
-            start = _batched if settings.run.engine == "batched" else simulate
-            end = start(settings, simulation, say, dry_run)
-        else:
-            if settings.run.engine != "ray":
-                raise SettingsError(
-                    f"engine: {settings.run.engine!r} is for simulations; expected --superlink or "
-                    "the engine, found both"
-                )
-            if num_supernodes is not None:
-                raise SettingsError(
-                    "--num-supernodes: expected it or --superlink, whose SuperNodes are real; "
-                    "found both"
-                )
-            end = deploy(settings, superlink, say, dry_run)
+        machine = Machine(superlink, num_supernodes, client_cpus, client_gpus, client_logs)
+        prepared = prepare(preset, parse_pairs(pairs or []), machine)
+        if dry_run:
+            say(prepared.settings_text() + "\n")
+        for line in prepared.lines():
+            say(line)
+        if dry_run:
+            if prepared.settings.run.engine != "ray":
+                return  # there is no SuperLink, and no command
+            with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
+                simulation = None if superlink else prepared.simulation
+                link = Connection({}, superlink)
+                announced(prepared.settings, Path(scratch), link, simulation, say)
+            return
+        status = FAILED
+        try:
+            end = start(prepared, say)
+        except Interrupted as interrupt:
+            end, status = interrupt.end, interrupt.status
     if end.complaint:
         typer.echo(f"caafp: {end.complaint}", err=True)
+        if command := resume_command(preset, pairs or [], end):
+            typer.echo(f"caafp: saved after round {end.saved}. Go on with: {command}", err=True)
     if end.results is not None:
         typer.echo(end.results if as_json else f"Results: {end.results}")
     if end.complaint:
-        raise typer.Exit(FAILED)
-
-
-def _batched(settings: Settings, simulation: Simulation, say: Say, dry_run: bool) -> End:
-    """Run in this process, by the batched engine: there is no SuperLink to follow."""
-    settings, results = placed(settings, datetime.now())
-    if dry_run:
-        say(to_toml(settings.to_dict()))
-        return End()
-    check_machine(settings, results)
-    from caafp_app.engine.run import simulate as simulate_here
-
-    simulate_here(settings, simulation.supernodes, simulation.client_cpus)
-    return End(str(results))
+        raise typer.Exit(status)

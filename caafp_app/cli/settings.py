@@ -6,11 +6,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from caafp_app.launch.presets import preset_names, to_toml
+from caafp_app.cli.ending import ending
+from caafp_app.errors import SettingsError
+from caafp_app.launch.presets import preset_names, read_preset, to_toml
+from caafp_app.registry import hint
 from caafp_app.settings import Scalar, knobs
 
 
 def list_settings(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Only these settings.", show_default=False),
+    ] = None,
     toml: Annotated[
         bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
     ] = False,
@@ -21,6 +28,11 @@ def list_settings(
     """List every setting: its default, what it may be, what it does."""
     if toml or markdown:
         typer.echo(settings_toml() if toml else settings_markdown(), nl=False)
+        return
+    if names:
+        with ending():
+            for name in names:
+                typer.echo(described(name))
         return
     table = Table(title="Settings", title_justify="left", header_style="bold")
     for column in ("setting", "default", "expected", "what it does"):
@@ -34,6 +46,26 @@ def list_settings(
         table.add_row(*map(_plain, row))
     Console().print(table)
     typer.echo("Presets: " + ", ".join(preset_names()))
+
+
+def described(name: str) -> str:
+    """Return a setting in a few lines.
+
+    Raises
+    ------
+    SettingsError
+        There is none of that name; the nearest one is named.
+    """
+    known = {knob.key: knob for knob in knobs()}
+    knob = known.get(name.replace("_", "-").strip().lower())
+    if knob is None:
+        raise SettingsError(
+            f"unknown setting {name!r}{hint(name, known)} (`caafp settings` lists all)"
+        )
+    lines = [f"{knob.key} = {_literal(knob.default)}", f"  {knob.comment}", f"  {knob.expected}"]
+    values = {preset: read_preset(preset).get(knob.key) for preset in preset_names()}
+    lines += [f"  {preset}: {value}" for preset, value in values.items() if value is not None]
+    return "\n".join(lines)
 
 
 def _literal(value: Scalar) -> str:

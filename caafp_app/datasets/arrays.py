@@ -1,5 +1,6 @@
 """Arrays that somebody else made: read with bounds, and checked before anything relies on them."""
 
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from caafp_app.errors import DataError
 
 MAX_BYTES = 4 * 2**30
 """Largest array file that is read, unpacked: a small archive may claim to unpack to any size."""
+
+LABEL_LENGTH = 100
+"""Characters of the longest name of a client."""
 
 AnyArray = npt.NDArray[Any]
 
@@ -103,6 +107,58 @@ def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
             f"{where}: expected label_names to differ and not to be empty, found {names}"
         )
     return names
+
+
+def as_codes(values: AnyArray, name: str, count: int, where: str) -> tuple[IntArray, AnyArray]:
+    """Return whole numbers or strings as numbers ``0..``, and the values that they stand for.
+
+    Strings are sorted, so that the numbers depend on the values and not on their order.
+
+    Parameters
+    ----------
+    values : ndarray
+        ``[count]``: whole numbers, or strings.
+    name, where : str
+        Named in errors.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        int64 ``[count]``, and the different values, ascending.
+
+    Raises
+    ------
+    DataError
+        Another number of values, or of another kind; or an empty string among them.
+    """
+    if values.dtype.kind not in "iubUS" or values.shape != (count,):
+        raise DataError(
+            f"{where}: expected {name} to be {count} whole numbers or strings, one per window, "
+            f"found {values.dtype} {list(values.shape)}"
+        )
+    if values.dtype.kind == "S":
+        # np.char.decode would refuse what is not UTF-8.
+        values = np.array([value.decode("utf-8", "replace") for value in values])
+    if values.dtype.kind == "U":
+        values = np.char.strip(values)
+        empty = np.flatnonzero(values == "")
+        if len(empty):
+            raise DataError(
+                f"{where}: expected a {name} for every window, found an empty one for window "
+                f"{int(empty[0])}"
+            )
+    different, codes = np.unique(values, return_inverse=True)
+    return codes.reshape(count).astype(np.int64), different
+
+
+def user_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of users as labels of clients: printable, different, and not too long."""
+    clean = [re.sub(r"[^\w.+=@ -]", "_", name)[:LABEL_LENGTH] for name in names]
+    # Two names may have become one.
+    return tuple(
+        name if clean.count(name) == 1 else f"{name[: LABEL_LENGTH - 6]}-{place:05d}"
+        for place, name in enumerate(clean)
+    )
 
 
 def as_classes(

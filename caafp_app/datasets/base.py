@@ -83,12 +83,15 @@ class Windows:
         int64 ``[n]``, classes ``0..k-1``, of which `class_names` are the names.
     user : ndarray
         int64 ``[n]``, ascending; the number that the data set gives the user.
+    user_names : tuple of str
+        Names of the users ``0..``, where the data set has any; else empty.
     """
 
     x: FloatArray
     y: IntArray
     user: IntArray
     class_names: tuple[str, ...]
+    user_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what the other methods rely on."""
@@ -112,6 +115,7 @@ class Windows:
         y: npt.NDArray[Any],
         user: npt.NDArray[Any],
         class_names: tuple[str, ...],
+        user_names: tuple[str, ...] = (),
     ) -> Self:
         """Bring windows of any order of users into the order of this class.
 
@@ -125,6 +129,7 @@ class Windows:
             np.asarray(y, np.int64),
             np.asarray(user, np.int64),
             class_names,
+            user_names,
         )
 
     @property
@@ -141,7 +146,12 @@ class Windows:
         """Return the windows of one user: views, not copies."""
         start, stop = np.searchsorted(self.user, [user, user + 1])
         part = slice(int(start), int(stop))
-        return type(self)(self.x[part], self.y[part], self.user[part], self.class_names)
+        arrays = self.x[part], self.y[part], self.user[part]
+        return type(self)(*arrays, self.class_names, self.user_names)
+
+    def name_of(self, user: int) -> str:
+        """Return the name of a user; empty where the data set knows a number alone."""
+        return self.user_names[user] if user < len(self.user_names) else ""
 
 
 class DataSource(ABC):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import Windows
+from caafp_app.errors import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,21 @@ _VERSION = 1
 
 
 def cache_dir() -> Path:
-    """Return the folder of caches: ``cache`` in ``$CAAFP_HOME``, or in ``~/.caafp``."""
+    """Return the folder of caches: ``cache`` in ``$CAAFP_HOME``, or in ``~/.caafp``.
+
+    Raises
+    ------
+    DataError
+        Neither is known: this user has no home directory.
+    """
     home = os.environ.get("CAAFP_HOME")
-    return (Path(home) if home else Path.home() / ".caafp").expanduser() / "cache"
+    try:
+        return (Path(home) if home else Path.home() / ".caafp").expanduser() / "cache"
+    except RuntimeError as error:
+        raise DataError(
+            "expected a home directory to keep parsed data in, found none for this user; set "
+            "CAAFP_HOME to a folder that can be written"
+        ) from error
 
 
 def signature(paths: Iterable[Path]) -> str:

@@ -1,25 +1,29 @@
 """One client's own windows on a device, from the path that its operator typed.
 
-``flower-supernode --node-config 'data-path="/home/pi/windows.npz"'`` names a file, or a folder that
-holds one ``.npz`` file or any number of ``.csv`` files (read in the order of their names).
+``flower-supernode --node-config 'data-path="/home/pi/windows.npz"'`` names a file, or a folder of
+any number of files, which are read in the order of their names, those of subfolders too. Files
+without a single window are left out, and the log names them.
 
 - NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
-- CSV: a line per sample, of recordings or of windows; :mod:`caafp_app.datasets.table` has the
-  layout.
+- CSV (also gzipped) and Parquet: a line per sample, of recordings or of windows;
+  :mod:`caafp_app.datasets.table` has the layout.
 
 No device sees all classes, so what the numbers mean is for the settings to say, the same
 everywhere: ``input-shape`` and ``classes``. What a device's own numbers and
 columns mean may stand beside them, in ``dataset.toml`` (:mod:`caafp_app.datasets.form`).
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from caafp_app.datasets.arrays import as_numbers, as_windows, read_npz
-from caafp_app.datasets.base import DataShape, DataSource, FloatArray, Windows
+from caafp_app.datasets.arrays import AnyArray, as_codes, as_numbers, as_windows, read_npz
+from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.form import (
+    FILE,
     Form,
     check_rate,
     class_names,
@@ -27,9 +31,15 @@ from caafp_app.datasets.form import (
     read_form,
     run_classes,
 )
-from caafp_app.datasets.table import read_table
+from caafp_app.datasets.table import TooShortError, read_table
 from caafp_app.errors import DataError, SettingsError
+from caafp_app.registry import hint
 from caafp_app.settings import DataSettings
+
+SUFFIXES = (".npz", ".csv", ".csv.gz", ".parquet")
+"""Files that are read, in any case."""
+
+logger = logging.getLogger(__name__)
 
 
 class FolderSource(DataSource):
@@ -68,7 +78,7 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
     Parameters
     ----------
     path : Path
-        A ``.npz`` or ``.csv`` file, or a folder of them; ``dataset.toml`` may lie beside.
+        A file, or a folder of files (`data_files`); ``dataset.toml`` may lie beside.
     shape : DataShape
         What they have to be.
     run : Form, optional
@@ -86,21 +96,22 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
         Nothing there, or it is not windows of that shape and those classes.
     """
     run = run or Form()
-    files = _files(path)
     own = read_form(path)
     check_rate(path, own, run)
     named = bool(run.classes)
     names = class_names(path, own, shape, named)
     local = DataShape(shape.input_shape, names)
-    if files[0].suffix == ".npz":
-        arrays = read_npz(files[0], ("X", "y"))
-        x = as_windows(ordered_channels(arrays["X"], own, run, path), str(path))
-        y = as_numbers(arrays["y"], "y", len(x), str(path))
-    else:
-        parts = [read_table(file, local, _picked(own, run)) for file in files]
-        x = as_windows(np.concatenate([part[0] for part in parts]), str(path))
-        y = np.concatenate([part[1] for part in parts])
-    _check_shape(x, shape, path)
+
+    def read(file: Path) -> tuple[AnyArray, IntArray]:
+        if file.suffix.lower() != ".npz":
+            return read_table(file, local, _picked(own, run))
+        arrays = read_npz(file, ("X", "y"))
+        x = ordered_channels(arrays["X"], own, run, file)
+        return x, _numbered(arrays["y"], len(x), names, str(file))
+
+    parts = _parts(path, shape, read)
+    x = np.concatenate([part[0] for part in parts])
+    y = np.concatenate([part[1] for part in parts])
     if y.min() < 0 or y.max() >= len(names):
         raise DataError(
             f"{path}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
@@ -119,17 +130,16 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
         As `read_folder`.
     """
     run = run or Form()
-    files = _files(path)
     own = read_form(path)
     check_rate(path, own, run)
-    if files[0].suffix == ".npz":
-        x = ordered_channels(read_npz(files[0], ("X",))["X"], own, run, path)
-    else:
-        form = _picked(own, run)
-        x = np.concatenate([read_table(file, shape, form, labelled=False)[0] for file in files])
-    windows = as_windows(x, str(path))
-    _check_shape(windows, shape, path)
-    return windows
+
+    def read(file: Path) -> tuple[AnyArray, IntArray]:
+        if file.suffix.lower() != ".npz":
+            return read_table(file, shape, _picked(own, run), labelled=False)
+        x = ordered_channels(read_npz(file, ("X",))["X"], own, run, file)
+        return x, np.zeros(len(x), np.int64)
+
+    return np.concatenate([x for x, _ in _parts(path, shape, read)])
 
 
 def _picked(own: Form, run: Form) -> Form:
@@ -137,28 +147,88 @@ def _picked(own: Form, run: Form) -> Form:
     return replace(own, channels=run.channels or own.channels)
 
 
-def _check_shape(x: FloatArray, shape: DataShape, path: Path) -> None:
-    if tuple(x.shape[1:]) != shape.input_shape:
+def _numbered(y: AnyArray, count: int, names: tuple[str, ...], where: str) -> IntArray:
+    """Return labels of an array file, numbers or names, as class numbers."""
+    if y.dtype.kind in "iu":
+        return as_numbers(y, "y", count, where)
+    codes, found = as_codes(y, "y", count, where)
+    unknown = [str(name) for name in found if str(name) not in names]
+    if unknown:
         raise DataError(
-            f"{path}: expected windows of shape {shape.input_shape} (input-shape), found "
-            f"{x.shape[1:]}"
+            f"{where}: expected labels of {', '.join(names)}, found {', '.join(unknown[:5])}"
+            f"{hint(unknown[0], names)}"
         )
+    return np.array([names.index(str(name)) for name in found], np.int64)[codes]
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the one ``.npz`` file or the ``.csv`` files that ``path`` names."""
-    if path.is_file() and path.suffix in {".npz", ".csv"}:
-        return [path]
+def _parts(
+    path: Path, shape: DataShape, read: Callable[[Path], tuple[AnyArray, IntArray]]
+) -> list[tuple[FloatArray, IntArray]]:
+    """Read all files of a path; those without a window are left out and named."""
+    files, left_out = data_files(path)
+    parts = []
+    for file in files:
+        try:
+            x, y = read(file)
+        except TooShortError as short:
+            left_out.append(f"{file.name} ({short})")
+            continue
+        windows = as_windows(x, str(file))
+        if tuple(windows.shape[1:]) != shape.input_shape:
+            raise DataError(
+                f"{file}: expected windows of shape {shape.input_shape} (input-shape), found "
+                f"{windows.shape[1:]}"
+            )
+        parts.append((windows, y))
+    if not parts:
+        raise DataError(
+            f"data-path {path}: expected a file with at least one window of "
+            f"{shape.input_shape[0]} samples, found {'; '.join(left_out)}"
+        )
+    if left_out:
+        logger.warning("data-path %s: left out: %s", path, "; ".join(left_out))
+    return parts
+
+
+def data_files(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the files of windows or recordings that a path names, and what else lies there.
+
+    Parameters
+    ----------
+    path : Path
+        A file; or a folder, which is searched with all below it, in the order of the names.
+
+    Returns
+    -------
+    tuple[list[Path], list[str]]
+        Files to read; and of the others each name with the reason why it is not read.
+
+    Raises
+    ------
+    DataError
+        There is no file to read.
+    """
+    if path.is_file() and path.name.lower().endswith(SUFFIXES):
+        return [path], []
+    files, left_out = [], []
+    found = "another kind of file" if path.exists() else "nothing"
     if path.is_dir():
-        arrays, tables = sorted(path.glob("*.npz")), sorted(path.glob("*.csv"))
-        if len(arrays) == 1 and not tables:
-            return arrays
-        if tables and not arrays:
-            return tables
-        found = f"{len(arrays)} .npz and {len(tables)} .csv files"
-    else:
-        found = "another kind of file" if path.exists() else "nothing"
-    raise DataError(
-        f"data-path {path}: expected an .npz or .csv file, or a folder with one .npz file or only "
-        f".csv files of windows, found {found}"
-    )
+        for file in sorted(path.rglob("*")):
+            name = file.relative_to(path)
+            if not file.is_file() or file.name == FILE:
+                continue
+            if any(part.startswith(".") for part in name.parts):
+                # "._a.csv" is what macOS keeps beside a.csv on another file system.
+                if file.name.lower().endswith(SUFFIXES):
+                    left_out.append(f"{name} (a hidden file)")
+            elif not file.name.lower().endswith(SUFFIXES):
+                left_out.append(f"{name} (another kind of file)")
+            else:
+                files.append(file)
+        found = "; ".join(left_out[:5]) or "an empty folder"
+    if not files:
+        raise DataError(
+            f"data-path {path}: expected a file of {', '.join(SUFFIXES)}, or a folder of such "
+            f"files, found {found}"
+        )
+    return files, left_out

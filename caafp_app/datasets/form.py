@@ -22,6 +22,7 @@ from caafp_app.datasets.arrays import AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.errors import DataError
 from caafp_app.registry import hint
+from caafp_app.settings.text import decoded
 
 FILE = "dataset.toml"
 _KEYS = ("classes", "channels", "sampling-rate", "stride")
@@ -60,7 +61,7 @@ def read_form(path: Path) -> Form:
     if not file.is_file():
         return Form()
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(decoded(file.read_bytes()))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataError(f"{file}: expected TOML, found {error}") from error
     for key in values:

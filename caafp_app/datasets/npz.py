@@ -4,17 +4,28 @@ The file, as ``numpy.savez(path, X=..., y=..., user=...)`` writes it, named by `
 
 ============ ========================= ==========================================================
 X            ``[n, time, channels]``   windows, each user's in the order of recording; any numbers
-y            ``[n]``                   labels, whole numbers
-user         ``[n]``                   whose window it is, whole numbers
-label_names  ``[k]``, may be left out  names of the labels, which then have to be 0..k-1
+y            ``[n]``                   labels, whole numbers or strings
+user         ``[n]``                   whose window it is, a whole number or a string
+label_names  ``[k]``, may be left out  names of the classes: ``y`` is then 0..k-1, or these names
 ============ ========================= ==========================================================
 """
 
 from functools import lru_cache
 from pathlib import Path
 
-from caafp_app.datasets.arrays import as_classes, as_names, as_numbers, as_windows, read_npz
-from caafp_app.datasets.base import DataShape, DataSource, Windows
+import numpy as np
+
+from caafp_app.datasets.arrays import (
+    AnyArray,
+    as_classes,
+    as_codes,
+    as_names,
+    as_numbers,
+    as_windows,
+    read_npz,
+    user_names,
+)
+from caafp_app.datasets.base import DataShape, DataSource, IntArray, Windows
 from caafp_app.datasets.cache import signature
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -54,8 +65,54 @@ def _load(path: Path, _signature: str) -> Windows:
     arrays = read_npz(path, ("X", "y", "user"), ("label_names",))
     where = str(path)
     x = as_windows(arrays["X"], where)
-    labels = as_numbers(arrays["y"], "y", len(x), where)
-    user = as_numbers(arrays["user"], "user", len(x), where)
     names = as_names(arrays["label_names"], where) if "label_names" in arrays else None
-    classes, class_names = as_classes(labels, names, where)
-    return Windows.grouped(x, classes, user, class_names)
+    classes, class_names = labels_of(arrays["y"], names, len(x), where)
+    user, users = users_of(arrays["user"], len(x), where)
+    return Windows.grouped(x, classes, user, class_names, users)
+
+
+def labels_of(
+    y: AnyArray, names: tuple[str, ...] | None, count: int, where: str
+) -> tuple[IntArray, tuple[str, ...]]:
+    """Return labels as classes ``0..k-1``, and the names of the classes.
+
+    Parameters
+    ----------
+    y : ndarray
+        ``[count]``, whole numbers or strings.
+    names : tuple[str, ...] or None
+        The classes in their order; None: those that occur, ascending.
+    where : str
+        Named in errors.
+
+    Raises
+    ------
+    DataError
+        They are no labels, or one is none of the names.
+    """
+    if y.dtype.kind in "iu":
+        return as_classes(as_numbers(y, "y", count, where), names, where)
+    codes, found = as_codes(y, "y", count, where)
+    if names is None:
+        return codes, tuple(str(name) for name in found)
+    unknown = [str(name) for name in found if str(name) not in names]
+    if unknown:
+        raise DataError(
+            f"{where}: expected labels of label_names ({', '.join(names)}), found "
+            f"{', '.join(unknown[:5])}"
+        )
+    return np.array([names.index(str(name)) for name in found], np.int64)[codes], names
+
+
+def users_of(user: AnyArray, count: int, where: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Return users as numbers, and their names where they have any.
+
+    Raises
+    ------
+    DataError
+        They are neither whole numbers nor strings.
+    """
+    if user.dtype.kind in "iu":
+        return as_numbers(user, "user", count, where), ()
+    codes, found = as_codes(user, "user", count, where)
+    return codes, user_names([str(name) for name in found])

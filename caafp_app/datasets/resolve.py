@@ -168,7 +168,8 @@ def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None)
         )
     if settings.partition == "natural":
         windows = source.client(settings, seat.index)
-        label = source.label(int(windows.user[0]))
+        user = int(windows.user[0])
+        label = windows.name_of(user) or source.label(user)
         return _Client(label, windows, _split(windows, settings), treatment)
     with _reading(settings):
         windows = source.windows(settings)

@@ -1,4 +1,4 @@
-"""Samples in a CSV file: recordings that are cut here, or windows that are cut already.
+"""Samples in a CSV or Parquet file: recordings that are cut here, or windows that are cut already.
 
 The first line names the columns. A recording has a label and the channels, a line per sample, in
 the order of recording; it is cut wherever the label changes, then into windows that overlap::
@@ -19,6 +19,10 @@ one window, of as many lines as a window has samples::
 A label is a class number 0..k-1 or the name of a class.
 """
 
+import csv
+import gzip
+import itertools
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,11 +35,17 @@ from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.datasets.form import Form
 from caafp_app.datasets.windowing import window_rows
 from caafp_app.errors import DataError
+from caafp_app.settings.text import encoding_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Names = npt.NDArray[np.str_]
+_MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]
+
+
+class TooShortError(DataError):
+    """A table without a single window: too short, or empty."""
 
 
 def read_table(
@@ -63,6 +73,8 @@ def read_table(
 
     Raises
     ------
+    TooShortError
+        It has no window.
     DataError
         It is no such table: which line or window, and what was expected of it.
     """
@@ -85,33 +97,105 @@ def read_table(
             f"{path}: expected the columns {', '.join(heads)} and {wanted}, "
             f"found {', '.join(columns)}"
         )
-    samples = table[channels].to_numpy()
-    told = table[heads]
-    if not len(samples) or samples.dtype.kind not in "fiu" or told.isna().any(axis=None):
-        raise DataError(f"{path}: expected {_line(heads)} and {count} numbers on every line")
+    if not len(table):
+        raise TooShortError("no lines")
+    samples = np.stack([_numbers(path, table, name) for name in channels], axis=1)
     label = np.full(len(samples), shape.class_names[0])
     if labelled:
-        label = told["label"].to_numpy(str)
+        label = _words(path, table, "label")
     if heads[:1] == ["window"]:
-        rows = _windows(path, told["window"].to_numpy(str), label, time)
+        rows = _windows(path, _words(path, table, "window"), label, time)
     else:
         rows = _recordings(path, label, time, form.stride or max(time // 2, 1))
     return samples[rows], _classes(path, label[rows[:, 0]], shape)
 
 
 def _read(path: Path) -> "DataFrame":
+    """Return the cells of a file; of CSV as they are written, so that no word is taken for none."""
     import pandas as pd  # seconds on a small device, so only where a table is read
 
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB")
+    if path.suffix.lower() == ".parquet":
+        return _parquet(path)
     try:
-        return pd.read_csv(path, dtype={"window": str, "label": str}, skipinitialspace=True)
-    except (ValueError, OSError) as error:
+        columns = pd.read_csv(
+            path, encoding=_encoding(path), nrows=0, skipinitialspace=True
+        ).columns
+        words = [name for name in ("window", "label") if name in columns]
+        # pandas takes null, None, NA and the like for missing; in a column of words they are words.
+        return pd.read_csv(
+            path,
+            encoding=_encoding(path),
+            dtype=dict.fromkeys(words, str),
+            keep_default_na=False,
+            na_values={name: _MISSING for name in columns if name not in words},
+            skipinitialspace=True,
+        )
+    except pd.errors.EmptyDataError:
+        raise TooShortError("an empty file") from None
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
 
 
-def _line(heads: list[str]) -> str:
-    return " and ".join(f"a {head}" for head in heads) or "nothing else"
+def _parquet(path: Path) -> "DataFrame":
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise DataError(
+            f"{path}: reading Parquet needs the package pyarrow, found none; install it by `pip "
+            "install pyarrow`, or save CSV"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: expected a Parquet table, found {error}") from error
+
+
+def _encoding(path: Path) -> str:
+    opened = gzip.open if path.suffix.lower() == ".gz" else Path.open
+    with opened(path, "rb") as file:
+        return encoding_of(file.read(4))
+
+
+def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
+    """Return a column of finite numbers, or name the first cell that holds none."""
+    import pandas as pd
+
+    found = table[column]
+    values = pd.to_numeric(found, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        cell = found.iloc[wrong[0]]
+        what = "an empty cell" if cell is None or cell != cell else repr(cell)
+        more = f", and {len(wrong) - 1} more such lines" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{path}, line {_line(path, int(wrong[0]))}: expected a number in column {column!r}, "
+            f"found {what}{more}"
+        )
+    return values
+
+
+def _words(path: Path, table: "DataFrame", column: str) -> Names:
+    """Return a column of words, or name the first cell that is empty."""
+    values = np.char.strip(table[column].fillna("").astype(str).to_numpy(str))
+    empty = np.flatnonzero(values == "")
+    if len(empty):
+        raise DataError(
+            f"{path}, line {_line(path, int(empty[0]))}: expected a {column}, found an empty cell"
+        )
+    return values
+
+
+def _line(path: Path, row: int) -> int:
+    """Return the line of a file where a row of its table stands; blank lines are no rows."""
+    if path.suffix.lower() == ".parquet":
+        return row + 2
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding=_encoding(path), newline="") as file:
+        reader = csv.reader(file)
+        rows = (reader.line_num for cells in reader if cells)
+        return next(itertools.islice(rows, row + 1, None), row + 2)
 
 
 def _runs(values: Names) -> IntArray:
@@ -147,9 +231,9 @@ def _recordings(path: Path, label: Names, time: int, stride: int) -> IntArray:
     rows = [start + window_rows(int(end - start), time, stride) for start, end in pairwise(borders)]
     found = np.concatenate(rows)
     if not len(found):
-        raise DataError(
-            f"{path}: expected at least {time} lines of one label after each other (a window), "
-            f"found at most {int(np.diff(borders).max())}"
+        raise TooShortError(
+            f"at most {int(np.diff(borders).max())} lines of one label after each other, and a "
+            f"window has {time}"
         )
     return found
 

@@ -127,6 +127,6 @@ def _open(path: Path) -> Iterator[io.TextIOBase]:
                     f"{path}: expected text of at most {_MAX_BYTES / 2**20:.0f} MiB, "
                     f"found {size / 2**20:.0f} MiB"
                 )
-            yield io.TextIOWrapper(file, encoding="utf-8", errors="replace")
+            yield io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise DataError(f"{path}: expected a file that is whole, found {error}") from error

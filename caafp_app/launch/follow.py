@@ -8,17 +8,22 @@ import json
 import re
 import shlex
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, Queue
 
 from caafp_app.errors import RunError
 from caafp_app.launch.superlink import Connection, executable
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _ASK_SECONDS = 60.0
+_ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
+_HAND_OVER = 600.0
+_SAY_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 
 
@@ -74,7 +79,31 @@ def printable(command: list[str]) -> str:
     return shlex.join([Path(command[0]).name, *command[1:]])
 
 
-def follow(command: list[str], connection: Connection, echo: Callable[[str], None]) -> Outcome:
+@dataclass(frozen=True)
+class Waiting:
+    """What a run waits for before its first round, and how long it may.
+
+    Attributes
+    ----------
+    what : str
+        In words, for messages.
+    over : callable
+        Tells whether it has come.
+    seconds : float
+        Deadline.
+    """
+
+    what: str
+    over: Callable[[], bool]
+    seconds: float
+
+
+def follow(
+    command: list[str],
+    connection: Connection,
+    echo: Callable[[str], None],
+    waiting: Waiting | None = None,
+) -> Outcome:
     """Run a ``flwr run --stream`` command to its end, hand on its lines, and ask how it went.
 
     Parameters
@@ -85,11 +114,13 @@ def follow(command: list[str], connection: Connection, echo: Callable[[str], Non
         The one that the command names.
     echo : Callable[[str], None]
         Takes each line, without its end.
+    waiting : Waiting, optional
+        What has to come after the run was handed over; the run is stopped if it does not.
 
     Raises
     ------
     RunError
-        The run was never started.
+        The run was never started, or what it waited for did not come.
     KeyboardInterrupt, SystemExit
         Handed on after the run was stopped.
     """
@@ -100,45 +131,123 @@ def follow(command: list[str], connection: Connection, echo: Callable[[str], Non
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     ) as process:
+        lines: Queue[str | None] = Queue()
+        threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
+        patience = Patience(Waiting("`flwr run` to hand over the app", lambda: False, _HAND_OVER))
         try:
-            # `iter(readline)`: no waiting for a block to fill.
-            for line in iter(process.stdout.readline, "") if process.stdout else ():
-                echo(line.rstrip("\n"))
+            while (line := _next(lines, patience, echo)) is not None:
+                echo(line)
                 if run_id is None and (match := _STARTED.search(line)):
                     run_id = int(match[1])
+                    patience = Patience(waiting)
+            if run_id is not None:
+                return ask(run_id, connection, echo)
         except BaseException:
             process.kill()
             if run_id is not None:
                 echo(f"Stopping run {run_id} ...")
                 stop(run_id, connection)
             raise
-    if run_id is None:
-        raise RunError(
-            f"expected `flwr run` to start the run, but it ended with code {process.returncode}; "
-            "its words stand above"
-        )
-    return ask(run_id, connection)
+    raise RunError(
+        f"expected `flwr run` to start the run, but it ended with code {process.returncode}; "
+        "what it said stands above"
+    )
 
 
-def ask(run_id: int, connection: Connection) -> Outcome:
-    """Ask the SuperLink for the state of a run, and wait a little for one that just ends.
+class Patience:
+    """Says again and again what is waited for, and gives up at the deadline.
+
+    Parameters
+    ----------
+    waiting : Waiting or None
+        None: nothing is waited for.
+    """
+
+    def __init__(self, waiting: Waiting | None) -> None:
+        self._waiting = waiting
+        self._began = self._said = time.monotonic()
+
+    def look(self, echo: Callable[[str], None]) -> None:
+        """Say what is waited for, where it is time to.
+
+        Raises
+        ------
+        RunError
+            The deadline has passed.
+        """
+        if self._waiting is None:
+            return
+        if self._waiting.over():
+            self._waiting = None
+            return
+        now, (what, most) = time.monotonic(), (self._waiting.what, self._waiting.seconds)
+        if now - self._began > most:
+            raise RunError(f"expected {what} within {most:.0f} s, found none")
+        if now - self._said > _SAY_SECONDS:
+            self._said = now
+            echo(f"waiting for {what} ({now - self._began:.0f} s so far, at most {most:.0f} s)")
+
+
+def _read_lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None:
+    # `iter(readline)`: no waiting for a block to fill.
+    for line in iter(process.stdout.readline, "") if process.stdout else ():
+        lines.put(line.rstrip("\n"))
+    lines.put(None)
+
+
+def _next(
+    lines: "Queue[str | None]", patience: Patience, echo: Callable[[str], None]
+) -> str | None:
+    while True:
+        patience.look(echo)
+        with contextlib.suppress(Empty):
+            return lines.get(timeout=0.5)
+
+
+def ask(
+    run_id: int, connection: Connection, echo: Callable[[str], None] = lambda line: None
+) -> Outcome:
+    """Ask the SuperLink until the run has ended, however long that is: its log may end before.
+
+    Parameters
+    ----------
+    run_id : int
+        Of the run.
+    connection : Connection
+        To its SuperLink.
+    echo : callable
+        Takes a line, once, where the run goes on without its log.
 
     Raises
     ------
     RunError
-        The SuperLink did not say.
+        The SuperLink did not say, several times.
     """
-    deadline = time.monotonic() + _FINISHED_SECONDS
+    began, failures, told = time.monotonic(), 0, False
     while True:
-        row = _row(run_id, connection)
+        try:
+            row, failures = _row(run_id, connection), 0
+        except RunError:
+            failures += 1
+            if failures >= _ASK_TIMES:
+                raise
+            row = {}
         details = str(row.get("status-details", "")).replace("N/A", "")
         outcome = Outcome(run_id, str(row.get("status", "")), details)
-        if outcome.status.startswith("finished") or time.monotonic() > deadline:
+        if outcome.status.startswith("finished"):
             return outcome
-        time.sleep(0.5)
+        late = time.monotonic() - began > _FINISHED_SECONDS
+        if late and row and not told:
+            told = True
+            log = ["flwr", "log", str(run_id), *([connection.name] if connection.name else [])]
+            echo(
+                f"the log has ended, but the run has not ({outcome.status}); waiting for its end. "
+                f"To see its log: {shlex.join(log)}"
+            )
+        time.sleep(5.0 if late else 0.5)
 
 
 def _row(run_id: int, connection: Connection) -> dict[str, object]:
@@ -172,7 +281,7 @@ def _flwr(command: list[str], connection: Connection, seconds: float) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=seconds,
             check=False,

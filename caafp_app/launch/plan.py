@@ -1,17 +1,14 @@
 """What ``caafp run`` will do, settled before anything is started."""
 
-import importlib.util
 import os
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from caafp_app.datasets import source_of
-from caafp_app.errors import RunError, SettingsError
+from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import to_toml
-from caafp_app.registry import check_installed
 from caafp_app.runs.place import default_home, find_run
-from caafp_app.runs.tensorboard import require_tensorboard
 from caafp_app.settings import Settings
 
 
@@ -93,8 +90,18 @@ def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> floa
     return round(1.0 / max(1, (os.cpu_count() or 1) // client_cpus), 4)
 
 
+def named(settings: Settings, now: datetime) -> Settings:
+    """Give a run a name, where it has none: ``<time>-<strategy>-<dataset>-<seed>``."""
+    run = settings.run
+    if run.run_name or run.resume_from:
+        return settings
+    dataset = settings.data.dataset_name
+    name = f"{now:%Y%m%d-%H%M%S}-{run.strategy_name}-{dataset}-{run.seed}"
+    return replace(settings, run=replace(run, run_name=name))
+
+
 def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
-    """Fix where a local run leaves its results, so that the caller knows it beforehand.
+    """Say where a local run leaves its results.
 
     The app works in another folder than the caller: relative paths are made absolute here.
 
@@ -108,13 +115,14 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
     Raises
     ------
     SettingsError
-        There is no run to resume.
+        There is no run to resume, or no home directory.
     """
+    settings = named(settings, now)
     run, data = settings.run, settings.data
     home = Path(run.output_dir).expanduser() if run.output_dir else default_home()
     home = home.resolve()
-    data_dir = str(Path(data.data_dir).expanduser().resolve()) if data.data_dir else ""
-    data = replace(data, data_dir=data_dir)
+    if data.data_dir and (data.dataset != "hf" or Path(data.data_dir).expanduser().exists()):
+        data = replace(data, data_dir=str(Path(data.data_dir).expanduser().resolve()))
     if settings.rounds.known_devices:
         folder = Path(settings.rounds.known_devices).expanduser().resolve()
         rounds = replace(settings.rounds, known_devices=str(folder))
@@ -123,62 +131,12 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
         results = find_run(run.resume_from, home)
         run = replace(run, output_dir=str(home), resume_from=str(results))
         return replace(settings, run=run, data=data), results
-    stamp = now.strftime("%Y%m%d-%H%M%S")
-    wanted = run.run_name or f"{stamp}-{run.strategy_name}-{data.dataset_name}-{run.seed}"
-    name, number = wanted, 1
+    name, number = run.run_name, 1
     while (home / "runs" / name).exists():
         number += 1
-        name = f"{wanted}-{number}"
+        name = f"{run.run_name}-{number}"
     run = replace(run, output_dir=str(home), run_name=name)
     return replace(settings, run=run, data=data), home / "runs" / name
-
-
-def check_machine(settings: Settings, results: Path) -> None:
-    """Look for Ray and the modules that settings name, read the data, make the folder of the runs.
-
-    All of it before anything is started.
-
-    What is wrong with them is then told once and at once, not by every client; what was parsed or
-    downloaded is in the cache when the clients come.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of a simulation, from `placed`.
-    results : Path
-        The run directory; it is not made.
-
-    Raises
-    ------
-    DataError
-        The data cannot be read.
-    SettingsError
-        There cannot be a run directory, or a module that a setting names is nowhere to be found.
-    RunError
-        Flower's simulation is not installed, or TensorBoard, which is asked for.
-    """
-    if settings.run.engine == "ray" and importlib.util.find_spec("ray") is None:
-        raise RunError(
-            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
-            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
-            "needs none, or run on real devices by --superlink NAME"
-        )
-    if settings.run.tensorboard:
-        require_tensorboard()
-    for key, path in settings.paths():
-        check_installed(key, path)
-    if settings.data.dataset != "synthetic":
-        source_of(settings.data.dataset).windows(settings.data)
-    try:
-        results.parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(results.parent, os.W_OK | os.X_OK)
-        reason = "" if writable else "not to be written to"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise SettingsError(
-            f"output-dir: expected a folder that can be written, found {results.parent}: {reason}"
-        )
 
 
 def write_run_config(settings: Settings, folder: Path) -> Path:

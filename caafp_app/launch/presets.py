@@ -7,11 +7,14 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from caafp_app.errors import SettingsError
+from caafp_app.launch.following import follow
 from caafp_app.launch.source import default_config, presets_folder
 from caafp_app.registry import hint
 from caafp_app.settings import Scalar, Settings, knobs
+from caafp_app.settings.text import decoded
 
 
 def preset_names() -> list[str]:
@@ -44,23 +47,49 @@ def preset_file(name: str) -> Path:
 def read_preset(name: str) -> dict[str, object]:
     """Return the flat keys and values of a preset or file.
 
+    A file may start from another: ``preset = "caafp"``, or the path of a file, relative to its own
+    folder.
+
     Raises
     ------
     SettingsError
-        It cannot be found, is not TOML, or has tables.
+        It cannot be found, is not TOML, has tables, or starts from itself.
     """
-    path = preset_file(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
+    return _read(preset_file(name), ())
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
+    if path.resolve() in below:
+        raise SettingsError(f"preset in {path}: expected another file, found one that starts here")
+    values = read_toml(path)
     tables = [key for key, value in values.items() if isinstance(value, dict)]
     if tables:
         raise SettingsError(
             f"expected flat `key = value` lines in {path}, found the table [{tables[0]}]; "
             "write its keys without it"
         )
-    return values
+    base = values.pop("preset", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise SettingsError(f"preset in {path}: expected a name or a path, found {base!r}")
+    beside = path.parent / Path(base).expanduser()
+    start = beside if beside.suffix == ".toml" and beside.is_file() else preset_file(base)
+    return _read(start, (*below, path.resolve())) | values
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says, whatever byte-order mark an editor put before it.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(decoded(path.read_bytes()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
@@ -103,7 +132,30 @@ def merged(preset: str, pairs: Iterable[str]) -> Settings:
     SettingsError
         From finding, reading or checking them.
     """
-    return Settings.from_run_config(default_config() | read_preset(preset) | parse_pairs(pairs))
+    return combined(read_preset(preset), parse_pairs(pairs))[0]
+
+
+def combined(
+    preset: Mapping[str, object], given: Mapping[str, object]
+) -> tuple[Settings, list[str]]:
+    """Return checked settings, and a note for each value that followed another.
+
+    Parameters
+    ----------
+    preset : mapping of str to object
+        Over the defaults.
+    given : mapping of str to object
+        What the user said, over the preset. A setting that the user did not name gives way to one
+        that he or she did.
+
+    Raises
+    ------
+    SettingsError
+        A setting is unknown or not allowed, or two that were given contradict each other.
+    """
+    values: dict[str, object] = {**default_config(), **preset, **given}
+    notes = follow(values, given.keys())
+    return Settings.from_run_config(values), notes
 
 
 def to_toml(values: Mapping[str, Scalar]) -> str:

@@ -4,77 +4,112 @@ import re
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from caafp_app.launch.follow import Outcome, follow, printable, run_command
-from caafp_app.launch.plan import Simulation, check_machine, placed, write_run_config
-from caafp_app.launch.presets import to_toml
+from caafp_app.errors import RunError
+from caafp_app.launch.environment import flower_environment, ray_in_words
+from caafp_app.launch.follow import Outcome, Waiting, follow, printable, run_command
+from caafp_app.launch.outcome import End, end_of, has_begun
+from caafp_app.launch.plan import Simulation, named, placed, write_run_config
 from caafp_app.launch.source import app_folder
-from caafp_app.launch.superlink import Connection, flower_environment, private_superlink
+from caafp_app.launch.superlink import Connection, private_superlink
+from caafp_app.runs.place import release_folder, reserve_folder
 from caafp_app.settings import Settings
 
 Say = Callable[[str], None]
 
-# The app's last word; on real nodes the folder is on the SuperLink's machine.
-_RESULTS = re.compile(r"results: (\S.*?)\s*$")
+# The app's last word, on a line of its server's log. The folder is on the SuperLink's machine, and
+# has the name that was chosen here.
+_RESULTS = re.compile(r"(?:INFO\s*:\s*)?results: (\S.*?)\s*")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FIRST_REPLY_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class End:
-    """How a run ended.
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal to end, during a run.
 
-    Attributes
+    Parameters
     ----------
-    results : str | None
-        The run directory, where there is one.
-    complaint : str
-        What went wrong; empty for a success.
+    end : End
+        What there is of the run.
+    status : int
+        Exit status that a command ends with.
     """
 
-    results: str | None = None
-    complaint: str = ""
+    def __init__(self, end: End, status: int = 130) -> None:
+        super().__init__(end.complaint)
+        self.end = end
+        self.status = status
 
 
-def simulate(settings: Settings, simulation: Simulation, say: Say, dry_run: bool = False) -> End:
-    """Run a simulation on a SuperLink that is started for it and ended after it.
+def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
+    """Run a simulation: on a SuperLink that is started for it, or by our engine in this process.
+
+    The run's folder is made here and handed to the server.
 
     Parameters
     ----------
     settings : Settings
-        What to run.
+        What to run; checked by `caafp_app.launch.beforehand`.
     simulation : Simulation
         How many clients, and their share of this machine.
     say : Callable[[str], None]
         Takes the command and each line of the run.
-    dry_run : bool
-        Say settings and command, start nothing.
 
     Raises
     ------
-    DataError, SettingsError
-        The data cannot be read, or there cannot be a run directory.
+    SettingsError
+        There cannot be a run directory.
     RunError
         The SuperLink or the run did not start.
+    Interrupted
+        By Ctrl-C.
     """
     settings, results = placed(settings, datetime.now())
-    if not dry_run:
-        check_machine(settings, results)
+    if not settings.run.resume_from:
+        results = reserve_folder(results.name, settings.run.output_dir)
+        settings = replace(settings, run=replace(settings.run, run_name=results.name))
+    by = _on_a_superlink if settings.run.engine == "ray" else _in_this_process
+    try:
+        return end_of(results, by(settings, simulation, results, say))
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(end_of(results, "stopped")) from interrupt
+    except SystemExit as told:  # SIGTERM or SIGHUP
+        status = told.code if isinstance(told.code, int) else 1
+        raise Interrupted(end_of(results, "stopped"), status) from told
+    finally:
+        release_folder(results)
+
+
+def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+    """Run by ``flwr run``; return what went wrong."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
-        connection = Connection({}) if dry_run else stack.enter_context(private_superlink())
-        command = _announced(settings, scratch, connection, simulation, say, dry_run)
-        if dry_run:
-            return End()
-        outcome = follow(command, connection, say)
-    complaint = _complaint(outcome)
-    if not complaint and not (results / "summary.json").is_file():
-        complaint = f"the run ended, but expected {results / 'summary.json'}, found nothing"
-    return End(str(results) if results.is_dir() else None, complaint)
+        say("starting a SuperLink for this run ...")
+        connection = stack.enter_context(private_superlink())
+        command = announced(settings, scratch, connection, simulation, say)
+        waiting = Waiting(
+            f"{ray_in_words(connection.environment)} to start, and a client to answer",
+            lambda: has_begun(results),
+            _FIRST_REPLY_SECONDS,
+        )
+        return _complaint(follow(command, connection, say, waiting))
 
 
-def deploy(settings: Settings, name: str, say: Say, dry_run: bool = False) -> End:
+def _in_this_process(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+    """Run by our own engine, which logs by itself; return what went wrong."""
+    from caafp_app.engine.run import simulate as simulate_here
+
+    try:
+        simulate_here(settings, simulation.supernodes, simulation.client_cpus)
+    except RunError as error:
+        return str(error)
+    return ""
+
+
+def deploy(settings: Settings, name: str, say: Say) -> End:
     """Run on real SuperNodes, by a connection of the user's own Flower configuration.
 
     Paths in the settings are the nodes' own and are left as they are.
@@ -87,26 +122,26 @@ def deploy(settings: Settings, name: str, say: Say, dry_run: bool = False) -> En
         The connection.
     say : Callable[[str], None]
         Takes the command and each line of the run.
-    dry_run : bool
-        Say settings and command, start nothing.
 
     Raises
     ------
     RunError
         The run did not start.
     """
+    settings = named(settings, datetime.now())
     told: list[str] = []
 
     def listen(line: str) -> None:
         say(line)
-        told.extend(_RESULTS.findall(line))
+        match = _RESULTS.fullmatch(_COLOURS.sub("", line))
+        if match and Path(match[1]).name.startswith(settings.run.run_name):
+            told.append(match[1])
 
     with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
         connection = Connection(flower_environment(), name)
-        command = _announced(settings, Path(scratch), connection, None, say, dry_run)
-        if dry_run:
-            return End()
-        outcome = follow(command, connection, listen)
+        outcome = follow(
+            announced(settings, Path(scratch), connection, None, say), connection, listen
+        )
     return End(told[-1] if told else None, _complaint(outcome))
 
 
@@ -116,13 +151,12 @@ def _complaint(outcome: Outcome) -> str:
     return f"the run ended as {outcome.status}. {outcome.details}".rstrip()
 
 
-def _announced(
+def announced(
     settings: Settings,
     scratch: Path,
     connection: Connection,
     simulation: Simulation | None,
     say: Say,
-    dry_run: bool,
 ) -> list[str]:
     """Return the ``flwr run`` command, after saying it."""
     command = run_command(
@@ -131,7 +165,5 @@ def _announced(
         write_run_config(settings, scratch),
         simulation.federation_config() if simulation else None,
     )
-    if dry_run:
-        say(to_toml(settings.to_dict()))
     say("$ " + printable(command))
     return command

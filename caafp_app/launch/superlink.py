@@ -6,7 +6,6 @@ own, uses what is installed, and is ended with all that it started.
 """
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -25,15 +24,18 @@ from pathlib import Path
 from types import FrameType
 
 from caafp_app.errors import RunError
+from caafp_app.launch.environment import LOOPBACK, flower_environment
 from caafp_app.launch.processes import MARK, Family
+from caafp_app.launch.watchdog import watchdog
 
 log = getLogger(__name__)
 
-STARTUP_SECONDS = 30.0
+STARTUP_SECONDS = 180.0
 _ATTEMPTS = 3
-_HOST = "127.0.0.1"
+_HOST = LOOPBACK[0]
 # Ray puts sockets below its folder; their paths may not be longer than about 107 bytes.
 _LONGEST_RAY_FOLDER = 40
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -69,23 +71,6 @@ def executable(name: str) -> str:
     return found
 
 
-def flower_environment() -> dict[str, str]:
-    """Return this process's environment with Flower and Ray kept quiet and to themselves."""
-    scripts = str(Path(sys.executable).parent)
-    return os.environ | {
-        # The SuperLink starts its helpers by name.
-        "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),
-        "PYTHONUNBUFFERED": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        # Ray's own advice about a default of its that will change.
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-
-
 @contextlib.contextmanager
 def private_superlink() -> Iterator[Connection]:
     """Start a SuperLink for simulations; end it, and all it started, on leaving.
@@ -107,22 +92,27 @@ def private_superlink() -> Iterator[Connection]:
     if len(str(home)) <= _LONGEST_RAY_FOLDER:
         environment["RAY_TMPDIR"] = str(home)
     started: list[subprocess.Popen[bytes]] = []
-    try:
-        with signals_as_exceptions():
-            _start(home, environment, started)
-            yield Connection(environment)
-    finally:
-        with _interrupts_ignored():
-            if not family.end():
-                log.warning(
-                    "some processes could not be ended: %s",
-                    sorted(process.pid for process in family.members()),
-                )
-            for process in started:
-                # It is dead; this takes note of it, so that no zombie stays.
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=1.0)
-            shutil.rmtree(home, ignore_errors=True)
+    with watchdog(mark, home):
+        try:
+            with signals_as_exceptions():
+                _start(home, environment, started)
+                yield Connection(environment)
+        finally:
+            with _interrupts_ignored():
+                _end(family, started)
+                shutil.rmtree(home, ignore_errors=True)
+
+
+def _end(family: Family, started: list[subprocess.Popen[bytes]]) -> None:
+    if not family.end():
+        log.warning(
+            "some processes could not be ended: %s",
+            sorted(process.pid for process in family.members()),
+        )
+    for process in started:
+        # It is dead; this takes note of it, so that no zombie stays.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1.0)
 
 
 def _start(home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]) -> None:
@@ -140,11 +130,13 @@ def _start(home: Path, environment: dict[str, str], started: list[subprocess.Pop
                 encoding="utf-8",
             )
             return
-        process.kill()
+        if process.poll() is None:
+            process.kill()
+            break
     tail = log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]
     raise RunError(
-        f"expected a SuperLink to answer within {STARTUP_SECONDS:.0f} s, found none in {_ATTEMPTS} "
-        "attempts; the end of its log:\n" + "\n".join(tail)
+        f"expected a SuperLink to answer within {STARTUP_SECONDS:.0f} s, found none; "
+        "the end of its log:\n" + "\n".join(tail)
     )
 
 
@@ -175,7 +167,7 @@ def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
     while process.poll() is None and time.monotonic() < deadline:
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=1.0) as answer,
+            _DIRECT.open(f"http://{_HOST}:{port}/health", timeout=1.0) as answer,
         ):
             # Whoever answers has to be ours, not one that took the port before.
             return bool(answer.status == 200) and process.poll() is None

@@ -81,6 +81,12 @@ def damaged(why: str) -> RunError:
     return RunError(f"the checkpoint does not fit this run: {why}; resume with the same release")
 
 
+def last_round(folder: Path) -> int:
+    """Return the round of the newest checkpoint in a folder; 0 if there is none."""
+    matches = (_NAME.fullmatch(path.name) for path in folder.glob("round-*.safetensors"))
+    return max((int(match[1]) for match in matches if match), default=0)
+
+
 class Checkpoints:
     """The checkpoints of one run: the last `keep`, one `every` so many rounds (0: none).
 

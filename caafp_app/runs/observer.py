@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,15 @@ __all__ = [
 
 
 class Observer:
-    """Base of observers: does nothing. Override what is of interest."""
+    """Base of observers: does nothing. Override what is of interest.
+
+    Attributes
+    ----------
+    package : str
+        The package that has to be installed for it; empty for none.
+    """
+
+    package: ClassVar[str] = ""
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Take the plan of all rounds, and facts of the run by name, in the order to show them."""

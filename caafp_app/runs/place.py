@@ -10,32 +10,91 @@ from caafp_app.runs.files import write_atomic
 
 _LATEST = "latest"
 _LATEST_FILE = "latest.txt"
+_RESERVED = ".reserved"
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
 
 
 def default_home() -> Path:
-    """Return the folder of everything this package keeps: ``$CAAFP_HOME``, or ``~/.caafp``."""
-    return Path(os.environ.get("CAAFP_HOME") or Path("~") / ".caafp").expanduser()
+    """Return the folder of everything this package keeps: ``$CAAFP_HOME``, or ``~/.caafp``.
+
+    Raises
+    ------
+    SettingsError
+        Neither is known: this user has no home directory.
+    """
+    try:
+        return Path(os.environ.get("CAAFP_HOME") or Path("~") / ".caafp").expanduser()
+    except RuntimeError as error:
+        raise SettingsError(
+            "expected a home directory to keep results in, found none for this user; set "
+            "CAAFP_HOME, or the setting output-dir, to a folder that can be written"
+        ) from error
+
+
+def reserve_folder(name: str, output_dir: str | Path = "") -> Path:
+    """Make the folder of a run that another process will do, and keep it for that process.
+
+    Law: two calls never return the same folder; the next `make_folder` of exactly this name takes
+    it.
+
+    Parameters
+    ----------
+    name, output_dir
+        As of `make_folder`.
+
+    Raises
+    ------
+    SettingsError
+        As `make_folder`.
+    """
+    path = _made(name, output_dir)
+    (path / _RESERVED).touch()
+    return path
+
+
+def is_reserved(path: Path) -> bool:
+    """Tell whether a folder waits for the run that it was made for."""
+    return (path / _RESERVED).exists()
+
+
+def release_folder(path: Path) -> None:
+    """Remove a reserved folder that no run has taken."""
+    if is_reserved(path):
+        (path / _RESERVED).unlink()
+        path.rmdir()
 
 
 def make_folder(name: str, output_dir: str | Path = "") -> Path:
-    """Make the folder of a new run in ``runs/`` below `output_dir`, by default `default_home`.
+    """Make the folder of a run in ``runs/`` below `output_dir`, by default `default_home`.
+
+    It is the one reserved for this run, or a new one.
 
     A name that is taken gets ``-2``, ``-3`` and so on. ``latest`` then points to it. Raises
     SettingsError if the name is not one plain file name, or the folder cannot be made.
     """
+    path = _folder_of_runs(output_dir) / check_name(name, "run-name")
+    try:
+        # Only one process can remove the mark: the folder is handed on once.
+        (path / _RESERVED).unlink()
+        path = path.resolve()
+    except OSError:
+        path = _made(name, output_dir)
+    _point_latest_to(path)
+    return path
+
+
+def _made(name: str, output_dir: str | Path) -> Path:
+    """Make a folder that nobody else has."""
     name = check_name(name, "run-name")
     runs = _folder_of_runs(output_dir)
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        path = _make_unique(runs.resolve(), name)
+        return _make_unique(runs.resolve(), name)
     except OSError as error:
         raise SettingsError(
             f"cannot make a run directory in {runs}: {error.strerror or error}; set output-dir "
             "to a folder that can be written"
         ) from error
-    _point_latest_to(path)
-    return path
 
 
 def find_run(name: str, output_dir: str | Path = "") -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from io import StringIO
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from rich.box import SIMPLE
 from rich.console import Console, RenderableType
@@ -17,6 +17,8 @@ from caafp_app.safe_text import printable
 _WIDTH = 110
 _LISTED = 8
 """So many labels or clusters are named in a line, the rest counted."""
+_UPDATES = 6
+"""So many mask updates of a phase are listed in the plan; more are summed up."""
 
 
 def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> list[str]:
@@ -34,9 +36,23 @@ def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> li
     for span, (phase, entries) in zip(spans, phases, strict=True):
         node = branch.add(printable(f"{span:<{max(map(len, spans))}}  {phase}"))
         updates = [entry for entry in entries if entry.mask_update]
+        if len(updates) > _UPDATES:
+            node.add(_update_span(updates))
+            continue
         for entry in updates:
             node.add(f"mask update in round {entry.round}: sparsity {entry.sparsity or 0.0:.3f}")
     return _render(tree)
+
+
+def _update_span(updates: Sequence[RoundPlanLike]) -> str:
+    """Render many mask updates as one line."""
+    first, last = updates[0], updates[-1]
+    gaps = {after.round - before.round for before, after in pairwise(updates)}
+    every = f"every {gaps.pop()} rounds" if len(gaps) == 1 else "not evenly spaced"
+    return (
+        f"{len(updates)} mask updates in rounds {first.round} to {last.round}, {every}: sparsity "
+        f"{first.sparsity or 0.0:.3f} to {last.sparsity or 0.0:.3f}"
+    )
 
 
 def round_line(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.registry import PATH_FORM, TRACKERS, hint
 from caafp_app.settings import names
 from caafp_app.settings.arguments import parse_arguments
 from caafp_app.settings.knob import Group, Scalar, knob
@@ -28,7 +29,7 @@ class RunSettings(Group):
     engine: str = knob(
         "ray", "what runs simulated clients; batched: without Ray", choices=names.ENGINES
     )
-    tensorboard: bool = knob(False, "write scalars for TensorBoard into the folder of the run")
+    track: str = knob("", 'trackers that record the run in its folder, as "tensorboard,mlflow"')
     checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
     resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
 
@@ -41,6 +42,17 @@ class RunSettings(Group):
                 "run-name: expected a folder's name (letters, digits and . _ - + = @ , inside, at "
                 f"most 120) other than 'latest', found {self.run_name!r}"
             )
+        unknown = [name for name in self.trackers if not TRACKERS.accepts(name)]
+        if unknown or len(set(self.trackers)) < len(self.trackers):
+            raise SettingsError(
+                f"track: expected different names of {', '.join(TRACKERS)}, or {PATH_FORM}, with "
+                f"commas between, found {self.track!r}{hint((*unknown, '')[0], TRACKERS)}"
+            )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The names in ``track``."""
+        return tuple(name.strip() for name in self.track.split(",")) if self.track.strip() else ()
 
     @property
     def strategy_name(self) -> str:

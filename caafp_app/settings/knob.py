@@ -14,6 +14,9 @@ from caafp_app.registry import PATH_FORM, Registry, hint, is_path
 Scalar: TypeAlias = bool | int | float | str
 T = TypeVar("T", bool, int, float, str)
 
+LARGEST = 2**63 - 1
+"""Whole numbers are at most so large: TOML and Flower's messages have 64 bits."""
+
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
@@ -104,6 +107,8 @@ def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
 
     A whole number is accepted, and converted, where a number is expected.
     """
+    if type(value) is int and abs(value) > LARGEST:
+        raise SettingsError(f"{key}: expected {rule.expected(kind)}, below 2^63, found {value}")
     if kind is float and type(value) is int:
         value = float(value)
     # `type(...) is`, not isinstance: True is an int in Python, but not a number of clients.

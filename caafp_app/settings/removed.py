@@ -13,6 +13,7 @@ _INFLUENCE = (
 _SCORE = 'write score="0.5 magnitude + 0.25 coherence + 0.25 consistency", with your weights'
 
 REMOVED = {
+    "tensorboard": 'write track="tensorboard"',
     "keep-checkpoints": "a run keeps its last 2 checkpoints; leave it out",
     "torch-threads": "a client trains with one thread; leave it out",
     "cluster-epochs": "a client trains 1 epoch before it is clustered; leave it out",

@@ -62,6 +62,14 @@ class ClusterFL(MethodStrategy):
 
     needs_own_app: ClassVar[str] = CENTRE_WEIGHT
 
+    def __post_init__(self) -> None:
+        """Refuse a robust mean."""
+        if self.aggregation != "mean":
+            raise SettingsError(
+                f"aggregation: expected mean, found {self.aggregation}: in clusterfl every "
+                "client has a model of its own, and there is nothing to take a mean of"
+            )
+
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Make all rounds alike."""
         return even_plan(num_rounds)
@@ -93,12 +101,7 @@ class _ClusterFL(Method):
         }
 
     def check(self, roster: Roster) -> None:
-        """Refuse more clusters than clients, and a robust mean."""
-        if self.args.aggregation != "mean":
-            raise SettingsError(
-                f"aggregation: expected mean, found {self.args.aggregation}: in clusterfl every "
-                "client has a model of its own, and there is nothing to take a mean of"
-            )
+        """Refuse more clusters than clients."""
         self.args.clustering.check(roster)
         self._roster = roster
 

@@ -17,7 +17,8 @@ from caafp_app.registry import NETWORKS, STRATEGIES, hint
 from caafp_app.runner.options import WireFormat
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.runs.observer import Observer
-from caafp_app.settings import Settings
+from caafp_app.settings import ClusterSettings, PruneSettings, Settings
+from caafp_app.settings.knob import key_of
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.rounds import check_updates
 from caafp_app.strategies.strategy import MethodStrategy
@@ -110,6 +111,17 @@ def check_strategy(settings: Settings) -> MethodStrategy:
             f"digits-cnn; found {settings.model.model!r}"
         )
     return strategy
+
+
+def unused_settings(name: str) -> tuple[str, ...]:
+    """Return the settings of clusters and of pruning that a strategy has no argument for."""
+    takes = _arguments(find_class(name)).keys()
+    unused = []
+    for argument, group in (("clustering", ClusterSettings), ("pruning", PruneSettings)):
+        if argument not in takes:
+            unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
+    prunes = {"sparsity", "pruning"} & takes
+    return tuple(key for key in unused if not (prunes and key == "spare-layers"))
 
 
 def _offers(settings: Settings) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class TestWhatIsThere:
     ) -> None:
         path = finish("dense", 1) / "settings.json"
         found = json.loads(path.read_text())
-        found |= {"output-dir": "/elsewhere", "run-name": "x", "tensorboard": True}
+        found |= {"output-dir": "/elsewhere", "run-name": "x", "track": "tensorboard"}
         path.write_text(json.dumps(found))
         assert folder.has(plan.cases[0], 1)
 

@@ -58,14 +58,17 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected a table"),
-        ("window,label,ax,ay\n", "on every line"),
+        ("", "an empty file"),
+        ("window,label,ax,ay\n", "no lines"),
         ("label,window,ax,ay\n1,0,1,1\n", "expected the columns window, label and 2 channels"),
         ("window,label,ax\n0,0,1\n", "found window, label, ax"),
         ("window,label,ax,ay\n0,0,1,1\n0,0,1,1\n", "expected 3 lines per window, found 2"),
-        ("window,label,ax,ay\n0,0,1,1\n0,0,1,x\n0,0,1,1\n", "numbers on every line"),
-        ("window,label,ax,ay\n0,0,1,1\n0,,1,1\n0,0,1,1\n", "on every line"),
-        ("window,label,ax,ay\n0,0,1,1\n0,0,1,\n0,0,1,1\n", "NaN or infinity in 1 of 1"),
+        (
+            "window,label,ax,ay\n0,0,1,1\n0,0,1,x\n0,0,1,1\n",
+            "a.csv, line 3: .* column 'ay', found 'x'",
+        ),
+        ("window,label,ax,ay\n0,0,1,1\n0,,1,1\n0,0,1,1\n", "a.csv, line 3: expected a label"),
+        ("window,label,ax,ay\n0,0,1,1\n0,0,1,\n0,0,1,1\n", "a.csv, line 3: .* found an empty cell"),
         ("window,label,ax,ay\n0,0,1,1\n0,1,1,1\n0,0,1,1\n", "several in window 0"),
         ("window,label,ax,ay\n" + "0,run,1,1\n" * 3, "0..2 or one of sit, stand, walk, found run"),
         ("window,label,ax,ay\n" + "0,3,1,1\n" * 3, "found 3"),
@@ -94,15 +97,14 @@ def test_a_table_holds_windows_of_two_axes_only(tmp_path: Path) -> None:
 def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found nothing"):
         read_folder(tmp_path / "none", SHAPE)
-    with pytest.raises(DataError, match=r"found 0 .npz and 0 .csv files"):
+    with pytest.raises(DataError, match="found an empty folder"):
         read_folder(tmp_path, SHAPE)
     (tmp_path / "a.txt").write_text("hello")
     with pytest.raises(DataError, match="found another kind of file"):
         read_folder(tmp_path / "a.txt", SHAPE)
     table(tmp_path / "a.csv", [("0", "0")])
     np.savez(tmp_path / "a.npz", X=np.ones((1, 3, 2)), y=[0])
-    with pytest.raises(DataError, match=r"found 1 .npz and 1 .csv files"):
-        read_folder(tmp_path, SHAPE)
+    assert len(read_folder(tmp_path, SHAPE).y) == 2
 
 
 def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:

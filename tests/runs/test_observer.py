@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from caafp_app.pruning.schedule import build_plan
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.records import RoundRecord, RunReport
@@ -71,6 +72,15 @@ def test_the_plan_is_a_tree() -> None:
         "        └── mask update in round 6: sparsity 0.700",
     ]
     assert plan_lines([], {}) == ["plan: 0 rounds"]
+
+
+def test_a_plan_of_many_mask_updates_fits_a_screen() -> None:
+    plan = build_plan(0, 0, 206, every=2, initial=0.0, final=0.7, kind="linear")
+    lines = plan_lines(plan, {})
+    assert len(lines) < 10
+    assert "mask updates in rounds" in lines[-1]
+    assert "every 2 rounds" in lines[-1]
+    assert lines[-1].endswith("to 0.700")
 
 
 def test_a_round_is_one_line() -> None:

@@ -5,7 +5,15 @@ import pytest
 
 from caafp_app.errors import SettingsError
 from caafp_app.runs.directory import RunDirectory
-from caafp_app.runs.place import check_name, default_home, find_run, make_folder
+from caafp_app.runs.place import (
+    check_name,
+    default_home,
+    find_run,
+    is_reserved,
+    make_folder,
+    release_folder,
+    reserve_folder,
+)
 
 
 def test_names_are_unique_and_latest_is_the_last(tmp_path: Path) -> None:
@@ -19,6 +27,38 @@ def test_names_are_unique_and_latest_is_the_last(tmp_path: Path) -> None:
     assert make_folder("mine", tmp_path).name == "mine-2"
     assert latest.resolve().name == "mine-2"
     assert not [p for p in latest.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_reserved_folder_goes_to_the_one_run_it_is_for(tmp_path: Path) -> None:
+    first, second = reserve_folder("one", tmp_path), reserve_folder("one", tmp_path)
+    assert (first.name, second.name) == ("one", "one-2")  # two started in the same second
+    assert not (tmp_path / "runs" / "latest").exists()  # nothing runs yet
+    assert make_folder("one-2", tmp_path) == second
+    assert make_folder("one", tmp_path) == first
+    assert make_folder("one", tmp_path).name == "one-3"  # it is handed on once
+    assert list(first.iterdir()) == []
+
+
+def test_a_reserved_folder_that_nobody_took_is_removed(tmp_path: Path) -> None:
+    path = reserve_folder("one", tmp_path)
+    assert is_reserved(path)
+    release_folder(path)
+    assert not path.exists()
+    taken = make_folder("one", tmp_path)
+    release_folder(taken)
+    assert taken.is_dir()
+
+
+def test_without_a_home_directory_the_error_says_what_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CAAFP_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    with pytest.raises(SettingsError, match="set CAAFP_HOME, or the setting output-dir"):
+        default_home()
 
 
 def test_runs_are_in_caafp_home_or_the_users_home(

@@ -2,10 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.errors import RunError
-from caafp_app.runs import tensorboard
 from caafp_app.runs.records import RoundRecord, RunReport
-from caafp_app.runs.tensorboard import TensorBoardObserver, require_tensorboard
+from caafp_app.runs.tensorboard import TensorBoardObserver
 
 
 def record(number: int, phase: str, accuracy: float | None) -> RoundRecord:
@@ -35,7 +33,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def test_scalars_are_written_by_round(tmp_path: Path, report: RunReport) -> None:
     pytest.importorskip("tensorboard")
-    observer = TensorBoardObserver(tmp_path)
+    observer = TensorBoardObserver(tmp_path, {})
     observer.on_round(record(1, "warm-up", 0.25), 2)
     observer.on_round(record(2, "cluster", 0.5), 2)
     observer.on_round(record(2, "prune", None), 2)
@@ -50,14 +48,3 @@ def test_scalars_are_written_by_round(tmp_path: Path, report: RunReport) -> None
     assert found["rounds/clients-refused"] == [(1, 1.0), (2, 1.0)]
     assert "rounds/loss" not in found  # nobody reported one
     assert found["end/personal-accuracy-mean"] == [(2, pytest.approx(0.875))]
-
-
-def test_without_the_package_nothing_is_begun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tensorboard.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match=r"pip install .caafp-app\[tensorboard\]"):
-        require_tensorboard()
-    with pytest.raises(RunError, match="found none"):
-        TensorBoardObserver(tmp_path)
-    assert list(tmp_path.iterdir()) == []

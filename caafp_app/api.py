@@ -1,0 +1,243 @@
+"""The Python interface: what ``caafp`` does, for a script or a notebook.
+
+>>> import caafp_app as caafp
+>>> run = caafp.run("smoke", sparsity=0.6, seed=7)      # as `caafp run smoke sparsity=0.6 seed=7`
+>>> run.clients[["label", "cluster", "personal_accuracy"]]
+>>> caafp.plot_rounds(run)
+>>> model = run.model(cluster=0)                        # a torch module, ready for evaluation
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caafp_app.devices.personal import Card, load_personal
+from caafp_app.errors import RunError
+from caafp_app.launch.prepared import Machine, prepare, start
+from caafp_app.runs.palette import COLOURS
+from caafp_app.runs.place import find_run
+from caafp_app.runs.reading import RunFiles, read_run
+from caafp_app.runs.records import BETWEEN_ROUNDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy import bool_
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+    from torch import nn
+
+__all__ = [
+    "Card",
+    "Run",
+    "load_personal",
+    "load_run",
+    "plot_clients",
+    "plot_masks",
+    "plot_rounds",
+    "run",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run and what it left.
+
+    Attributes
+    ----------
+    files : RunFiles
+        The files of the run directory, read.
+    """
+
+    files: RunFiles
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.files.path
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All settings, by their names."""
+        return self.files.settings
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """``summary.json``: accuracies, bytes and seconds; empty if the run did not end."""
+        return self.files.summary
+
+    @property
+    def rounds(self) -> "DataFrame":
+        """A row for each exchange with the clients, in their order; columns of `RoundRecord`."""
+        from pandas import DataFrame
+
+        return DataFrame(self.files.rounds)
+
+    @property
+    def clients(self) -> "DataFrame":
+        """A row for each client at the end; columns of `ClientRecord`."""
+        from pandas import DataFrame
+
+        return DataFrame([client.to_json() for client in self.files.clients])
+
+    def model(self, cluster: int | None = None) -> "nn.Module":
+        """Return the trained network of a cluster, on the CPU, in evaluation mode.
+
+        Parameters
+        ----------
+        cluster : int, optional
+            Its number; by default the only one, or 0.
+
+        Raises
+        ------
+        RunError
+            There is no such cluster.
+        """
+        from caafp_app.export.trained import load_cluster
+
+        return load_cluster(self.path, cluster).model
+
+    def mask(self, cluster: int | None = None) -> "dict[str, NDArray[bool_]]":
+        """Return which weights of a cluster's model are active, by array name, in its shape."""
+        from caafp_app.export.trained import load_cluster
+
+        return load_cluster(self.path, cluster).mask
+
+    def __repr__(self) -> str:
+        """Say where it is and what came out."""
+        accuracy = self.summary.get("accuracy", {}).get("personal", {}).get("mean")
+        end = "not finished" if not self.summary else f"personal accuracy {accuracy}"
+        return f"Run({str(self.path)!r}: {end})"
+
+
+def run(
+    preset: str = "caafp",
+    *,
+    say: Callable[[str], None] = print,
+    superlink: str | None = None,
+    num_supernodes: int | None = None,
+    client_cpus: int = 1,
+    client_gpus: float | None = None,
+    **settings: bool | int | float | str,
+) -> Run:
+    """Train: check a preset and your settings, run them to the end, and return the run.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a preset (``caafp``, ``paper-uci``, ``smoke`` ...), or path of a TOML file.
+    say : callable
+        Takes each line of the log.
+    superlink : str, optional
+        Run on real devices, by this connection of your Flower configuration.
+    num_supernodes, client_cpus, client_gpus
+        As the options of ``caafp run``.
+    **settings : bool, int, float or str
+        Over the preset, with ``_`` for ``-``: ``local_epochs=2``.
+
+    Raises
+    ------
+    SettingsError, DataError
+        Found before anything is started.
+    RunError
+        The run failed, or its results are on another machine.
+    KeyboardInterrupt
+        It was interrupted; what there is of it can be loaded.
+    """
+    given = {key.replace("_", "-"): value for key, value in settings.items()}
+    machine = Machine(superlink, num_supernodes, client_cpus, client_gpus)
+    prepared = prepare(preset, given, machine)
+    for line in prepared.lines():
+        say(line)
+    end = start(prepared, say)
+    where = f" (files in {end.results})" if end.results else ""
+    if end.complaint:
+        raise RunError(end.complaint + where)
+    if end.results is None or not Path(end.results).is_dir():
+        raise RunError(f"the run ended well; its files are on the server's machine{where}")
+    return load_run(end.results)
+
+
+def load_run(name: str | Path = "latest", output_dir: str | Path = "") -> Run:
+    """Return a run by its path, by its name below `output_dir`, or the latest one.
+
+    Raises
+    ------
+    SettingsError
+        There is no such run.
+    RunError
+        A file of it cannot be read.
+    """
+    return Run(read_run(find_run(str(name), output_dir)))
+
+
+def plot_rounds(*runs: Run) -> "Figure":
+    """Return a figure of accuracy by round: of each round's clients, before their training."""
+    figure = _figure(7.0, 4.0)
+    axes = figure.subplots()
+    for index, one in enumerate(runs):
+        lines = [
+            (record["round"], 100 * record["accuracy"])
+            for record in one.files.rounds
+            if record.get("accuracy") is not None and record["phase"] not in BETWEEN_ROUNDS
+        ]
+        axes.plot(
+            [number for number, _ in lines],
+            [accuracy for _, accuracy in lines],
+            color=COLOURS[index % len(COLOURS)],
+            label=one.path.name,
+        )
+    axes.set_xlabel("round")
+    axes.set_ylabel("accuracy, %")
+    axes.legend()
+    return figure
+
+
+def plot_clients(run: Run) -> "Figure":
+    """Return a figure of each client's accuracy with its cluster's and with its own model."""
+    clients = sorted(run.files.clients, key=lambda client: (client.cluster, client.label))
+    figure = _figure(max(5.0, 0.35 * len(clients)), 4.0)
+    axes = figure.subplots()
+    places = range(len(clients))
+    for index, (what, name) in enumerate(
+        (("cluster_accuracy", "cluster model"), ("personal_accuracy", "personal model"))
+    ):
+        values = [getattr(client, what) for client in clients]
+        known = [float("nan") if value is None else 100 * value for value in values]
+        axes.plot(places, known, "os"[index], color=COLOURS[index], label=name)
+    axes.set_xticks(list(places), [client.label for client in clients], rotation=90)
+    axes.set_ylabel("accuracy, %")
+    axes.legend()
+    return figure
+
+
+def plot_masks(run: Run) -> "Figure":
+    """Return a figure of how much the masks of each two clusters have in common.
+
+    Raises
+    ------
+    RunError
+        The run has left no masks.
+    """
+    from caafp_app.runs.masks import jaccard
+
+    masks = run.files.masks()
+    if not masks:
+        raise RunError(f"expected masks in {run.path}, found none: no model of this run is sparse")
+    figure = _figure(4.5, 3.8)
+    axes = figure.subplots()
+    image = axes.imshow(jaccard(list(masks.values())), vmin=0.0, vmax=1.0, cmap="cividis")
+    names = [str(number) for number in masks]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("cluster")
+    axes.set_ylabel("cluster")
+    figure.colorbar(image, label="active in both / active in either")
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # Not pyplot: a notebook's own figures and backend stay as they are.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,91 @@
+"""``caafp tune``: better settings than a preset's, by trying."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caafp_app.cli.ending import ending
+from caafp_app.errors import SettingsError
+from caafp_app.launch.presets import read_preset
+
+METRICS = ("personal", "cluster")
+
+
+def tune(
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET-OR-FILE", help="Where the search starts.", show_default=False
+        ),
+    ],
+    pairs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="key=low..high|a,b|value...",
+            help="What is searched: a range or choices. key=value is the same in all trials.",
+            show_default=False,
+        ),
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="In all, earlier ones included.")] = 20,
+    metric: Annotated[
+        str, typer.Option(help="Whose accuracy counts: personal or cluster models.")
+    ] = "personal",
+    client_cpus: Annotated[
+        int, typer.Option(min=1, help="Cores that a client occupies; the others wait.")
+    ] = 1,
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="Where it is kept.", show_default="tune/<preset> in the app's home"
+        ),
+    ] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, print what is searched, start nothing.")
+    ] = False,
+) -> None:
+    """Search over a few settings, scored on validation data; test data is not looked at.
+
+    [bold]caafp tune caafp learning-rate=0.0003..0.01 local-epochs=1..5[/]
+
+    [bold]caafp tune smoke allocation=uniform,erk,global sparsity=0.8 --trials 10[/]
+
+    A range whose high end is 10 times its low end, or more, is searched on a logarithmic scale. The
+    first trial is the preset itself. The same command goes on where it stopped; more --trials add
+    to it. best.toml in the output folder is a file for `caafp run`.
+    """
+    with ending():
+        from caafp_app.launch.beforehand import check_simulation
+        from caafp_app.runs.place import default_home
+        from caafp_app.tune.search import Search, Tried, search, table
+        from caafp_app.tune.space import read_space
+        from caafp_app.tune.trial import run_trial
+
+        if metric not in METRICS:
+            raise SettingsError(f"--metric: expected {' or '.join(METRICS)}, found {metric!r}")
+        space, fixed = read_space(pairs)
+        what = Search(preset, read_preset(preset), fixed, space)
+        name = Path(preset).stem
+        folder = Path(output).expanduser() if output else default_home() / "tune" / name
+        checked = check_simulation(what.settings({}), folder.resolve() / "runs" / "trial-0000")
+        for note in checked.notes:
+            typer.echo(f"note: {note}", err=True)
+        if dry_run:
+            for key, start in what.start.items():
+                typer.echo(f"{key}: {space[key]}, starting from {start}")
+            return
+
+        def tell(tried: Tried) -> None:
+            values = ", ".join(f"{key}={value}" for key, value in tried.values.items())
+            score = tried.complaint or f"{100 * (tried.score or 0.0):.2f} %"
+            typer.echo(f"trial {tried.number}: {score}  {values}", err=True)
+
+        found = search(
+            what,
+            folder.resolve(),
+            trials,
+            lambda settings, one: run_trial(settings, one, folder.resolve(), client_cpus, metric),
+            tell,
+        )
+    typer.echo(table(found[:10]), nl=False)
+    typer.echo(f"Best settings: {folder / 'best.toml'}; all trials: {folder / 'table.md'}")

@@ -1,0 +1,192 @@
+"""A look at all data of a run before it starts: what there is, and what may be a mistake.
+
+What a run refuses is an error here as well, in the same words. What it accepts and does badly with
+is a note.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from caafp_app.datasets.base import IntArray, Windows
+from caafp_app.datasets.partition import partitions
+from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.resolve import data_shape
+from caafp_app.datasets.split import split_by_class
+from caafp_app.errors import DataError
+from caafp_app.settings import DataSettings
+
+OTHER_UNIT = 6.0
+"""A client whose values are so many times larger or smaller than the others' has another unit."""
+_SAMPLE = 100
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the data of a run is.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a window.
+    classes : int
+    facts : str
+        One line for a person.
+    notes : list of str
+        What is allowed and may be a mistake.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    facts: str
+    notes: list[str]
+
+
+def survey(settings: DataSettings, clients: int) -> Survey:
+    """Read the data of a run and describe it.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Of the run.
+    clients : int
+        How many the data is dealt out to, where users are not the clients.
+
+    Raises
+    ------
+    DataError, SettingsError
+        The data cannot be read or divided, or leaves no client anything to train on.
+    """
+    shape = data_shape(settings)
+    form = f"windows of {shape.input_shape}, {len(shape.class_names)} classes"
+    notes = about_shape(shape.input_shape)
+    if settings.dataset in ("folder", "synthetic") and settings.partition == "natural":
+        # Devices have the one; the other is made as it is asked for, and has no flaws to look for.
+        return Survey(shape.input_shape, len(shape.class_names), form, notes)
+    source = source_of(settings.dataset)
+    windows = source.windows(settings)
+    names, sizes, scales = [], [], []
+    untested, idle = [], []
+    for name, rows, time in _clients(settings, windows, clients):
+        split = split_by_class(
+            windows.y[rows],
+            train_fraction=settings.train_fraction,
+            validation_fraction=settings.validation_fraction,
+            window_gap=settings.window_gap,
+            time=time,
+        )
+        if not len(split.train):
+            idle.append(name)
+        elif not len(split.held_out):
+            untested.append(name)
+        names.append(name)
+        sizes.append(len(rows))
+        scales.append(_scale(windows, rows))
+    if len(idle) == len(names):
+        raise DataError(
+            f"dataset {settings.dataset}: expected windows to train on, found none left of any "
+            f"client after window-gap {settings.window_gap} and validation-fraction "
+            f"{settings.validation_fraction:g}"
+        )
+    scale = np.array(scales)
+    facts = (
+        f"{len(windows.y)} {form}; {len(names)} clients with {min(sizes)} to {max(sizes)} windows "
+        f"(median {int(np.median(sizes))}); typical size of a value by channel "
+        + ", ".join(f"{value:.3g}" for value in np.median(scale, axis=0)[:12])
+        + (", ..." if scale.shape[1] > 12 else "")
+    )
+    treatment = source.standardise if settings.standardise == "auto" else settings.standardise
+    if treatment != "client":
+        notes += about_units(names, scale)
+    part = "validation" if settings.validation_fraction else "test"
+    for found, what in (
+        (untested, f"no {part} windows: they train and are not scored"),
+        (idle, "no windows to train on: they take no part"),
+    ):
+        if found:
+            notes.append(f"{len(found)} of {len(names)} clients have {what}: {_some(found)}")
+    counts = np.bincount(windows.y, minlength=len(shape.class_names))
+    absent = [shape.class_names[k] for k in np.flatnonzero(counts == 0)]
+    if absent:
+        notes.append(f"no client has windows of {_some(absent)}")
+    return Survey(shape.input_shape, len(shape.class_names), facts, notes)
+
+
+def about_shape(shape: tuple[int, ...]) -> list[str]:
+    """Return a note where the axes of a window seem to be in another order."""
+    if len(shape) == 2 and shape[0] < shape[1]:
+        return [
+            f"a window has {shape[0]} time steps of {shape[1]} channels. Expected [windows, time, "
+            f"channels]: if these are {shape[1]} steps of {shape[0]} channels, swap the last two "
+            "axes, as X.transpose(0, 2, 1)"
+        ]
+    if len(shape) == 3 and shape[0] <= 4 < shape[2]:
+        return [
+            f"a window has shape {shape}. Expected [windows, rows, columns, channels]: if the "
+            f"{shape[0]} are channels, move them last, as X.transpose(0, 2, 3, 1)"
+        ]
+    return []
+
+
+def about_units(names: list[str], scale: npt.NDArray[np.float64]) -> list[str]:
+    """Return a note for each client whose values are of another size than those of the others.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the clients.
+    scale : ndarray
+        float64 ``[clients, channels]``, typical sizes of values.
+    """
+    if len(names) < 2:
+        return []
+    usual = np.median(scale, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(usual > 0, scale / usual, 1.0)
+    notes = []
+    for name, row, size in zip(names, ratio, scale, strict=True):
+        odd = np.flatnonzero((row > OTHER_UNIT) | (row < 1 / OTHER_UNIT))
+        # One quiet channel is how somebody holds a phone; half of them are another unit.
+        if 2 * len(odd) > len(row) or (row > OTHER_UNIT**2).any():
+            worst = int(np.argmax(np.abs(np.log(np.maximum(row, 1e-12)))))
+            notes.append(
+                f"{name}: values of channel {worst} are around {size[worst]:.3g}, those of the "
+                f"other clients around {usual[worst]:.3g}: is this another unit? Convert it, or "
+                "use standardise=client"
+            )
+    if len(notes) > _LISTED:
+        return [*notes[:_LISTED], f"the same of {len(notes) - _LISTED} more clients"]
+    return notes
+
+
+def _clients(
+    settings: DataSettings, windows: Windows, clients: int
+) -> Iterator[tuple[str, IntArray, npt.NDArray[np.float64] | None]]:
+    """Yield each client's name, its rows of the windows, and their time."""
+    if settings.partition != "natural":
+        for index, part in enumerate(partitions(settings, clients)):
+            yield f"part-{index:04d}", part.rows, part.time
+        return
+    source = source_of(settings.dataset)
+    starts = np.searchsorted(windows.user, windows.users)
+    ends = np.append(starts[1:], len(windows.user))
+    for user, start, end in zip(windows.users, starts, ends, strict=True):
+        name = windows.name_of(int(user)) or source.label(int(user))
+        yield name, np.arange(start, end), None
+
+
+def _scale(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
+    """Return the root mean square of each channel, of evenly spread windows [channels]."""
+    chosen = rows[:: max(1, len(rows) // _SAMPLE)]
+    values = np.asarray(windows.x[chosen], np.float64)
+    flat = values.reshape(-1, values.shape[-1])
+    found: npt.NDArray[np.float64] = np.sqrt(np.mean(flat * flat, axis=0))
+    return found
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,229 @@
+"""One check of all that can be known before a run starts.
+
+``caafp run`` and its ``--dry-run``, ``caafp bench``, ``caafp tune``, ``caafp node`` and the Python
+interface call it. What is wrong is then said once and at once, not by every client, and not after a
+minute of starting up.
+"""
+
+import importlib.util
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from caafp_app.datasets.survey import about_shape, survey
+from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.launch.effects import without_effect
+from caafp_app.launch.environment import check_ray
+from caafp_app.launch.plan import count_supernodes
+from caafp_app.registry import check_installed
+from caafp_app.runs.trackers import require_trackers
+from caafp_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of a run that can start.
+
+    Attributes
+    ----------
+    clients : int or None
+        How many a simulation has; None on real devices.
+    facts : str
+        The data, in a line.
+    notes : list of str
+        What is allowed and may be a mistake.
+    """
+
+    clients: int | None
+    facts: str
+    notes: list[str] = field(default_factory=list)
+
+
+def check_simulation(
+    settings: Settings,
+    results: Path,
+    supernodes: int | None = None,
+    given: Collection[str] | None = None,
+) -> Checked:
+    """Check a run of simulated clients on this machine. Nothing is started, made or changed.
+
+    Parameters
+    ----------
+    settings : Settings
+        From `placed`.
+    results : Path
+        The run directory, from `placed`.
+    supernodes : int, optional
+        As asked for; one for each client of the data if not.
+    given : collection of str, optional
+        The settings that the user named.
+
+    Raises
+    ------
+    SettingsError
+        Settings do not go with the data, the machine or each other.
+    DataError
+        The data cannot be read.
+    RunError
+        A package that the run needs is not installed, Ray does not answer, or the run to resume
+        cannot be resumed.
+    """
+    ray = settings.run.engine == "ray"
+    if ray:
+        _check_ray_installed()
+    for key, path in settings.paths():
+        check_installed(key, path)
+    clients = count_supernodes(settings, supernodes)
+    found = survey(settings.data, settings.data.known_clients or clients)
+    require_trackers(settings.run.trackers)
+    _check_device(settings)
+    _check_network(settings, found.shape, found.classes)
+    unused = _check_strategy(settings)
+    if settings.run.resume_from:
+        _check_resumable(settings, results)
+    else:
+        _check_writable(results.parent)
+    if ray:
+        check_ray(os.environ)
+    notes = [*found.notes, *without_effect(settings, unused, clients, given)]
+    return Checked(clients, found.facts, notes)
+
+
+def check_deployment(settings: Settings, given: Collection[str] | None = None) -> Checked:
+    """Check what can be known here of a run on real devices.
+
+    Their data, and the folders of the server, are elsewhere.
+
+    Raises
+    ------
+    SettingsError, RunError
+        As of `check_simulation`.
+    """
+    if settings.run.engine != "ray":
+        raise SettingsError(
+            f"engine: {settings.run.engine!r} is for simulations; expected --superlink or the "
+            "engine, found both"
+        )
+    ours = not any(settings.paths())  # parts of other packages may be on the server alone
+    unused = _check_strategy(settings) if ours else ()
+    notes = without_effect(settings, unused, given=given)
+    shape, classes = settings.data.shape, 0
+    if settings.data.dataset in ("folder", "synthetic", "digits", "uci-har", "wisdm"):
+        from caafp_app.datasets.resolve import data_shape
+
+        form = data_shape(settings.data)
+        shape, classes = form.input_shape, len(form.class_names)
+    if shape is not None and classes:
+        notes += about_shape(shape)
+        if ours:
+            _check_network(settings, shape, classes)
+    return Checked(None, f"windows of {shape}, on the devices" if shape else "", notes)
+
+
+def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list[str]:
+    """Check on a device what a run will ask of it; return notes.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    shape : tuple of int
+        Of the device's windows.
+    classes : int
+        Of the run.
+
+    Raises
+    ------
+    SettingsError
+        The network does not take these windows, or this device lacks the GPU that is asked for.
+    """
+    _check_device(settings)
+    _check_network(settings, shape, classes)
+    return about_shape(shape)
+
+
+def _check_ray_installed() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise RunError(
+            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
+            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
+            "needs none, or run on real devices by --superlink NAME"
+        )
+
+
+def _check_device(settings: Settings) -> None:
+    """Look for the GPU that the settings name."""
+    device = settings.train.device
+    if device == "cpu":
+        return
+    import torch
+
+    there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        raise SettingsError(
+            f"device: expected {device} on this machine, found none that torch {torch.__version__} "
+            "can use; use device=cpu, or install a torch for this GPU"
+        )
+
+
+def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
+    """Build the network, and let it look at two windows."""
+    import torch
+
+    from caafp_app.models import build_model
+
+    name = settings.model.model
+    try:
+        model = build_model(name, shape, classes, settings.run.seed).eval()
+        with torch.no_grad():
+            logits = model(torch.zeros(2, *shape))
+    except CaafpError:
+        raise
+    except Exception as error:  # whatever torch or a network of another package raises
+        raise SettingsError(
+            f"model: expected {name} to take windows of shape {shape}, found: {error}"
+        ) from error
+    if tuple(logits.shape) != (2, classes):
+        raise SettingsError(
+            f"model: expected {name} to return {classes} numbers for each window of shape {shape}, "
+            f"found an output of shape {tuple(logits.shape)} for two"
+        )
+
+
+def _check_strategy(settings: Settings) -> tuple[str, ...]:
+    """Make the strategy and its plan; return the settings that it has no argument for."""
+    from caafp_app.strategies.factory import check_strategy, unused_settings
+
+    check_strategy(settings)
+    return unused_settings(settings.run.strategy)
+
+
+def _check_resumable(settings: Settings, results: Path) -> None:
+    """Load the checkpoint as the server will.
+
+    Raises
+    ------
+    RunError
+        The run has ended, or has other settings: see `Checkpoints.load`.
+    """
+    from caafp_app.runs.checkpoint import FOLDER, Checkpoints
+    from caafp_app.server_app import terms_of
+
+    Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
+
+
+def _check_writable(folder: Path) -> None:
+    """Look whether a folder is there, or can be made, and can be written to."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        reason = f"{place} is a file"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} cannot be written to"
+    else:
+        return
+    raise SettingsError(
+        f"output-dir: expected a folder that can be written, found {folder}: {reason}"
+    )

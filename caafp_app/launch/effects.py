@@ -1,0 +1,125 @@
+"""Settings that change nothing in a run: a note for each, so that nobody waits for their effect."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from caafp_app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Idle:
+    """When some settings have no effect.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        The settings.
+    why : str
+        In words.
+    holds : callable
+        Tells whether it is so.
+    """
+
+    keys: tuple[str, ...]
+    why: str
+    holds: Callable[[Settings], bool]
+
+
+def _of(dataset: str) -> Callable[[Settings], bool]:
+    return lambda settings: settings.data.dataset != dataset
+
+
+IDLE = (
+    Idle(
+        ("partition-alpha",),
+        "partition is not dirichlet",
+        lambda s: s.data.partition != "dirichlet",
+    ),
+    Idle(("shards-per-client",), "partition is not shards", lambda s: s.data.partition != "shards"),
+    Idle(
+        ("synthetic-users", "synthetic-groups", "synthetic-windows"),
+        "dataset is not synthetic",
+        _of("synthetic"),
+    ),
+    Idle(
+        ("input-shape", "classes", "channels", "sampling-rate"),
+        "dataset is not folder",
+        _of("folder"),
+    ),
+    Idle(
+        ("data-seed",),
+        "nothing is made or dealt out by it",
+        lambda s: s.data.dataset != "synthetic" and s.data.partition == "natural",
+    ),
+    Idle(
+        ("schedule", "prune-every", "allocation", "score", "regrow", "spare-layers"),
+        "sparsity is 0",
+        lambda s: s.pruning.sparsity == 0,
+    ),
+    Idle(
+        ("initial-mask",),
+        "initial-sparsity is 0: the first model is dense",
+        lambda s: s.pruning.initial_sparsity == 0,
+    ),
+    Idle(
+        ("regrow",), "whole filters do not grow back", lambda s: s.pruning.granularity == "filter"
+    ),
+    Idle(
+        ("finetune-learning-rate", "finetune-dense"),
+        "finetune-epochs is 0",
+        lambda s: s.train.finetune_epochs == 0,
+    ),
+    Idle(("cluster-floor",), "there is one cluster", lambda s: s.clustering.clusters == 1),
+)
+
+
+def without_effect(
+    settings: Settings,
+    unused: tuple[str, ...] = (),
+    clients: int | None = None,
+    given: Collection[str] | None = None,
+) -> list[str]:
+    """Return a note for each setting that differs from its default and changes nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    unused : tuple of str
+        Settings that the strategy has no argument for.
+    clients : int, optional
+        How many there are, where that is known.
+    given : collection of str, optional
+        The settings that the user named; those of a preset are left out then.
+    """
+    changed = [key for key in settings.changes() if given is None or key in given]
+    notes = []
+    seen: set[str] = set()
+    why = f"strategy {settings.run.strategy!r} has no argument for it"
+    for idle in (Idle(unused, why, lambda s: True), *IDLE):
+        keys = [key for key in idle.keys if key in changed and key not in seen]
+        if keys and idle.holds(settings):
+            seen.update(keys)
+            verb = "has" if len(keys) == 1 else "have"
+            notes.append(f"{', '.join(keys)} {verb} no effect: {idle.why}")
+    rounds = settings.rounds
+    if (
+        clients is not None
+        and rounds.clients_per_round > clients
+        and "clients-per-round" in changed
+    ):
+        notes.append(
+            f"clients-per-round={rounds.clients_per_round} has the effect of {clients}: there are "
+            "no more clients"
+        )
+    if rounds.average_last > rounds.total and "average-last" in changed:
+        notes.append(
+            f"average-last={rounds.average_last} has the effect of {rounds.total}: there are no "
+            "more rounds"
+        )
+    if 0 < rounds.total < settings.run.checkpoint_every:
+        notes.append(
+            f"checkpoint-every={settings.run.checkpoint_every} saves after the last of the "
+            f"{rounds.total} rounds alone"
+        )
+    return notes

@@ -1,0 +1,79 @@
+"""Settings that follow others: a value that nobody gave does not stand in the way of one given.
+
+A preset is written for its own numbers. With ``sparsity=0.5`` over a preset that starts at 0.7, the
+user asked for 0.5 and never named ``initial-sparsity``; so that one follows.
+"""
+
+from collections.abc import Callable, Collection, MutableMapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Values: TypeAlias = MutableMapping[str, object]
+Number: TypeAlias = int | float
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A setting that is at most as large as a number made of others.
+
+    Attributes
+    ----------
+    key : str
+        What follows.
+    leaders : tuple of str
+        What it follows.
+    most : callable
+        Takes the values of the leaders, in their order, and returns the largest value allowed;
+        None: any.
+    """
+
+    key: str
+    leaders: tuple[str, ...]
+    most: Callable[..., Number | None]
+
+
+RULES = (
+    Rule("initial-sparsity", ("sparsity",), lambda sparsity: sparsity),
+    Rule("prune-every", ("prune-rounds",), lambda rounds: rounds or None),
+    Rule("evaluate-every", ("warmup-rounds", "cluster-rounds", "prune-rounds"), lambda *n: sum(n)),
+    Rule("min-replies", ("clients-per-round",), lambda clients: clients),
+    Rule("cluster-floor", ("clients-per-round", "clusters"), lambda n, k: n // (k or 2)),
+    Rule("synthetic-groups", ("synthetic-users",), lambda users: users),
+    Rule(
+        "clusters",
+        ("synthetic-users", "dataset", "partition"),
+        lambda users, data, part: users if (data, part) == ("synthetic", "natural") else None,
+    ),
+    Rule(
+        "clusters",
+        ("num-clients", "partition"),
+        lambda clients, part: (clients or None) if part != "natural" else None,
+    ),
+)
+
+
+def follow(values: Values, given: Collection[str]) -> list[str]:
+    """Lower, in place, what was not given and exceeds what was; return a note for each.
+
+    Parameters
+    ----------
+    values : mutable mapping of str to object
+        All settings, unchecked.
+    given : collection of str
+        The keys that the user named.
+    """
+    notes = []
+    for rule in RULES:
+        named = [name for name in rule.leaders if name in given]
+        if rule.key in given or not named:
+            continue
+        try:
+            most, found = rule.most(*(values[name] for name in rule.leaders)), values[rule.key]
+        except (KeyError, TypeError):
+            continue  # the check of the settings will say what is wrong
+        if not isinstance(found, int | float) or most is None or found <= most:
+            continue
+        values[rule.key] = type(found)(most)
+        why = ", ".join(f"{name}={values[name]}" for name in named)
+        notes.append(f"{rule.key} is {values[rule.key]}, not {found}, because of {why}")
+    return notes

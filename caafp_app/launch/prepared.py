@@ -1,0 +1,148 @@
+"""A run between the command and its start: settings, checks, and what it will be, in words.
+
+The command line and the Python interface both go this way: `prepare`, then `start`.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from caafp_app.errors import SettingsError
+from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
+from caafp_app.launch.outcome import End
+from caafp_app.launch.plan import Simulation, gpu_share, placed
+from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
+from caafp_app.launch.start import Say, deploy, simulate
+from caafp_app.settings import Settings, knobs
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run takes place.
+
+    Attributes
+    ----------
+    superlink : str or None
+        Connection to real devices; None: a simulation here.
+    supernodes : int or None
+        Simulated clients; None: one for each client of the data.
+    client_cpus : int
+        Cores that a simulated client occupies.
+    client_gpus : float or None
+        Share of a GPU, likewise; None: by the cores, with ``device=cuda``.
+    client_logs : bool
+        Whether what clients log is shown.
+    """
+
+    superlink: str | None = None
+    supernodes: int | None = None
+    client_cpus: int = 1
+    client_gpus: float | None = None
+    client_logs: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that has been checked and can start.
+
+    Attributes
+    ----------
+    settings : Settings
+    results : Path or None
+        Where a simulation will leave its results, unless another run takes the name first.
+    machine : Machine
+    checked : Checked
+    """
+
+    settings: Settings
+    results: Path | None
+    machine: Machine
+    checked: Checked
+
+    @property
+    def simulation(self) -> Simulation:
+        """What Flower is told of the simulated clients."""
+        machine = self.machine
+        return Simulation(
+            self.checked.clients or 0,
+            machine.client_cpus,
+            gpu_share(self.settings, machine.client_gpus, machine.client_cpus),
+            machine.client_logs,
+        )
+
+    def lines(self) -> list[str]:
+        """Say in a few lines what will be run, and what about it may be a mistake."""
+        lines = [f"data: {self.checked.facts}"] if self.checked.facts else []
+        if self.results is not None:
+            lines.append(f"results: will be in {self.results}")
+        return lines + [f"note: {note}" for note in self.checked.notes]
+
+    def settings_text(self) -> str:
+        """Return the settings that differ from their defaults, as TOML."""
+        changes = self.settings.changes()
+        rest = len(list(knobs())) - len(changes)
+        return (
+            to_toml(changes) + f"# The other {rest} settings have their defaults: `caafp settings`."
+        )
+
+
+def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = None) -> Prepared:
+    """Check all that can be known of a run before it starts. Nothing is started or made.
+
+    Parameters
+    ----------
+    preset : str
+        Name of a preset, or path of a TOML file.
+    given : mapping of str to scalar
+        Settings over it.
+    machine : Machine, optional
+        Where; by default a simulation here.
+
+    Raises
+    ------
+    SettingsError, DataError, RunError
+        The run could not work: see `caafp_app.launch.beforehand`.
+    """
+    machine = machine or Machine()
+    base = read_preset(preset)
+    settings, notes = combined(base, given)
+    # A file of the user's own is as good as pairs; a preset of ours is not.
+    named = {*given, *(base if preset not in preset_names() else ())}
+    if machine.superlink is not None:
+        if machine.supernodes is not None:
+            raise SettingsError(
+                "--num-supernodes: expected it or --superlink, whose SuperNodes are real; found "
+                "both"
+            )
+        checked = check_deployment(settings, named)
+        results = None
+    else:
+        settings, results = placed(settings, datetime.now())
+        checked = check_simulation(settings, results, machine.supernodes, named)
+    checked.notes[:0] = notes
+    return Prepared(settings, results, machine, checked)
+
+
+def start(prepared: Prepared, say: Say) -> End:
+    """Run it to its end.
+
+    Raises
+    ------
+    SettingsError, RunError, Interrupted
+        As of `simulate` and `deploy`.
+    """
+    if prepared.machine.superlink is not None:
+        return deploy(prepared.settings, prepared.machine.superlink, say)
+    return simulate(prepared.settings, prepared.simulation, say)
+
+
+def resume_command(preset: str, pairs: Sequence[str], end: End) -> str:
+    """Return the command that goes on with a run; empty where there is nothing to go on with."""
+    if end.results is None or not end.saved:
+        return ""
+    kept = [
+        pair for pair in pairs if pair.partition("=")[0].strip() not in ("resume-from", "run-name")
+    ]
+    return shlex.join(["caafp", "run", preset, *kept, f"resume-from={end.results}"])

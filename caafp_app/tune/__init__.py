@@ -1,0 +1,1 @@
+"""``caafp tune``: a search over a few settings, scored on validation data."""

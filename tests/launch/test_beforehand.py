@@ -1,0 +1,96 @@
+"""Everything that can be known before a run starts is said by ``--dry-run``."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caafp_app.errors import CaafpError
+from caafp_app.launch import beforehand
+from caafp_app.launch.prepared import Prepared, prepare
+from caafp_app.launch.presets import parse_pairs
+from tests.left_run import leave_run
+
+pytest.importorskip("ray")
+
+
+def prepared(preset: str, *pairs: str) -> Prepared:
+    return prepare(preset, parse_pairs(pairs))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["seed=99999999999999999999"], "seed: expected a whole number .*below 2.63"),
+        (["clients-per-round=99999999999999999999"], "clients-per-round: expected"),
+        (["device=cuda"], "device: expected cuda on this machine"),
+        (["device=mps"], "device: expected mps on this machine"),
+        (["model=digits-cnn"], "digits-cnn"),
+        (["strategy=clusterfl", "aggregation=median"], "aggregation"),
+        (["dataset=npz", "data-dir=/nowhere"], "/nowhere"),
+        (["dataset=wisdm", "data-dir=/nowhere"], "/nowhere"),
+        (["partition=dirichlet", "partition-alpha=0.001", "num-clients=100"], "dirichlet"),
+        (["partition=iid", "num-clients=5000"], "use fewer clients"),
+        (["resume-from=/nowhere"], "expected the folder of a run"),
+        (["output-dir=/dev/null"], "output-dir: expected a folder that can be written"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    pairs: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAAFP_HOME", str(tmp_path))
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(CaafpError, match=message):
+        prepared("smoke", *pairs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
+    done = leave_run(tmp_path / "done")
+    with pytest.raises(CaafpError, match="expected a checkpoint to resume from"):
+        prepared("smoke", f"resume-from={done}")
+
+
+def test_without_ray_a_simulation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beforehand.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CaafpError, match="needs Ray, found none"):
+        prepared("smoke")
+
+
+class TestData:
+    """Data that can be trained on, and should not be in silence."""
+
+    def npz(self, path: Path, x: np.ndarray) -> list[str]:
+        users = np.repeat(np.arange(4), len(x) // 4)
+        np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % 2, user=users)
+        return ["dataset=npz", f"data-dir={path / 'a.npz'}", "clusters=2", f"output-dir={path}"]
+
+    def test_its_size_and_scale_are_said(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(size=(80, 64, 3))
+        found = prepared("smoke", *self.npz(tmp_path, x)).checked
+        assert found.facts.startswith("80 windows of (64, 3), 2 classes; 4 clients with 20 to 20")
+        assert found.notes == []
+
+    def test_channels_first_is_noted(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(size=(80, 60, 128))
+        notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
+        assert any("60 time steps of 128 channels" in note for note in notes)
+
+    @pytest.mark.parametrize("times", [1000.0, 9.81, 0.001])
+    def test_one_users_other_unit_is_noted(self, tmp_path: Path, times: float) -> None:
+        x = np.random.default_rng(0).normal(size=(80, 64, 3))
+        x[20:40] *= times
+        notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
+        assert [note for note in notes if note.startswith("user-01: values of channel")]
+        scaled = prepared("smoke", *self.npz(tmp_path, x), "standardise=client").checked.notes
+        assert not [note for note in scaled if "unit" in note]
+
+    def test_users_without_test_windows_are_named(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(size=(10, 64, 3))
+        np.savez(tmp_path / "a.npz", X=x, y=np.arange(10) % 2, user=np.array([0] * 9 + [1]))
+        pairs = ["dataset=npz", f"data-dir={tmp_path / 'a.npz'}", "clusters=1"]
+        notes = prepared("smoke", *pairs, f"output-dir={tmp_path}").checked.notes
+        assert any("1 of 2 clients have no test windows" in note for note in notes)

@@ -2,6 +2,7 @@ import pytest
 
 from caafp_app.launch.effects import IDLE, without_effect
 from caafp_app.settings import Settings
+from caafp_app.strategies.factory import unused_settings
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,8 @@ from caafp_app.settings import Settings
         ({"average-last": 100}, 12, "average-last=100 has the effect of 50"),
         ({"clients-per-round": 100}, 12, "clients-per-round=100 has the effect of 12"),
         ({"strategy": "fedavg", "sparsity": 0.5}, 12, "sparsity has no effect"),
+        ({"strategy": "fedavg", "clusters": 3}, 12, "clusters has no effect: strategy 'fedavg'"),
+        ({"sparsity": 0.0, "regrow": 0.1}, 12, "regrow has no effect: sparsity is 0"),
         ({"initial-mask": "snip"}, 12, "initial-mask has no effect"),
         ({"dataset": "wisdm", "synthetic-users": 7}, 36, "synthetic-users has no effect"),
     ],
@@ -19,7 +22,8 @@ from caafp_app.settings import Settings
 def test_a_setting_without_effect_is_noted(
     config: dict[str, str | int | float], clients: int, note: str
 ) -> None:
-    notes = without_effect(Settings.from_run_config(config), clients)
+    settings = Settings.from_run_config(config)
+    notes = without_effect(settings, unused_settings(settings.run.strategy), clients)
     assert any(found.startswith(note) for found in notes), notes
 
 
@@ -29,12 +33,14 @@ def test_a_setting_without_effect_is_noted(
         {},
         {"partition": "dirichlet", "num-clients": 5, "partition-alpha": 0.1},
         {"initial-sparsity": 0.5, "initial-mask": "snip", "average-last": 5},
+        {"strategy": "fedsnip", "sparsity": 0.9, "spare-layers": "last"},
     ],
 )
 def test_those_with_an_effect_are_not(config: dict[str, str | int | float]) -> None:
-    assert without_effect(Settings.from_run_config(config), 12) == []
+    settings = Settings.from_run_config(config)
+    assert without_effect(settings, unused_settings(settings.run.strategy), 12) == []
 
 
 def test_every_rule_names_a_setting() -> None:
     known = Settings().to_dict().keys()
-    assert [idle.keys for idle in IDLE if known.isdisjoint(idle.keys)] == []
+    assert [key for idle in IDLE for key in idle.keys if key not in known] == []

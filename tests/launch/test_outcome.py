@@ -1,8 +1,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from caafp_app.launch.outcome import end_of, has_begun
 from caafp_app.runs.place import reserve_folder
 
@@ -21,23 +19,7 @@ def leave(path: Path, rounds: list[dict[str, object]], summary: bool = True) -> 
 DESCRIBE = {"phase": "describe", "asked": 2, "answered": 2}
 
 
-@pytest.mark.parametrize(
-    ("line", "why"),
-    [
-        ({"missing": ["a", "b"]}, "4 messages had no answer within round-timeout (25.0 s)"),
-        ({"reasons": {"out of memory": 2}}, "out of memory"),
-    ],
-)
-def test_a_run_that_nobody_answered_has_failed(
-    tmp_path: Path, line: dict[str, object], why: str
-) -> None:
-    silent = {"phase": "warm-up", "asked": 2, "answered": 0, **line}
-    end = end_of(leave(tmp_path / "run", [DESCRIBE, silent, silent]), "")
-    assert end.complaint.startswith("no client ever trained: expected answers to 4 messages in 2")
-    assert why in end.complaint
-
-
-def test_a_run_that_somebody_answered_has_not(tmp_path: Path) -> None:
+def test_a_run_with_a_summary_has_ended_well(tmp_path: Path) -> None:
     rounds = [DESCRIBE, {"phase": "warm-up", "asked": 2, "answered": 1}]
     path = leave(tmp_path / "run", rounds)
     assert (end_of(path, "").complaint, end_of(path, "").results) == ("", str(path))

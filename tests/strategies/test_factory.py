@@ -11,12 +11,13 @@ import pytest
 from caafp_app.bench.file import read_bench
 from caafp_app.client_app import app
 from caafp_app.errors import SettingsError
-from caafp_app.launch.plan import check_machine, placed
+from caafp_app.launch.beforehand import check_simulation
+from caafp_app.launch.plan import placed
 from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
 from caafp_app.strategies import CAAFP
-from caafp_app.strategies.factory import check_strategy, find_class, make_strategy
+from caafp_app.strategies.factory import check_strategy, make_strategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 
@@ -148,7 +149,7 @@ def test_a_missing_module_leaves_no_run(tmp_path: Path) -> None:
         run(LocalGrid(app, nodes(6), config), wrong)
     if find_spec("ray"):
         with pytest.raises(SettingsError, match="PYTHONPATH"):
-            check_machine(wrong, tmp_path / "runs" / "one")
+            check_simulation(wrong, tmp_path / "runs" / "one")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,14 +170,12 @@ def test_folders_and_cases_have_the_name_of_the_class(tmp_path: Path) -> None:
         read_bench(str(path))
 
 
-def test_the_launcher_imports_nothing(write: Write, tmp_path: Path) -> None:
+def test_the_launcher_finds_a_mistake_of_ones_own_class(write: Write, tmp_path: Path) -> None:
     if not find_spec("ray"):
         pytest.skip("the extra 'simulation' is not installed")
-    write("raise RuntimeError\n")
-    check_machine(settings("plugged_here:X"), tmp_path / "runs" / "one")
-    assert "plugged_here" not in sys.modules
-    with pytest.raises(RuntimeError):
-        find_class("plugged_here:X")
+    write("class X(MethodStrategy): pass\n")
+    with pytest.raises(SettingsError, match="to define method, plan"):
+        check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
 
 
 @pytest.mark.parametrize(

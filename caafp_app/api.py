@@ -78,7 +78,7 @@ class Run:
         """A row for each client at the end; columns of `ClientRecord`."""
         from pandas import DataFrame
 
-        return DataFrame([client.to_json() for client in self.files.clients])
+        return DataFrame([vars(client) for client in self.files.clients])
 
     def model(self, cluster: int | None = None) -> "nn.Module":
         """Return the trained network of a cluster, on the CPU, in evaluation mode.

@@ -47,7 +47,8 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
         for label, found in summed.outside.items():
             # A foreign app is scored on what the mod kept, our own on what it has trained.
             outside = max(found, 0) if one_exchange else 0
-            sparsity = 1.0 - (model.mask.count + outside) / max(model.whole_count, 1)
+            active = model.mask.count + outside
+            sparsity = 1.0 - active / model.whole_count if model.whole_count else 0.0
             scores.setdefault(label, {})["personal-sparsity"] = sparsity
     tally = answers.tally
     if one_exchange:

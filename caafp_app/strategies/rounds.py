@@ -49,7 +49,7 @@ def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
     """Divide rounds that nobody has divided, so that pruning starts early and goes in small steps.
 
     A fifth is warm-up (nothing in a run of fewer than `SHORT`), a twentieth inside the clusters,
-    and the rest prunes, every tenth of all rounds.
+    and the rest prunes, every sixth of all rounds: the last mask is left rounds to be trained.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
     """
     warmup = 0 if total < SHORT else round(total / 5)
     within = max(1, total // 20)
-    return (warmup, within, total - warmup - within), min(every, max(1, total // 10))
+    return (warmup, within, total - warmup - within), min(every, max(1, total // 6))
 
 
 def default_sparsity(total: int, usual: float) -> float:

@@ -45,6 +45,7 @@ def test_a_round_is_written_as_plain_json() -> None:
         "bytes_by_kind": {"down": {"values": 10}, "up": {"values": 7}},
         "reasons": {"NaN": 1},
         "refusals": {},
+        "clipped": [],
         "used": True,
         "mask_updated": True,
         "layer_density": {"0": {"conv": 0.5}},

@@ -71,7 +71,9 @@ def follow(values: Values, given: Collection[str]) -> list[str]:
             most, found = rule.most(*(values[name] for name in rule.leaders)), values[rule.key]
         except (KeyError, TypeError):
             continue  # the check of the settings will say what is wrong
-        if not isinstance(found, int | float) or most is None or found <= most:
+        if not isinstance(found, int | float) or not isinstance(most, int | float):
+            continue
+        if found <= most:
             continue
         values[rule.key] = type(found)(most)
         why = ", ".join(f"{name}={values[name]}" for name in named)

@@ -134,7 +134,6 @@ def test_header_and_bytes_must_agree(
         header("'<M8[s]'"),
         header("'|V4'"),
         header("[('a', '<f4')]"),
-        header("'>f4'"),
         header("'<f3'"),
         header("'<f4', 'x': 1"),
         header(order="1"),
@@ -156,6 +155,13 @@ def test_header_and_bytes_must_agree(
 def test_other_headers_are_refused(text: str) -> None:
     with pytest.raises(ProtocolError, match="'a'"):
         read_array("a", sent(text, b"\0" * 8))
+
+
+def test_the_other_byte_order_is_read_as_this_machine_s() -> None:
+    array = sent(header("'>f4'"), np.array([1.5, -2.0], ">f4").tobytes(), shape=(2,))
+    found = read_array("a", array)
+    assert found.dtype.isnative
+    assert found.tolist() == [1.5, -2.0]
 
 
 def test_an_empty_shape_is_one_number() -> None:

@@ -97,6 +97,7 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
         log(INFO, "asking %d SuperNodes who they are; starting them takes a moment", len(new))
     tally = Tally(Phase.DESCRIBE, 0)
     found: list[Client] = []
+    runner.observer.on_asked((), tally.phase, 0, time.time() + runner.options.timeout)
     for reply in runner.send([runner.writer.describe(node) for node in new], tally):
         node = reply.metadata.src_node_id
         try:
@@ -106,10 +107,16 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
             if answer.action is not Action.DESCRIBE:
                 raise ProtocolError(f"expected an answer to describe, found {answer.action}")
             known = answer.label in roster.clients
-            if not roster.enrol(node, answer, reply.metadata.run_id) and not known:
+            if refused := roster.enrol(node, answer, reply.metadata.run_id):
+                # Its label may be another's, or no label at all.
+                runner.observer.on_answer(f"node {node:x}", ok=False, reason=refused)
+                continue
+            if not known:
                 found.append(roster.clients[answer.label])
+            runner.observer.on_answer(answer.label, ok=True)
         except ProtocolError as error:
             roster.idle[node] = sentence(str(error), MAX_REASON)
+            runner.observer.on_answer(f"node {node:x}", ok=False, reason=roster.idle[node])
     _tell_idle(runner, new)
     if not roster.clients:
         reasons = "; ".join(sorted(set(roster.idle.values()))) or "no node answered in time"

@@ -1,7 +1,8 @@
 """Finding out who is there: idle nodes, too few, equal labels, and those who come late."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -94,6 +95,50 @@ def test_two_nodes_with_one_label_are_told_apart(logged: pytest.LogCaptureFixtur
     (idle,) = set(plugin.grid.contexts) - plugin.worked()
     assert plugin.grid.contexts[idle].node_config["label"] == "pi-0"
     assert all(record.asked <= 3 for record in plugin.seen.rounds)
+
+
+class Asking(Recorder):
+    """Keeps what it is told while clients are asked who they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deadlines: list[float] = []
+        self.answers: list[tuple[str, bool, str]] = []
+        self._describing = False
+
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+        self._describing = phase == "describe"
+        if self._describing:
+            assert (labels, round) == ((), 0)
+            self.deadlines.append(deadline)
+
+    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+        if self._describing:
+            self.answers.append((label, ok, reason))
+
+
+def test_an_observer_is_told_who_answers_to_describe() -> None:
+    seen = Asking()
+    plugin = Plugin(
+        [{**config, "label": f"pi-{k % 3}"} for k, config in enumerate(nodes(5))], observer=seen
+    )
+    broken = plugin.node_of(2)
+
+    def tamper(request: Message, reply: Message) -> Message:
+        fails = request.metadata.dst_node_id == broken
+        return failed(request, reply, why="OSError: no such file") if fails else reply
+
+    plugin.grid.tamper = tamper
+    began = time.time()
+    plugin.start(timeout=600.0)
+    assert len(seen.deadlines) == 1
+    assert began + 600.0 <= seen.deadlines[0] <= time.time() + 600.0
+    assert sorted(label for label, ok, _ in seen.answers if ok) == ["pi-0", "pi-1"]
+    refused = {label: reason for label, ok, reason in seen.answers if not ok}
+    assert "OSError: no such file" in refused.pop(f"node {broken:x}")
+    idle = set(plugin.grid.contexts) - plugin.worked() - {broken}
+    assert set(refused) == {f"node {node:x}" for node in idle}
+    assert all("two nodes call themselves" in reason for reason in refused.values())
 
 
 def test_nobody_there_stops_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,6 @@ class Trial:
             fraction_evaluate=0.0,
             personalise=False,
             spare_below=0,
-            max_update_norm=0.0,
-            max_weight=10.0,
             clustering=Clustering(2),
             pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
             seed=3,

@@ -54,8 +54,6 @@ class Trial:
             "fraction_evaluate": 0.0,
             "personalise": False,
             "spare_below": 0,
-            "max_update_norm": 0.0,
-            "max_weight": 10.0,
             "observer": self.seen,
             "checkpoints": self.kept,
         }

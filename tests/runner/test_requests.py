@@ -10,7 +10,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Request
-from caafp_app.protocol.packing import unpack_model
+from caafp_app.protocol.packing import unpack_parts
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.options import Options, WireFormat
 from caafp_app.runner.query import Query
@@ -78,8 +78,8 @@ def test_layout_and_mask_travel_where_they_lack() -> None:
     np.testing.assert_array_equal(first.mask, model.mask.packed)
     assert (second.layout, second.mask, second.mask_base) == (b"", None, "")
     for request in (first, second):
-        sent = unpack_model(request.arrays, model.mask, "float32", "float32")
-        np.testing.assert_array_equal(sent.weights, model.flat.weights)
+        sent = unpack_parts(request.arrays, model.mask, "float32", "float32")
+        np.testing.assert_array_equal(model.mask.scatter(sent.values), model.flat.weights)
         np.testing.assert_array_equal(sent.rest, model.flat.rest)
         assert request.mask_digest == model.mask.digest
     assert dict(messages[0].content["config"]) == {"lr": 0.1, "server-round": 1}

@@ -55,7 +55,7 @@ def test_the_stride_is_the_devices(tmp_path: Path) -> None:
 
 def test_a_recording_too_short_says_how_short(tmp_path: Path) -> None:
     path = recording(tmp_path / "a.csv", ["sit", "sit", "walk", "sit"])
-    with pytest.raises(DataError, match=r"at least 4 lines of one label .* at most 2"):
+    with pytest.raises(DataError, match=r"one window of 4 samples.*at most 2 lines of one"):
         read_folder(path, NAMED, RUN)
 
 

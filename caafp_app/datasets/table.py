@@ -163,7 +163,7 @@ def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
     import pandas as pd
 
     found = table[column]
-    values = pd.to_numeric(found, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    values: AnyArray = pd.to_numeric(found, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         cell = found.iloc[wrong[0]]

@@ -181,10 +181,10 @@ def test_the_launcher_finds_a_mistake_of_ones_own_class(write: Write, tmp_path: 
 @pytest.mark.parametrize(
     ("rounds", "parts"),
     [
-        ({"prune-rounds": 0}, ["prune-rounds", "sparsity 0.7"]),
+        ({"prune-rounds": 0}, ["prune_rounds", "sparsity 0.7"]),
         (
             {"cluster-rounds": 0, "prune-rounds": 1, "prune-every": 1},
-            ["prune-rounds", "at least 2 where cluster-rounds is 0", "found 1"],
+            ["prune_rounds", "at least 2 where cluster_rounds is 0", "found 1"],
         ),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from caafp_app.bench.file import read_bench
 from caafp_app.client_app import app
 from caafp_app.errors import SettingsError
-from caafp_app.launch.plan import check_machine, placed
+from caafp_app.launch.beforehand import check_simulation
+from caafp_app.launch.plan import placed
 from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
@@ -148,7 +149,7 @@ def test_a_missing_module_leaves_no_run(tmp_path: Path) -> None:
         run(LocalGrid(app, nodes(6), config), wrong)
     if find_spec("ray"):
         with pytest.raises(SettingsError, match="PYTHONPATH"):
-            check_machine(wrong, tmp_path / "runs" / "one")
+            check_simulation(wrong, tmp_path / "runs" / "one")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,14 +170,15 @@ def test_folders_and_cases_have_the_name_of_the_class(tmp_path: Path) -> None:
         read_bench(str(path))
 
 
-def test_the_launcher_imports_nothing(write: Write, tmp_path: Path) -> None:
+def test_a_module_that_raises_is_found_by_the_check_before_a_run(
+    write: Write, tmp_path: Path
+) -> None:
     if not find_spec("ray"):
         pytest.skip("the extra 'simulation' is not installed")
-    write("raise RuntimeError\n")
-    check_machine(settings("plugged_here:X"), tmp_path / "runs" / "one")
-    assert "plugged_here" not in sys.modules
-    with pytest.raises(RuntimeError):
-        find_class("plugged_here:X")
+    write("raise RuntimeError('mine')\n")
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from caafp_app.runs.observer import Observer
 from caafp_app.server_app import run
 from caafp_app.settings import Settings
 from caafp_app.strategies import CAAFP
-from caafp_app.strategies.factory import check_strategy, find_class, make_strategy
+from caafp_app.strategies.factory import check_strategy, make_strategy
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 

@@ -90,7 +90,7 @@ def test_a_task_that_crashes_hangs_or_takes_all_memory_is_an_error_reply(tmp_pat
         "prune-rounds": 1,
         "prune-every": 1,
         "clusters": 1,
-        "rest-after": 0,
+        "strategy-args": "rest_after=0",
         "round-timeout": 40.0,
         "output-dir": str(tmp_path),
         "run-name": "troubled",

@@ -265,7 +265,7 @@ def test_a_late_joiner_that_cannot_be_placed_does_not_stop_the_run(
 
     plugin.grid.tamper = fail
     plugin.seen.at[3, "cluster-warm-up"] = plugin.grid.offline.clear
-    result = plugin.start(timeout=1.0)
+    result = plugin.start(timeout=1.5)
     assert "part-0004: no update to place it by" in logged.text
     assert "part-0004" in result.clusters[0].members
     assert plugin.seen.round(5).answered == 5

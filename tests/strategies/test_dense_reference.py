@@ -248,7 +248,8 @@ class DenseReference:
     ids=["dense-first", "sparse-from-the-start"],
 )
 def test_packed_training_is_dense_training_bit_for_bit(changes: dict[str, Any]) -> None:
-    packed = run(changes)
+    # The rule of influence has a truth of its own, in tests of `pruning.influence`.
+    packed = run({**changes, "strategy-args": "robust=false"})
     updates = [step for step in packed.seen.plan if step.mask_update]
     assert len(updates) >= 3
 

@@ -178,6 +178,17 @@ def test_the_launcher_finds_a_mistake_of_ones_own_class(write: Write, tmp_path: 
         check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
 
 
+def test_a_module_that_raises_is_found_by_the_check_before_a_run(
+    write: Write, tmp_path: Path
+) -> None:
+    if not find_spec("ray"):
+        pytest.skip("the extra 'simulation' is not installed")
+    write("raise RuntimeError('mine')\n")
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("rounds", "parts"),
     [

@@ -10,6 +10,8 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from caafp_app import sparse_mod
+from caafp_app.protocol.held import current_request
+from caafp_app.protocol.messages import Action
 from caafp_app.strategies import Clustering, FedCHAR
 from tests.local_grid import LocalGrid
 from tests.strategies.support import Recorder, nodes
@@ -57,7 +59,8 @@ def make_app() -> ClientApp:
             for _ in range(EPOCHS):
                 v = v - STEP * ((v - target) + pull * (v - w))
             context.state["v"] = pack(v)
-            if message.content["caafp"]["action"] == "personalise":
+            request = current_request(context)
+            if request is not None and request.action is Action.PERSONALISE:
                 trained, metrics["personal-accuracy"] = v, score(v, part)
         records = {"arrays": pack(trained), "metrics": MetricRecord(metrics)}
         return Message(RecordDict(records), reply_to=message)

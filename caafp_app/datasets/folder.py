@@ -133,7 +133,7 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
     """
     run = run or Form()
     # Before the form: one that lies beside a path that is not there is another's.
-    files, left_out = data_files(path)
+    files = data_files(path)
     own = read_form(path)
     check_rate(path, own, run)
 
@@ -143,7 +143,7 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
         x = ordered_channels(read_npz(file, ("X",))["X"], own, run, file)
         return x, np.zeros(len(x), np.int64)
 
-    return np.concatenate([x for x, _ in _parts(path, data_files(path), shape, read)])
+    return np.concatenate([x for x, _ in _parts(path, files, shape, read)])
 
 
 def _picked(own: Form, run: Form) -> Form:

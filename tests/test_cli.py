@@ -284,6 +284,8 @@ class TestMisuse:
             (["smoke", "sparsty=0.5"], ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
             (["smoke", "sparsity=1"], ["sparsity", "below 1"]),
             (["smoke", "sparsity=lots"], ["sparsity", "a number", "found 'lots'"]),
+            (["smoke", "sparsity=nan"], ["sparsity", "found nan"]),
+            (["smoke", "prune-rounds=-inf"], ["prune-rounds", "found -inf"]),
             (["smoke", "strategy=fedprox"], ["strategy", "one of caafp"]),
             (["smoke", "sparsity"], ["expected key=value"]),
             (["smoke", "--superlink", "x", "--num-supernodes", "3"], ["--num-supernodes"]),
@@ -304,8 +306,12 @@ class TestEnd:
 
     @pytest.fixture
     def outcome(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-        """Make `follow` end as the test says, and leave a summary if it says so."""
-        made: dict[str, object] = {"status": "finished:completed", "summary": True}
+        """Make `follow` end as the test says, and leave what it says."""
+        made: dict[str, object] = {
+            "status": "finished:completed",
+            "folder": True,
+            "summary": True,
+        }
 
         class Superlink:
             def __enter__(self) -> Connection:
@@ -320,7 +326,9 @@ class TestEnd:
             config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
             run = Settings.from_run_config(tomllib.loads(config)).run
             results = Path(run.output_dir) / "runs" / run.run_name
-            make_folder(run.run_name, run.output_dir)
+            if made["folder"]:
+                make_folder(run.run_name, run.output_dir)
+                (results / "settings.json").write_text("{}", encoding="utf-8")
             if made["summary"]:
                 (results / "summary.json").write_text("{}", encoding="utf-8")
             made["results"] = results
@@ -353,11 +361,16 @@ class TestEnd:
         assert "finished:failed" in result.stderr
         assert "the reason" in result.stderr
 
-    def test_a_run_without_results_fails(self, outcome: dict[str, object], tmp_path: Path) -> None:
-        outcome["summary"] = False
+    @pytest.mark.parametrize(
+        ("folder", "said"), [(True, "summary.json, found nothing"), (False, "has left nothing in")]
+    )
+    def test_a_run_without_results_fails(
+        self, outcome: dict[str, object], folder: bool, said: str, tmp_path: Path
+    ) -> None:
+        outcome |= {"folder": folder, "summary": False}
         result = invoke("run", "smoke", f"output-dir={tmp_path}")
         assert result.exit_code == ending.FAILED
-        assert "summary.json" in result.stderr
+        assert said in result.stderr
 
     @pytest.mark.parametrize(
         ("error", "code"),

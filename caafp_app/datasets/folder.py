@@ -96,6 +96,8 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
         Nothing there, or it is not windows of that shape and those classes.
     """
     run = run or Form()
+    # Before the form: one that lies beside a path that is not there is another's.
+    files = data_files(path)
     own = read_form(path)
     check_rate(path, own, run)
     named = bool(run.classes)
@@ -109,7 +111,7 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
         x = ordered_channels(arrays["X"], own, run, file)
         return x, _numbered(arrays["y"], len(x), names, str(file))
 
-    parts = _parts(path, shape, read)
+    parts = _parts(path, files, shape, read)
     x = np.concatenate([part[0] for part in parts])
     y = np.concatenate([part[1] for part in parts])
     if y.min() < 0 or y.max() >= len(names):
@@ -130,6 +132,8 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
         As `read_folder`.
     """
     run = run or Form()
+    # Before the form: one that lies beside a path that is not there is another's.
+    files = data_files(path)
     own = read_form(path)
     check_rate(path, own, run)
 
@@ -139,7 +143,7 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
         x = ordered_channels(read_npz(file, ("X",))["X"], own, run, file)
         return x, np.zeros(len(x), np.int64)
 
-    return np.concatenate([x for x, _ in _parts(path, shape, read)])
+    return np.concatenate([x for x, _ in _parts(path, files, shape, read)])
 
 
 def _picked(own: Form, run: Form) -> Form:
@@ -162,10 +166,13 @@ def _numbered(y: AnyArray, count: int, names: tuple[str, ...], where: str) -> In
 
 
 def _parts(
-    path: Path, shape: DataShape, read: Callable[[Path], tuple[AnyArray, IntArray]]
+    path: Path,
+    found: tuple[list[Path], list[str]],
+    shape: DataShape,
+    read: Callable[[Path], tuple[AnyArray, IntArray]],
 ) -> list[tuple[FloatArray, IntArray]]:
-    """Read all files of a path; those without a window are left out and named."""
-    files, left_out = data_files(path)
+    """Read all files found at a path; those without a window are left out and named."""
+    files, left_out = found
     parts = []
     for file in files:
         try:

@@ -128,7 +128,7 @@ def test_the_requests_are_those_of_the_strategy(
 
 def test_an_app_that_refuses_ends_it_with_the_reason(data: Path) -> None:
     settings = Settings.from_run_config(CONFIG)
-    with pytest.raises(RunError, match=r"describe: expected an answer, found .*expected an \.npz"):
+    with pytest.raises(RunError, match=r"describe: expected an answer, found .*a file of \.npz"):
         rehearse(app, settings, {"data-path": str(data / "none.npz")})
 
 

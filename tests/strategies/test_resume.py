@@ -258,7 +258,7 @@ def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
     ("strategy", "rounds", "found"),
     [
         (FedAvg(), ROUNDS, "strategy: expected that of this run, found 'CAAFP'"),
-        (CAAFP(), 9, "plan: expected that of this run"),
+        (CAAFP(spare_below=0), 9, "plan: expected that of this run"),
         (CAAFP(spare_first=True), ROUNDS, "layout: expected that of this run"),
     ],
     ids=["strategy", "plan", "model"],

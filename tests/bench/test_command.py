@@ -34,6 +34,20 @@ def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_setting_of_a_case_that_changes_nothing_is_noted(tmp_path: Path) -> None:
+    bench = tmp_path / "two.toml"
+    bench.write_text(
+        '[bench]\npreset = "smoke"\nseeds = [7]\n'
+        '[[case]]\nname = "shared"\nstrategy = "fedavg"\n'
+        '[[case]]\nname = "own"\nstrategy = "fedavg"\nsparsity = 0.5\n',
+        encoding="utf-8",
+    )
+    result = invoke(bench, "--dry-run", "--output", tmp_path / "out", "prune-every=2")
+    assert result.exit_code == 0, result.output
+    notes = [line for line in result.output.splitlines() if line.startswith("note:")]
+    assert notes == ["note: own: sparsity has no effect: strategy 'fedavg' has no argument for it"]
+
+
 def test_what_is_finished_is_kept_and_put_in_tables(
     tmp_path: Path,
     plan: BenchPlan,

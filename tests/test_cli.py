@@ -318,8 +318,9 @@ class TestEnd:
             config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
             run = Settings.from_run_config(tomllib.loads(config)).run
             results = Path(run.output_dir) / "runs" / run.run_name
+            make_folder(run.run_name, run.output_dir)
+            (results / "settings.json").write_text("{}", encoding="utf-8")
             if made["summary"]:
-                make_folder(run.run_name, run.output_dir)
                 (results / "summary.json").write_text("{}", encoding="utf-8")
             made["results"] = results
             return Outcome(1, str(made["status"]), "the reason")

@@ -78,10 +78,9 @@ def check_queue(queue: Sequence[Job], folder: BenchFolder) -> list[str]:
     notes: dict[str, list[str]] = {}
     for case in dict.fromkeys(case for case, _ in queue):
         try:
-            # What all cases share is for those that have a use for it.
-            checked = check_simulation(
-                case.settings, folder.finished(case, 0), given=case.varied.keys()
-            )
+            results = folder.finished(case, 0)
+            # What all cases share is often meant for some of them alone.
+            checked = check_simulation(case.settings, results, given=case.varied.keys())
         except CaafpError as error:
             raise type(error)(f"case {case.name!r}: {error}") from error
         for note in checked.notes:

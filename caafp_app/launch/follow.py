@@ -168,7 +168,8 @@ class Patience:
 
     def __init__(self, waiting: Waiting | None) -> None:
         self._waiting = waiting
-        self._began = self._said = time.monotonic()
+        self._began = time.monotonic()
+        self._say_after = _SAY_SECONDS
 
     def look(self, echo: Callable[[str], None]) -> None:
         """Say what is waited for, where it is time to.
@@ -183,12 +184,13 @@ class Patience:
         if self._waiting.over():
             self._waiting = None
             return
-        now, (what, most) = time.monotonic(), (self._waiting.what, self._waiting.seconds)
-        if now - self._began > most:
+        waited = time.monotonic() - self._began
+        what, most = self._waiting.what, self._waiting.seconds
+        if waited > most:
             raise RunError(f"expected {what} within {most:.0f} s, found none")
-        if now - self._said > _SAY_SECONDS:
-            self._said = now
-            echo(f"waiting for {what} ({now - self._began:.0f} s so far, at most {most:.0f} s)")
+        if waited > self._say_after:
+            self._say_after *= 2.0
+            echo(f"waiting for {what} ({waited:.0f} s so far, at most {most:.0f} s)")
 
 
 def _read_lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None:

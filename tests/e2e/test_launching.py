@@ -13,14 +13,15 @@ import pytest
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 pytest.importorskip("ray")
 
-RUN = [sys.executable, "-m", "caafp_app.cli", "run", "smoke", "warmup-rounds=1", "cluster-rounds=0"]
-RUN += ["prune-rounds=2", "prune-every=1"]
+RUN = [sys.executable, "-m", "caafp_app.cli", "run", "smoke"]
+SHORT = {"warmup-rounds": 1, "cluster-rounds": 0, "prune-rounds": 2, "prune-every": 1}
 
 
 def started(home: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
     """Start a short run with its results below a folder."""
+    settings = SHORT | dict(argument.split("=", 1) for argument in arguments)
     return subprocess.Popen(
-        [*RUN, *arguments, "--json"],
+        [*RUN, *(f"{name}={value}" for name, value in settings.items()), "--json"],
         env=os.environ | {"CAAFP_HOME": str(home)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -60,7 +61,10 @@ def test_a_run_that_nobody_answers_fails(tmp_path: Path) -> None:
     )
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1
-    assert "expected an update from somebody, found none" in err
+    # On a slow machine nobody has even said in time who they are.
+    assert (
+        "expected an update from somebody, found none" in err or "no node answered in time" in err
+    )
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:

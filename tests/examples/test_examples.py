@@ -131,7 +131,7 @@ def test_the_migration_is_shown() -> None:
 def test_every_example_is_listed_and_projects_are_their_own() -> None:
     text = (EXAMPLES / "README.md").read_text("utf-8")
     folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
-    assert folders == sorted([*NEEDS, "migration", "own-strategy"])
+    assert folders == sorted([*NEEDS, "migration", "notebook", "own-strategy"])
     for name in folders:
         assert f"`{name}`" in text
     for path in EXAMPLES.rglob("pyproject.toml"):

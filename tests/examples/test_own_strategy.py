@@ -61,7 +61,7 @@ def start(
     tamper: Tamper | None = None,
     **more: Any,
 ) -> list[Any]:
-    strategy = find_class(PATH)(clients_per_round=3, seed=4, observer=seen, **more)
+    strategy = find_class(PATH)(clients_per_round=3, seed=4, observer=seen, spare_below=0, **more)
     grid = LocalGrid(numpy_app.make_app(), nodes(5), serialise=False, tamper=tamper)
     result = strategy.start(grid, numpy_app.initial(), rounds, timeout=0.2, resume=resume)
     return result.arrays.to_numpy_ndarrays()

@@ -10,20 +10,28 @@ from pathlib import Path, PurePosixPath
 _MAX_FILES = 10_000
 
 
-def forget_other_code(fab: bytes) -> None:
+def forget_other_code(fab: bytes) -> bool:
     """Drop the imported packages of which the app brings other code; it then imports its own.
 
     Parameters
     ----------
     fab : bytes
         The app as Flower sends it: a zip file.
+
+    Returns
+    -------
+    bool
+        The app brings no other code: nothing was dropped.
     """
+    same = True
     with zipfile.ZipFile(io.BytesIO(fab)) as archive:
         names = [name for name in archive.namelist() if name.endswith(".py")][:_MAX_FILES]
         for package in {PurePosixPath(name).parts[0].removesuffix(".py") for name in names}:
             if package in sys.modules and not _is_same(archive, names, package):
+                same = False
                 for name in [n for n in sys.modules if n.partition(".")[0] == package]:
                     del sys.modules[name]
+    return same
 
 
 def _is_same(archive: zipfile.ZipFile, names: list[str], package: str) -> bool:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from caafp_app.devices.warm.task import end_with_parent
+
 POLL_SECONDS = "0.2"
 """Between two questions to the SuperNode, on this machine, while a run goes on."""
 _POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--memory", type=float)
     chosen = parser.parse_args(arguments)
     os.environ.setdefault(_POLL, POLL_SECONDS)
+    end_with_parent()  # also one that waits for a SuperNode that is gone
     preload()
 
     from flwr.supercore.auth import load_superexec_auth_secret

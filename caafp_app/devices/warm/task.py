@@ -6,10 +6,12 @@ place when the task crashes or hangs.
 
 import base64
 import contextlib
+import ctypes
 import importlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from caafp_app.devices.warm.app_code import forget_other_code
 
 DEFAULT_SECONDS = 600.0
 """A task's time where the run does not say ``round-timeout``."""
+_PR_SET_PDEATHSIG = 1
 SHARE = 0.9
 """Of ``round-timeout``: the error reply has to arrive before the server stops waiting."""
 
@@ -44,6 +47,7 @@ def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: 
     exit_handler.registered_exit_handlers.clear()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    end_with_parent()
     _die_first()
     if memory_mb is not None:
         _bound_memory(memory_mb)
@@ -55,15 +59,15 @@ def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: 
         envelope = flower.remove_content_from_message(message)
         packed = flower.message_to_proto(envelope).SerializeToString()
         seconds = _seconds(context.run_config)
-        if fab.hash_str != same_app:
-            forget_other_code(fab.content)
+        # Only this fork drops other code: the parent, and so the next fork, has it still.
+        same = fab.hash_str == same_app or forget_other_code(fab.content)
         _say(
             tell,
             message=base64.b64encode(packed).decode(),
             node=context.node_id,
             run=context.run_id,
             seconds=seconds,
-            app=fab.hash_str,
+            app=fab.hash_str if same else None,
         )
         return message, context, run, fab
 
@@ -96,6 +100,12 @@ def _seconds(run_config: Any) -> float:
 def _say(tell: int, **words: object) -> None:
     with contextlib.suppress(OSError):  # a parent that is gone needs no word
         os.write(tell, json.dumps(words).encode() + b"\n")
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however that ends. Linux only."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _die_first() -> None:

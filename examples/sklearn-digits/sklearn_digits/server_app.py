@@ -30,6 +30,7 @@ def train(grid: Grid, config: dict) -> Result:
             clustering=Clustering(clusters=0),  # as many as the silhouette says
             pruning=Pruning(sparsity=config["sparsity"], every=3),
             wire=WireFormat(down="float16", up="int8"),
+            spare_below=0,  # prune even this model of 650 weights
         )
     arrays = ArrayRecord({name: Array(array) for name, array in initial_arrays().items()})
     return strategy.start(grid, arrays, num_rounds=config["num-rounds"])

@@ -76,11 +76,11 @@ def test_other_code_is_imported_anew_and_the_same_is_kept(
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.import_module("walker.steps")
-    forget_other_code(fab(**sources))
+    assert forget_other_code(fab(**sources))
     assert {"walker", "walker.steps"} <= sys.modules.keys()
-    forget_other_code(fab(**{"other/__init__.py": "", "other/more.py": ""}))
+    assert forget_other_code(fab(**{"other/__init__.py": "", "other/more.py": ""}))
     assert {"walker", "walker.steps"} <= sys.modules.keys()
-    forget_other_code(fab(**{**sources, "walker/steps.py": "LENGTH = 2\n"}))
+    assert not forget_other_code(fab(**{**sources, "walker/steps.py": "LENGTH = 2\n"}))
     assert not {"walker", "walker.steps"} & sys.modules.keys()
 
 

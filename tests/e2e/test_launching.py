@@ -61,10 +61,9 @@ def test_a_run_that_nobody_answers_fails(tmp_path: Path) -> None:
     )
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1
-    # On a slow machine nobody has even said in time who they are.
-    assert (
-        "expected an update from somebody, found none" in err or "no node answered in time" in err
-    )
+    # How far it gets before nobody answers depends on how fast the machine is.
+    said = ("found none", "no node answered", "no client takes part", "no client ever trained")
+    assert any(words in err for words in said), err
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from caafp_app.protocol.messages import to_record
 from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ending import told_to_end
+from caafp_app.runs.live import LiveLog
 from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.place import find_run
@@ -67,13 +68,20 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     ]
     with told_to_end() as stop:
         strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
-        strategy.start(
-            grid,
-            arrays,
-            num_rounds=settings.rounds.total,
-            timeout=settings.rounds.round_timeout,
-            resume=saved,
-        )
+        # Flower says that a run has ended only when its last client has stopped training.
+        live = LiveLog(directory.path)
+        try:
+            strategy.start(
+                grid,
+                arrays,
+                num_rounds=settings.rounds.total,
+                timeout=settings.rounds.round_timeout,
+                resume=saved,
+            )
+        except Exception as error:
+            live.ended(str(error) or type(error).__name__)
+            raise
+        live.ended()
     log(INFO, "results: %s", directory.path)
 
 

@@ -24,6 +24,9 @@ _ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
 _HAND_OVER = 600.0
 _SAY_SECONDS = 20.0
+_LINGER_SECONDS = 30.0
+_SUCCESS = "finished:completed"
+_FAILURE = "finished:failed"
 _STOP_SECONDS = 15.0
 
 
@@ -48,7 +51,7 @@ class Outcome:
     @property
     def succeeded(self) -> bool:
         """Whether the run came to its end by itself."""
-        return self.status == "finished:completed"
+        return self.status == _SUCCESS
 
 
 def run_command(
@@ -103,6 +106,7 @@ def follow(
     connection: Connection,
     echo: Callable[[str], None],
     waiting: Waiting | None = None,
+    ended: Callable[[], str | None] = lambda: None,
 ) -> Outcome:
     """Run a ``flwr run --stream`` command to its end, hand on its lines, and ask how it went.
 
@@ -116,6 +120,10 @@ def follow(
         Takes each line, without its end.
     waiting : Waiting, optional
         What has to come after the run was handed over; the run is stopped if it does not.
+    ended : callable
+        Returns None until the server has ended the run, then "" or why it ended early. Flower
+        waits for clients that still train for a round that is over, maybe for hours; the run is
+        then stopped.
 
     Raises
     ------
@@ -138,7 +146,17 @@ def follow(
         threading.Thread(target=_read_lines, args=(process, lines), daemon=True).start()
         patience = Patience(Waiting("`flwr run` to hand over the app", lambda: False, _HAND_OVER))
         try:
+            over = 0.0
             while (line := _next(lines, patience, echo)) is not None:
+                if run_id is not None and (reason := ended()) is not None:
+                    over = over or time.monotonic()
+                    if time.monotonic() - over > _LINGER_SECONDS:
+                        echo("the run has ended; stopping clients that still train for it")
+                        process.kill()
+                        stop(run_id, connection)
+                        return Outcome(run_id, _FAILURE if reason else _SUCCESS, reason)
+                if not line:
+                    continue
                 echo(line)
                 if run_id is None and (match := _STARTED.search(line)):
                     run_id = int(match[1])
@@ -203,10 +221,12 @@ def _read_lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") ->
 def _next(
     lines: "Queue[str | None]", patience: Patience, echo: Callable[[str], None]
 ) -> str | None:
-    while True:
-        patience.look(echo)
-        with contextlib.suppress(Empty):
-            return lines.get(timeout=0.5)
+    """Return the next line; an empty one after a while without any, None at the end."""
+    patience.look(echo)
+    try:
+        return lines.get(timeout=0.5)
+    except Empty:
+        return ""
 
 
 def ask(

@@ -15,6 +15,7 @@ from caafp_app.launch.outcome import End, end_of, has_begun
 from caafp_app.launch.plan import Simulation, named, placed, write_run_config
 from caafp_app.launch.source import app_folder
 from caafp_app.launch.superlink import Connection, private_superlink
+from caafp_app.runs.live import LiveReader
 from caafp_app.runs.place import release_folder, reserve_folder
 from caafp_app.settings import Settings
 
@@ -95,7 +96,10 @@ def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, s
             lambda: has_begun(results),
             _FIRST_REPLY_SECONDS,
         )
-        return _complaint(follow(command, connection, say, waiting))
+        reader = LiveReader(results)
+        reader.read().ended = None  # what a run said that this one goes on with
+        outcome = follow(command, connection, say, waiting, lambda: reader.read().ended)
+        return reader.read().ended or _complaint(outcome)
 
 
 def _in_this_process(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:

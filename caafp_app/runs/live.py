@@ -72,6 +72,8 @@ class Live:
         By label.
     joined, left : list of str
         Labels that came or went, the last ones last.
+    ended : str or None
+        Why the server ended the run early; "" for a run that came to its end, None before it.
     """
 
     phase: str = ""
@@ -80,6 +82,7 @@ class Live:
     devices: dict[str, Device] = field(default_factory=dict)
     joined: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    ended: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one line; what it does not know is left out.
@@ -90,6 +93,7 @@ class Live:
             It is no line of `LiveLog`.
         """
         when = float(event["t"])
+        self.ended = None  # a run may go on after its end
         match event.get("event"):
             case "present":
                 for label, node in event["joined"].items():
@@ -115,6 +119,8 @@ class Live:
                 device.seen, device.answered = when, bool(event["ok"])
                 device.reason = "" if event["ok"] else str(event["reason"])
                 device.failures += not event["ok"]
+            case "ended":
+                self.ended = str(event["reason"])
 
     def _device(self, label: object) -> Device:
         return self.devices.setdefault(str(label), Device(str(label)))
@@ -145,6 +151,10 @@ class LiveLog:
     def answer(self, label: str, ok: bool, reason: str) -> None:
         """Note that one has answered, and why its answer was refused if it was."""
         self._write("answer", label=label, ok=ok, reason=reason[:_MOST_REASON])
+
+    def ended(self, reason: str = "") -> None:
+        """Note that the server has ended the run; why, if it did so early."""
+        self._write("ended", reason=reason)
 
     def _write(self, event: str, **words: object) -> None:
         line = json.dumps({"t": round(time.time(), 2), "event": event, **words})

@@ -35,6 +35,9 @@ class View:
     ----------
     run : RunFiles
     finished : bool
+        Whether the server has ended it.
+    complaint : str
+        Why it ended early.
     phase, round, total
         What goes on; the rounds of the plan.
     answered, asked : int
@@ -54,6 +57,7 @@ class View:
 
     run: RunFiles
     finished: bool
+    complaint: str
     phase: str
     round: int
     total: int
@@ -69,6 +73,8 @@ class View:
     @property
     def headline(self) -> str:
         """One sentence: where the run is."""
+        if self.complaint:
+            return f"ended early: {self.complaint}"
         if self.finished:
             return f"finished after {self.total} rounds"
         if not self.phase:
@@ -101,6 +107,7 @@ class Watcher:
         """
         now = time.time() if now is None else now
         run, live = read_run(self.folder), self._live.read()
+        finished = run.finished or live.ended is not None
         last = run.rounds[-1] if run.rounds else {}
         total = len(run.plan.get("rounds", []))
         asked = [device for device in live.devices.values() if device.asked]
@@ -111,7 +118,7 @@ class Watcher:
             DeviceRow(
                 label,
                 device.node,
-                "-" if run.finished else device.state(now, live.deadline),
+                "-" if finished else device.state(now, live.deadline),
                 None if device.seen is None else max(now - device.seen, 0.0),
                 clusters.get(label, ""),
                 device.failures,
@@ -124,14 +131,15 @@ class Watcher:
         accuracies = [r["accuracy"] for r in run.rounds if r.get("accuracy") is not None]
         return View(
             run=run,
-            finished=run.finished,
+            finished=finished,
+            complaint=live.ended or "",
             phase=live.phase or str(last.get("phase", "")),
             round=live.round or int(last.get("round", 0)),
             total=total,
             answered=answered if asked else int(last.get("answered", 0)),
             asked=len(asked) or int(last.get("asked", 0)),
             deadline=max(live.deadline - now, 0.0) if waits and live.deadline else None,
-            left=None if run.finished else time_left(run),
+            left=None if finished else time_left(run),
             accuracy=accuracies[-1] if accuracies else None,
             bytes_total=sum(r["bytes_down"] + r["bytes_up"] for r in run.rounds),
             devices=rows,

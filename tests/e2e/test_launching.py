@@ -59,10 +59,10 @@ def test_a_run_that_nobody_answers_fails(tmp_path: Path) -> None:
     process = started(
         tmp_path, "round-timeout=25", "local-epochs=100000", "synthetic-users=2", "clusters=1"
     )
-    _, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     # How far it gets before nobody answers depends on how fast the machine is.
-    said = ("found none", "no node answered", "no client takes part", "no client ever trained")
+    said = ("caafp: expected an update from somebody", "caafp: no client takes part")
     assert any(words in err for words in said), err
 
 

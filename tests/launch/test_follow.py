@@ -62,3 +62,17 @@ def test_a_superlink_that_is_silent_once_is_asked_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_row", row)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     assert module.ask(7, Connection({})).status == "finished:failed"
+
+
+def test_clients_that_still_train_do_not_keep_a_run_that_has_ended(
+    states: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[int] = []
+    monkeypatch.setattr(module, "stop", lambda run_id, connection: stopped.append(run_id))
+    monkeypatch.setattr(module, "_LINGER_SECONDS", 0.5)
+    command = [sys.executable, "-c", HANDED_OVER + "time.sleep(600)"]
+    lines: list[str] = []
+    assert follow(command, Connection({}), lines.append, ended=lambda: "").succeeded
+    outcome = follow(command, Connection({}), lines.append, ended=lambda: "nobody trained")
+    assert (outcome.succeeded, outcome.details) == (False, "nobody trained")
+    assert stopped == [7, 7]

@@ -91,3 +91,11 @@ def test_the_server_answers_this_machine_alone(going: Path) -> None:
 def test_no_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected a run directory"):
         Watcher(tmp_path).look()
+
+
+def test_a_run_that_ended_early_says_why_until_it_goes_on(going: Path) -> None:
+    LiveLog(going).ended("nobody trained")
+    view = Watcher(going).look()
+    assert (view.finished, view.headline) == (True, "ended early: nobody trained")
+    LiveLog(going).asked(["user-00"], "prune", 6, deadline=0.0)
+    assert not Watcher(going).look().finished

@@ -204,6 +204,10 @@ class Search:
         return cls(**facts)
 
 
+SPARSITY_RULES = ("auto", "entropy")
+"""What a sparsity may be besides a number."""
+
+
 def final_sparsity(sparsity: float | str) -> float:
     """Return the largest sparsity that a setting allows: itself, or the bound of a word's rule."""
     if isinstance(sparsity, str):

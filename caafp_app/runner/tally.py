@@ -122,6 +122,7 @@ class Tally:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -146,6 +147,7 @@ class Tally:
             used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},
+            watched=watched or {},
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

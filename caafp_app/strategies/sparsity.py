@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from caafp_app.strategies.masks import Pruning
 
 HELD = 0.15
-"""Share of its training windows that a client of ours holds out, to score the cluster's model on."""
+"""Share of its training windows that a client of ours holds out, to score its cluster's model."""
 
 
 class Sparsity:
@@ -43,8 +43,19 @@ class Sparsity:
     def hear(self, answers: Answers) -> None:
         """Take in what clients say of the models that they were sent."""
 
-    def target(self, number: int, model: SparseModel, step: RoundPlan) -> float:
-        """Return the sparsity of a cluster's model after the mask update of this round."""
+    def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
+        """Return the sparsity of a cluster's model after the mask update of this round.
+
+        Parameters
+        ----------
+        number : int
+            Of the cluster; -1 before there are clusters.
+        model : SparseModel
+        step : RoundPlan
+            The round, before it is held.
+        members : int
+            Clients of the cluster.
+        """
         return step.sparsity
 
     def state(self) -> State:
@@ -118,7 +129,7 @@ class Tuned(Sparsity):
             if tally.round - (action is Action.TRAIN) > one.since:
                 one.now |= said
 
-    def target(self, number: int, model: SparseModel, step: RoundPlan) -> float:
+    def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
         """Decide by the figures since the last change; say so in the log."""
         one, last = self._of(number, model), step.round == self.last
         gain = self._gain(one, last=last)
@@ -219,11 +230,11 @@ class ByEntropy(Sparsity):
             if known:
                 self.watched[summed.query.group] = sum(known.values()) / len(known)
 
-    def target(self, number: int, model: SparseModel, step: RoundPlan) -> float:
+    def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
         """Return the planned share of the way to the sparsity of the rule."""
         known = self.entropies.get(number, {})
         entropy = sum(known.values()) / len(known) if known else 1.0
-        return step.sparsity / ENTROPY_MOST * entropy_sparsity(entropy, len(known))
+        return step.sparsity / ENTROPY_MOST * entropy_sparsity(entropy, members)
 
     def state(self) -> State:
         """Return the entropies."""

@@ -49,6 +49,7 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     """Score the received model on the windows held out."""
     metrics: Metrics = {"num-examples": len(work.data.test_y)}
     metrics |= yield from work.score("cluster", work.received)
+    metrics |= yield from work.held(work.received)
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
 
 
@@ -78,6 +79,7 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     metrics: Metrics = {"num-examples": len(work.data.train_y)}
     if evaluate:
         metrics |= yield from work.score("cluster", start)
+        metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
     trained = yield from objective(work, start)
     return metrics | {"train-loss": trained.loss}, trained

@@ -224,7 +224,8 @@ class ByEntropy(Sparsity):
         for summed in answers.summed:
             known = self.entropies.setdefault(summed.query.group, {})
             for client in summed.query.clients:
-                value = _finite(metrics.get(client.label, {}).get(LABEL_ENTROPY))
+                said = metrics.get(client.label)
+                value = _finite(said.get(LABEL_ENTROPY)) if said else None
                 if value is not None and 0.0 <= value <= 1.0:
                     known[client.label] = value
             if known:

@@ -111,6 +111,13 @@ def answer_line(label: str, reason: str) -> str:
     return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
 
 
+def so_far_line(phase: str, answered: int, asked: int, seconds: float) -> str:
+    """Render how many clients have answered in an exchange that takes long."""
+    return printable(
+        f"{phase}: {answered} of {asked} clients have answered after {duration(seconds)}"
+    )
+
+
 def clipped_line(record: RoundRecord) -> str:
     """Render whose updates were scaled down; empty if nobody's."""
     if not record.clipped:
@@ -167,9 +174,19 @@ def report_lines(report: RunReport) -> list[str]:
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
-        f"time: {duration(seconds['total'])}, rounds {duration(seconds['rounds'])}, "
-        f"start-up {duration(seconds['startup'])}",
+        _time_line(seconds),
     ]
+
+
+def _time_line(seconds: Mapping[str, float]) -> str:
+    """Render the time of a run as a sum that adds up to the digit."""
+    after = seconds["total"] - seconds["startup"] - seconds["rounds"]
+    names = ("start-up", "rounds", "personal models")
+    parts = [round(value, 1) for value in (seconds["startup"], seconds["rounds"], max(after, 0.0))]
+    added = " + ".join(f"{name} {part:.1f} s" for name, part in zip(names, parts, strict=True))
+    total = sum(parts)
+    rough = f" ({duration(total)})" if total >= 119.95 else ""
+    return f"time of the server: {added} = {total:.1f} s{rough}"
 
 
 def megabytes(size: int) -> str:

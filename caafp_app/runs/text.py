@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.tree import Tree
 
-from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.timeleft import RoundPlanLike
 from caafp_app.safe_text import printable
@@ -171,11 +171,27 @@ def report_lines(report: RunReport) -> list[str]:
         *_render(table),
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
+        *_f1_line(all_clients),
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
         _time_line(seconds),
     ]
+
+
+def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
+    """Render macro-F1; nothing where no client reports it."""
+    kinds = {
+        "cluster models": [client.cluster_f1 for client in clients],
+        "personal models": [client.personal_f1 for client in clients],
+    }
+    told = [
+        f"{what} mean {_number(figures['mean'], 3)}, worst tenth "
+        f"{_number(figures['worst_tenth'], 3)}"
+        for what, values in kinds.items()
+        if (figures := spread(values))["clients"]
+    ]
+    return [f"macro-F1: {'; '.join(told)}"] if told else []
 
 
 def _time_line(seconds: Mapping[str, float]) -> str:

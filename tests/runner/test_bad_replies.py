@@ -387,7 +387,7 @@ def test_a_run_that_trains_on_nothing_is_a_failed_run() -> None:
         return reply
 
     trial = Trial(only(none))
-    with pytest.raises(RunError, match="found none in 5 rounds: each of the 4 .* has 0 examples"):
+    with pytest.raises(RunError, match=r"found none in 5 rounds: each of the 4 .* has 0 examples"):
         trial.start()
     assert trial.seen.report is None
 

@@ -13,7 +13,7 @@ from caafp_app.runner.tally import Tally, pick
 from caafp_app.strategies.method import Method
 
 Scores = dict[str, dict[str, float]]
-"""By label: accuracy, loss and F1 of the cluster's and the personal model, sparsity, test examples."""
+"""By label: scores of the cluster's and the personal model, sparsity, number of test examples."""
 
 
 def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:

@@ -90,9 +90,9 @@ def test_a_dry_run_downloads_nothing_and_says_what_a_run_would(
 class TestData:
     """Data that can be trained on, and should not be in silence."""
 
-    def npz(self, path: Path, x: np.ndarray) -> list[str]:
+    def npz(self, path: Path, x: np.ndarray, classes: int = 2) -> list[str]:
         users = np.repeat(np.arange(4), len(x) // 4)
-        np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % 2, user=users)
+        np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % classes, user=users)
         return ["dataset=npz", f"data-dir={path / 'a.npz'}", "clusters=2", f"output-dir={path}"]
 
     def test_its_size_and_scale_are_said(self, tmp_path: Path) -> None:
@@ -115,6 +115,14 @@ class TestData:
         scaled = prepared("smoke", *self.npz(tmp_path, x), "standardise=client").checked
         assert not [note for note in scaled.notes if "unit" in note]
         assert scaled.facts.endswith("each client's are then scaled to mean 0 and deviation 1")
+
+    def test_a_single_class_and_a_dead_channel_are_noted(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(size=(80, 64, 3))
+        notes = prepared("smoke", *self.npz(tmp_path, x, classes=1)).checked.notes
+        assert "all windows are of class 0: there is nothing to learn" in notes
+        x[:, :, 1] = 9.81
+        notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
+        assert [note for note in notes if note.startswith("no value of channel 1 changes")]
 
     def test_users_without_test_windows_are_named(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(10, 64, 3))

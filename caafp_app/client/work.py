@@ -99,7 +99,10 @@ class Work:
     def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
         """Score a model on the windows held out; `name` says whose model it is."""
         score = yield Evaluate(self.network, arrays, self.data.test_x, self.data.test_y)
-        return {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+        found = {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+        if self.personalises:  # once a run; in every round it would cost bytes
+            found[f"{name}-f1"] = score.f1
+        return found
 
     def fit(self, arrays: Arrays, how: LocalTraining) -> Fit:
         """Train a model on all train windows, inside the mask; the received one is the anchor."""

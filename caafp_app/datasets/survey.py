@@ -30,8 +30,8 @@ class Survey:
 
     Attributes
     ----------
-    shape : tuple of int
-        Of a window.
+    shape : tuple of int or None
+        Of a window; None where it is not known before the data is downloaded.
     classes : int
     facts : str
         One line for a person.
@@ -39,7 +39,7 @@ class Survey:
         What is allowed and may be a mistake.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     classes: int
     facts: str
     notes: list[str]
@@ -103,7 +103,9 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         + (", ..." if scale.shape[1] > 12 else "")
     )
     treatment = source.standardise if settings.standardise == "auto" else settings.standardise
-    if treatment != "client":
+    if treatment == "client":
+        facts += "; each client's are then scaled to mean 0 and deviation 1"
+    else:
         notes += about_units(names, scale)
     notes += about_still(np.array(spreads))
     part = "validation" if settings.validation_fraction else "test"
@@ -118,6 +120,24 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     if absent:
         notes.append(f"no client has windows of {_some(absent)}")
     return Survey(shape.input_shape, len(shape.class_names), facts, notes)
+
+
+def unread(settings: DataSettings, away: str) -> Survey:
+    """Say of data that is not on this machine what is known without it.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Of the run.
+    away : str
+        What a run will download: see `DataSource.to_fetch`.
+    """
+    note = f"the data was not looked at: the run will download {away}, and check it then"
+    if not source_of(settings.dataset).form_known:
+        return Survey(None, 0, "", [note])
+    shape = data_shape(settings)
+    form = f"windows of {shape.input_shape}, {len(shape.class_names)} classes"
+    return Survey(shape.input_shape, len(shape.class_names), form, [note])
 
 
 def about_shape(shape: tuple[int, ...]) -> list[str]:

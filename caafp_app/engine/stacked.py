@@ -19,7 +19,7 @@ from caafp_app.engine.device import DeviceArrays, captured
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
 from caafp_app.registry import OPTIMISERS
-from caafp_app.training import Score, seeded
+from caafp_app.training import Score, macro_f1, seeded
 from caafp_app.training.optimizers import Optimizer
 
 PASSING_BATCH = 256
@@ -80,17 +80,25 @@ def evaluate(model: nn.Module, tasks: Sequence[Evaluate], on_device: DeviceArray
     batches = passing_batches(sizes, PASSING_BATCH)
     model.eval()
     forward = stacked(model)
-    correct = torch.zeros(len(tasks), device=windows.device)
-    loss = torch.zeros_like(correct)
+    kinds = tasks[0].network.classes
+    hits = torch.zeros(len(tasks), kinds, device=windows.device)
+    predicted, true = torch.zeros_like(hits), torch.zeros_like(hits)
+    loss = torch.zeros(len(tasks), device=windows.device)
     for rows, weights in _steps(batches, windows.device):
         logits = forward(parameters.by_name, windows[rows])
         target = classes[rows]
-        correct += ((logits.argmax(2) == target) * weights).sum(1)
+        answer = logits.argmax(2)
+        hits.scatter_add_(1, target, (answer == target) * weights)
+        predicted.scatter_add_(1, answer, weights)
+        true.scatter_add_(1, target, weights)
         loss += (_cross_entropy(logits, target) * weights).sum(1)
     nan = float("nan")
+    counts = torch.stack([hits, predicted, true], 1).cpu().numpy().astype(np.int64)
     return [
-        Score(float(c) / n if n else nan, float(total) / n if n else nan, n)
-        for c, total, n in zip(correct, loss, sizes, strict=True)
+        Score(float(h.sum()) / n, float(total) / n, n, macro_f1(h, p, t))
+        if n
+        else Score(nan, nan, 0)
+        for (h, p, t), total, n in zip(counts, loss, sizes, strict=True)
     ]
 
 

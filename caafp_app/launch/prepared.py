@@ -89,7 +89,13 @@ class Prepared:
         )
 
 
-def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = None) -> Prepared:
+def prepare(
+    preset: str,
+    given: Mapping[str, object],
+    machine: Machine | None = None,
+    *,
+    fetch: bool = True,
+) -> Prepared:
     """Check all that can be known of a run before it starts. Nothing is made.
 
     Parameters
@@ -100,6 +106,8 @@ def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = 
         Settings over it.
     machine : Machine, optional
         Where; by default a simulation here.
+    fetch : bool
+        Whether published data may be downloaded to be checked.
 
     Raises
     ------
@@ -123,7 +131,7 @@ def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = 
         settings, results = placed(settings, datetime.now())
         if wants_pool(settings.to_dict()):
             start_early()
-        checked = check_simulation(settings, results, machine.supernodes, named)
+        checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 

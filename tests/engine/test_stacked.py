@@ -70,7 +70,7 @@ def assert_equal(together: Sequence[object], alone: Sequence[object], atol: floa
         if isinstance(truth, dict):
             pairs = [(ours[name], truth[name]) for name in truth]
         elif isinstance(truth, training.Score):
-            pairs = [(ours.accuracy, truth.accuracy), (ours.loss, truth.loss)]
+            pairs = [(getattr(ours, of), getattr(truth, of)) for of in ("accuracy", "loss", "f1")]
         else:
             pairs = [(ours.loss, truth.loss)]
             pairs += [(ours.arrays[name], truth.arrays[name]) for name in truth.arrays]

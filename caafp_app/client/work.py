@@ -132,5 +132,6 @@ class Work:
             learning_rate=rate,
             proximal=settings.proximal,
             optimizer=settings.optimizer,
+            density=1.0 - self.settings.pruning.sparsity,
             seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
         )

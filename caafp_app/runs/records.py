@@ -99,6 +99,8 @@ class ClientRecord:
         Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
     personal_sparsity : float or None
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
+    cluster_f1, personal_f1 : float or None
+        Macro-F1 on its held-out data, over the classes that occur or are predicted there.
     """
 
     label: str
@@ -110,12 +112,17 @@ class ClientRecord:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_sparsity: float | None = None
+    cluster_f1: float | None = None
+    personal_f1: float | None = None
 
     def __post_init__(self) -> None:
         """Take for unknown what cannot be: see `possible`."""
         possible(
             self,
-            shares=("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+            shares=(
+                *("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+                *("cluster_f1", "personal_f1"),
+            ),
             losses=("cluster_loss", "personal_loss"),
             counts=("examples", "test_examples"),
         )

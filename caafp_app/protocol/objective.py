@@ -27,8 +27,8 @@ scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-exampl
 The last ones in time of each class. So what decides a mask has not seen the test windows."""
 
 HELD_TRAINED = "held-trained"
-"""Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``: what
-a client can make of the received model, which is near what its personal model will be."""
+"""Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``. It
+is what a client makes of the received model, and near what its personal model will be."""
 
 LABEL_ENTROPY = "label-entropy"
 """Above 0: the reply says, under the same name, the entropy of the client's training labels, as a

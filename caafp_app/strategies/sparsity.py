@@ -1,7 +1,7 @@
 """How sparse each cluster is made at a mask update: as planned, or by what its clients say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -12,7 +12,14 @@ from flwr.common.logger import log
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import HELD_OUT, HELD_TRAINED, LABEL_ENTROPY
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.pruning.tuning import ENTROPY_MOST, Figure, Gain, Search, entropy_sparsity
+from caafp_app.pruning.tuning import (
+    ENTROPY_MOST,
+    MOST_CHANGE,
+    Figure,
+    Gain,
+    Search,
+    entropy_sparsity,
+)
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.runner import Answers
 from caafp_app.runner.tally import pick
@@ -82,7 +89,8 @@ class _Watched:
 
     @classmethod
     def copy_of(cls, other: "_Watched") -> "_Watched":
-        return replace(other, best=dict(other.best), now=dict(other.now))
+        figures = (dict(part) for part in (other.best, other.now, other.earlier))
+        return cls(other.search, *figures, other.since)
 
 
 class Tuned(Sparsity):
@@ -101,6 +109,7 @@ class Tuned(Sparsity):
         super().__init__()
         name = pruning.watch or (f"{HELD_TRAINED}-accuracy" if own else "")
         self.tolerance = pruning.tolerance / 100
+        self.most = max(MOST_CHANGE, 4 * self.tolerance)
         self.last = last
         self.figure = Figure.called(name) if name else None
         self.config = {HELD_OUT: HELD, HELD_TRAINED: 1.0} if own else {}
@@ -166,7 +175,7 @@ class Tuned(Sparsity):
             return None
         if not one.best:
             one.best = dict(one.now)
-        gain = self.figure.gain(one.best, one.now)
+        gain = self.figure.gain(one.best, one.now, self.most)
         if gain is None and last and one.search.density < one.search.good:
             return Gain(-1.0, 0.0, 0)
         return gain
@@ -176,7 +185,7 @@ class Tuned(Sparsity):
 
         A model that still learns, or mends what pruning broke, shows later what it has lost.
         """
-        rise = self.figure.gain(one.earlier, one.now) if self.figure else None
+        rise = self.figure.gain(one.earlier, one.now, self.most) if self.figure else None
         return rise is not None and rise.mean > max(self.tolerance, rise.error)
 
     @property

@@ -89,8 +89,8 @@ class _Watched:
 
     @classmethod
     def copy_of(cls, other: "_Watched") -> "_Watched":
-        figures = (dict(part) for part in (other.best, other.now, other.earlier))
-        return cls(other.search, *figures, other.since)
+        earlier = dict(other.earlier)
+        return cls(other.search, dict(other.best), dict(other.now), earlier, other.since)
 
 
 class Tuned(Sparsity):

@@ -39,7 +39,19 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
+    clusters: int | str = knob(
+        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
+    )
+    grouping: str = knob(
+        "exchange",
+        "by one more training of all, as published, or by the rounds of the warm-up",
+        choices=names.GROUPINGS,
+    )
+
+    @property
+    def fixed(self) -> int:
+        """The number of clusters asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class ClientData:
         five windows of every class has none to spare.
     scaling : Scaling, optional
         How both parts were scaled, by the training part; None where they are as recorded.
+    train_time : ndarray, optional
+        float64 ``[n]``, when each training window was recorded; None: in the order of the rows.
     """
 
     label: str
@@ -55,6 +57,7 @@ class ClientData:
     test_y: IntArray
     class_names: tuple[str, ...]
     scaling: Scaling | None = None
+    train_time: npt.NDArray[np.float64] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

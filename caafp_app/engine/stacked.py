@@ -18,9 +18,8 @@ from caafp_app.engine.batches import Batches, passing_batches, training_batches
 from caafp_app.engine.device import DeviceArrays, captured
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
-from caafp_app.registry import OPTIMISERS
 from caafp_app.training import Score, macro_f1, seeded
-from caafp_app.training.optimizers import Optimizer
+from caafp_app.training.optimizers import make_optimizer
 
 PASSING_BATCH = 256
 """Windows of a client in one step of a pass without training."""
@@ -43,8 +42,9 @@ def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list
     how = tasks[0].how
     parameters = StackedParameters(model, [t.arrays for t in tasks], [t.mask for t in tasks])
     values, gradient = parameters.values, parameters.gradient
-    make: type[Optimizer] = OPTIMISERS[how.optimizer]
-    optimizer = make(values, gradient, how.learning_rate)
+    optimizer = make_optimizer(
+        how.optimizer, values, gradient, how.learning_rate, parameters.prunable, how.density
+    )
     centre = parameters.gather([t.anchor for t in tasks]) if how.proximal else values
     batches = training_batches([len(t.classes) for t in tasks], [t.how for t in tasks])
     model.train()

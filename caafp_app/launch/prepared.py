@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.outcome import End
@@ -95,7 +96,7 @@ def prepare(
     *,
     fetch: bool = True,
 ) -> Prepared:
-    """Check all that can be known of a run before it starts. Nothing is started or made.
+    """Check all that can be known of a run before it starts. Nothing is made.
 
     Parameters
     ----------
@@ -128,6 +129,8 @@ def prepare(
         results = None
     else:
         settings, results = placed(settings, datetime.now())
+        if wants_pool(settings.to_dict()):
+            start_early()
         checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)

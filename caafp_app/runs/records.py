@@ -50,6 +50,9 @@ class RoundRecord:
     layer_density : mapping of int to (mapping of str to float)
         The density of each prunable array, by cluster: of the first round, and where
         `mask_updated`.
+    watched : mapping of int to float
+        Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
+        answered; of the received model.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -73,6 +76,7 @@ class RoundRecord:
     used: bool = True
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    watched: Mapping[int, float] = field(default_factory=dict)
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

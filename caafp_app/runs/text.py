@@ -75,6 +75,7 @@ def round_line(
         f"accuracy {_number(record.accuracy, 3)}",
         f"loss {_number(record.loss, 2)}",
         f"density {_densities(record.density)}",
+        *([f"watched {_densities(record.watched)}"] if record.watched else []),
         megabytes(record.bytes_down + record.bytes_up),
         duration(record.seconds),
     ]

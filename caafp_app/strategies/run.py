@@ -266,6 +266,7 @@ class Run:
         step = self._step(round_)
         opened, self._training = self._opened(self._training), None
         answers = runner.read(opened, replies, resend=not self.outside)
+        watched = method.hear(answers)
         changed = method.apply(step, answers)
         self.last_models.note(step.round, method.models, changed=changed)
         published = dict(sorted(method.published().items()))
@@ -273,7 +274,7 @@ class Run:
         if changed or step.round == 1:
             layers = {number: _densities(model) for number, model in published.items()}
         density = {number: model.density for number, model in published.items()}
-        runner.close(answers, density, mask_updated=changed, layers=layers)
+        runner.close(answers, density, mask_updated=changed, layers=layers, watched=watched)
         self._require_progress(step, answers)
         members = runner.roster.clusters()
         for number, share in density.items():
@@ -400,8 +401,10 @@ class Run:
         opened, self._evaluating = self._evaluating, None
         answers = self.runner.read(opened, replies, resend=not self.outside)
         self._note_figure(round_, answers.tally)
+        watched = self.method.hear(answers)
         published = sorted(self.method.published().items())
-        self.runner.close(answers, {number: model.density for number, model in published})
+        density = {number: model.density for number, model in published}
+        self.runner.close(answers, density, watched=watched)
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
         return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
 

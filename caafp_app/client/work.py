@@ -157,6 +157,6 @@ class Work:
             learning_rate=rate,
             proximal=settings.proximal,
             optimizer=settings.optimizer,
-            density=1.0 - self.settings.pruning.sparsity,
+            density=1.0 - self.settings.pruning.final,
             seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
         )

@@ -82,7 +82,10 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
         metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
     trained = yield from objective(work, start)
-    return metrics | {"train-loss": trained.loss}, trained
+    metrics["train-loss"] = trained.loss
+    if work.finds_epochs:
+        metrics["finetune-epochs"] = trained.epochs
+    return metrics, trained
 
 
 def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:

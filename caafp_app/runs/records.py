@@ -95,6 +95,9 @@ class ClientRecord:
         Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
     personal_sparsity : float or None
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
+    finetune_epochs : float or None
+        Epochs that it has found best; 0: its cluster's model is its personal one. None where the
+        settings say how many.
     """
 
     label: str
@@ -106,6 +109,7 @@ class ClientRecord:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_sparsity: float | None = None
+    finetune_epochs: float | None = None
 
     def __post_init__(self) -> None:
         """Take for unknown what cannot be: see `possible`."""

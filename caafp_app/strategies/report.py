@@ -160,4 +160,5 @@ def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:
         personal_accuracy=scores.get("personal-accuracy"),
         personal_loss=scores.get("personal-loss"),
         personal_sparsity=scores.get("personal-sparsity"),
+        finetune_epochs=scores.get("finetune-epochs"),
     )

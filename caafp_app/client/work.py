@@ -121,7 +121,10 @@ class Work:
     def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
         """Score a model on the windows held out; `name` says whose model it is."""
         score = yield Evaluate(self.network, arrays, self.data.test_x, self.data.test_y)
-        return {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+        found = {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+        if self.personalises:  # once a run; in every round it would cost bytes
+            found[f"{name}-f1"] = score.f1
+        return found
 
     def fit(self, arrays: Arrays, how: LocalTraining) -> Fit:
         """Train a model on the train windows, inside the mask; the received one is the anchor."""
@@ -160,5 +163,6 @@ class Work:
             learning_rate=rate,
             proximal=settings.proximal,
             optimizer=settings.optimizer,
+            density=1.0 - self.settings.pruning.final,
             seed=int(np.random.SeedSequence(words).generate_state(1)[0]),
         )

@@ -18,9 +18,8 @@ from caafp_app.engine.batches import Batches, passing_batches, training_batches
 from caafp_app.engine.device import DeviceArrays, captured
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
-from caafp_app.registry import OPTIMISERS
-from caafp_app.training import Score, Stopped, Stopping, seeded
-from caafp_app.training.optimizers import Optimizer
+from caafp_app.training import Score, Stopped, Stopping, macro_f1, seeded
+from caafp_app.training.optimizers import make_optimizer
 
 PASSING_BATCH = 256
 """Windows of a client in one step of a pass without training."""
@@ -54,10 +53,10 @@ def how_long(model: nn.Module, tasks: Sequence[HowLong], on_device: DeviceArrays
     which the whole stack is scored.
     """
     training = _Training(model, tasks, on_device)
-    held = [t.held for t in tasks]
+    held, kinds = [t.held for t in tasks], tasks[0].network.classes
 
     def scores() -> list[Score]:
-        found = _scores(model, training.parameters, held, on_device)
+        found = _scores(model, training.parameters, held, kinds, on_device)
         model.train()
         return found
 
@@ -92,8 +91,9 @@ class _Training:
         model, tasks, batches, parameters = self.model, self.tasks, self.batches, self.parameters
         how = tasks[0].how
         values, gradient = parameters.values, parameters.gradient
-        make: type[Optimizer] = OPTIMISERS[how.optimizer]
-        optimizer = make(values, gradient, how.learning_rate)
+        optimizer = make_optimizer(
+            how.optimizer, values, gradient, how.learning_rate, parameters.prunable, how.density
+        )
         centre = parameters.gather([t.anchor for t in tasks]) if how.proximal else values
         model.train()
         seed = np.random.SeedSequence([t.how.seed for t in tasks]).generate_state(1)[0]
@@ -119,7 +119,8 @@ class _Training:
 def evaluate(model: nn.Module, tasks: Sequence[Evaluate], on_device: DeviceArrays) -> list[Score]:
     """Score the models of clients: the stacked `training.evaluate`."""
     parameters = StackedParameters(model, [t.arrays for t in tasks])
-    return _scores(model, parameters, [(t.windows, t.classes) for t in tasks], on_device)
+    data = [(t.windows, t.classes) for t in tasks]
+    return _scores(model, parameters, data, tasks[0].network.classes, on_device)
 
 
 @torch.no_grad()
@@ -127,9 +128,10 @@ def _scores(
     model: nn.Module,
     parameters: StackedParameters,
     data: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]],
+    kinds: int,
     on_device: DeviceArrays,
 ) -> list[Score]:
-    """Score each client's parameters on windows and classes of its own."""
+    """Score each client's parameters on windows of its own, of as many classes as `kinds`."""
     sizes = [len(classes) for _, classes in data]
     if not any(sizes):
         return [Score(float("nan"), float("nan"), 0)] * len(sizes)
@@ -137,17 +139,24 @@ def _scores(
     batches = passing_batches(sizes, PASSING_BATCH)
     model.eval()
     forward = stacked(model)
-    correct = torch.zeros(len(sizes), device=windows.device)
-    loss = torch.zeros_like(correct)
+    hits = torch.zeros(len(sizes), kinds, device=windows.device)
+    predicted, true = torch.zeros_like(hits), torch.zeros_like(hits)
+    loss = torch.zeros(len(sizes), device=windows.device)
     for rows, weights in _steps(batches, windows.device):
         logits = forward(parameters.by_name, windows[rows])
         target = classes[rows]
-        correct += ((logits.argmax(2) == target) * weights).sum(1)
+        answer = logits.argmax(2)
+        hits.scatter_add_(1, target, (answer == target) * weights)
+        predicted.scatter_add_(1, answer, weights)
+        true.scatter_add_(1, target, weights)
         loss += (_cross_entropy(logits, target) * weights).sum(1)
     nan = float("nan")
+    counts = torch.stack([hits, predicted, true], 1).cpu().numpy().astype(np.int64)
     return [
-        Score(float(c) / n if n else nan, float(total) / n if n else nan, n)
-        for c, total, n in zip(correct, loss, sizes, strict=True)
+        Score(float(h.sum()) / n, float(total) / n, n, macro_f1(h, p, t))
+        if n
+        else Score(nan, nan, 0)
+        for (h, p, t), total, n in zip(counts, loss, sizes, strict=True)
     ]
 
 

@@ -26,6 +26,10 @@ HELD_OUT = "held-out"
 scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the reply.
 The last ones in time of each class. So what decides a mask has not seen the test windows."""
 
+LABEL_ENTROPY = "label-entropy"
+"""Above 0: the reply says, under the same name, the entropy of the client's training labels, as a
+share of the largest, ``ln(classes)``."""
+
 OWN = "own"
 """Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that
 may have lost it; and of what is kept in ``context.state``."""

@@ -16,7 +16,7 @@ MOST_EPOCHS = 1e6
 """No client trains longer; a larger number is made up."""
 
 Scores = dict[str, dict[str, float]]
-"""By label: accuracy and loss of the cluster's and the personal model, sparsity, test examples, and
+"""By label: scores of the cluster's and the personal model, sparsity, number of test examples, and
 the epochs of fine-tuning where clients find them."""
 
 
@@ -69,7 +69,7 @@ def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str)
     odd = []
     for label, metrics in tally.metrics().items():
         found = scores.setdefault(label, {})
-        for kind in ("accuracy", "loss"):
+        for kind in ("accuracy", "loss", "f1"):
             value = pick(metrics, kind, model)
             if value is None:
                 continue

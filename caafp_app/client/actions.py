@@ -88,7 +88,10 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     trained = yield from objective(work, start)
     if option(work.content, HELD_TRAINED):
         metrics |= yield from work.held(trained.model, HELD_TRAINED)
-    return metrics | {"train-loss": trained.loss}, trained
+    metrics["train-loss"] = trained.loss
+    if work.finds_epochs:
+        metrics["finetune-epochs"] = trained.epochs
+    return metrics, trained
 
 
 def _entropy(classes: IntArray, count: int) -> float:

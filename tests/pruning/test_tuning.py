@@ -42,7 +42,8 @@ def test_a_search_stays_in_its_bounds_and_settles(gains: list[Gain], densest: fl
     assert all(1 - SPARSEST - 1e-12 <= density <= densest for density in densities)
     moves = [after - before for before, after in pairwise(densities) if after != before]
     assert sum(b > 0 and (i == 0 or moves[i - 1] < 0) for i, b in enumerate(moves)) <= TURNS
-    assert search.density >= search.good
+    if gains[-1].mean < -TOLERANCE - gains[-1].error:
+        assert search.density >= search.good
     assert Search.from_json(search.to_json()) == search
 
 
@@ -77,13 +78,13 @@ def test_recorded_paths() -> None:
     assert path([0, 0.1, 0.1, 0.1], densest=0.3)[-1] == 0.7
 
 
-def test_a_loss_within_the_error_is_waited_for_once() -> None:
+def test_a_loss_within_the_error_changes_nothing() -> None:
     small, sure = Gain(-0.01, 0.01, 4), Gain(-0.01, 0.002, 40)
-    search = Search.begin(1.0).next(small, TOLERANCE).next(small, TOLERANCE)
+    search = Search.begin(1.0).next(small, TOLERANCE)
     assert search.density == 0.5
-    assert search.next(small, TOLERANCE).density > 0.5
+    assert search.next(small, TOLERANCE) == search.next(small, TOLERANCE, last=True) == search
     assert search.next(Gain(0.0, 0.01, 4), TOLERANCE).density == pytest.approx(0.25)
-    assert Search.begin(1.0).next(sure, TOLERANCE).next(sure, TOLERANCE).density > 0.5
+    assert search.next(sure, TOLERANCE).density > 0.5
 
 
 def test_each_client_is_compared_with_itself() -> None:

@@ -41,6 +41,9 @@ class Query:
         Weigh the clients alike, whatever their examples.
     each : callable, optional
         Called with each client's update; what it returns is kept, in place of the sum.
+    level : int
+        Which part of the group's model the clients are given, from the whole one on; parts have
+        bounds of their own.
     """
 
     action: Action
@@ -53,3 +56,4 @@ class Query:
     records: Mapping[str, ArrayRecord] = field(default_factory=dict)
     uniform: bool = False
     each: Callable[[Update], Any] | None = None
+    level: int = 0

@@ -6,12 +6,14 @@ Jha, Shukla, Lone: arXiv 2603.01739 (2026).
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, build_plan
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
@@ -20,7 +22,8 @@ from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.grouping import Clustering
-from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.masks import Pruning, Vector
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.rounds import (
     SHORT,
@@ -149,9 +152,11 @@ class CAAFPMethod(ClusteredMethod):
             if pruning.initial_mask == "random":
                 saliency = generator(args.seed, 0, "mask").random(model.layout.weight_count)
             model = pruning.cut(model, saliency)
-        super().__init__(model, args.clustering, args.seed)
+        levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
+        super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
-        self.evidence: dict[int, Evidence] = {}  # by cluster, since its last mask update
+        # By cluster and level, since the last mask update.
+        self.evidence: dict[int, dict[int, Evidence]] = {}
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
@@ -166,64 +171,82 @@ class CAAFPMethod(ClusteredMethod):
         if step.round == 1 and pruning.initial_sparsity > 0 and pruning.initial_mask == "snip":
             dense = self.models[-1]
             clients = self.args.draw(runner.roster.reachable(), 0)
-            self.models = {-1: pruning.cut(dense, ask_saliency(runner, clients, dense))}
+            saliency = ask_saliency(runner, clients, dense)
+            self.models = {-1: pruning.cut(dense, saliency)}
+            self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
         queries = super().ask(action, step, clients)
-        if action is not Action.TRAIN:
-            return queries
-        pruning = self.args.pruning
-        wants = pruning.sums if step.statistics else frozenset()
-        return [
-            replace(
-                query,
-                wants=wants,
-                gradients=pruning.gradients_wanted(query.model, step.sparsity)
-                if step.gradients
-                else (),
-            )
-            for query in queries
-        ]
+        if action is Action.TRAIN:
+            pruning = self.args.pruning
+            wants = pruning.sums if step.statistics else frozenset()
+            queries = [
+                replace(
+                    query,
+                    wants=wants,
+                    gradients=pruning.gradients_wanted(query.model, step.sparsity)
+                    if step.gradients
+                    else (),
+                )
+                for query in queries
+            ]
+        return [part for query in queries for part in self.nested.split(query)]
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Move the clusters' models, each in part with all; update the masks when it is time."""
         means: dict[int, MeanUpdate] = {}
         gradients = {}
-        for summed in answers.summed:
-            number = summed.query.group
-            if step.statistics:
-                # How honest replies to one model agree is known from few as well.
-                known = self.evidence.setdefault(number, Evidence(summed.update.size))
-                known.add_round(summed.update, summed.sums)
-            if summed.gradient is not None:
-                gradients[number] = summed.gradient.mean()
-            if answers.enough and (mean := summed.mean()) is not None:
+        for number, summed in groupby(answers.summed, key=lambda one: one.query.group):
+            levels = list(summed)
+            for one in levels:
+                if step.statistics:
+                    # How honest replies to one model agree is known from few as well.
+                    known = self.evidence.setdefault(number, {})
+                    kept = known.setdefault(one.query.level, Evidence(one.update.size))
+                    kept.add_round(one.update, one.sums)
+                if one.gradient is not None:
+                    gradients[number] = one.gradient.mean()
+            mean = self.nested.mean(self.models[number], levels) if answers.enough else None
+            if mean is not None:
                 means[number] = mean
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:
             return False
         for number, model in self.models.items():
-            known = self.evidence.get(number, Evidence(model.mask.count))
-            gradient = gradients.get(number)
-            self.models[number] = self.args.pruning.evolve(model, known, gradient, step.sparsity)
+            self._evolve(number, model, gradients.get(number), step.sparsity)
         self.evidence = {}  # it is of the weights of one mask
         return True
+
+    def _evolve(
+        self, number: int, model: SparseModel, gradient: Vector | None, sparsity: float
+    ) -> None:
+        """Change a cluster's mask, and choose the parts of its levels anew inside of it."""
+        known = self.nested.pooled(number, model, self.evidence.get(number, {}))
+        pruning = self.args.pruning
+        self.models[number] = pruning.evolve(model, known, gradient, sparsity)
+        if self.nested:  # a grown weight has no score yet, and is the last to be in a part
+            scores = model.mask.scatter(pruning.scores(model, known))
+            self.nested.choose(number, self.models[number], scores)
 
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
-        state.facts["evidence"] = sorted(self.evidence)
-        for number, evidence in self.evidence.items():
-            state.put(f"evidence {number}", State({}, evidence.state()))
+        state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
+        for number, known in self.evidence.items():
+            for level, evidence in known.items():
+                state.put(f"evidence {number} {level}", State({}, evidence.state()))
         return state
 
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
         self.evidence = {
-            int(number): Evidence.from_state(state.part(f"evidence {number}").arrays)
-            for number in state.fact("evidence")
+            int(number): {
+                int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)
+                for level in levels
+            }
+            for number, levels in state.fact("evidence").items()
         }

@@ -170,6 +170,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
             "regrow": pruning.regrow,
             "granularity": pruning.granularity,
             "score": pruning.score,
+            "levels": pruning.levels,
         },
     }
 

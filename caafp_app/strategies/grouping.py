@@ -3,7 +3,7 @@
 Sattler, Mueller, Samek, IEEE TNNLS 32(8), 2021; FedCHAR, IMWUT 7(1):20, 2023.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import Any
@@ -139,15 +139,25 @@ class Groups:
     ----------
     rule : Clustering
     seed : int
+    narrow : callable, optional
+        Makes a query out of one for the whole model that every client can answer.
     """
 
-    def __init__(self, rule: Clustering, seed: int) -> None:
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
         self.rule = rule
         self.seed = seed
+        self._narrow = narrow
         self._centroids: NDArray[Any] | None = None
         self._base: SparseModel | None = None  # what all were compared by training
         self._sketcher: Sketcher | None = None
         self._unplaced: set[str] = set()
+
+    @property
+    def formed(self) -> bool:
+        """Whether clients have been compared: what they trained then is what late ones train."""
+        return self._base is not None
 
     def form_or_place(
         self,
@@ -239,7 +249,7 @@ class Groups:
             return sketcher.sketch(moved if moved.size else np.zeros(1))
 
         queries = [
-            Query(Action.TRAIN, base, members, number, each=sketch)
+            self._narrow(Query(Action.TRAIN, base, members, number, each=sketch))
             for number, members in by_cluster(clients).items()
         ]
         answers = runner.hold(queries, Phase.CLUSTER, step.round, needed=needed)
@@ -247,7 +257,8 @@ class Groups:
         return found, answers.enough
 
     def _make_sketcher(self, base: SparseModel, budget: int) -> Sketcher:
-        size = max(base.mask.count + base.layout.rest_count, 1)
+        given = self._narrow(Query(Action.TRAIN, base, ())).model
+        size = max(given.mask.count + given.layout.rest_count, 1)
         return Sketcher(size, seed=self.seed, budget=budget)
 
     def state(self) -> State:

@@ -20,8 +20,9 @@ def describe(context: Context) -> Description:
     found = describe_client(settings.data, context.node_config)
     level = level_in(context.node_config)
     shares, place = settings.pruning.level_shares, context.node_config.get("partition-id")
-    if "level" not in context.node_config and isinstance(place, int):
-        level = shares[place % len(shares)]  # simulated devices: as many of each level
+    simulated = isinstance(place, int) and "level" not in context.node_config
+    if simulated and not settings.rounds.deadline:
+        level = shares[int(place or 0) % len(shares)]  # as many devices of each level
     return Description(found.label, found.examples, found.population, found.idle, level)
 
 

@@ -33,6 +33,8 @@ class Client:
         Whether it did not answer when it was last asked.
     strength : float
         Share of the network that it can take, as it says, in (0, 1].
+    pace : float
+        Share that it trains in time, where a round has a deadline, in (0, 1].
     absent : int
         Rounds in a row in which its node could not be reached.
     """
@@ -47,6 +49,7 @@ class Client:
     silent: bool = False
     absent: int = 0
     strength: float = 1.0
+    pace: float = 1.0
 
 
 GONE_AFTER = 20
@@ -148,7 +151,7 @@ class Roster:
 
     def state(self) -> dict[str, Any]:
         """Return what is known of the clients by label, JSON-able; nodes are of one run alone."""
-        kept = ("examples", "cluster", "failures", "rests_until", "absent")
+        kept = ("examples", "cluster", "failures", "rests_until", "absent", "pace")
         return {
             "population": self.population,
             "keys": self.identities.state(),
@@ -171,6 +174,7 @@ class Roster:
                 failures=int(known["failures"]),
                 rests_until=int(known["rests_until"]),
                 absent=int(known["absent"]),
+                pace=float(known["pace"]),
             )
             for label, known in state["clients"].items()
         }

@@ -21,6 +21,7 @@ from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
+from caafp_app.strategies.deadline import Deadline
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.masks import Pruning, Vector
@@ -57,8 +58,10 @@ class CAAFP(MethodStrategy):
         How much is pruned, when, and which weights. Left out, and no rounds given either: less the
         fewer rounds there are, see `default_sparsity`.
     sharing : float
-        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone. The other
-        parameters: see `MethodStrategy`.
+        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone.
+    deadline : float
+        Seconds that a round may take a device, which is given a smaller part where it takes longer
+        (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class CAAFP(MethodStrategy):
     clustering: Clustering = USUAL_CLUSTERING
     pruning: Pruning = USUAL_PRUNING
     sharing: float = 0.0
+    deadline: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -155,6 +159,7 @@ class CAAFPMethod(ClusteredMethod):
         levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
         super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
+        self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.
         self.evidence: dict[int, dict[int, Evidence]] = {}
 
@@ -211,6 +216,10 @@ class CAAFPMethod(ClusteredMethod):
             mean = self.nested.mean(self.models[number], levels) if answers.enough else None
             if mean is not None:
                 means[number] = mean
+        if self.deadline.seconds:
+            clients = {c.label: c for one in answers.summed for c in one.query.clients}
+            sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
+            self.deadline.apply(answers, clients, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:

@@ -144,6 +144,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
+        "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,

@@ -42,7 +42,7 @@ class Levels:
 
     def of(self, client: Client) -> int:
         """Return a client's level."""
-        return level_of(self.shares, client.strength)
+        return level_of(self.shares, min(client.strength, client.pace))
 
     def nest(self, model: SparseModel, scores: NDArray[np.floating]) -> tuple[Mask, ...]:
         """Choose the part of each level but the first, by scores of all weights [P]."""
@@ -141,6 +141,22 @@ class Nested:
     def compare(self, query: Query) -> Query:
         """Return the query with the part that all clients can train, to compare them by."""
         return self.narrowed(query, self.compared)
+
+    def sizes(self, number: int, model: SparseModel) -> list[float]:
+        """Return how large each level's part of a cluster's model is, from the widest on.
+
+        Of whole filters computing and bytes both fall with the parameters. Single weights that are
+        missing are not sent, but multiplied all the same.
+        """
+        found = []
+        for level in range(len(self.levels.shares)):
+            mask = self.mask(number, model, level)
+            if not self.levels.by_filters:
+                found.append(float(mask.count))
+                continue
+            part = self.levels.part(model, mask) if level else model
+            found.append(float(part.layout.parameter_count))
+        return found
 
     def settle(self, clients: Iterable[Client]) -> None:
         """Let clients be compared by the narrowest level that one of them has."""

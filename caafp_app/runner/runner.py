@@ -232,7 +232,9 @@ class Runner:
     ) -> Answers:
         """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
         answers = self.ask(queries, phase, round_, needed=needed)
-        density = {query.group: query.model.density for query in queries}
+        density: dict[int, float] = {}
+        for query in queries:  # of a model in parts, that of the widest
+            density[query.group] = max(query.model.density, density.get(query.group, 0.0))
         self.close(answers, density)
         return answers
 

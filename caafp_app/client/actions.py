@@ -14,7 +14,7 @@ from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
-from caafp_app.protocol.objective import LABEL_ENTROPY, option
+from caafp_app.protocol.objective import HELD_TRAINED, LABEL_ENTROPY, option
 
 Metrics = dict[str, int | float]
 
@@ -90,6 +90,8 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     if option(work.content, LABEL_ENTROPY):
         metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
+    if option(work.content, HELD_TRAINED):
+        metrics |= yield from work.held(trained.model, HELD_TRAINED)
     metrics["train-loss"] = trained.loss
     if work.finds_epochs:
         metrics["finetune-epochs"] = trained.epochs

@@ -79,7 +79,9 @@ def describe_node(context: Context) -> Description:
     if "label" in config:
         return Description(str(config["label"]))
     if "partition-id" in config:
-        return Description(f"part-{int(config['partition-id']):04d}")
+        part = config["partition-id"]
+        number = str(part).isdecimal()
+        return Description(f"part-{int(part):04d}" if number else f"part-{part}")
     return Description(f"node-{context.node_id:x}")
 
 

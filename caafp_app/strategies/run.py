@@ -14,7 +14,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, from_record, to_record
+from caafp_app.protocol.messages import RESERVED, Action, from_record, to_record
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
@@ -72,6 +72,14 @@ class Run:
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
+        keys = strategy.arrayrecord_key, strategy.configrecord_key
+        if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):
+            raise SettingsError(
+                "arrayrecord_key, configrecord_key: expected two names that differ, none of "
+                f"{', '.join(RESERVED)}, found {keys}"
+            )
+        if num_rounds < 1:
+            raise SettingsError(f"num_rounds: expected at least 1, found {num_rounds}")
         self.strategy = strategy
         self.plan = strategy.plan(num_rounds)
         arrays = from_record(RecordDict({"initial": initial_arrays}), "initial")
@@ -117,6 +125,7 @@ class Run:
         self.newcomers: list[Client] = []
         self.train_config, self.evaluate_config = train_config, evaluate_config
         self.arrays = initial_arrays  # the mean model, as handed out last
+        self._handed = dict(initial_arrays)  # its arrays, whatever is made of the record
         # Nobody looks at the mean model of each round but an override or another's loop.
         self._watched = strategy.sees_arrays
         self._training: Opened | None = None
@@ -167,7 +176,7 @@ class Run:
             earlier = self._restore(state)
             log(INFO, "resumed after round %d of %d", ended, len(self.plan))
             if self._watched:
-                self.arrays = self._mean_arrays()
+                self._hand_out()
         self._meet()
         startup = time.monotonic() - began
         first_reply = time.monotonic() - earlier
@@ -229,6 +238,7 @@ class Run:
             strategy.configure_train(step.round, self.arrays, self.train_config, runner.grid)
         )
         opened = self._opened(self._training)
+        opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
         if arrays is not None:
@@ -284,7 +294,7 @@ class Run:
         if strategy.one_exchange:
             self._note_figure(round_, answers.tally)
         if self._watched:
-            self.arrays = self._mean_arrays()
+            self._hand_out()
         return (self.arrays if answers.tally.contents else None), metrics
 
     def _step(self, round_: int) -> RoundPlan:
@@ -311,20 +321,28 @@ class Run:
         RunError
             If they are not of this model.
         """
-        if arrays is self.arrays:
+        if dict(arrays) == self._handed:
             return
         try:
             new, old = (
                 self.layout.flatten(from_record(RecordDict({"arrays": record}), "arrays"))
-                for record in (arrays, self.arrays)
+                for record in (arrays, ArrayRecord(self._handed))
             )
         except ProtocolError as error:
-            raise RunError(f"arrays of another model than the initial ones: {error}") from error
+            raise RunError(
+                f"arrays of another model than the initial ones: {error}; replies bring packed "
+                "updates, so let super().aggregate_train aggregate them, and change what it returns"
+            ) from error
         full = Mask.full(self.layout)
         step = MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)
         for number, model in self.method.models.items():
             self.method.models[number] = model.moved(step)
-        self.arrays = arrays
+        self.arrays, self._handed = arrays, dict(arrays)
+
+    def _hand_out(self) -> None:
+        """Take the mean model as the one that is handed out, in a record that may be changed."""
+        self.arrays = self._mean_arrays()
+        self._handed = dict(self.arrays)
 
     @property
     def _dense_bytes(self) -> int:
@@ -362,6 +380,7 @@ class Run:
         )
         if self._evaluating is None:
             return
+        self._evaluating.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:

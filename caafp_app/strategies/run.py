@@ -131,6 +131,7 @@ class Run:
         self._training: Opened | None = None
         self._evaluating: Opened | None = None
         self.figures: dict[int, tuple[str, float]] = {}
+        self._unsaved: Saved | None = None
         self.fedavg_bytes = 0
 
     @classmethod
@@ -185,8 +186,12 @@ class Run:
             self._score(0, evaluate_fn)
             self._save(0, first_reply)
         for step in self.plan[ended:]:
-            self._train(step)
-            self._evaluate(step)
+            try:
+                self._train(step)
+                self._evaluate(step)
+            except RunError:
+                self._save_the_round_before()
+                raise
             self._score(step.round, evaluate_fn)
             self._save(step.round, first_reply)
         last = replace(self.plan[-1], round=len(self.plan) + 1, phase=Phase.PERSONALISE)
@@ -476,10 +481,22 @@ class Run:
             If it was.
         """
         kept, stop, total = self.strategy.checkpoints, self.strategy.stop(), len(self.plan)
-        if kept is not None and kept.every and (stop or kept.due(round_, total)):
-            kept.save(round_, self._state(time.monotonic() - first_reply))
+        self._unsaved = None
+        if kept is not None and kept.every:
+            state = self._state(time.monotonic() - first_reply)
+            if stop or kept.due(round_, total):
+                kept.save(round_, state)
+            else:  # a run may be told to end in the middle of the next round
+                self._unsaved = Saved(round_, state.copy())
         if stop:
             raise RunError(f"told to end after round {round_} of {total}")
+
+    def _save_the_round_before(self) -> None:
+        """Save the state after the last whole round, if no checkpoint was due then."""
+        kept = self.strategy.checkpoints
+        if kept is not None and self._unsaved is not None:
+            kept.save(*self._unsaved)
+            log(INFO, "saved the state after round %d", self._unsaved.round)
 
     def _state(self, seconds: float) -> State:
         """Return the run between two rounds; `seconds` is how long its rounds have taken so far.

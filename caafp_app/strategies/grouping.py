@@ -21,6 +21,7 @@ from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
+from caafp_app.pruning.influence import capped
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel, mean_model
@@ -149,7 +150,11 @@ class Clustering:
 
 
 def regrouped(
-    models: Mapping[int, SparseModel], clients: Mapping[str, Client], after: Mapping[str, int]
+    models: Mapping[int, SparseModel],
+    clients: Mapping[str, Client],
+    after: Mapping[str, int],
+    *,
+    robust: bool = False,
 ) -> dict[int, SparseModel]:
     """Move clients to other groups, and merge models into the new groups by weight.
 
@@ -165,12 +170,16 @@ def regrouped(
         By label; their `cluster` is changed.
     after : mapping of str to int
         The new group of each client, by label; see `clustering.stable.keep_numbers`.
+    robust : bool
+        Count a client of many examples as the rule of influence lets it: as the strategy's.
     """
+    counts = [float(max(clients[label].examples, 1)) for label in sorted(after)]
+    counts = capped(counts) if robust else counts
     weights: dict[int, dict[int, float]] = {}
-    for label, number in sorted(after.items()):
+    for (label, number), count in zip(sorted(after.items()), counts, strict=True):
         client = clients[label]
         shares = weights.setdefault(number, {})
-        shares[client.cluster] = shares.get(client.cluster, 0.0) + max(client.examples, 1)
+        shares[client.cluster] = shares.get(client.cluster, 0.0) + count
         client.cluster = number
     return {
         number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))

@@ -194,12 +194,14 @@ SCORES = Registry(
         "coherence": "caafp_app.pruning.scores:coherence",
         "coherence-paper": "caafp_app.pruning.scores:coherence_paper",
         "consistency": "caafp_app.pruning.scores:consistency",
+        "curvature": "caafp_app.pruning.scores:curvature",
     },
 )
 SUMS = Registry(
     "sum",
     "sums",
     {
+        "moves": "caafp_app.pruning.sums:Moves",
         "squares": "caafp_app.pruning.sums:Squares",
         "signs": "caafp_app.pruning.signs:SignSum",
     },
@@ -278,5 +280,9 @@ TRACKERS = Registry(
 OPTIMISERS = Registry(
     "optimizer",
     "optimizers",
-    {"adam": "caafp_app.training.optimizers:Adam"},
+    {
+        "adam": "caafp_app.training.optimizers:Adam",
+        "sgd": "caafp_app.training.optimizers:Momentum",
+        "prunadag": "caafp_app.training.optimizers:PrunAdag",
+    },
 )

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.serverapp.strategy import FedAvg
 
 from caafp_app import training
@@ -14,6 +22,7 @@ from caafp_app.client_app import app
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, Request, to_record
+from caafp_app.protocol.objective import HELD_OUT
 from caafp_app.protocol.packing import pack_model
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
@@ -67,10 +76,19 @@ class Server:
             },
         )
 
-    def ask(self, action: Action, client: int = 0, **kwargs: Any) -> Message:
+    def ask(
+        self,
+        action: Action,
+        client: int = 0,
+        told: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ) -> Message:
         train = action in (Action.TRAIN, Action.PERSONALISE)
+        records = dict(self.request(action, **kwargs).to_records())
+        if told:
+            records = {"config": ConfigRecord(dict(told)), **records}
         message = Message(
-            self.request(action, **kwargs).to_records(),
+            RecordDict(records),
             self.nodes[client],
             MessageType.TRAIN if train else MessageType.EVALUATE,
         )
@@ -126,6 +144,31 @@ def test_a_training_reply_scores_the_received_model_in_the_same_exchange() -> No
     plain = metrics_of(server.ask(Action.TRAIN, layout=b""))
     assert set(plain) == {"num-examples", "train-loss"}
     assert plain["num-examples"] == metrics["num-examples"] > metrics["test-examples"]
+
+
+def test_windows_held_out_of_training_are_scored_and_not_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[np.ndarray] = []
+    original = training.train
+
+    def train(model: Any, x: Any, y: Any, *args: Any) -> float:
+        seen.append(x)
+        return original(model, x, y, *args)
+
+    monkeypatch.setattr(training, "train", train)
+    server = Server({"synthetic-windows": 60})
+    told = {HELD_OUT: 0.2}
+    metrics = metrics_of(server.ask(Action.TRAIN, told=told, evaluate=True))
+    assert metrics["num-examples"] == len(seen[0]) + metrics["held-examples"]
+    assert 0 < metrics["held-examples"] <= 0.2 * metrics["num-examples"]
+    assert 0 <= metrics["held-accuracy"] <= 1
+    scored = metrics_of(server.ask(Action.EVALUATE, told=told, layout=b""))
+    assert scored["held-loss"] == metrics["held-loss"] != metrics["cluster-loss"]
+    server.ask(Action.TRAIN, layout=b"")
+    assert len(seen[1]) == metrics["num-examples"]
+    refused = server.ask(Action.TRAIN, told={HELD_OUT: 0.9}, layout=b"")
+    assert "expected a number from 0 to 0.5" in refused.error.reason
 
 
 def test_epochs_and_learning_rate_follow_phase_and_action(

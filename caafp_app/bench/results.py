@@ -52,6 +52,8 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "cluster-std": _at("accuracy", "cluster", "std"),
     "cluster-min": _at("accuracy", "cluster", "min"),
     "cluster-worst-tenth": _at("accuracy", "cluster", "worst_tenth"),
+    "personal-f1": _at("macro_f1", "personal", "mean"),
+    "cluster-f1": _at("macro_f1", "cluster", "mean"),
     "sparsity-min": _at("sparsity", "personal_min"),
     "sparsity-mean": _at("sparsity", "personal_mean"),
     "mb-down": _at("bytes", "down", times=_MB),

@@ -62,6 +62,13 @@ class HuggingFaceSource(DataSource):
             )
         return len(windows.users)
 
+    def to_fetch(self, settings: DataSettings) -> str:
+        """Name the data set on the hub; what the hub's own cache holds of it is not looked at."""
+        place = Path(settings.data_dir).expanduser()
+        if not settings.data_dir or place.is_dir() or place.is_absolute():
+            return ""
+        return f"{settings.data_dir!r} from the Hugging Face hub"
+
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows; they are read once per process."""
         if not settings.data_dir:

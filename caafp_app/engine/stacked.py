@@ -18,9 +18,8 @@ from caafp_app.engine.batches import Batches, passing_batches, training_batches
 from caafp_app.engine.device import DeviceArrays, captured
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
-from caafp_app.registry import OPTIMISERS
-from caafp_app.training import Score, seeded
-from caafp_app.training.optimizers import Optimizer
+from caafp_app.training import Score, macro_f1, seeded
+from caafp_app.training.optimizers import make_optimizer
 
 PASSING_BATCH = 256
 """Windows of a client in one step of a pass without training."""
@@ -43,8 +42,9 @@ def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list
     how = tasks[0].how
     parameters = StackedParameters(model, [t.arrays for t in tasks], [t.mask for t in tasks])
     values, gradient = parameters.values, parameters.gradient
-    make: type[Optimizer] = OPTIMISERS[how.optimizer]
-    optimizer = make(values, gradient, how.learning_rate)
+    optimizer = make_optimizer(
+        how.optimizer, values, gradient, how.learning_rate, parameters.prunable, how.density
+    )
     centre = parameters.gather([t.anchor for t in tasks]) if how.proximal else values
     batches = training_batches([len(t.classes) for t in tasks], [t.how for t in tasks])
     model.train()
@@ -80,17 +80,25 @@ def evaluate(model: nn.Module, tasks: Sequence[Evaluate], on_device: DeviceArray
     batches = passing_batches(sizes, PASSING_BATCH)
     model.eval()
     forward = stacked(model)
-    correct = torch.zeros(len(tasks), device=windows.device)
-    loss = torch.zeros_like(correct)
+    kinds = tasks[0].network.classes
+    hits = torch.zeros(len(tasks), kinds, device=windows.device)
+    predicted, true = torch.zeros_like(hits), torch.zeros_like(hits)
+    loss = torch.zeros(len(tasks), device=windows.device)
     for rows, weights in _steps(batches, windows.device):
         logits = forward(parameters.by_name, windows[rows])
         target = classes[rows]
-        correct += ((logits.argmax(2) == target) * weights).sum(1)
+        answer = logits.argmax(2)
+        hits.scatter_add_(1, target, (answer == target) * weights)
+        predicted.scatter_add_(1, answer, weights)
+        true.scatter_add_(1, target, weights)
         loss += (_cross_entropy(logits, target) * weights).sum(1)
     nan = float("nan")
+    counts = torch.stack([hits, predicted, true], 1).cpu().numpy().astype(np.int64)
     return [
-        Score(float(c) / n if n else nan, float(total) / n if n else nan, n)
-        for c, total, n in zip(correct, loss, sizes, strict=True)
+        Score(float(h.sum()) / n, float(total) / n, n, macro_f1(h, p, t))
+        if n
+        else Score(nan, nan, 0)
+        for (h, p, t), total, n in zip(counts, loss, sizes, strict=True)
     ]
 
 

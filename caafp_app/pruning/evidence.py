@@ -12,7 +12,7 @@ from caafp_app.pruning.sums import TermSum
 from caafp_app.registry import SUMS
 from caafp_app.vectors.chunks import chunks
 
-SQUARES, SIGNS = "squares", "signs"
+SQUARES, SIGNS, MOVES = "squares", "signs", "moves"
 
 
 class Evidence:

@@ -47,6 +47,11 @@ def outcome(run: RunFiles) -> str:
         ]
         for model in ("cluster", "personal")
     ]
+    for model, found in summary.get("macro_f1", {}).items():  # older runs have none
+        if found.get("clients"):
+            keys = ("mean", "std", "min", "worst_tenth")
+            scores = (number(found.get(key), 2, 100.0) for key in keys)
+            rows.append([f"macro-F1, {model} models", *scores, number(found["clients"], 0)])
     seconds, traffic = summary["seconds"], summary["bytes"]
     split = accuracy.get("split", "test")
     return section(

@@ -199,6 +199,7 @@ class Runner:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -210,6 +211,8 @@ class Runner:
         mask_updated : bool
         layers : mapping, optional
             Densities by cluster and array.
+        watched : mapping, optional
+            The figure that the method goes by, by cluster.
         """
         tally = answers.tally
         record = tally.record(
@@ -217,6 +220,7 @@ class Runner:
             density,
             mask_updated=mask_updated,
             layers=layers,
+            watched=watched,
             used=answers.enough,
         )
         self.observer.on_round(record, self.total_rounds)

@@ -31,6 +31,10 @@ def build_summary(
             "cluster": spread(client.cluster_accuracy for client in report.clients),
             "personal": spread(client.personal_accuracy for client in report.clients),
         },
+        "macro_f1": {
+            "cluster": spread(client.cluster_f1 for client in report.clients),
+            "personal": spread(client.personal_f1 for client in report.clients),
+        },
         "sparsity": {
             "personal_min": min(sparsities, default=None),
             "personal_mean": _mean(sparsities),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.score_text import parse_score
+from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
 
@@ -39,12 +40,10 @@ class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
     clusters: int | str = knob(
-        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
-    )
-    grouping: str = knob(
-        "exchange",
-        "by one more training of all, as published, or by the rounds of the warm-up",
-        choices=names.GROUPINGS,
+        0,
+        "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
+        low=0,
+        words=("auto",),
     )
 
     @property
@@ -57,8 +56,15 @@ class ClusterSettings(Group):
 class PruneSettings(Group):
     """How many weights go, when, and which."""
 
-    sparsity: float = knob(
-        0.7, "share of the prunable weights that is gone at the end", low=0.0, below=1.0
+    sparsity: float | str = knob(
+        0.7,
+        "share of the prunable weights gone at the end; auto: what each cluster bears",
+        low=0.0,
+        below=1.0,
+        words=SPARSITY_RULES,
+    )
+    tolerance: float = knob(
+        0.5, "sparsity auto: points of held-out accuracy that it may cost", low=0.0, high=100.0
     )
     schedule: str = knob("cubic", "of the sparsity over mask updates", choices=registry.SCHEDULES)
     prune_every: int = knob(5, "rounds between mask updates", low=1)
@@ -82,10 +88,15 @@ class PruneSettings(Group):
     def __post_init__(self) -> None:
         """Check the values and what they demand of each other."""
         super().__post_init__()
-        if self.initial_sparsity > self.sparsity:
+        if self.initial_sparsity > self.final:
             raise SettingsError(
-                f"initial-sparsity: expected at most sparsity ({self.sparsity:g}), "
+                f"initial-sparsity: expected at most sparsity ({self.final:g}), "
                 f"found {self.initial_sparsity:g}"
+            )
+        if self.sparsity == "entropy" and self.initial_sparsity:
+            raise SettingsError(
+                "initial-sparsity: the rule of sparsity 'entropy' starts dense; expected 0, found "
+                f"{self.initial_sparsity:g}"
             )
         if self.granularity == "filter" and self.allocation != "uniform":
             raise SettingsError(
@@ -93,6 +104,11 @@ class PruneSettings(Group):
                 f"uniform, found {self.allocation!r}"
             )
         parse_score(self.score)
+
+    @property
+    def final(self) -> float:
+        """The sparsity at the end, or the largest that it can be."""
+        return final_sparsity(self.sparsity)
 
     @property
     def spares_first(self) -> bool:

@@ -13,6 +13,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.schedule import RoundPlan, build_plan
+from caafp_app.pruning.tuning import at_most
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
@@ -32,6 +33,7 @@ from caafp_app.strategies.rounds import (
 )
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.sharing import shared_updates
+from caafp_app.strategies.sparsity import Sparsity, sparsity_of
 from caafp_app.strategies.strategy import MethodStrategy
 
 USUAL_CLUSTERING, USUAL_PRUNING = Clustering(), Pruning()
@@ -79,6 +81,11 @@ class CAAFP(MethodStrategy):
         """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
+        if self.pruning.sparsity == "entropy" and not self.one_exchange:
+            raise SettingsError(
+                "sparsity: 'entropy' goes by what the ClientApp of caafp_app says of its labels "
+                "(one_exchange=True); expected a number or 'auto' for another app"
+            )
 
     @property
     def cuts_filters(self) -> bool:
@@ -94,7 +101,7 @@ class CAAFP(MethodStrategy):
             check_updates(parts, pruning)
             return _build(parts, replace(pruning, every=every))
         parts = divide_rounds(num_rounds, *given)
-        if self.prune_rounds is None and pruning.sparsity > 0:
+        if self.prune_rounds is None and pruning.final > 0:
             check_room(num_rounds, parts)
         return _build(parts, pruning)
 
@@ -102,7 +109,7 @@ class CAAFP(MethodStrategy):
         """Group the clients; prune and regrow each group's model."""
         fitted = copy(self)
         fitted.clustering, fitted.pruning = self._fitted(len(plan))
-        return CAAFPMethod(fitted, model)
+        return CAAFPMethod(fitted, model, sparsity_of(fitted.pruning, plan, own=self.one_exchange))
 
     def ends_personal(self, num_rounds: int) -> bool:
         """Not in a short run, unless it is asked for."""
@@ -122,24 +129,25 @@ class CAAFP(MethodStrategy):
         if clustering is USUAL_CLUSTERING and self._short(num_rounds):
             clustering = replace(clustering, clusters=1)
         if pruning is USUAL_PRUNING:
-            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.sparsity))
+            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.final))
         return clustering, pruning
 
 
 def _build(parts: tuple[int, int, int], pruning: Pruning) -> Sequence[RoundPlan]:
-    return build_plan(
+    plan = build_plan(
         *parts,
         every=pruning.every,
         initial=pruning.initial_sparsity,
-        final=pruning.sparsity,
+        final=pruning.final,
         kind=pruning.schedule,
     )
+    return at_most(plan, 1 - pruning.initial_sparsity) if pruning.sparsity == "auto" else plan
 
 
 class CAAFPMethod(ClusteredMethod):
     """One run of CA-AFP; the arguments are `CAAFP`'s."""
 
-    def __init__(self, args: CAAFP, model: SparseModel) -> None:
+    def __init__(self, args: CAAFP, model: SparseModel, sparsity: Sparsity) -> None:
         args.pruning.check(model)
         pruning = args.pruning
         if pruning.initial_sparsity > 0 and pruning.initial_mask != "snip":
@@ -151,6 +159,8 @@ class CAAFPMethod(ClusteredMethod):
             model = pruning.cut(model, saliency)
         super().__init__(model, args.clustering, args.seed)
         self.args = args
+        self.sparsity = sparsity
+        self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
         self.evidence: dict[int, Evidence] = {}  # by cluster, since its last mask update
 
     def facts(self) -> dict[str, object]:
@@ -168,6 +178,13 @@ class CAAFPMethod(ClusteredMethod):
             clients = self.args.draw(runner.roster.reachable(), 0)
             self.models = {-1: pruning.cut(dense, ask_saliency(runner, clients, dense))}
         super().before(runner, step, newcomers)
+        # Before the round: its clients are asked for as many gradients as will be regrown.
+        sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
+        self.targets = {
+            number: self.sparsity.target(number, model, step, sizes.get(number, 0))
+            for number, model in self.models.items()
+            if step.mask_update
+        }
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
@@ -179,8 +196,9 @@ class CAAFPMethod(ClusteredMethod):
         return [
             replace(
                 query,
+                config={**query.config, **self.sparsity.config},
                 wants=wants,
-                gradients=pruning.gradients_wanted(query.model, step.sparsity)
+                gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
                 if step.gradients
                 else (),
             )
@@ -188,6 +206,11 @@ class CAAFPMethod(ClusteredMethod):
             else query
             for query in queries
         ]
+
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Let the sparsities go by what clients say; return the figure that is watched."""
+        self.sparsity.hear(answers)
+        return self.sparsity.watched
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Move the clusters' models, each in part with all; update the masks when it is time."""
@@ -211,7 +234,9 @@ class CAAFPMethod(ClusteredMethod):
         for number, model in self.models.items():
             known = self.evidence.get(number, Evidence(model.mask.count))
             gradient = gradients.get(number)
-            self.models[number] = self.args.pruning.evolve(model, known, gradient, step.sparsity)
+            self.models[number] = self.args.pruning.evolve(
+                model, known, gradient, self.targets[number]
+            )
         self.evidence = {}  # it is of the weights of one mask
         return True
 
@@ -219,6 +244,7 @@ class CAAFPMethod(ClusteredMethod):
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
         state.facts["evidence"] = sorted(self.evidence)
+        state.put("sparsity", self.sparsity.state())
         for number, evidence in self.evidence.items():
             state.put(f"evidence {number}", State({}, evidence.state()))
         return state
@@ -226,6 +252,7 @@ class CAAFPMethod(ClusteredMethod):
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
+        self.sparsity.restore(state.part("sparsity"))
         self.evidence = {
             int(number): Evidence.from_state(state.part(f"evidence {number}").arrays)
             for number in state.fact("evidence")

@@ -27,8 +27,7 @@ class ClusteredMethod(Method):
 
     def __init__(self, model: SparseModel, clustering: Clustering, seed: int) -> None:
         super().__init__(model)
-        by_rounds = clustering.grouping == "rounds"
-        self.groups = (RoundGroups if by_rounds else Groups)(clustering, seed)
+        self.groups = (RoundGroups if clustering.by_rounds else Groups)(clustering, seed)
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""

@@ -86,6 +86,18 @@ class Method:
                 self.models[number] = self.models[number].moved(mean)
         return False
 
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Take in what clients say of the models that they were sent, in training or evaluation.
+
+        Called before `apply`, and after an evaluation.
+
+        Returns
+        -------
+        dict of int to float
+            What of it the method goes by, by cluster; empty: nothing.
+        """
+        return {}
+
     def published(self) -> Mapping[int, SparseModel]:
         """Return the models by cluster as the caller gets them, in the layout of the start."""
         return self.models

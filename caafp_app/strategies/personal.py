@@ -13,7 +13,7 @@ from caafp_app.runner.tally import Tally, pick
 from caafp_app.strategies.method import Method
 
 Scores = dict[str, dict[str, float]]
-"""By label: accuracy and loss of the cluster's and the personal model, sparsity, test examples."""
+"""By label: scores of the cluster's and the personal model, sparsity, number of test examples."""
 
 
 def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
@@ -65,7 +65,7 @@ def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str)
     odd = []
     for label, metrics in tally.metrics().items():
         found = scores.setdefault(label, {})
-        for kind in ("accuracy", "loss"):
+        for kind in ("accuracy", "loss", "f1"):
             value = pick(metrics, kind, model)
             if value is None:
                 continue

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.registry import OPTIMISERS
 from caafp_app.training.flat import FlatParameters
-from caafp_app.training.optimizers import Optimizer
+from caafp_app.training.optimizers import make_optimizer
 from caafp_app.training.state import Arrays
 
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a client trains: see the settings of the same names."""
+    """How a client trains: see the settings of the same names.
+
+    `density` is the share of the prunable weights that will be active in the end.
+    """
 
     epochs: int
     batch_size: int = 32
@@ -27,6 +29,7 @@ class LocalTraining:
     proximal: float = 0.0
     seed: int = 0
     optimizer: str = "adam"
+    density: float = 1.0
 
 
 def train(
@@ -64,8 +67,14 @@ def train(
     parameters = FlatParameters(model, mask)
     device = parameters.values.device
     data, target = torch.from_numpy(windows).to(device), torch.from_numpy(classes).to(device)
-    make: type[Optimizer] = OPTIMISERS[how.optimizer]
-    optimizer = make(parameters.values, parameters.gradient, how.learning_rate)
+    optimizer = make_optimizer(
+        how.optimizer,
+        parameters.values,
+        parameters.gradient,
+        how.learning_rate,
+        parameters.prunable,
+        how.density,
+    )
     centre = parameters.values.clone() if anchor is None else parameters.gather(anchor)
     mean_loss = 0.0
     model.train()

@@ -70,7 +70,7 @@ def assert_equal(together: Sequence[object], alone: Sequence[object], atol: floa
         if isinstance(truth, dict):
             pairs = [(ours[name], truth[name]) for name in truth]
         elif isinstance(truth, training.Score):
-            pairs = [(ours.accuracy, truth.accuracy), (ours.loss, truth.loss)]
+            pairs = [(getattr(ours, of), getattr(truth, of)) for of in ("accuracy", "loss", "f1")]
         else:
             pairs = [(ours.loss, truth.loss)]
             pairs += [(ours.arrays[name], truth.arrays[name]) for name in truth.arrays]
@@ -126,8 +126,12 @@ def gradient_of(task: Fit) -> dict[str, np.ndarray]:
     return {name: slope * mask.get(name, 1) for name, slope in found.items()}
 
 
-def test_epochs_of_several_steps_follow_the_same_order_of_windows(stacks: list[int]) -> None:
-    tasks = fits("har-cnn", LocalTraining(epochs=3, batch_size=4, proximal=0.5))
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "prunadag"])
+def test_epochs_of_several_steps_follow_the_same_order_of_windows(
+    stacks: list[int], optimizer: str
+) -> None:
+    how = LocalTraining(3, batch_size=4, proximal=0.5, optimizer=optimizer, density=0.4)
+    tasks = fits("har-cnn", how)
     alone = [perform(task, "cpu") for task in tasks]
     assert_equal(Together("cpu")(tasks), alone, atol=2e-4)
     assert stacks == [10]

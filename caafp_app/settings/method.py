@@ -23,7 +23,12 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
-    finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
+    finetune_epochs: int | str = knob(
+        3,
+        "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
+        low=0,
+        words=(names.AUTO,),
+    )
     optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
     learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
     learning_rate_end: float = knob(

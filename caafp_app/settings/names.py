@@ -3,6 +3,9 @@
 What other packages may add to is listed in :mod:`caafp_app.registry`.
 """
 
+AUTO = "auto"
+"""In place of a number: to be found from the data."""
+
 PARTITIONS = ("natural", "dirichlet", "shards", "iid")
 STANDARDISE = ("auto", "none", "client")
 DEVICES = ("cpu", "cuda", "mps")

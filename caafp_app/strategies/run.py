@@ -355,7 +355,7 @@ class Run:
                 f"expected an update from somebody, found none in {self.idle_rounds} rounds in a "
                 f"row; in round {step.round}: {tally.why()}"
             )
-        if self._ends_untrained(step):
+        if tally.asked and self._ends_untrained(step):  # a rate of 0 asks nobody, as FedAvg's does
             raise RunError(
                 f"expected a round that trains the model, found none in {step.round} rounds: "
                 f"{_why_unmoved(answers)}"
@@ -532,8 +532,6 @@ class Run:
 def _why_unmoved(answers: Answers) -> str:
     """Say why a round left the models as they were."""
     tally = answers.tally
-    if not tally.asked:
-        return "no client was asked to train; ask for more clients in a round"
     if len(tally.empty) == len(tally.contents.keys() | tally.empty):
         return f"each of the {len(tally.empty)} clients that answered has 0 examples to train on"
     return (

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import parse_score
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
@@ -23,7 +24,12 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
-    finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
+    finetune_epochs: int | str = knob(
+        3,
+        "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
+        low=0,
+        words=(names.AUTO,),
+    )
     optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
     learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
     learning_rate_end: float = knob(
@@ -39,7 +45,19 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
+    clusters: int | str = knob(
+        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
+    )
+    grouping: str = knob(
+        "exchange",
+        "by one more training of all, as published, or by the rounds of the warm-up",
+        choices=names.GROUPINGS,
+    )
+
+    @property
+    def fixed(self) -> int:
+        """The number of clusters asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,9 @@ class PruneSettings(Group):
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
         "what makes a weight important: a weighted sum of scores, or one name",
     )
+    levels: str = knob(
+        "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
+    )
     spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
 
     def __post_init__(self) -> None:
@@ -94,6 +115,12 @@ class PruneSettings(Group):
                 f"uniform, found {self.allocation!r}"
             )
         parse_score(self.score)
+        parse_levels(self.levels)
+
+    @property
+    def level_shares(self) -> tuple[float, ...]:
+        """The shares in ``levels``."""
+        return parse_levels(self.levels)
 
     @property
     def final(self) -> float:

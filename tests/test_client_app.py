@@ -252,6 +252,28 @@ def test_a_personal_model_is_scored_before_and_after_and_stays_at_home() -> None
     assert scored["cluster-loss"] == pytest.approx(metrics["personal-loss"])
 
 
+def personalised(server: Server, **told: float) -> MetricRecord:
+    reply = server.ask(Action.PERSONALISE, phase="personalise", evaluate=True, told=told)
+    return metrics_of(reply)
+
+
+AUTO = {"finetune-epochs": "auto", "synthetic-windows": 60}
+
+
+def test_a_client_finds_itself_how_long_to_fine_tune(
+    trained: list[tuple[training.LocalTraining, Any]],
+) -> None:
+    server = Server(AUTO, density=0.5)
+    metrics = personalised(server)
+    assert 0 < metrics["finetune-epochs"] <= training.MOST_EPOCHS
+    assert [how.epochs for how, _ in trained] == [metrics["finetune-epochs"]]
+    # The same as with that number told: what was held out is trained on in the end.
+    told = Server({**AUTO, "finetune-epochs": int(metrics["finetune-epochs"])}, density=0.5)
+    again = personalised(told)
+    assert again["personal-loss"] == metrics["personal-loss"] != metrics["cluster-loss"]
+    assert "finetune-epochs" not in again
+
+
 def test_a_gradient_is_sent_only_when_asked_for() -> None:
     server = Server(density=0.5)
     without = Answer.from_records(server.ask(Action.TRAIN).content)

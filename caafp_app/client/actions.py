@@ -86,7 +86,10 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     if option(work.content, LABEL_ENTROPY):
         metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
-    return metrics | {"train-loss": trained.loss}, trained
+    metrics["train-loss"] = trained.loss
+    if work.finds_epochs:
+        metrics["finetune-epochs"] = trained.epochs
+    return metrics, trained
 
 
 def _entropy(classes: IntArray, count: int) -> float:

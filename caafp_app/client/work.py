@@ -19,7 +19,7 @@ from caafp_app.datasets.split import Split, hold_out
 from caafp_app.protocol.held import current_mask, current_request
 from caafp_app.protocol.messages import Action, Request, from_record
 from caafp_app.protocol.objective import CUT_FILTERS, HELD_OUT, option
-from caafp_app.settings import DataSettings, Settings
+from caafp_app.settings import AUTO, DataSettings, Settings
 from caafp_app.training import LocalTraining
 
 Load = Callable[[DataSettings, NodeConfig], ClientData]
@@ -92,6 +92,11 @@ class Work:
         return self.request is not None and self.request.action is Action.PERSONALISE
 
     @property
+    def finds_epochs(self) -> bool:
+        """Whether this client finds itself how long to train: see `client.finetune`."""
+        return self.personalises and self.settings.train.finetune_epochs == AUTO
+
+    @property
     def mask(self) -> dict[str, NDArray[np.bool_]] | None:
         """The mask to train inside of, by array name; None where nothing is masked."""
         if self.request is None or (self.personalises and self.settings.train.finetune_dense):
@@ -140,14 +145,15 @@ class Work:
         return data.train_x[split.train], data.train_y[split.train]
 
     def how(self) -> LocalTraining:
-        """Return how long, how fast and from which seed to train."""
+        """Return how long (at most, with `finds_epochs`), how fast and from which seed to train."""
         settings, request = self.settings.train, self.request
         epochs, rate, round_ = settings.local_epochs, settings.learning_rate, 0
         if request is not None:
             round_ = request.round
             rate *= training.decay(round_, self.settings.rounds.total, settings.learning_rate_end)
             if self.personalises:
-                epochs, rate = settings.finetune_epochs, settings.finetune_learning_rate
+                told, rate = settings.finetune_epochs, settings.finetune_learning_rate
+                epochs = told if isinstance(told, int) else training.MOST_EPOCHS
             elif request.phase == "cluster":
                 epochs = EPOCHS_BEFORE_CLUSTERING
         words = [self.settings.run.seed, round_, zlib.crc32(self.data.label.encode())]

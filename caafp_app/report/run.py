@@ -64,6 +64,7 @@ def outcome(run: RunFiles) -> str:
         pairs(
             [
                 ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
+                *_epochs(summary.get("finetune_epochs")),
                 ("rounds", summary["rounds"]),
                 ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
                 ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
@@ -124,6 +125,10 @@ def settings(run: RunFiles) -> str:
 
 def _bytes(size: int, total: int) -> Cell:
     return Cell(f"{size * _MB:.3f}", float(size), size / total)
+
+
+def _epochs(median: float | None) -> list[tuple[str, str]]:
+    return [] if median is None else [("epochs of fine-tuning, median of clients", f"{median:g}")]
 
 
 def _share(value: float | None) -> str:

@@ -101,6 +101,9 @@ class ClientRecord:
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
     cluster_f1, personal_f1 : float or None
         Macro-F1 on its held-out data, over the classes that occur or are predicted there.
+    finetune_epochs : float or None
+        Epochs that it has found best; 0: its cluster's model is its personal one. None where the
+        settings say how many.
     """
 
     label: str
@@ -114,6 +117,7 @@ class ClientRecord:
     personal_sparsity: float | None = None
     cluster_f1: float | None = None
     personal_f1: float | None = None
+    finetune_epochs: float | None = None
 
     def __post_init__(self) -> None:
         """Take for unknown what cannot be: see `possible`."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from io import StringIO
 from itertools import groupby, pairwise
+from statistics import median
 
 from rich.box import SIMPLE
 from rich.console import Console, RenderableType
@@ -173,10 +174,26 @@ def report_lines(report: RunReport) -> list[str]:
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
         *_f1_line(all_clients),
+        *_epochs_lines([client.finetune_epochs for client in all_clients]),
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
         _time_line(seconds),
+    ]
+
+
+def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
+    """Say how long clients that found it themselves have fine-tuned; nothing of others."""
+    found = sorted(known(epochs))
+    if not found:
+        return []
+    kept = found.count(0)
+    those = (
+        f"; {_count(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
+    )
+    return [
+        f"epochs of fine-tuning, found by each client: median {median(found):g}, "
+        f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
     ]
 
 

@@ -23,7 +23,12 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
-    finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
+    finetune_epochs: int | str = knob(
+        3,
+        "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
+        low=0,
+        words=(names.AUTO,),
+    )
     optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
     learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
     learning_rate_end: float = knob(
@@ -39,7 +44,19 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
+    clusters: int | str = knob(
+        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
+    )
+    grouping: str = knob(
+        "exchange",
+        "by one more training of all, as published, or by the rounds of the warm-up",
+        choices=names.GROUPINGS,
+    )
+
+    @property
+    def fixed(self) -> int:
+        """The number of clusters asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
 
 
 @dataclass(frozen=True)

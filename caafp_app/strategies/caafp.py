@@ -202,6 +202,8 @@ class CAAFPMethod(ClusteredMethod):
                 if step.gradients
                 else (),
             )
+            if query.adds
+            else query
             for query in queries
         ]
 
@@ -212,6 +214,7 @@ class CAAFPMethod(ClusteredMethod):
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Move the clusters' models, each in part with all; update the masks when it is time."""
+        answers = self.groups.learn(answers)
         means: dict[int, MeanUpdate] = {}
         gradients = {}
         for summed in answers.summed:

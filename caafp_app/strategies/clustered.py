@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, Roster
-from caafp_app.runner.runner import Runner
+from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.grouping import Clustering, Groups
 from caafp_app.strategies.method import Method
+from caafp_app.strategies.round_groups import RoundGroups
 
 
 class ClusteredMethod(Method):
@@ -24,7 +27,8 @@ class ClusteredMethod(Method):
 
     def __init__(self, model: SparseModel, clustering: Clustering, seed: int) -> None:
         super().__init__(model)
-        self.groups = Groups(clustering, seed)
+        by_rounds = clustering.grouping == "rounds"
+        self.groups = (RoundGroups if by_rounds else Groups)(clustering, seed)
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""
@@ -37,6 +41,14 @@ class ClusteredMethod(Method):
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
         """Form the groups when the warm-up is over; place late clients."""
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
+
+    def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
+        """Ask what the groups need to know besides."""
+        return self.groups.ask(super().ask(action, step, clients), action, step)
+
+    def apply(self, step: RoundPlan, answers: Answers) -> bool:
+        """Take in what the updates say of the groups; move the models."""
+        return super().apply(step, self.groups.learn(answers))
 
     def state(self) -> State:
         """Return the models and what late clients are placed by."""

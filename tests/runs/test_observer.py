@@ -1,7 +1,7 @@
 import csv
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -143,6 +143,21 @@ def test_the_report_is_a_table_by_cluster(report: RunReport) -> None:
         "time of the server: start-up 9.0 s + rounds 121.0 s + personal models 0.0 s = 130.0 s "
         "(2 min)",
     ]
+
+
+def test_the_report_says_how_long_clients_have_fine_tuned_where_they_found_it(
+    report: RunReport,
+) -> None:
+    found = [4.0, 0.0, 31.0, None, 7.0]
+    clients = [
+        replace(client, finetune_epochs=epochs)
+        for client, epochs in zip(report.clients, found, strict=True)
+    ]
+    lines = report_lines(replace(report, clients=tuple(clients)))
+    assert lines[9] == (
+        "epochs of fine-tuning, found by each client: median 5.5, 0 to 31; 1 client kept its "
+        "cluster's model"
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def tune(
 
     [bold]caafp tune smoke allocation=uniform,erk,global sparsity=0.8 --trials 10[/]
 
-    Test data is not looked at. A range whose high end is 10 times its low end, or more, is searched on a logarithmic scale. The
-    first trial is the preset itself. The same command goes on where it stopped; more --trials add
-    to it. best.toml in the output folder is a file for `caafp run`.
+    Test data is not looked at. The first trial is the preset itself. A range whose high end is 10
+    times its low end, or more, is searched on a logarithmic scale. The same command goes on where
+    it stopped; more --trials add to it. best.toml in the output folder is a file for `caafp run`.
     """
     with ending():
         from caafp_app.launch.beforehand import check_simulation

@@ -21,6 +21,7 @@ from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
+from caafp_app.pruning.influence import capped
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel, mean_model
@@ -54,15 +55,15 @@ class Clustering:
     linkage, min_cluster_size, min_silhouette
         See `cluster`.
     grouping : str
-        ``exchange``: by one training of every client after the warm-up. ``rounds``: by what the
-        rounds of the warm-up bring anyway.
+        ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
+        by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
     """
 
     clusters: int | str = 0
     linkage: str = "average"
     min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
-    grouping: str = "exchange"
+    grouping: str = ""
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -70,7 +71,7 @@ class Clustering:
             raise SettingsError(
                 f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"
             )
-        if self.grouping not in GROUPINGS:
+        if self.grouping not in ("", *GROUPINGS):
             raise SettingsError(
                 f"grouping: expected one of {', '.join(GROUPINGS)}, found {self.grouping!r}"
             )
@@ -80,13 +81,18 @@ class Clustering:
         number = str(self.fixed or "1 to 6 by silhouette")
         if self.clusters == AUTO:
             number = "1 to 6 by a test"
-        whence = ", by the rounds' updates" if self.grouping == "rounds" else ""
+        whence = ", by the rounds' updates" if self.by_rounds else ""
         return f"{number}, {self.linkage} linkage{whence}"
 
     @property
     def fixed(self) -> int:
         """The number asked for; 0 where it is to be found."""
         return self.clusters if isinstance(self.clusters, int) else 0
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether groups come from the warm-up's own updates."""
+        return (self.grouping or ("rounds" if self.clusters == AUTO else "exchange")) == "rounds"
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients.
@@ -129,7 +135,7 @@ class Clustering:
         rows = np.stack([sketches[label] for label in labels])
         if self.clusters == AUTO:
             size = max(self.min_cluster_size, 2)
-            if self.grouping == "exchange":  # else they are directions already
+            if not self.by_rounds:  # else they are directions already
                 rows = np.stack([unit(row) for row in rows])
             structure = find_structure(rows, linkage=self.linkage, min_size=size, seed=seed)
             numbers, k = structure.labels, int(structure.labels.max()) + 1
@@ -137,7 +143,7 @@ class Clustering:
         else:
             found = cluster(
                 rows,
-                min(self.fixed, len(rows)) if self.grouping == "rounds" else self.fixed,
+                min(self.fixed, len(rows)) if self.by_rounds else self.fixed,
                 linkage=self.linkage,
                 min_size=self.min_cluster_size,
                 min_silhouette=self.min_silhouette,
@@ -149,7 +155,11 @@ class Clustering:
 
 
 def regrouped(
-    models: Mapping[int, SparseModel], clients: Mapping[str, Client], after: Mapping[str, int]
+    models: Mapping[int, SparseModel],
+    clients: Mapping[str, Client],
+    after: Mapping[str, int],
+    *,
+    robust: bool = False,
 ) -> dict[int, SparseModel]:
     """Move clients to other groups, and merge models into the new groups by weight.
 
@@ -165,12 +175,16 @@ def regrouped(
         By label; their `cluster` is changed.
     after : mapping of str to int
         The new group of each client, by label; see `clustering.stable.keep_numbers`.
+    robust : bool
+        Count a client of many examples as the rule of influence lets it: as the strategy's.
     """
+    counts = [float(max(clients[label].examples, 1)) for label in sorted(after)]
+    counts = capped(counts) if robust else counts
     weights: dict[int, dict[int, float]] = {}
-    for label, number in sorted(after.items()):
+    for (label, number), count in zip(sorted(after.items()), counts, strict=True):
         client = clients[label]
         shares = weights.setdefault(number, {})
-        shares[client.cluster] = shares.get(client.cluster, 0.0) + max(client.examples, 1)
+        shares[client.cluster] = shares.get(client.cluster, 0.0) + count
         client.cluster = number
     return {
         number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
@@ -201,15 +215,25 @@ class Groups:
     ----------
     rule : Clustering
     seed : int
+    narrow : callable, optional
+        Makes a query out of one for the whole model that every client can answer.
     """
 
-    def __init__(self, rule: Clustering, seed: int) -> None:
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
         self.rule = rule
         self.seed = seed
+        self._narrow = narrow
         self._centroids: NDArray[Any] | None = None
         self._base: SparseModel | None = None  # what all were compared by training
         self._sketcher: Sketcher | None = None
         self._unplaced: set[str] = set()
+
+    @property
+    def formed(self) -> bool:
+        """Whether clients have been compared: what they trained then is what late ones train."""
+        return self._base is not None
 
     def form_or_place(
         self,
@@ -259,7 +283,7 @@ class Groups:
         base, roster = models[-1], runner.roster
         asked = available(roster.reachable(), step.round)
         budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
-        sketcher = sketcher_of(base, self.seed, budget)
+        sketcher = self._sketcher_for(base, budget)
         sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
         if not enough or len(sketches) < max(1, min(self.rule.fixed, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
@@ -303,12 +327,18 @@ class Groups:
     ) -> tuple[dict[str, NDArray[Any]], bool]:
         """Train once on each client from the same weights; sketch the updates, by label."""
         queries = [
-            Query(Action.TRAIN, base, members, number, each=sketch_by(sketcher), adds=False)
+            self._narrow(
+                Query(Action.TRAIN, base, members, number, each=sketch_by(sketcher), adds=False)
+            )
             for number, members in by_cluster(clients).items()
         ]
         answers = runner.hold(queries, Phase.CLUSTER, step.round, needed=needed)
         found = {label: row for one in answers.summed for label, row in one.kept.items()}
         return found, answers.enough
+
+    def _sketcher_for(self, base: SparseModel, budget: int) -> Sketcher:
+        given = self._narrow(Query(Action.TRAIN, base, ())).model
+        return sketcher_of(given, self.seed, budget)
 
     def state(self) -> State:
         """Return what late clients are placed by: the centroids, and the model trained from."""
@@ -324,6 +354,6 @@ class Groups:
         """Take up what `state` returned; the sketches of newcomers are then those of before."""
         if "base" in state.facts:
             base = self._base = SparseModel.from_state(layout, state.part("base"))
-            self._sketcher = sketcher_of(base, self.seed, int(state.fact("budget")))
+            self._sketcher = self._sketcher_for(base, int(state.fact("budget")))
             self._centroids = state.array("centroids")
             self._unplaced = set(state.fact("unplaced"))

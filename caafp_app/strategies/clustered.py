@@ -1,7 +1,8 @@
 """A method whose clients are grouped after a warm-up, and then have a model per group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.roster import Client, Roster
@@ -45,6 +46,10 @@ class ClusteredMethod(Method):
         if not self.groups.formed:
             self.nested.settle(runner.roster.clients.values())
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
+
+    def parts(self) -> Mapping[int, Mapping[str, Mask]]:
+        """Return those of `Nested`."""
+        return {number: self.nested.parts(number, model) for number, model in self.models.items()}
 
     def state(self) -> State:
         """Return the models and what late clients are placed by."""

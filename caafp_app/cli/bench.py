@@ -82,7 +82,7 @@ def bench(
             folder.check(wanted)
         queue = [job for job in wanted if force or not folder.has(*job)]
         client_cpus(jobs)
-        for note in check_queue(queue, folder):
+        for note in check_queue(queue, folder, fetch=not dry_run):
             typer.echo(f"note: {note}", err=True)
         if dry_run:
             for case, seed in wanted:

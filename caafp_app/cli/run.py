@@ -61,7 +61,8 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check all that a run needs, print settings and command, start nothing.",
+            help="Check all that a run needs, print settings and command. Start and download "
+            "nothing.",
         ),
     ] = False,
     as_json: Annotated[
@@ -94,14 +95,14 @@ def run(
 
     with ending():
         machine = Machine(superlink, num_supernodes, client_cpus, client_gpus, client_logs)
-        prepared = prepare(preset, parse_pairs(pairs or []), machine)
+        prepared = prepare(preset, parse_pairs(pairs or []), machine, fetch=not dry_run)
         if dry_run:
             say(prepared.settings_text() + "\n")
         for line in prepared.lines():
             say(line)
         if dry_run:
-            if prepared.settings.run.engine != "ray":
-                return  # there is no SuperLink, and no command
+            if prepared.settings.run.engine != "ray" or not (prepared.checked.clients or superlink):
+                return  # no SuperLink and no command, or the data will say how many clients
             with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
                 simulation = None if superlink else prepared.simulation
                 link = Connection({}, superlink)

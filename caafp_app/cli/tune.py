@@ -67,7 +67,8 @@ def tune(
         what = Search(preset, read_preset(preset), fixed, space)
         name = Path(preset).stem
         folder = Path(output).expanduser() if output else default_home() / "tune" / name
-        checked = check_simulation(what.settings({}), folder.resolve() / "runs" / "trial-0000")
+        first = folder.resolve() / "runs" / "trial-0000"
+        checked = check_simulation(what.settings({}), first, fetch=not dry_run)
         for note in checked.notes:
             typer.echo(f"note: {note}", err=True)
         if dry_run:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from caafp_app.client.finetune import finetune
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.work import Work
 from caafp_app.errors import ProtocolError
@@ -17,11 +18,12 @@ from caafp_app.protocol.objective import CENTRE_WEIGHT, DUAL_WEIGHT, OWN, option
 
 
 class Trained(NamedTuple):
-    """Mean loss of the last epoch, the trained model, and the arrays to send."""
+    """Mean loss of the last epoch, the trained model, the arrays to send, and epochs taken."""
 
     loss: float
     model: Arrays
     sent: Arrays
+    epochs: int
 
 
 Objective = Callable[[Work, Arrays], Tasks[Trained]]
@@ -29,8 +31,8 @@ Objective = Callable[[Work, Arrays], Tasks[Trained]]
 
 def plain(work: Work, start: Arrays) -> Tasks[Trained]:
     """Train by cross-entropy."""
-    loss, model = yield work.fit(start, work.how())
-    return Trained(loss, model, model)
+    tuned = yield from finetune(work, start, work.how(), start)
+    return Trained(tuned.loss, tuned.model, tuned.model, tuned.epochs)
 
 
 def dual(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
@@ -40,9 +42,10 @@ def dual(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
     """
     received = None if work.personalises else (yield from plain(work, start))
     own = kept_arrays(work.context, OWN) or work.received
-    loss, own = yield work.fit(own, replace(work.how(), proximal=weight))
+    how = replace(work.how(), proximal=weight)
+    loss, own, epochs = yield from finetune(work, own, how, work.received)
     keep_record(work.context, OWN, own)
-    return received or Trained(loss, own, own)
+    return received or Trained(loss, own, own, epochs)
 
 
 def centre(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
@@ -50,14 +53,15 @@ def centre(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
 
     The arrays to send are the point, moved as the own model was.
     """
-    loss, own = yield work.fit(start, replace(work.how(), proximal=weight))
+    how = replace(work.how(), proximal=weight)
+    loss, own, epochs = yield from finetune(work, start, how, start)
     keep_record(work.context, OWN, own)
     moved = {
         # What is not averaged is passed on as it is.
         name: work.received[name] + (new - start[name]) if new.dtype.kind == "f" else new
         for name, new in own.items()
     }
-    return Trained(loss, own, moved)
+    return Trained(loss, own, moved, epochs)
 
 
 OBJECTIVES: Mapping[str, Callable[[float, Work, Arrays], Tasks[Trained]]] = {

@@ -56,6 +56,8 @@ class Card:
         Windows that it learnt from, and was judged on.
     cluster_accuracy, personal_accuracy : float or None
         On the device's own test windows, before and after fine-tuning; None without any.
+    finetune_epochs : int or None
+        That it was fine-tuned, where the client found how many: 0, it is the cluster's model.
     written : str
         When, in UTC.
     run : str
@@ -79,6 +81,7 @@ class Card:
     test_examples: int = 0
     cluster_accuracy: float | None = None
     personal_accuracy: float | None = None
+    finetune_epochs: int | None = None
     written: str = ""
     run: str = ""
     run_name: str = ""
@@ -162,6 +165,7 @@ def card_of(
         len(data.test_y),
         _known(metrics, "cluster-accuracy"),
         _known(metrics, "personal-accuracy"),
+        None if (epochs := metrics.get("finetune-epochs")) is None else int(epochs),
         run=run,
         run_name=settings.run.run_name,
     )

@@ -100,7 +100,10 @@ def describe_node(context: Context) -> Description:
     if "label" in config:
         return Description(str(config["label"]), strength=level)
     if "partition-id" in config:
-        return Description(f"part-{int(config['partition-id']):04d}", strength=level)
+        part = config["partition-id"]
+        number = str(part).isdecimal()
+        label = f"part-{int(part):04d}" if number else f"part-{part}"
+        return Description(label, strength=level)
     return Description(f"node-{context.node_id:x}", strength=level)
 
 

@@ -255,5 +255,6 @@ def _variances(layout: Layout) -> list[slice]:
 
 def _add(vector: NDArray[np.floating], step: Vector) -> None:
     """Add in place, in float64, rounded once to the vector's own dtype."""
-    for part in chunks(vector.size):
-        vector[part] = vector[part] + step[part]
+    with np.errstate(over="ignore"):  # training that diverges ends in infinity, as with FedAvg
+        for part in chunks(vector.size):
+            vector[part] = vector[part] + step[part]

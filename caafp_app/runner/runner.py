@@ -91,6 +91,14 @@ class Opened:
     messages: list[Message]
     waiting: dict[str, _Asked]
 
+    def keep(self, nodes: Iterable[int]) -> None:
+        """Wait for these nodes alone: an override may leave out messages."""
+        sent = set(nodes)
+        for label, one in list(self.waiting.items()):
+            if one.client.node not in sent:
+                del self.waiting[label]
+        self.tally.asked = list(self.waiting)
+
 
 class Runner:
     """Holds the exchanges of one run.
@@ -199,6 +207,7 @@ class Runner:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -210,6 +219,8 @@ class Runner:
         mask_updated : bool
         layers : mapping, optional
             Densities by cluster and array.
+        watched : mapping, optional
+            The figure that the method goes by, by cluster.
         """
         tally = answers.tally
         record = tally.record(
@@ -217,6 +228,7 @@ class Runner:
             density,
             mask_updated=mask_updated,
             layers=layers,
+            watched=watched,
             used=answers.enough,
         )
         self.observer.on_round(record, self.total_rounds)
@@ -329,4 +341,5 @@ class Runner:
             del reply.content[name]
         tally.keep(client.label, reply.content)
         if update is not None:
-            intake.take(client.label, update, summed, weight, self.options.uniform)
+            scaled = weight * self.options.weight_scale
+            intake.take(client.label, update, summed, scaled, self.options.uniform)

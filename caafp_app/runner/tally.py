@@ -119,6 +119,26 @@ class Tally:
         known = [value for value in values if value is not None and math.isfinite(value)]
         return sum(known) / len(known) if known else None
 
+    def held(self, labels: Collection[str]) -> float | None:
+        """Return the mean over clients of ``held-accuracy``; None where none of them reports it.
+
+        It decides things, so what is no share of windows counts for nothing. See
+        `protocol.objective.HELD_OUT`.
+
+        Parameters
+        ----------
+        labels : collection of str
+            Whose it is taken over, such as the members of a cluster.
+        """
+        found = [
+            value
+            for label, metrics in self.metrics().items()
+            if label in labels
+            and isinstance(value := metrics.get("held-accuracy"), int | float)
+            and 0 <= value <= 1
+        ]
+        return sum(found) / len(found) if found else None
+
     def record(
         self,
         ledger: Ledger,
@@ -126,6 +146,7 @@ class Tally:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -150,6 +171,7 @@ class Tally:
             used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},
+            watched=watched or {},
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

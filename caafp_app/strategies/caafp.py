@@ -15,6 +15,7 @@ from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, build_plan
+from caafp_app.pruning.tuning import at_most
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
@@ -36,6 +37,7 @@ from caafp_app.strategies.rounds import (
 )
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.sharing import shared_updates
+from caafp_app.strategies.sparsity import Sparsity, sparsity_of
 from caafp_app.strategies.strategy import MethodStrategy
 
 USUAL_CLUSTERING, USUAL_PRUNING = Clustering(), Pruning()
@@ -86,6 +88,21 @@ class CAAFP(MethodStrategy):
         """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
+        if self.clustering.grouping == "rounds" and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "grouping: 'rounds' compares updates of whole models; expected 'exchange' with "
+                f"levels, found levels {self.pruning.levels!r}"
+            )
+        if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "sparsity: 'auto' compares what clients say of one model; expected a number with "
+                f"levels, found levels {self.pruning.levels!r}"
+            )
+        if self.pruning.sparsity == "entropy" and not self.one_exchange:
+            raise SettingsError(
+                "sparsity: 'entropy' goes by what the ClientApp of caafp_app says of its labels "
+                "(one_exchange=True); expected a number or 'auto' for another app"
+            )
 
     @property
     def cuts_filters(self) -> bool:
@@ -101,7 +118,7 @@ class CAAFP(MethodStrategy):
             check_updates(parts, pruning)
             return _build(parts, replace(pruning, every=every))
         parts = divide_rounds(num_rounds, *given)
-        if self.prune_rounds is None and pruning.sparsity > 0:
+        if self.prune_rounds is None and pruning.final > 0:
             check_room(num_rounds, parts)
         return _build(parts, pruning)
 
@@ -109,7 +126,7 @@ class CAAFP(MethodStrategy):
         """Group the clients; prune and regrow each group's model."""
         fitted = copy(self)
         fitted.clustering, fitted.pruning = self._fitted(len(plan))
-        return CAAFPMethod(fitted, model)
+        return CAAFPMethod(fitted, model, sparsity_of(fitted.pruning, plan, own=self.one_exchange))
 
     def ends_personal(self, num_rounds: int) -> bool:
         """Not in a short run, unless it is asked for."""
@@ -129,24 +146,25 @@ class CAAFP(MethodStrategy):
         if clustering is USUAL_CLUSTERING and self._short(num_rounds):
             clustering = replace(clustering, clusters=1)
         if pruning is USUAL_PRUNING:
-            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.sparsity))
+            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.final))
         return clustering, pruning
 
 
 def _build(parts: tuple[int, int, int], pruning: Pruning) -> Sequence[RoundPlan]:
-    return build_plan(
+    plan = build_plan(
         *parts,
         every=pruning.every,
         initial=pruning.initial_sparsity,
-        final=pruning.sparsity,
+        final=pruning.final,
         kind=pruning.schedule,
     )
+    return at_most(plan, 1 - pruning.initial_sparsity) if pruning.sparsity == "auto" else plan
 
 
 class CAAFPMethod(ClusteredMethod):
     """One run of CA-AFP; the arguments are `CAAFP`'s."""
 
-    def __init__(self, args: CAAFP, model: SparseModel) -> None:
+    def __init__(self, args: CAAFP, model: SparseModel, sparsity: Sparsity) -> None:
         args.pruning.check(model)
         pruning = args.pruning
         if pruning.initial_sparsity > 0 and pruning.initial_mask != "snip":
@@ -159,6 +177,8 @@ class CAAFPMethod(ClusteredMethod):
         levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
         super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
+        self.sparsity = sparsity
+        self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
         self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.
         self.evidence: dict[int, dict[int, Evidence]] = {}
@@ -180,6 +200,13 @@ class CAAFPMethod(ClusteredMethod):
             self.models = {-1: pruning.cut(dense, saliency)}
             self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
+        # Before the round: its clients are asked for as many gradients as will be regrown.
+        sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
+        self.targets = {
+            number: self.sparsity.target(number, model, step, sizes.get(number, 0))
+            for number, model in self.models.items()
+            if step.mask_update
+        }
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
@@ -190,17 +217,26 @@ class CAAFPMethod(ClusteredMethod):
             queries = [
                 replace(
                     query,
+                    config={**query.config, **self.sparsity.config},
                     wants=wants,
-                    gradients=pruning.gradients_wanted(query.model, step.sparsity)
+                    gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
                     if step.gradients
                     else (),
                 )
+                if query.adds
+                else query
                 for query in queries
             ]
         return [part for query in queries for part in self.nested.split(query)]
 
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Let the sparsities go by what clients say; return the figure that is watched."""
+        self.sparsity.hear(answers)
+        return self.sparsity.watched
+
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Move the clusters' models, each in part with all; update the masks when it is time."""
+        answers = self.groups.learn(answers)
         means: dict[int, MeanUpdate] = {}
         gradients = {}
         for number, summed in groupby(answers.summed, key=lambda one: one.query.group):
@@ -225,7 +261,7 @@ class CAAFPMethod(ClusteredMethod):
         if not step.mask_update:
             return False
         for number, model in self.models.items():
-            self._evolve(number, model, gradients.get(number), step.sparsity)
+            self._evolve(number, model, gradients.get(number), self.targets[number])
         self.evidence = {}  # it is of the weights of one mask
         return True
 
@@ -243,6 +279,7 @@ class CAAFPMethod(ClusteredMethod):
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
+        state.put("sparsity", self.sparsity.state())
         state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
         for number, known in self.evidence.items():
             for level, evidence in known.items():
@@ -252,6 +289,7 @@ class CAAFPMethod(ClusteredMethod):
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
+        self.sparsity.restore(state.part("sparsity"))
         self.evidence = {
             int(number): {
                 int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)

@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, Roster
-from caafp_app.runner.runner import Runner
+from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.grouping import Clustering, Groups
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.method import Method
+from caafp_app.strategies.round_groups import RoundGroups
 
 
 class ClusteredMethod(Method):
@@ -31,7 +34,8 @@ class ClusteredMethod(Method):
     ) -> None:
         super().__init__(model)
         self.nested = nested or Nested(Levels(), model)
-        self.groups = Groups(clustering, seed, self.nested.compare)
+        by_rounds = clustering.grouping == "rounds"
+        self.groups = (RoundGroups if by_rounds else Groups)(clustering, seed, self.nested.compare)
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""
@@ -50,6 +54,14 @@ class ClusteredMethod(Method):
     def parts(self) -> Mapping[int, Mapping[str, Mask]]:
         """Return those of `Nested`."""
         return {number: self.nested.parts(number, model) for number, model in self.models.items()}
+
+    def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
+        """Ask what the groups need to know besides."""
+        return self.groups.ask(super().ask(action, step, clients), action, step)
+
+    def apply(self, step: RoundPlan, answers: Answers) -> bool:
+        """Take in what the updates say of the groups; move the models."""
+        return super().apply(step, self.groups.learn(answers))
 
     def state(self) -> State:
         """Return the models and what late clients are placed by."""

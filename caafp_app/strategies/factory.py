@@ -73,6 +73,11 @@ def make_strategy(
     cls = find_class(settings.run.strategy)
     takes = _arguments(cls)
     given = {name: value for name, value in _offers(settings).items() if name in takes}
+    if isinstance(given.get("sparsity"), str):
+        raise SettingsError(
+            f"sparsity: {given['sparsity']!r} is a rule of strategy 'caafp'; expected a number for "
+            f"{settings.run.strategy!r}"
+        )
     for name, changes in _nested_offers(settings).items():
         if name in takes:
             given[name] = replace(takes[name], **changes)
@@ -161,9 +166,10 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what the settings say of arguments that are dataclasses, by their fields."""
     pruning, clustering = settings.pruning, settings.clustering
     return {
-        "clustering": {"clusters": clustering.clusters},
+        "clustering": {"clusters": clustering.clusters, "grouping": clustering.grouping},
         "pruning": {
             "sparsity": pruning.sparsity,
+            "tolerance": pruning.tolerance,
             "initial_sparsity": pruning.initial_sparsity,
             "schedule": pruning.schedule,
             "every": pruning.prune_every,

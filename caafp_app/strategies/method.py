@@ -13,10 +13,10 @@ from caafp_app.runs.checkpoint import State
 
 
 class Method:
-    """The state of one run, and the four things that a run asks of it. As it stands: FedAvg.
+    """The state of one run, and the five things that a run asks of it. As it stands: FedAvg.
 
     A strategy makes one for each run (`MethodStrategy.method`). In a round the run calls, in this
-    order: `before`, `ask` for training, `apply`; and `ask` again for what is evaluated and
+    order: `before`, `ask` for training, `hear`, `apply`; and `ask` again for what is evaluated and
     personalised.
 
     Parameters
@@ -86,6 +86,18 @@ class Method:
                 number = summed.query.group
                 self.models[number] = self.models[number].moved(mean)
         return False
+
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Take in what clients say of the models that they were sent, in training or evaluation.
+
+        Called before `apply`, and after an evaluation.
+
+        Returns
+        -------
+        dict of int to float
+            What of it the method goes by, by cluster; empty: nothing.
+        """
+        return {}
 
     def published(self) -> Mapping[int, SparseModel]:
         """Return the models by cluster as the caller gets them, in the layout of the start."""

@@ -162,4 +162,7 @@ def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:
         personal_accuracy=scores.get("personal-accuracy"),
         personal_loss=scores.get("personal-loss"),
         personal_sparsity=scores.get("personal-sparsity"),
+        cluster_f1=scores.get("cluster-f1"),
+        personal_f1=scores.get("personal-f1"),
+        finetune_epochs=scores.get("finetune-epochs"),
     )

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, from_record, to_record
+from caafp_app.protocol.messages import RESERVED, Action, from_record, to_record
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
@@ -23,7 +23,7 @@ from caafp_app.runner.health import available
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Answers, Opened, Runner
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State, damaged
 from caafp_app.strategies.averaging import LastModels
@@ -72,6 +72,14 @@ class Run:
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
+        keys = strategy.arrayrecord_key, strategy.configrecord_key
+        if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):
+            raise SettingsError(
+                "arrayrecord_key, configrecord_key: expected two names that differ, none of "
+                f"{', '.join(RESERVED)}, found {keys}"
+            )
+        if num_rounds < 1:
+            raise SettingsError(f"num_rounds: expected at least 1, found {num_rounds}")
         self.strategy = strategy
         self.plan = strategy.plan(num_rounds)
         arrays = from_record(RecordDict({"initial": initial_arrays}), "initial")
@@ -117,11 +125,13 @@ class Run:
         self.newcomers: list[Client] = []
         self.train_config, self.evaluate_config = train_config, evaluate_config
         self.arrays = initial_arrays  # the mean model, as handed out last
+        self._handed = dict(initial_arrays)  # its arrays, whatever is made of the record
         # Nobody looks at the mean model of each round but an override or another's loop.
         self._watched = strategy.sees_arrays
         self._training: Opened | None = None
         self._evaluating: Opened | None = None
         self.figures: dict[int, tuple[str, float]] = {}
+        self._unsaved: Saved | None = None
         self.fedavg_bytes = 0
 
     @classmethod
@@ -167,7 +177,7 @@ class Run:
             earlier = self._restore(state)
             log(INFO, "resumed after round %d of %d", ended, len(self.plan))
             if self._watched:
-                self.arrays = self._mean_arrays()
+                self._hand_out()
         self._meet()
         startup = time.monotonic() - began
         first_reply = time.monotonic() - earlier
@@ -176,8 +186,12 @@ class Run:
             self._score(0, evaluate_fn)
             self._save(0, first_reply)
         for step in self.plan[ended:]:
-            self._train(step)
-            self._evaluate(step)
+            try:
+                self._train(step)
+                self._evaluate(step)
+            except RunError:
+                self._save_the_round_before()
+                raise
             self._score(step.round, evaluate_fn)
             self._save(step.round, first_reply)
         last = replace(self.plan[-1], round=len(self.plan) + 1, phase=Phase.PERSONALISE)
@@ -229,6 +243,7 @@ class Run:
             strategy.configure_train(step.round, self.arrays, self.train_config, runner.grid)
         )
         opened = self._opened(self._training)
+        opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
         if arrays is not None:
@@ -266,6 +281,7 @@ class Run:
         step = self._step(round_)
         opened, self._training = self._opened(self._training), None
         answers = runner.read(opened, replies, resend=not self.outside)
+        watched = method.hear(answers)
         changed = method.apply(step, answers)
         self.last_models.note(step.round, method.models, changed=changed)
         published = dict(sorted(method.published().items()))
@@ -273,8 +289,8 @@ class Run:
         if changed or step.round == 1:
             layers = {number: _densities(model) for number, model in published.items()}
         density = {number: model.density for number, model in published.items()}
-        runner.close(answers, density, mask_updated=changed, layers=layers)
-        self._require_progress(step, answers.tally)
+        runner.close(answers, density, mask_updated=changed, layers=layers, watched=watched)
+        self._require_progress(step, answers)
         members = runner.roster.clusters()
         for number, share in density.items():
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
@@ -284,7 +300,7 @@ class Run:
         if strategy.one_exchange:
             self._note_figure(round_, answers.tally)
         if self._watched:
-            self.arrays = self._mean_arrays()
+            self._hand_out()
         return (self.arrays if answers.tally.contents else None), metrics
 
     def _step(self, round_: int) -> RoundPlan:
@@ -311,20 +327,28 @@ class Run:
         RunError
             If they are not of this model.
         """
-        if arrays is self.arrays:
+        if dict(arrays) == self._handed:
             return
         try:
             new, old = (
                 self.layout.flatten(from_record(RecordDict({"arrays": record}), "arrays"))
-                for record in (arrays, self.arrays)
+                for record in (arrays, ArrayRecord(self._handed))
             )
         except ProtocolError as error:
-            raise RunError(f"arrays of another model than the initial ones: {error}") from error
+            raise RunError(
+                f"arrays of another model than the initial ones: {error}; replies bring packed "
+                "updates, so let super().aggregate_train aggregate them, and change what it returns"
+            ) from error
         full = Mask.full(self.layout)
         step = MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)
         for number, model in self.method.models.items():
             self.method.models[number] = model.moved(step)
-        self.arrays = arrays
+        self.arrays, self._handed = arrays, dict(arrays)
+
+    def _hand_out(self) -> None:
+        """Take the mean model as the one that is handed out, in a record that may be changed."""
+        self.arrays = self._mean_arrays()
+        self._handed = dict(self.arrays)
 
     @property
     def _dense_bytes(self) -> int:
@@ -338,21 +362,30 @@ class Run:
                 self.figures[round_] = kind, value
                 return
 
-    def _require_progress(self, step: RoundPlan, tally: Tally) -> None:
+    def _require_progress(self, step: RoundPlan, answers: Answers) -> None:
         """End a run in which nothing works, with the reasons.
 
-        One bad round is no reason to end; `PATIENCE` of them are, or none that has worked at all.
+        One bad round is no reason to end; `PATIENCE` of them are. A run ends as failed, too, where
+        no round has moved a model: the initial weights are no result.
         """
-        if tally.contents or not tally.asked:
-            self.idle_rounds, self.trained = 0, self.trained or bool(tally.contents)
-            return
-        self.idle_rounds += 1
-        ends = step.round == len(self.plan) and not self.trained
-        if ends or self.idle_rounds >= PATIENCE:
+        tally = answers.tally
+        moved = answers.enough and any(summed.replies or summed.kept for summed in answers.summed)
+        self.trained = self.trained or moved
+        useless = bool(tally.asked) and not tally.contents
+        self.idle_rounds = self.idle_rounds + 1 if useless else 0
+        if self.idle_rounds >= PATIENCE or (useless and self._ends_untrained(step)):
             raise RunError(
                 f"expected an update from somebody, found none in {self.idle_rounds} rounds in a "
                 f"row; in round {step.round}: {tally.why()}"
             )
+        if tally.asked and self._ends_untrained(step):  # a rate of 0 asks nobody, as FedAvg's does
+            raise RunError(
+                f"expected a round that trains the model, found none in {step.round} rounds: "
+                f"{_why_unmoved(answers)}"
+            )
+
+    def _ends_untrained(self, step: RoundPlan) -> bool:
+        return step.round == len(self.plan) and not self.trained
 
     def _evaluate(self, step: RoundPlan) -> None:
         """Let clients score their cluster's model, where that is due."""
@@ -362,6 +395,7 @@ class Run:
         )
         if self._evaluating is None:
             return
+        self._evaluating.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:
@@ -391,8 +425,10 @@ class Run:
         opened, self._evaluating = self._evaluating, None
         answers = self.runner.read(opened, replies, resend=not self.outside)
         self._note_figure(round_, answers.tally)
+        watched = self.method.hear(answers)
         published = sorted(self.method.published().items())
-        self.runner.close(answers, {number: model.density for number, model in published})
+        density = {number: model.density for number, model in published}
+        self.runner.close(answers, density, watched=watched)
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
         return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
 
@@ -463,10 +499,22 @@ class Run:
             If it was.
         """
         kept, stop, total = self.strategy.checkpoints, self.strategy.stop(), len(self.plan)
-        if kept is not None and kept.every and (stop or kept.due(round_, total)):
-            kept.save(round_, self._state(time.monotonic() - first_reply))
+        self._unsaved = None
+        if kept is not None and kept.every:
+            state = self._state(time.monotonic() - first_reply)
+            if stop or kept.due(round_, total):
+                kept.save(round_, state)
+            else:  # a run may be told to end in the middle of the next round
+                self._unsaved = Saved(round_, state.copy())
         if stop:
             raise RunError(f"told to end after round {round_} of {total}")
+
+    def _save_the_round_before(self) -> None:
+        """Save the state after the last whole round, if no checkpoint was due then."""
+        kept = self.strategy.checkpoints
+        if kept is not None and self._unsaved is not None:
+            kept.save(*self._unsaved)
+            log(INFO, "saved the state after round %d", self._unsaved.round)
 
     def _state(self, seconds: float) -> State:
         """Return the run between two rounds; `seconds` is how long its rounds have taken so far.
@@ -521,6 +569,17 @@ class Run:
             "layout": self.layout.digest,
             "plan": _plan(self.plan),
         }
+
+
+def _why_unmoved(answers: Answers) -> str:
+    """Say why a round left the models as they were."""
+    tally = answers.tally
+    if len(tally.empty) == len(tally.contents.keys() | tally.empty):
+        return f"each of the {len(tally.empty)} clients that answered has 0 examples to train on"
+    return (
+        f"in the last one {len(tally.contents)} of {len(tally.asked)} clients answered, fewer than "
+        "min_replies; lower it, or ask more clients in a round"
+    )
 
 
 def _densities(model: SparseModel) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Training on one client's windows inside a mask: how long, how fast, from which seed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,7 +40,28 @@ def train(
     mask: Arrays | None = None,
     anchor: Arrays | None = None,
 ) -> float:
+    """Train `model` in place for `how.epochs`: see `epochs`.
+
+    Returns
+    -------
+    float
+        Mean cross-entropy in nats of the last epoch, without the proximal term; 0 without any.
+    """
+    losses = [0.0, *epochs(model, windows, classes, how, mask, anchor)]
+    return losses[-1]
+
+
+def epochs(
+    model: nn.Module,
+    windows: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    how: LocalTraining,
+    mask: Arrays | None = None,
+    anchor: Arrays | None = None,
+) -> Generator[float, None, None]:
     """Train `model` in place by cross-entropy, with a fresh optimiser, inside `mask`.
+
+    Between epochs the caller may score the model, and may stop.
 
     With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
     the model as it came (Li et al., FedProx).
@@ -59,10 +80,10 @@ def train(
     anchor : mapping of str to ndarray, optional
         The model `a` of the proximal term, by name and shape.
 
-    Returns
-    -------
+    Yields
+    ------
     float
-        Mean cross-entropy in nats of the last epoch, without the proximal term.
+        Mean cross-entropy in nats of an epoch, without the proximal term, as it ends.
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device
@@ -76,10 +97,9 @@ def train(
         how.density,
     )
     centre = parameters.values.clone() if anchor is None else parameters.gather(anchor)
-    mean_loss = 0.0
-    model.train()
     with seeded(how.seed), torch.enable_grad():
         for _ in range(how.epochs):
+            model.train()
             total = 0.0
             for batch in torch.split(torch.randperm(len(target)), how.batch_size):
                 loss = functional.cross_entropy(model(data[batch]), target[batch])
@@ -91,8 +111,7 @@ def train(
                 optimizer.step()
                 parameters.gradient.zero_()
                 total += loss.item() * len(batch)
-            mean_loss = total / max(len(target), 1)
-    return mean_loss
+            yield total / max(len(target), 1)
 
 
 def decay(round_: int, rounds: int, end: float) -> float:

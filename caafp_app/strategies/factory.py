@@ -151,6 +151,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "aggregation": rounds.aggregation,
         "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
+        "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
         "prune_rounds": rounds.prune_rounds,

@@ -149,6 +149,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
+        "unseen_users": rounds.unseen_users,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,

@@ -149,6 +149,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
+        "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
@@ -176,6 +177,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
             "regrow": pruning.regrow,
             "granularity": pruning.granularity,
             "score": pruning.score,
+            "levels": pruning.levels,
         },
     }
 

@@ -46,12 +46,10 @@ class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
     clusters: int | str = knob(
-        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
-    )
-    grouping: str = knob(
-        "exchange",
-        "by one more training of all, as published, or by the rounds of the warm-up",
-        choices=names.GROUPINGS,
+        0,
+        "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
+        low=0,
+        words=("auto",),
     )
 
     @property

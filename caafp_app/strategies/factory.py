@@ -165,7 +165,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what the settings say of arguments that are dataclasses, by their fields."""
     pruning, clustering = settings.pruning, settings.clustering
     return {
-        "clustering": {"clusters": clustering.clusters, "grouping": clustering.grouping},
+        "clustering": {"clusters": clustering.clusters},
         "pruning": {
             "sparsity": pruning.sparsity,
             "tolerance": pruning.tolerance,

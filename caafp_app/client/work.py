@@ -97,6 +97,14 @@ class Work:
         return self.personalises and self.settings.train.finetune_epochs == AUTO
 
     @property
+    def trains_two(self) -> bool:
+        """Whether a second model is trained near the cluster's: inside clusters, and at the end."""
+        request = self.request
+        if self.settings.train.personal != "dual" or request is None:
+            return False
+        return self.personalises or (request.phase != "cluster" and request.cluster >= 0)
+
+    @property
     def mask(self) -> dict[str, NDArray[np.bool_]] | None:
         """The mask to train inside of, by array name; None where nothing is masked."""
         if self.request is None or (self.personalises and self.settings.train.finetune_dense):

@@ -1,6 +1,6 @@
 """What users kept out of training are given, by rule, mean over the runs of each case.
 
-The runs are those of ``caafp bench unseen --output OUT``; ``python -m benchmarks.unseen OUT/runs`` reads
+``caafp bench unseen --output OUT`` makes the runs; ``python -m benchmarks.unseen OUT/runs`` reads
 them.
 """
 

@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app import training
-from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Tasks
+from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Predict, Tasks
 from caafp_app.datasets.base import ClientData, FloatArray, IntArray
 from caafp_app.datasets.resolve import NodeConfig, load_client
 from caafp_app.datasets.split import Split, hold_out
@@ -117,14 +117,14 @@ class Work:
         share = option(self.content, HELD_OUT, most=0.5)
         return hold_out(self.data, share, self.settings.data.window_gap)
 
-    def held(self, arrays: Arrays) -> Tasks[dict[str, float]]:
+    def held(self, arrays: Arrays, prefix: str = "held") -> Tasks[dict[str, float]]:
         """Score a model on train windows held out, where a message asks for it: see `HELD_OUT`."""
         if not option(self.content, HELD_OUT):
             return {}
         data, rows = self.data, self.split.held_out
         score = yield Evaluate(self.network, arrays, data.train_x[rows], data.train_y[rows])
         found = {"accuracy": score.accuracy, "loss": score.loss, "examples": score.examples}
-        return {f"held-{name}": value for name, value in found.items()}
+        return {f"{prefix}-{name}": value for name, value in found.items()}
 
     def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
         """Score a model on the windows held out; `name` says whose model it is."""
@@ -138,6 +138,10 @@ class Work:
         """Train a model on the train windows, inside the mask; the received one is the anchor."""
         x, y = self._windows()
         return Fit(self.network, arrays, x, y, how, self.mask, self.received)
+
+    def predict(self, arrays: Arrays) -> Predict:
+        """Say what a model gives each class in the train windows, as if they had no labels."""
+        return Predict(self.network, arrays, self.data.train_x)
 
     def gradient(self, arrays: Arrays, rows: IntArray | None = None) -> Gradient:
         """Take the gradient of a model over train windows: those of some rows, or all."""

@@ -117,7 +117,8 @@ def _opened(place: str) -> "Dataset":
     except Exception as error:  # the library's own, of many kinds
         raise DataError(
             f"dataset hf: expected a data set that Dataset.save_to_disk wrote at {place}, or its "
-            f"name on the hub, found: {error}"
+            f"name on the hub, found: {error}; without network, save the data set elsewhere "
+            "(Dataset.save_to_disk) and set data-dir to that folder"
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if _TRAIN not in found:

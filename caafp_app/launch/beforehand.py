@@ -15,7 +15,7 @@ from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.survey import about_shape, survey, unread
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
-from caafp_app.launch.environment import check_ray
+from caafp_app.launch.environment import check_ray, check_system
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.registry import check_installed
 from caafp_app.runs.trackers import require_trackers
@@ -78,6 +78,7 @@ def check_simulation(
     """
     ray = settings.run.engine == "ray"
     if ray:
+        check_system()
         _check_ray_installed()
     for key, path in settings.paths():
         check_installed(key, path)

@@ -26,9 +26,19 @@ HELD_OUT = "held-out"
 scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the reply.
 The last ones in time of each class. So what decides a mask has not seen the test windows."""
 
+HELD_TRAINED = "held-trained"
+"""Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``. It
+is what a client makes of the received model, and near what its personal model will be."""
+
 LABEL_ENTROPY = "label-entropy"
 """Above 0: the reply says, under the same name, the entropy of the client's training labels, as a
 share of the largest, ``ln(classes)``."""
+
+INPUT_STATISTICS = "input-statistics"
+UNLABELLED = "unlabelled"
+"""Above 0: the reply tells besides what a client knows of its train windows without their labels:
+``input-statistics``, the mean and the deviation of each channel; and, asked to evaluate, how sure
+the received model is of them: ``sure``, ``entropy`` and ``variety``, see `client.unlabelled`."""
 
 OWN = "own"
 """Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that

@@ -31,6 +31,10 @@ class Client:
         Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
     silent : bool
         Whether it did not answer when it was last asked.
+    strength : float
+        Share of the network that it can take, as it says, in (0, 1].
+    pace : float
+        Share that it trains in time, where a round has a deadline, in (0, 1].
     absent : int
         Rounds in a row in which its node could not be reached.
     """
@@ -44,6 +48,8 @@ class Client:
     rests_until: int = -1
     silent: bool = False
     absent: int = 0
+    strength: float = 1.0
+    pace: float = 1.0
 
 
 GONE_AFTER = 20
@@ -59,6 +65,7 @@ class Roster:
     def __init__(self, identities: Identities | None = None) -> None:
         self.identities = identities or Identities()
         self.clients: dict[str, Client] = {}
+        self.kept_out: dict[str, Client] = {}
         self.idle: dict[int, str] = {}
         self.population = -1
         self._label_of: dict[int, str] = {}
@@ -75,7 +82,7 @@ class Roster:
 
     def _free(self, label: str | None) -> bool:
         """Whether the node that has this label is gone, or does not answer any more."""
-        known = self.clients.get(label) if label is not None else None
+        known = self.known(label) if label is not None else None
         return known is not None and (known.node not in self._reachable or known.silent)
 
     def enrol(self, node: int, answer: Answer, run: int = 0) -> str:
@@ -91,7 +98,7 @@ class Roster:
         if answer.idle:
             self.idle[node] = sentence(answer.idle)
             return self.idle[node]
-        known = self.clients.get(answer.label)
+        known = self.known(answer.label)
         if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"
             self.idle[node] = reason
@@ -102,15 +109,21 @@ class Roster:
             self.idle[node] = reason
             return reason
         if known is None:
-            self.clients[answer.label] = Client(answer.label, node, answer.examples)
+            known = self.clients[answer.label] = Client(answer.label, node, answer.examples)
         else:
             self._label_of.pop(known.node, None)
             known.node, known.examples, known.held = node, answer.examples, ""
             known.failures, known.rests_until, known.silent, known.absent = 0, -1, False, 0
+        known.strength = answer.strength
         self.idle.pop(node, None)
         self._waiting.pop(node, None)
         self._label_of[node] = answer.label
         return ""
+
+    def keep_out(self, labels: Iterable[str]) -> None:
+        """Let no round, group or mean have these clients; they can be asked by `kept_out`."""
+        for label in labels:
+            self.kept_out[label] = self.clients.pop(label)
 
     def meet(self, nodes: Iterable[int]) -> None:
         """Note which nodes can be reached now; who can is not absent any more."""
@@ -132,7 +145,11 @@ class Roster:
     def at(self, node: int) -> Client | None:
         """Return the client at a node."""
         label = self._label_of.get(node)
-        return None if label is None else self.clients[label]
+        return None if label is None else self.known(label)
+
+    def known(self, label: str) -> Client | None:
+        """Return the client of a label, whether it takes part or is kept out."""
+        return self.clients.get(label) or self.kept_out.get(label)
 
     def clusters(self) -> dict[int, list[Client]]:
         """Clients by cluster, each list sorted by label; without those that left for good."""
@@ -144,9 +161,10 @@ class Roster:
 
     def state(self) -> dict[str, Any]:
         """Return what is known of the clients by label, JSON-able; nodes are of one run alone."""
-        kept = ("examples", "cluster", "failures", "rests_until", "absent")
+        kept = ("examples", "cluster", "failures", "rests_until", "absent", "pace")
         return {
             "population": self.population,
+            "kept_out": sorted(self.kept_out),
             "keys": self.identities.state(),
             "clients": {
                 label: {name: getattr(client, name) for name in kept}
@@ -158,6 +176,7 @@ class Roster:
         """Take up what `state` returned; the clients are out of reach until they are enrolled."""
         self.population = int(state["population"])
         self.identities.restore(state["keys"])
+        self.kept_out = {label: Client(label, NOWHERE) for label in state.get("kept_out", ())}
         self.clients = {
             label: Client(
                 label,
@@ -167,6 +186,7 @@ class Roster:
                 failures=int(known["failures"]),
                 rests_until=int(known["rests_until"]),
                 absent=int(known["absent"]),
+                pace=float(known["pace"]),
             )
             for label, known in state["clients"].items()
         }

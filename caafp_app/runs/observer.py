@@ -61,6 +61,9 @@ class Observer:
     def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
         """Take that one has answered, and why its answer is refused if it is."""
 
+    def on_key(self, label: str, key: str) -> None:
+        """Take the public key, in OpenSSH's form, that a label belongs to from now on."""
+
     def on_finish(self, report: RunReport) -> None:
         """Take the whole run at its end."""
 
@@ -105,6 +108,11 @@ class CompositeObserver(Observer):
         """Hand on."""
         for observer in self._observers:
             observer.on_answer(label, ok, reason)
+
+    def on_key(self, label: str, key: str) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_key(label, key)
 
     def on_finish(self, report: RunReport) -> None:
         """Hand on."""
@@ -176,6 +184,10 @@ class DirectoryObserver(Observer):
         """Append to ``live.jsonl``."""
         self._live.answer(label, ok, reason)
 
+    def on_key(self, label: str, key: str) -> None:
+        """Write ``devices/LABEL.pub``: the folder is one for ``known-devices`` of a later run."""
+        self.directory.write_key(label, key)
+
     def on_finish(self, report: RunReport) -> None:
         """Write models, masks, clusters and clients, and the summary last."""
         for number, cluster in report.clusters.items():
@@ -188,6 +200,8 @@ class DirectoryObserver(Observer):
                 self.directory.write_model(name, cluster.arrays, metadata)
             if cluster.mask_bits is not None:
                 self.directory.write_mask(name, cluster.mask_bits, metadata)
+            for share, bits in cluster.parts.items():
+                self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
         self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
         self.directory.write_clients(report.clients)

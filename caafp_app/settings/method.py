@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import parse_score
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
@@ -49,7 +50,17 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
+    clusters: int | str = knob(
+        0,
+        "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
+        low=0,
+        words=("auto",),
+    )
+
+    @property
+    def fixed(self) -> int:
+        """The number of clusters asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,9 @@ class PruneSettings(Group):
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
         "what makes a weight important: a weighted sum of scores, or one name",
     )
+    levels: str = knob(
+        "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
+    )
     spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
 
     def __post_init__(self) -> None:
@@ -104,6 +118,12 @@ class PruneSettings(Group):
                 f"uniform, found {self.allocation!r}"
             )
         parse_score(self.score)
+        parse_levels(self.levels)
+
+    @property
+    def level_shares(self) -> tuple[float, ...]:
+        """The shares in ``levels``."""
+        return parse_levels(self.levels)
 
     @property
     def final(self) -> float:

@@ -149,7 +149,10 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
+        "deadline": rounds.deadline,
+        "unseen_users": rounds.unseen_users,
         "sparsity": pruning.sparsity,
+        "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
         "prune_rounds": rounds.prune_rounds,
@@ -176,6 +179,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
             "regrow": pruning.regrow,
             "granularity": pruning.granularity,
             "score": pruning.score,
+            "levels": pruning.levels,
         },
     }
 

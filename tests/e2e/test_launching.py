@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 pytest.importorskip("ray")
 
 RUN = [sys.executable, "-m", "caafp_app.cli", "run", "smoke"]

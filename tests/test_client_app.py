@@ -284,6 +284,18 @@ def test_a_client_finds_itself_how_long_to_fine_tune(
     assert "finetune-epochs" not in again
 
 
+def test_a_second_model_stays_inside_the_mask_and_changes_nothing_that_is_sent() -> None:
+    one, two = (Server({"personal": kind}, density=0.5) for kind in ("finetune", "dual"))
+    replies = [server.ask(Action.TRAIN, phase="prune", cluster=0) for server in (one, two)]
+    np.testing.assert_array_equal(*(two.update(reply) for reply in replies))
+    assert metrics_of(replies[0]) == metrics_of(replies[1])
+    kept = two.grid.contexts[two.nodes[0]].state.array_records["caafp.own"]
+    for name, bits in two.mask.by_layer().items():
+        assert not kept[name].numpy()[~bits].any()
+        assert kept[name].numpy()[bits].all()
+    assert "caafp.own" not in one.grid.contexts[one.nodes[0]].state
+
+
 def test_a_gradient_is_sent_only_when_asked_for() -> None:
     server = Server(density=0.5)
     without = Answer.from_records(server.ask(Action.TRAIN).content)

@@ -24,6 +24,11 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
+    personal: str = knob(
+        "finetune",
+        "dual: fine-tune a second model, trained near the cluster's in each of its rounds",
+        choices=names.PERSONAL,
+    )
     finetune_epochs: int | str = knob(
         3,
         "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
@@ -46,12 +51,10 @@ class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
     clusters: int | str = knob(
-        0, "0: 1 to 6 by silhouette; auto: one unless a test finds more", low=0, words=("auto",)
-    )
-    grouping: str = knob(
-        "exchange",
-        "by one more training of all, as published, or by the rounds of the warm-up",
-        choices=names.GROUPINGS,
+        0,
+        "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
+        low=0,
+        words=("auto",),
     )
 
     @property

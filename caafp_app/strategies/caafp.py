@@ -88,10 +88,10 @@ class CAAFP(MethodStrategy):
         """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
-        if self.clustering.grouping == "rounds" and len(parse_levels(self.pruning.levels)) > 1:
+        if self.clustering.by_rounds and len(parse_levels(self.pruning.levels)) > 1:
             raise SettingsError(
-                "grouping: 'rounds' compares updates of whole models; expected 'exchange' with "
-                f"levels, found levels {self.pruning.levels!r}"
+                "clusters: 'auto' compares updates of whole models; expected a number with levels, "
+                f"found levels {self.pruning.levels!r}"
             )
         if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
             raise SettingsError(

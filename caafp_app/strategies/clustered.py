@@ -34,8 +34,9 @@ class ClusteredMethod(Method):
     ) -> None:
         super().__init__(model)
         self.nested = nested or Nested(Levels(), model)
-        by_rounds = clustering.grouping == "rounds"
-        self.groups = (RoundGroups if by_rounds else Groups)(clustering, seed, self.nested.compare)
+        self.groups = (RoundGroups if clustering.by_rounds else Groups)(
+            clustering, seed, self.nested.compare
+        )
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""

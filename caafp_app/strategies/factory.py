@@ -150,6 +150,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
         "deadline": rounds.deadline,
+        "unseen_users": rounds.unseen_users,
         "sparsity": pruning.sparsity,
         "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,
@@ -166,7 +167,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what the settings say of arguments that are dataclasses, by their fields."""
     pruning, clustering = settings.pruning, settings.clustering
     return {
-        "clustering": {"clusters": clustering.clusters, "grouping": clustering.grouping},
+        "clustering": {"clusters": clustering.clusters},
         "pruning": {
             "sparsity": pruning.sparsity,
             "tolerance": pruning.tolerance,

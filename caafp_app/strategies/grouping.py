@@ -55,15 +55,15 @@ class Clustering:
     linkage, min_cluster_size, min_silhouette
         See `cluster`.
     grouping : str
-        ``exchange``: by one training of every client after the warm-up. ``rounds``: by what the
-        rounds of the warm-up bring anyway.
+        ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
+        by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
     """
 
     clusters: int | str = 0
     linkage: str = "average"
     min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
-    grouping: str = "exchange"
+    grouping: str = ""
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -71,7 +71,7 @@ class Clustering:
             raise SettingsError(
                 f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"
             )
-        if self.grouping not in GROUPINGS:
+        if self.grouping not in ("", *GROUPINGS):
             raise SettingsError(
                 f"grouping: expected one of {', '.join(GROUPINGS)}, found {self.grouping!r}"
             )
@@ -81,13 +81,18 @@ class Clustering:
         number = str(self.fixed or "1 to 6 by silhouette")
         if self.clusters == AUTO:
             number = "1 to 6 by a test"
-        whence = ", by the rounds' updates" if self.grouping == "rounds" else ""
+        whence = ", by the rounds' updates" if self.by_rounds else ""
         return f"{number}, {self.linkage} linkage{whence}"
 
     @property
     def fixed(self) -> int:
         """The number asked for; 0 where it is to be found."""
         return self.clusters if isinstance(self.clusters, int) else 0
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether groups come from the warm-up's own updates."""
+        return (self.grouping or ("rounds" if self.clusters == AUTO else "exchange")) == "rounds"
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients.
@@ -130,7 +135,7 @@ class Clustering:
         rows = np.stack([sketches[label] for label in labels])
         if self.clusters == AUTO:
             size = max(self.min_cluster_size, 2)
-            if self.grouping == "exchange":  # else they are directions already
+            if not self.by_rounds:  # else they are directions already
                 rows = np.stack([unit(row) for row in rows])
             structure = find_structure(rows, linkage=self.linkage, min_size=size, seed=seed)
             numbers, k = structure.labels, int(structure.labels.max()) + 1
@@ -138,7 +143,7 @@ class Clustering:
         else:
             found = cluster(
                 rows,
-                min(self.fixed, len(rows)) if self.grouping == "rounds" else self.fixed,
+                min(self.fixed, len(rows)) if self.by_rounds else self.fixed,
                 linkage=self.linkage,
                 min_size=self.min_cluster_size,
                 min_silhouette=self.min_silhouette,

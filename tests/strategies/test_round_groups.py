@@ -10,7 +10,7 @@ from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.runs.checkpoint import Checkpoints
 from tests.strategies.support import bits_of, members_of, prepare, run
 
-BY_ROUNDS = {"clusters": "auto", "grouping": "rounds", "synthetic-users": 12}
+BY_ROUNDS = {"clusters": "auto", "strategy-args": "grouping='rounds'", "synthetic-users": 12}
 
 
 @pytest.mark.parametrize("seed", range(3))

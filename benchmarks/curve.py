@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+LEAN = ["lean-uci", "finetune-epochs=25"]
 POINTS: dict[str, list[str]] = {
     "paper": ["paper-uci", "finetune-epochs=25"],
     "paper, float16": [
@@ -30,10 +31,10 @@ POINTS: dict[str, list[str]] = {
         "finetune-epochs=25",
         *("down-dtype=int8", "up-dtype=int8", "rest-dtype=float16"),
     ],
-    "sparse 70 %": ["lean-uci", "initial-sparsity=0.7", "sparsity=0.7"],
-    "sparse 80 %": ["lean-uci", "initial-sparsity=0.8", "sparsity=0.8"],
-    "lean": ["lean-uci"],
-    "leanest": ["lean-uci", "initial-sparsity=0.95", "sparsity=0.95"],
+    "sparse 70 %": [*LEAN, "initial-sparsity=0.7", "sparsity=0.7"],
+    "sparse 80 %": [*LEAN, "initial-sparsity=0.8", "sparsity=0.8"],
+    "lean": LEAN,
+    "leanest": [*LEAN, "initial-sparsity=0.95", "sparsity=0.95"],
 }
 AUTHORS = {"megabytes": 265.6 * 1.048576, "accuracy": 95.40}
 """The authors' code, seed 42, 25 fine-tuning epochs, mask put back; bytes by their formula."""

@@ -1,33 +1,39 @@
-"""Start-up and seconds a round of each engine, beside the same training in one torch process.
+"""Start-up and seconds a round of each engine, beside the same training without ours.
 
-    python -m benchmarks.engines [--clients 10 100] [--rounds 4] [--json PATH]
+    python -m benchmarks.engines [--clients 10 100] [--rounds 4] [--times 3] [--json PATH]
 
 See README.md for what is measured and how.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.federated import ROOT
-from benchmarks.report import Report, Row, cores, median, parser
+from benchmarks.report import Report, Row, Target, cores, median, parser
 from benchmarks.rounds import bare
 from caafp_app.launch.presets import to_toml
 from caafp_app.settings import Settings
 
 COLUMNS = {
-    "engine": "engine",
     "clients": "clients a round",
+    "engine": "engine",
     "startup_seconds": "start-up s",
     "seconds": "s a round",
     "per_client_ms": "ms a client",
+    "to_ray": "x Ray's round",
     "load": "load",
 }
+STARTUP_SECONDS = 2.0
+Measured = tuple[float | None, list[float]]
+"""Seconds of the start-up, where there is one, and of each round but the first."""
 
 
 def settings_of(engine: str, device: str, clients: int, rounds: int, folder: Path) -> Settings:
@@ -53,7 +59,7 @@ def settings_of(engine: str, device: str, clients: int, rounds: int, folder: Pat
     )
 
 
-def measure(engine: str, device: str, clients: int, rounds: int) -> Row:
+def by_engine(engine: str, device: str, clients: int, rounds: int) -> Measured:
     """Run in a process of its own; its start-up ends with the plan, before the first round."""
     with tempfile.TemporaryDirectory(prefix="caafp-bench-") as scratch:
         folder = Path(scratch)
@@ -61,7 +67,7 @@ def measure(engine: str, device: str, clients: int, rounds: int) -> Row:
         config = folder / "config.toml"
         config.write_text(to_toml(settings.to_dict()), encoding="utf-8")
         command = [sys.executable, "-m", "caafp_app.bench", str(config), str(clients), "1"]
-        began, load = time.time(), os.getloadavg()[0]
+        began = time.time()
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"engine {engine} failed: {done.stderr[-3000:]}")
@@ -69,32 +75,55 @@ def measure(engine: str, device: str, clients: int, rounds: int) -> Row:
         planned = (run / "plan.json").stat().st_mtime - began
         lines = (run / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    # All but the first round, and but the exchange at the end, which has the number of the last.
-    seconds = {r["round"]: r["seconds"] for r in reversed(records) if r["round"] > 1}
-    name = "ray" if engine == "ray" else f"batched-{device}"
-    return _row(name, clients, median(list(seconds.values())), load) | {"startup_seconds": planned}
+    # Without the exchange at the end, which has the number of the last round.
+    return planned, [r["seconds"] for r in records if r["round"] > 1 and r["phase"] == "train"]
 
 
-def rows_of(clients: int, rounds: int) -> Iterator[Row]:
-    """Measure all engines that this machine has, and the bare training before and after them."""
+def without_ours(module: str, clients: int, rounds: int) -> Measured:
+    """Run a loop that needs none of ours but the data and the network."""
     settings = settings_of("ray", "cpu", clients, rounds, Path())
-    load = os.getloadavg()[0]
-    walls = bare(settings, clients)[0][1:]
-    for engine, device in (("ray", "cpu"), ("batched", "cpu"), ("batched", "cuda")):
-        if device == "cpu" or _has_gpu():
-            yield measure(engine, device, clients, rounds)
-    walls += bare(settings, clients)[0][1:]
-    yield _row("bare", clients, median(walls), load)
+    return None, bare(settings, clients, module)[0][1:]
 
 
-def _row(engine: str, clients: int, seconds: float, load: float) -> Row:
-    return {
-        "engine": engine,
-        "clients": clients,
-        "seconds": seconds,
-        "per_client_ms": 1000 * seconds / clients,
-        "load": load,
+def candidates() -> dict[str, Callable[[int, int], Measured]]:
+    """Return what can be measured on this machine, by name."""
+    found: dict[str, Callable[[int, int], Measured]] = {
+        "ray": partial(by_engine, "ray", "cpu"),
+        "batched-cpu": partial(by_engine, "batched", "cpu"),
+        "bare": partial(without_ours, "benchmarks.bare"),
     }
+    if _has_gpu():
+        found["batched-cuda"] = partial(by_engine, "batched", "cuda")
+    if importlib.util.find_spec("pfl") is not None:
+        found["pfl"] = partial(without_ours, "benchmarks.bare_pfl")
+    return found
+
+
+def rows_of(clients: int, rounds: int, times: int) -> list[Row]:
+    """Measure all in turn, so often; a ratio is the median of those within each turn."""
+    startup: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    load: dict[str, list[float]] = {}
+    for _ in range(times):
+        for name, measure in candidates().items():
+            load.setdefault(name, []).append(os.getloadavg()[0])
+            planned, walls = measure(clients, rounds)
+            seconds.setdefault(name, []).append(median(walls))
+            if planned is not None:
+                startup.setdefault(name, []).append(planned)
+    return [
+        {
+            "clients": clients,
+            "engine": name,
+            # The least, not the median: it is what others on the machine disturbed least.
+            "startup_seconds": min(startup[name]) if name in startup else None,
+            "seconds": median(walls),
+            "per_client_ms": 1000 * median(walls) / clients,
+            "to_ray": median([w / ray for w, ray in zip(walls, seconds["ray"], strict=True)]),
+            "load": median(load[name]),
+        }
+        for name, walls in seconds.items()
+    ]
 
 
 def _has_gpu() -> bool:
@@ -104,18 +133,26 @@ def _has_gpu() -> bool:
 
 
 def main() -> None:
-    """Measure, print, and end with a failure if anything does."""
+    """Measure, print, and judge the engine on a CPU."""
     options = parser(__doc__)
     options.add_argument("--clients", type=int, nargs="+", default=[10, 100], metavar="N")
     options.add_argument("--rounds", type=int, default=4, help="the first is left out")
+    options.add_argument("--times", type=int, default=3, help="how often each engine runs")
     chosen = options.parse_args()
     report = Report("engines", "Engines beside bare training", COLUMNS)
     for clients in chosen.clients:
-        report.rows += rows_of(clients, chosen.rounds)
-    report.notes = [
-        f"{cores()} cores; medians without the first round; the load is that of the machine "
-        "as each began: compare rows of one table alone"
-    ]
+        rows = rows_of(clients, chosen.rounds, chosen.times)
+        report.rows += rows
+        ours = next(row for row in rows if row["engine"] == "batched-cpu")
+        start, ratio = ours["startup_seconds"], ours["to_ray"]
+        report.targets += [
+            Target(f"start-up, batched-cpu, {clients} clients", start, STARTUP_SECONDS, "s"),
+            Target(f"a round, batched-cpu, {clients} clients", ratio, 1.0, "x Ray's"),
+        ]
+    report.notes = [f"{cores()} cores; medians, without each first round; start-up: the least"]
+    lacking = {"batched-cuda": "no GPU", "pfl": "not installed"}
+    for name in sorted(lacking.keys() - candidates().keys()):
+        report.notes.append(f"{name}: not measured, {lacking[name]}")
     report.finish(chosen.json)
 
 

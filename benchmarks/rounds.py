@@ -65,16 +65,18 @@ def measure(dataset: str, settings: dict[str, Scalar]) -> list[Row]:
     return [_row(dataset, phase, records, *alone) for phase, records in phases.items()]
 
 
-def bare(settings: Settings, nodes: int) -> tuple[list[float], list[float]]:
-    """Return wall and CPU seconds of each round's training in one bare torch process."""
+def bare(
+    settings: Settings, nodes: int, module: str = "benchmarks.bare"
+) -> tuple[list[float], list[float]]:
+    """Return wall and CPU seconds of each round's training in one process without ours."""
     with tempfile.TemporaryDirectory(prefix="caafp-bench-") as folder:
         path = Path(folder) / "bare.json"
         given = {"settings": settings.to_dict(), "nodes": nodes}
         path.write_text(json.dumps(given), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.bare", str(path)]
+        command = [sys.executable, "-m", module, str(path)]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"the bare training failed: {result.stderr[-3000:]}")
+        raise RuntimeError(f"{module} failed: {result.stderr[-3000:]}")
     wall, cpu = json.loads(result.stdout.splitlines()[-1])
     return wall, cpu
 

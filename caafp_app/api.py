@@ -103,6 +103,26 @@ class Run:
 
         return load_cluster(self.path, cluster).mask
 
+    def confusion(self) -> "DataFrame":
+        """Count what the clusters' models say of all clients' held-out windows, in a simulation.
+
+        Returns
+        -------
+        DataFrame
+            Rows are true classes, columns predicted ones. Personal models are not kept.
+
+        Raises
+        ------
+        RunError, DataError
+            The run has no end, or its data is not on this machine.
+        """
+        from pandas import DataFrame, Index
+
+        from caafp_app.export.confusion import confusion_of
+
+        names, counts = confusion_of(self.path)
+        return DataFrame(counts, Index(names, name="true"), Index(names, name="predicted"))
+
     def __repr__(self) -> str:
         """Say where it is and what came out."""
         accuracy = self.summary.get("accuracy", {}).get("personal", {}).get("mean")

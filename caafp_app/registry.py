@@ -181,6 +181,8 @@ STRATEGIES = Registry(
         "caafp": "caafp_app.strategies.caafp:CAAFP",
         "fedavg": "caafp_app.strategies.fedavg:FedAvg",
         "fedsnip": "caafp_app.strategies.fedsnip:FedSNIP",
+        "heterofl": "caafp_app.strategies.heterofl:HeteroFL",
+        "cahfp": "caafp_app.strategies.cahfp:CAHFP",
         "efficientfl": "caafp_app.strategies.efficientfl:EfficientFL",
         "fedchar": "caafp_app.strategies.fedchar:FedCHAR",
         "clusterfl": "caafp_app.strategies.clusterfl:ClusterFL",
@@ -194,12 +196,14 @@ SCORES = Registry(
         "coherence": "caafp_app.pruning.scores:coherence",
         "coherence-paper": "caafp_app.pruning.scores:coherence_paper",
         "consistency": "caafp_app.pruning.scores:consistency",
+        "curvature": "caafp_app.pruning.scores:curvature",
     },
 )
 SUMS = Registry(
     "sum",
     "sums",
     {
+        "moves": "caafp_app.pruning.sums:Moves",
         "squares": "caafp_app.pruning.sums:Squares",
         "signs": "caafp_app.pruning.signs:SignSum",
     },
@@ -278,5 +282,9 @@ TRACKERS = Registry(
 OPTIMISERS = Registry(
     "optimizer",
     "optimizers",
-    {"adam": "caafp_app.training.optimizers:Adam"},
+    {
+        "adam": "caafp_app.training.optimizers:Adam",
+        "sgd": "caafp_app.training.optimizers:Momentum",
+        "prunadag": "caafp_app.training.optimizers:PrunAdag",
+    },
 )

@@ -71,6 +71,8 @@ BY_MODULE = {
     "strategies/factory.py": frozenset({"settings"}),
     "launch/beforehand.py": frozenset({"models", "strategies", "server_app"}),
     "launch/start.py": frozenset({"engine"}),
+    "launch/prepared.py": frozenset({"engine"}),
+    "bench/__main__.py": frozenset({"engine"}),
     "bench/simulate.py": frozenset({"client_app", "server_app", "engine"}),
     "engine/run.py": frozenset({"server_app"}),
 }

@@ -125,6 +125,7 @@ def test_every_name_runs_with_lossy_codecs_too(name: str) -> None:
     for client in done.seen.report.clients:
         assert client.cluster_accuracy is not None
         assert client.personal_accuracy is not None
+        assert client.personal_f1 is not None
     rounds = [r for r in done.seen.rounds if r.phase not in ("cluster", "evaluate", "personalise")]
     assert [r.round for r in rounds if r.phase != "saliency"] == list(range(1, 9))
     assert not any(r.refused or r.missing for r in done.seen.rounds)

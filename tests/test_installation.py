@@ -15,7 +15,7 @@ HEAVY = ["torch", "ray", "jax", "tensorflow", "sklearn", "scipy", "pandas", "dat
 HEAVY += ["matplotlib", "onnx"]
 NAMES = "from caafp_app.strategies import CAAFP, Clustering; from caafp_app import sparse_mod"
 LOADED = f"import sys; {NAMES}; print([name for name in {HEAVY!r} if name in sys.modules])"
-ATTEMPTS = 5
+ATTEMPTS = 3
 
 
 def run(code: str, python: str = sys.executable, cwd: Path = ROOT) -> str:

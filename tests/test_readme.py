@@ -1,4 +1,4 @@
-"""What the README says: its commands, snippets, tables and links are those of this version."""
+"""README and guides: their commands, snippets, tables and links are those of this version."""
 
 import io
 import re
@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import caafp_app
 from caafp_app import cli
+from caafp_app.bench.file import read_bench
 from caafp_app.cli.settings import settings_markdown
 from caafp_app.datasets.base import DataShape, Windows
 from caafp_app.datasets.folder import read_folder
@@ -26,18 +27,23 @@ from caafp_app.runs.observer import DirectoryObserver
 from caafp_app.runs.records import RoundRecord
 from caafp_app.runs.text import round_line
 from caafp_app.settings import Settings
+from tests.left_run import leave_run
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import nodes, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = ("tutorial", "installation", "data", "simulation", "settings", "runs", "benches")
+TEXT = "\n".join(
+    [README, *((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES)]
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def blocks(language: str, holding: str = "") -> list[str]:
     """Fenced blocks of a language that hold a text."""
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```{language}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
     return [block for block in found if holding in block]
 
 
@@ -49,7 +55,7 @@ def block(language: str, holding: str) -> str:
 
 def table(first_column: str) -> list[list[str]]:
     """Rows of the table whose first column has this head."""
-    _, _, rest = README.partition(f"\n| {first_column} |")
+    _, _, rest = TEXT.partition(f"\n| {first_column} |")
     lines = rest.partition("\n\n")[0].splitlines()[2:]
     assert lines
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -59,7 +65,7 @@ def table(first_column: str) -> list[list[str]]:
 
 
 def test_settings_table_is_current() -> None:
-    written = README.partition("<!-- settings -->\n")[2].partition("<!-- end of settings -->")[0]
+    written = TEXT.partition("<!-- settings -->\n")[2].partition("<!-- end of settings -->")[0]
     assert written == settings_markdown(), "paste what `caafp settings --markdown` prints"
 
 
@@ -90,18 +96,26 @@ def _initial(settings: Settings) -> ArrayRecord:
 # -- commands ------------------------------------------------------------------------------
 
 
+OWN = "PYTHONPATH=examples/own-strategy "
+LOOKERS = ("report", "watch", "export")
+"""Commands that look at a run; it has to be there."""
+
+
 def commands() -> list[list[str]]:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    found = [shlex.split(line.removeprefix(OWN), comments=True) for line in lines]
+    return [words for words in found if words]
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with the files that the examples name; the commands run in it."""
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     labels, users = np.arange(160) % 2, np.arange(160) % 4
     np.savez(tmp_path / "windows.npz", X=rng.normal(size=(160, 16, 3)), y=labels, user=users)
     (tmp_path / "my.toml").write_text('strategy = "caafp"\n', encoding="utf-8")
+    executed(block("python", "my-windows.npz"))
     users = np.repeat(np.arange(30), 24)
     recordings = Windows(
         x=rng.normal(size=(users.size, 128, 9)).astype(np.float32),
@@ -111,9 +125,18 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     # A dry run reads the data; the published recordings are no part of the repository.
     monkeypatch.setattr(UciHarSource, "windows", lambda source, settings: recordings)
+    _saved_set(tmp_path / "my-saved-set")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "examples" / "own-strategy"))
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "own-strategy"))
     return tmp_path
+
+
+def _saved_set(folder: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    x = np.random.default_rng(2).normal(size=(40, 16, 3)).tolist()
+    columns = {"x": x, "label": [k % 2 for k in range(40)], "user": [k % 4 for k in range(40)]}
+    datasets.Dataset.from_dict(columns).save_to_disk(str(folder))
 
 
 def test_the_readme_shows_the_main_commands() -> None:
@@ -123,19 +146,51 @@ def test_the_readme_shows_the_main_commands() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [w for w in commands() if w[0] == "caafp" and w[1] != "device"],  # which would begin to serve
+    # `device` would begin to serve.
+    [w for w in commands() if w[0] == "caafp" and w[1] not in ("device", *LOOKERS)],
     ids=lambda words: " ".join(words),
 )
 def test_caafp_commands_are_understood(words: list[str], elsewhere: Path) -> None:
-    dry = ["--dry-run"] if words[1] in ("run", "bench") else []
+    dry = ["--dry-run"] * (words[1] in ("run", "bench", "tune") and "--dry-run" not in words)
     result = CliRunner().invoke(cli.app, words[1:] + dry)
     assert result.exit_code == 0, result.output
 
 
+def test_commands_that_look_at_runs_are_understood(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAAFP_HOME", str(elsewhere))
+    for name in ("clustered", "one-model", "latest"):
+        leave_run(elsewhere / "runs" / name)
+    found = [words for words in commands() if words[0] == "caafp" and words[1] in LOOKERS]
+    assert {words[1] for words in found} == set(LOOKERS)
+    for words in found:
+        if words[1] == "export":
+            continue  # the run that is left here has no network; tests/export has
+        result = CliRunner().invoke(cli.app, words[1:])
+        assert result.exit_code == 0, result.output
+
+
+def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(block("toml", 'preset = "caafp"\nsparsity'), encoding="utf-8")
+    settings = Settings.from_run_config(read_preset(str(path)))
+    assert settings.pruning.sparsity == 0.8
+
+
+def test_a_bench_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(block("toml", "[bench]"), encoding="utf-8")
+    assert [case.name for case in read_bench(str(path), []).cases] == [
+        "sparse-0.7",
+        "sparse-0.8",
+        "sparse-0.9",
+    ]
+
+
 def test_caafp_commands_in_the_text_are_understood(elsewhere: Path) -> None:
-    named = set(re.findall(r"`(caafp (?:run|settings)[^`]*)`", README)) - {"caafp run"}
-    assert len(named) >= 3
-    for command in named:
+    named = set(re.findall(r"`(caafp (?:run|settings)[^`]*)`", TEXT)) - {"caafp run"}
+    for command in named - {"caafp run --dry-run"}:
         words = shlex.split(command)[1:]
         result = CliRunner().invoke(cli.app, words + ["--dry-run"] * (words[0] == "run"))
         assert result.exit_code == 0, result.output
@@ -144,7 +199,7 @@ def test_caafp_commands_in_the_text_are_understood(elsewhere: Path) -> None:
 def test_make_targets_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = [words[1] for words in commands() if words[0] == "make"]
-    targets += re.findall(r"`make (\w+)`", README)
+    targets += re.findall(r"`make (\w+)`", TEXT)
     assert {"run", "test", "setup"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
@@ -280,8 +335,10 @@ def test_the_mask_is_where_it_is_said_to_be() -> None:
 def test_own_data_is_read(elsewhere: Path) -> None:
     (elsewhere / "windows.npz").unlink()
     x = np.random.default_rng(1).normal(size=(160, 16, 3))
-    executed(block("python", "np.savez"), X=x, y=np.arange(160) % 2, user=np.arange(160) % 4)
-    (words,) = [words for words in commands() if "dataset=npz" in words]
+    executed(
+        block("python", "[n, time, channels]"), X=x, y=np.arange(160) % 2, user=np.arange(160) % 4
+    )
+    words = next(words for words in commands() if "dataset=npz" in words)
     result = CliRunner().invoke(cli.app, [*words[1:], "--dry-run"])
     assert result.exit_code == 0, result.output
     assert "num-supernodes=4" in result.output
@@ -317,7 +374,7 @@ def test_versions_in_all_files_agree() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {PROJECT['version']}\n" in citation
     assert caafp_app.__version__ == PROJECT["version"]
-    assert f"Python {PROJECT['requires-python'].removeprefix('>=')} or newer" in README
+    assert f"Python {PROJECT['requires-python'].removeprefix('>=')} or newer" in TEXT
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     flower = re.search(r"Flower (\d+\.\d+)\.", README)
     assert flower

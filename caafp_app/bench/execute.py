@@ -70,9 +70,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def check_queue(queue: Sequence[Job], folder: BenchFolder) -> list[str]:
+def check_queue(queue: Sequence[Job], folder: BenchFolder, *, fetch: bool = True) -> list[str]:
     """Check the runs before any is started; return notes of what may be a mistake.
 
+    Published data is downloaded to be checked, unless `fetch` is false.
     Raises what `caafp_app.launch.beforehand` raises, with the name of the case.
     """
     notes: dict[str, list[str]] = {}
@@ -80,7 +81,8 @@ def check_queue(queue: Sequence[Job], folder: BenchFolder) -> list[str]:
         try:
             results = folder.finished(case, 0)
             # What all cases share is often meant for some of them alone.
-            checked = check_simulation(case.settings, results, given=case.varied.keys())
+            given = case.varied.keys()
+            checked = check_simulation(case.settings, results, given=given, fetch=fetch)
         except CaafpError as error:
             raise type(error)(f"case {case.name!r}: {error}") from error
         for note in checked.notes:

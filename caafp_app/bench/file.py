@@ -14,7 +14,7 @@ from typing import Any
 from caafp_app.bench.cases import read_cases
 from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import SettingsError
-from caafp_app.launch.presets import parse_pairs, read_preset, read_toml
+from caafp_app.launch.presets import app_file, parse_pairs, read_preset, read_toml
 from caafp_app.launch.source import default_config, presets_folder
 from caafp_app.registry import hint
 from caafp_app.runs.place import check_name
@@ -23,37 +23,13 @@ _TABLES = {"bench", "settings", "case"}
 _BENCH_KEYS = {"name", "preset", "seeds", "against"}
 
 
-def bench_names() -> list[str]:
-    """Return the names of the bench files that come with the app, sorted."""
-    return sorted(path.stem for path in (presets_folder() / "bench").glob("*.toml"))
-
-
-def bench_file(name: str) -> Path:
-    """Return the file of a bench that comes with the app, or the file that was named itself.
-
-    Raises SettingsError if there is neither.
-    """
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or len(path.parts) > 1:
-        if not path.is_file():
-            raise SettingsError(f"expected a TOML file at {path}, found nothing")
-        return path
-    known = bench_names()
-    if name not in known:
-        raise SettingsError(
-            f"expected a bench ({', '.join(known)}) or the path of a .toml file, "
-            f"found {name!r}{hint(name, known)}"
-        )
-    return presets_folder() / "bench" / f"{name}.toml"
-
-
 def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
     """Return the plan of a bench that comes with the app, or of the file at that path.
 
     `pairs` are ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run
     now. Raises SettingsError if the file cannot be read, or says what it may not.
     """
-    path = bench_file(name)
+    path = app_file(name, "bench", presets_folder() / "bench")
     content = read_toml(path)
     _only_keys(content, _TABLES, str(path), "table")
     head = _table(content, "bench", path)

@@ -52,8 +52,11 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "cluster-std": _at("accuracy", "cluster", "std"),
     "cluster-min": _at("accuracy", "cluster", "min"),
     "cluster-worst-tenth": _at("accuracy", "cluster", "worst_tenth"),
+    "personal-f1": _at("macro_f1", "personal", "mean"),
+    "cluster-f1": _at("macro_f1", "cluster", "mean"),
     "sparsity-min": _at("sparsity", "personal_min"),
     "sparsity-mean": _at("sparsity", "personal_mean"),
+    "finetune-epochs": _at("finetune_epochs"),
     "mb-down": _at("bytes", "down", times=_MB),
     "mb-up": _at("bytes", "up", times=_MB),
     "mb-total": _at("bytes", "total", times=_MB),
@@ -64,7 +67,8 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "k": lambda summary: sum(1 for size in summary["clusters"] if size),
 }
 """Numbers of a run by column. Accuracies are shares of 1, ``std`` is over clients, ``cluster`` is
-the model before fine-tuning; MB are 10^6 bytes; ``k`` is the number of clusters."""
+the model before fine-tuning; ``finetune-epochs`` is the median of what clients found; MB are 10^6
+bytes; ``k`` is the number of clusters."""
 
 
 def gather(plan: BenchPlan, folder: BenchFolder) -> list[Result]:

@@ -6,14 +6,12 @@ apps are wrapped here.
 """
 
 import sys
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
-from flwr.simulation import run_simulation
 
 from caafp_app import server_app
 from caafp_app.client_app import app as client_app
@@ -48,6 +46,9 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
 
         simulate(settings, simulation.supernodes, simulation.client_cpus)
         return
+    # Imported here: a second or two that our own engine does not need.
+    from flwr.simulation import run_simulation
+
     server = ServerApp()
 
     @server.main()
@@ -68,13 +69,12 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
     )
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a file of settings: its path, the number of SuperNodes, cores per client."""
-    path, supernodes, cpus = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+def run(config: Mapping[str, Scalar], supernodes: int, cpus: int) -> int:
+    """Run flat settings with so many SuperNodes and cores per client; return the exit status."""
     try:
-        settings = Settings.from_run_config(tomllib.loads(path.read_text(encoding="utf-8")))
-        run = settings.run
-        check_simulation(settings, Path(run.output_dir) / "runs" / run.run_name, supernodes)
+        settings = Settings.from_run_config(config)
+        results = Path(settings.run.output_dir) / "runs" / settings.run.run_name
+        check_simulation(settings, results, supernodes)
         simulate_here(settings, Simulation(supernodes, cpus, gpu_share(settings, None, cpus)))
     except CaafpError as error:
         sys.stderr.write(f"caafp: {error}\n")

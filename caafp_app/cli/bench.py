@@ -55,7 +55,7 @@ def bench(
         bool, typer.Option("--dry-run", help="Check, list the runs, start nothing.")
     ] = False,
 ) -> None:
-    """Compare: run strategies, data sets, seeds and settings, and put them in one table.
+    """Compare methods: run many cases and seeds, and write one table and figures.
 
     [bold]caafp bench smoke --jobs 2[/]                         every strategy once
 
@@ -82,7 +82,7 @@ def bench(
             folder.check(wanted)
         queue = [job for job in wanted if force or not folder.has(*job)]
         client_cpus(jobs)
-        for note in check_queue(queue, folder):
+        for note in check_queue(queue, folder, fetch=not dry_run):
             typer.echo(f"note: {note}", err=True)
         if dry_run:
             for case, seed in wanted:

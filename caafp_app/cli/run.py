@@ -61,7 +61,8 @@ def run(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check all that a run needs, print settings and command, start nothing.",
+            help="Check all that a run needs, print settings and command. Start and download "
+            "nothing.",
         ),
     ] = False,
     as_json: Annotated[
@@ -72,7 +73,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Train: check a preset and your settings, run them by [bold]flwr run[/], end with its success.
+    """Train: check a preset and your settings, then run them.
 
     PRESET-OR-FILE is a preset of the app (caafp, paper-uci, paper-wisdm, smoke ...) or a TOML file
     of flat settings. Each key=value wins over it; `caafp settings` lists the keys.
@@ -85,8 +86,9 @@ def run(
 
     [bold]caafp run my.toml --superlink my-devices[/]        real devices
 
-    A simulation gets a SuperLink of its own, which is ended, with all it started, when the run
-    ends or you press Ctrl-C. Results go to runs/ below the setting output-dir.
+    A simulation gets a SuperLink of its own. It ends, with all it started, when the run ends or you
+    press Ctrl-C. The command ends with the run's success or failure. Results go to runs/ below the
+    setting output-dir.
     """
 
     def say(line: str) -> None:
@@ -94,14 +96,14 @@ def run(
 
     with ending():
         machine = Machine(superlink, num_supernodes, client_cpus, client_gpus, client_logs)
-        prepared = prepare(preset, parse_pairs(pairs or []), machine)
+        prepared = prepare(preset, parse_pairs(pairs or []), machine, fetch=not dry_run)
         if dry_run:
             say(prepared.settings_text() + "\n")
         for line in prepared.lines():
             say(line)
         if dry_run:
-            if prepared.settings.run.engine != "ray":
-                return  # there is no SuperLink, and no command
+            if prepared.settings.run.engine != "ray" or not (prepared.checked.clients or superlink):
+                return  # no SuperLink and no command, or the data will say how many clients
             with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
                 simulation = None if superlink else prepared.simulation
                 link = Connection({}, superlink)

@@ -1,4 +1,4 @@
-"""``caafp settings``: every setting, for a reader, a TOML file or the README."""
+"""``caafp settings``: every setting, for a reader, a TOML file or docs/settings.md."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def list_settings(
         bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
     ] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="As Markdown, for the table of the README.")
+        bool, typer.Option("--markdown", help="As Markdown, for docs/settings.md.")
     ] = False,
 ) -> None:
     """List every setting: its default, what it may be, what it does."""

@@ -1,6 +1,7 @@
 """What a client does when it is asked: a function for each action."""
 
 import logging
+import time
 import zlib
 from collections.abc import Callable, Mapping
 
@@ -8,9 +9,12 @@ import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
 
 from caafp_app.client.objectives import Trained, objective_of
+from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.work import Work
+from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
+from caafp_app.protocol.objective import HELD_TRAINED, LABEL_ENTROPY, option
 
 Metrics = dict[str, int | float]
 
@@ -33,7 +37,9 @@ def saliency(work: Work) -> Tasks[RecordDict]:
 def train(work: Work) -> Tasks[RecordDict]:
     """Train by the objective that is asked for; score the model before, where that is asked."""
     evaluate = work.request is not None and work.request.evaluate
+    began = time.monotonic()
     metrics, trained = yield from _trained(work, evaluate=evaluate)
+    metrics |= told(work, time.monotonic() - began)
     return (yield from _reply(work, trained, metrics))
 
 
@@ -49,6 +55,7 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     """Score the received model on the windows held out."""
     metrics: Metrics = {"num-examples": len(work.data.test_y)}
     metrics |= yield from work.score("cluster", work.received)
+    metrics |= yield from work.held(work.received)
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
 
 
@@ -78,9 +85,24 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     metrics: Metrics = {"num-examples": len(work.data.train_y)}
     if evaluate:
         metrics |= yield from work.score("cluster", start)
+        metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
+    if option(work.content, LABEL_ENTROPY):
+        metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
-    return metrics | {"train-loss": trained.loss}, trained
+    if option(work.content, HELD_TRAINED):
+        metrics |= yield from work.held(trained.model, HELD_TRAINED)
+    metrics["train-loss"] = trained.loss
+    if work.finds_epochs:
+        metrics["finetune-epochs"] = trained.epochs
+    return metrics, trained
+
+
+def _entropy(classes: IntArray, count: int) -> float:
+    """Return the entropy of labels as a share of ``ln(count)``; 0 where there is one class."""
+    shares = np.bincount(classes, minlength=count) / len(classes)
+    known = shares[shares > 0]
+    return float(-(known * np.log(known)).sum() / np.log(count)) if count > 1 else 0.0
 
 
 def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:

@@ -16,7 +16,7 @@ from torch import nn
 from caafp_app import training
 from caafp_app.models import build_model
 from caafp_app.models.resize import resize
-from caafp_app.training import LocalTraining, Score
+from caafp_app.training import LocalTraining, Score, Stopped
 
 Arrays = Mapping[str, NDArray[Any]]
 Mask = Mapping[str, NDArray[np.bool_]]
@@ -66,6 +66,13 @@ class Fitted(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class HowLong(Fit):
+    """Find after how many epochs to stop: see `training.how_long`. The result is a `Stopped`."""
+
+    held: tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
 class Evaluate:
     """Score `arrays`: see `training.evaluate`. The result is a `Score`."""
 
@@ -85,8 +92,8 @@ class Gradient:
     classes: NDArray[np.int64]
 
 
-Task = Fit | Evaluate | Gradient
-Result = Fitted | Score | dict[str, NDArray[np.float32]]
+Task = Fit | HowLong | Evaluate | Gradient
+Result = Fitted | Stopped | Score | dict[str, NDArray[np.float32]]
 
 
 @lru_cache(maxsize=8)
@@ -109,6 +116,9 @@ def perform(task: Task, device: str) -> Result:
     model = network_on(task.network, device)
     training.load_arrays(model, task.arrays)
     match task:
+        case HowLong():
+            fit = task.windows, task.classes, task.held, task.how, task.mask, task.anchor
+            return training.how_long(model, *fit)
         case Fit():
             loss = training.train(
                 model, task.windows, task.classes, task.how, task.mask, task.anchor

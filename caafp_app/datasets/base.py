@@ -46,6 +46,8 @@ class ClientData:
         five windows of every class has none to spare.
     scaling : Scaling, optional
         How both parts were scaled, by the training part; None where they are as recorded.
+    train_time : ndarray, optional
+        float64 ``[n]``, when each training window was recorded; None: in the order of the rows.
     """
 
     label: str
@@ -55,6 +57,7 @@ class ClientData:
     test_y: IntArray
     class_names: tuple[str, ...]
     scaling: Scaling | None = None
+    train_time: npt.NDArray[np.float64] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -158,10 +161,12 @@ class DataSource(ABC):
     """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
     A source keeps no state; what it reads is fixed by the settings alone. `standardise` says what
-    ``standardise=auto`` means here: ``none`` or ``client``.
+    ``standardise=auto`` means here: ``none`` or ``client``; `form_known`, whether `shape` and
+    `population` need no data, so that they can be told before anything is downloaded.
     """
 
     standardise: ClassVar[str] = "none"
+    form_known: ClassVar[bool] = False
 
     @abstractmethod
     def shape(self, settings: DataSettings) -> DataShape:
@@ -180,6 +185,10 @@ class DataSource(ABC):
 
         Raises DataError if the data is missing, incomplete or not what it says it is.
         """
+
+    def to_fetch(self, settings: DataSettings) -> str:
+        """Say what `windows` would download; empty where all is on this machine."""
+        return ""
 
     def client(self, settings: DataSettings, index: int) -> Windows:
         """Return the windows of the user at ``index`` in the ascending order of users.

@@ -62,6 +62,13 @@ class HuggingFaceSource(DataSource):
             )
         return len(windows.users)
 
+    def to_fetch(self, settings: DataSettings) -> str:
+        """Name the data set on the hub; what the hub's own cache holds of it is not looked at."""
+        place = Path(settings.data_dir).expanduser()
+        if not settings.data_dir or place.is_dir() or place.is_absolute():
+            return ""
+        return f"{settings.data_dir!r} from the Hugging Face hub"
+
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows; they are read once per process."""
         if not settings.data_dir:
@@ -110,7 +117,8 @@ def _opened(place: str) -> "Dataset":
     except Exception as error:  # the library's own, of many kinds
         raise DataError(
             f"dataset hf: expected a data set that Dataset.save_to_disk wrote at {place}, or its "
-            f"name on the hub, found: {error}"
+            f"name on the hub, found: {error}; without network, save the data set elsewhere "
+            "(Dataset.save_to_disk) and set data-dir to that folder"
         ) from error
     if isinstance(found, datasets.DatasetDict):
         if _TRAIN not in found:

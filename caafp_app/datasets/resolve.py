@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from caafp_app.datasets.base import ClientData, DataShape, FloatArray, IntArray, Windows
 from caafp_app.datasets.folder import FolderSource, read_folder
@@ -57,6 +58,7 @@ class _Client:
     windows: Windows
     split: Split
     standardise: str
+    train_time: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
         windows.y[split.held_out],
         windows.class_names,
         scaling,
+        client.train_time,
     )
 
 
@@ -175,7 +178,8 @@ def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None)
         windows = source.windows(settings)
     part = partitions(settings, seat.population)[seat.index]
     split = _split(windows, settings, part)
-    return _Client(f"part-{seat.index:04d}", windows, split, treatment)
+    time = part.time[np.searchsorted(part.rows, split.train)]
+    return _Client(f"part-{seat.index:04d}", windows, split, treatment, time)
 
 
 def _split(windows: Windows, settings: DataSettings, part: Part | None = None) -> Split:

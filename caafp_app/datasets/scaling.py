@@ -24,8 +24,8 @@ class Scaling:
         mean = windows.mean(axis=axes, dtype=np.float64)
         deviation = windows.std(axis=axes, dtype=np.float64)
         # A constant channel's deviation may be a rounding error instead of 0; dividing by it is
-        # noise.
-        steady = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
+        # noise. Relative to the mean, because values may be small in their unit.
+        steady = deviation <= 1e-6 * np.abs(mean)
         return cls(mean, np.where(steady, 1.0, deviation))
 
     def apply(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

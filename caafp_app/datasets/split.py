@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.base import IntArray
+from caafp_app.datasets.base import ClientData, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,34 @@ def split_by_class(
         train.append(before)
         held_out.append(after)
     return Split(_ascending(train), _ascending(held_out))
+
+
+def hold_out(data: ClientData, share: float, window_gap: int = 0) -> Split:
+    """Divide a client's *training* windows: the last part in time of each class is held out.
+
+    By the rules of `split_by_class`, so a class of five windows or fewer may have none to spare.
+    What would leave nothing to train on holds nothing out.
+
+    Parameters
+    ----------
+    data : ClientData
+    share : float
+        Of each class, at least 0 and below 1.
+    window_gap : int
+        Windows dropped before the part held out.
+
+    Returns
+    -------
+    Split
+        Rows of ``data.train_x``.
+    """
+    found = split_by_class(
+        data.train_y, train_fraction=1.0 - share, window_gap=window_gap, time=data.train_time
+    )
+    if len(found.train):
+        return found
+    everything = np.arange(len(data.train_y))
+    return Split(everything, everything[:0])
 
 
 def _cut(ordered: IntArray, fraction: float, gap: int) -> tuple[IntArray, IntArray]:

@@ -4,7 +4,7 @@ What a run refuses is an error here as well, in the same words. What it accepts 
 is a note.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +30,8 @@ class Survey:
 
     Attributes
     ----------
-    shape : tuple of int
-        Of a window.
+    shape : tuple of int or None
+        Of a window; None where it is not known before the data is downloaded.
     classes : int
     facts : str
         One line for a person.
@@ -39,7 +39,7 @@ class Survey:
         What is allowed and may be a mistake.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     classes: int
     facts: str
     notes: list[str]
@@ -61,14 +61,17 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         The data cannot be read or divided, or leaves no client anything to train on.
     """
     shape = data_shape(settings)
-    form = f"windows of {shape.input_shape}, {len(shape.class_names)} classes"
+    classes = len(shape.class_names)
+    form = f"windows of {shape.input_shape}, {classes} class{'es' if classes != 1 else ''}"
     notes = about_shape(shape.input_shape)
+    if classes < 2:
+        notes.append(f"all windows are of class {shape.class_names[0]}: there is nothing to learn")
     if settings.dataset in ("folder", "synthetic") and settings.partition == "natural":
         # Devices have the one; the other is made as it is asked for, and has no flaws to look for.
         return Survey(shape.input_shape, len(shape.class_names), form, notes)
     source = source_of(settings.dataset)
     windows = source.windows(settings)
-    names, sizes, scales = [], [], []
+    names, sizes, scales, spreads = [], [], [], []
     untested, idle = [], []
     for name, rows, time in _clients(settings, windows, clients):
         split = split_by_class(
@@ -85,6 +88,7 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         names.append(name)
         sizes.append(len(rows))
         scales.append(_scale(windows, rows))
+        spreads.append(_spread(windows, rows))
     if len(idle) == len(names):
         raise DataError(
             f"dataset {settings.dataset}: expected windows to train on, found none left of any "
@@ -99,8 +103,11 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         + (", ..." if scale.shape[1] > 12 else "")
     )
     treatment = source.standardise if settings.standardise == "auto" else settings.standardise
-    if treatment != "client":
+    if treatment == "client":
+        facts += "; each client's are then scaled to mean 0 and deviation 1"
+    else:
         notes += about_units(names, scale)
+    notes += about_still(np.array(spreads))
     part = "validation" if settings.validation_fraction else "test"
     for found, what in (
         (untested, f"no {part} windows: they train and are not scored"),
@@ -113,6 +120,24 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     if absent:
         notes.append(f"no client has windows of {_some(absent)}")
     return Survey(shape.input_shape, len(shape.class_names), facts, notes)
+
+
+def unread(settings: DataSettings, away: str) -> Survey:
+    """Say of data that is not on this machine what is known without it.
+
+    Parameters
+    ----------
+    settings : DataSettings
+        Of the run.
+    away : str
+        What a run will download: see `DataSource.to_fetch`.
+    """
+    note = f"the data was not looked at: the run will download {away}, and check it then"
+    if not source_of(settings.dataset).form_known:
+        return Survey(None, 0, "", [note])
+    shape = data_shape(settings)
+    form = f"windows of {shape.input_shape}, {len(shape.class_names)} classes"
+    return Survey(shape.input_shape, len(shape.class_names), form, [note])
 
 
 def about_shape(shape: tuple[int, ...]) -> list[str]:
@@ -162,6 +187,25 @@ def about_units(names: list[str], scale: npt.NDArray[np.float64]) -> list[str]:
     return notes
 
 
+def about_still(spread: npt.NDArray[np.float64]) -> list[str]:
+    """Return a note about channels that have one value alone in each client's windows.
+
+    Parameters
+    ----------
+    spread : ndarray
+        float64 ``[clients, channels]``, the largest value less the smallest.
+    """
+    still = np.flatnonzero((spread == 0.0).all(axis=0))
+    if not len(still):
+        return []
+    which = (
+        "no channel"
+        if len(still) == spread.shape[1]
+        else f"no value of channel {_some(list(still))}"
+    )
+    return [f"{which} changes within any client's windows: is the sensor on?"]
+
+
 def _clients(
     settings: DataSettings, windows: Windows, clients: int
 ) -> Iterator[tuple[str, IntArray, npt.NDArray[np.float64] | None]]:
@@ -180,13 +224,23 @@ def _clients(
 
 def _scale(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
     """Return the root mean square of each channel, of evenly spread windows [channels]."""
-    chosen = rows[:: max(1, len(rows) // _SAMPLE)]
-    values = np.asarray(windows.x[chosen], np.float64)
-    flat = values.reshape(-1, values.shape[-1])
+    flat = _sample(windows, rows)
     found: npt.NDArray[np.float64] = np.sqrt(np.mean(flat * flat, axis=0))
     return found
 
 
-def _some(names: list[str]) -> str:
+def _spread(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
+    """Return the largest value less the smallest of each channel [channels]."""
+    found: npt.NDArray[np.float64] = np.ptp(_sample(windows, rows), axis=0)
+    return found
+
+
+def _sample(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
+    """Return the values of some windows, far apart [values, channels]."""
+    values = np.asarray(windows.x[rows[:: max(1, len(rows) // _SAMPLE)]], np.float64)
+    return values.reshape(-1, values.shape[-1])
+
+
+def _some(names: Sequence[object]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return ", ".join(map(str, names[:_LISTED])) + more

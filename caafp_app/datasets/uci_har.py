@@ -51,6 +51,8 @@ _MAX_DOWNLOAD = 256 * 2**20
 class UciHarSource(DataSource):
     """The published archive, from ``data-dir`` or downloaded once."""
 
+    form_known = True
+
     def shape(self, settings: DataSettings) -> DataShape:
         """Return ``(128, 9)`` and the six activities; nothing is read."""
         return DataShape((TIME, len(SIGNALS)), CLASSES)
@@ -68,14 +70,22 @@ class UciHarSource(DataSource):
         )
         return _load(path, signature(archive_files(path)))
 
+    def to_fetch(self, settings: DataSettings) -> str:
+        """Name the archive, unless ``data-dir`` or the cache has it."""
+        return "" if settings.data_dir or _cached().is_file() else f"{URL} into {cache_dir()}"
+
     def label(self, user: int) -> str:
         """Return ``subject-07`` for the published subject 7."""
         return f"subject-{user:02d}"
 
 
+def _cached() -> Path:
+    return cache_dir() / "uci-har.zip"
+
+
 def _downloaded() -> Path:
     """Return the archive in the cache, fetched the first time."""
-    path = cache_dir() / "uci-har.zip"
+    path = _cached()
     instead = "without network, set data-dir to the archive (zip or folder) on this machine"
     try:
         with locked(path.with_name(f"{path.name}.lock")):

@@ -73,7 +73,7 @@ def _asks_saliency(settings: Settings) -> bool:
 
 def _densities(settings: Settings) -> list[float]:
     """Return the densities of the first and the last rounds; one where they are the same."""
-    last = 1.0 - settings.pruning.sparsity
+    last = 1.0 - settings.pruning.final
     if settings.run.strategy == "caafp":
         return list(dict.fromkeys((1.0 - settings.pruning.initial_sparsity, last)))
     return [last if settings.run.strategy == "fedsnip" else 1.0]
@@ -106,7 +106,7 @@ class _Writer:
         )
         if settings.run.strategy == "efficientfl":
             names = [entry.name for entry in self.layout.weight_entries]
-            places = choose_filters(self.arrays, 1 - pruning.sparsity, names)
+            places = choose_filters(self.arrays, 1 - pruning.final, names)
             self.arrays = cut(self.arrays, places)
             entries = self.layout.entries
             self.layout = Layout(

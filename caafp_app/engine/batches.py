@@ -48,12 +48,11 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
     sizes : sequence of int
         Windows of each client.
     hows : sequence of LocalTraining
-        Of equal epochs and batch size.
+        Of equal batch size.
     """
-    epochs = hows[0].epochs
     batch = min(hows[0].batch_size, max(sizes))
     counts = torch.tensor([-(-size // batch) for size in sizes])
-    steps = counts * epochs
+    steps = counts * torch.tensor([how.epochs for how in hows])
     made = _empty(int(steps.max()), len(sizes), batch, steps)
     offset = 0
     for client, (size, how) in enumerate(zip(sizes, hows, strict=True)):
@@ -63,7 +62,7 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
         here = (place < size).float()
         length = here.sum(1)
         made.rows[:, client] = offset
-        for epoch in range(epochs):
+        for epoch in range(how.epochs):
             part = slice(epoch * count, (epoch + 1) * count)
             order = torch.randperm(size, generator=generator)
             made.rows[part, client] = offset + order[place.clamp(max=size - 1)] * (place < size)

@@ -29,6 +29,8 @@ class StackedParameters:
         float32 [C, P].
     mask : Tensor, optional
         float32 [C, P], 1 where a weight is active; None where all are.
+    prunable : Tensor
+        bool [P]: those of parameters with two or more axes.
     by_name : dict of Tensor
         The parameters as a stacked network takes them, [C, *shape]: views of `values`.
     """
@@ -46,6 +48,8 @@ class StackedParameters:
             stop += parameter.numel()
         self._size = stop
         self._device = next(model.parameters()).device
+        wide = [torch.full((p.numel(),), p.ndim > 1) for p in model.parameters()]
+        self.prunable = torch.cat(wide).to(self._device)
         self.values = self.gather(arrays)
         self.gradient = torch.zeros_like(self.values)
         self.mask: Tensor | None = None

@@ -10,7 +10,6 @@ Messages and what clients keep travel between the processes in Flower's own form
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +28,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.resolve import load_client
+from caafp_app.engine.early import FORKS, start_early
 from caafp_app.errors import RunError
 from caafp_app.settings import DataSettings, Scalar
 
@@ -57,12 +57,8 @@ class Pool:
     """
 
     def __init__(self, config: Mapping[str, Scalar], processes: int) -> None:
-        # A server of its own that has imported torch once and forks: a process of the run itself
-        # may have threads, which a fork does not survive.
-        kind = "forkserver" if sys.platform != "win32" else "spawn"
-        context = multiprocessing.get_context(kind)
-        if kind == "forkserver":
-            context.set_forkserver_preload(["caafp_app.engine.answer"])
+        start_early()
+        context = multiprocessing.get_context("forkserver" if FORKS else "spawn")
         self._executor = ProcessPoolExecutor(
             processes, context, initializer=_begin, initargs=(dict(config),)
         )

@@ -11,10 +11,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caafp_app.datasets.survey import about_shape, survey
+from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.survey import about_shape, survey, unread
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
-from caafp_app.launch.environment import check_ray
+from caafp_app.launch.environment import check_ray, check_system
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.registry import check_installed
 from caafp_app.runs.trackers import require_trackers
@@ -28,7 +29,8 @@ class Checked:
     Attributes
     ----------
     clients : int or None
-        How many a simulation has; None on real devices.
+        How many a simulation has; None on real devices, and where the data, not yet downloaded,
+        will say it.
     facts : str
         The data, in a line.
     notes : list of str
@@ -45,6 +47,8 @@ def check_simulation(
     results: Path,
     supernodes: int | None = None,
     given: Collection[str] | None = None,
+    *,
+    fetch: bool = True,
 ) -> Checked:
     """Check a run of simulated clients on this machine. Nothing is started, made or changed.
 
@@ -58,6 +62,9 @@ def check_simulation(
         As asked for; one for each client of the data if not.
     given : collection of str, optional
         The settings that the user named.
+    fetch : bool
+        Whether data may be downloaded to look at it. If not, a note says what a run will download,
+        and the rest is checked.
 
     Raises
     ------
@@ -71,14 +78,23 @@ def check_simulation(
     """
     ray = settings.run.engine == "ray"
     if ray:
+        check_system()
         _check_ray_installed()
     for key, path in settings.paths():
         check_installed(key, path)
-    clients = count_supernodes(settings, supernodes)
-    found = survey(settings.data, settings.data.known_clients or clients)
+    source = source_of(settings.data.dataset)
+    away = "" if fetch else source.to_fetch(settings.data)
+    clients = supernodes
+    if source.form_known or not away:
+        clients = count_supernodes(settings, supernodes)
+    if away:
+        found = unread(settings.data, away)
+    else:
+        found = survey(settings.data, settings.data.known_clients or clients or 0)
     require_trackers(settings.run.trackers)
     _check_device(settings)
-    _check_network(settings, found.shape, found.classes)
+    if found.shape is not None:
+        _check_network(settings, found.shape, found.classes)
     unused = _check_strategy(settings)
     if settings.run.resume_from:
         _check_resumable(settings, results)

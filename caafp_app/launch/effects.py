@@ -56,6 +56,8 @@ IDLE = (
         "sparsity is 0",
         lambda s: s.pruning.sparsity == 0,
     ),
+    Idle(("schedule",), "sparsity is auto", lambda s: s.pruning.sparsity == "auto"),
+    Idle(("tolerance",), "sparsity is not auto", lambda s: s.pruning.sparsity != "auto"),
     Idle(
         ("initial-mask",),
         "initial-sparsity is 0: the first model is dense",

@@ -71,6 +71,21 @@ def ray_in_words(environment: Mapping[str, str]) -> str:
     return f"the Ray cluster at {address} (RAY_ADDRESS)" if address else "a Ray of its own"
 
 
+def check_system(platform: str = sys.platform) -> None:
+    """Refuse a system on which a run could not be ended whole.
+
+    Raises
+    ------
+    RunError
+        It is Windows: processes are found and ended by what POSIX has.
+    """
+    if platform == "win32":
+        raise RunError(
+            "expected Linux, or macOS (not tested), found Windows: a run starts some twenty "
+            "processes, and could not end them here; use WSL (docs/installation.md)"
+        )
+
+
 def check_ray(environment: Mapping[str, str], seconds: float = _RAY_SECONDS) -> None:
     """Ask the Ray cluster that ``RAY_ADDRESS`` names whether it is there.
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from caafp_app.errors import RunError
-from caafp_app.launch.superlink import Connection, executable
+from caafp_app.launch.patience import Patience, Waiting
+from caafp_app.launch.superlink import Connection
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _ASK_SECONDS = 60.0
 _ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
 _HAND_OVER = 600.0
-_SAY_SECONDS = 20.0
 _LINGER_SECONDS = 30.0
 _SUCCESS = "finished:completed"
 _FAILURE = "finished:failed"
@@ -70,35 +70,14 @@ def run_command(
     federation_config : str | None
         Simulation options as ``key=value`` pairs; None where SuperNodes are real.
     """
-    command = [executable("flwr"), "run", str(app)]
-    command += [connection.name] if connection.name else []
-    command += ["--run-config", str(run_config)]
-    command += ["--federation-config", federation_config] if federation_config else []
-    return [*command, "--stream"]
+    flags = ["--run-config", str(run_config)]
+    flags += ["--federation-config", federation_config] if federation_config else []
+    return connection.command("run", str(app), flags=[*flags, "--stream"])
 
 
 def printable(command: list[str]) -> str:
     """Return a command line as one would type it."""
     return shlex.join([Path(command[0]).name, *command[1:]])
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What a run waits for before its first round, and how long it may.
-
-    Attributes
-    ----------
-    what : str
-        In words, for messages.
-    over : callable
-        Tells whether it has come.
-    seconds : float
-        Deadline.
-    """
-
-    what: str
-    over: Callable[[], bool]
-    seconds: float
 
 
 def follow(
@@ -175,42 +154,6 @@ def follow(
     )
 
 
-class Patience:
-    """Says again and again what is waited for, and gives up at the deadline.
-
-    Parameters
-    ----------
-    waiting : Waiting or None
-        None: nothing is waited for.
-    """
-
-    def __init__(self, waiting: Waiting | None) -> None:
-        self._waiting = waiting
-        self._began = time.monotonic()
-        self._say_after = _SAY_SECONDS
-
-    def look(self, echo: Callable[[str], None]) -> None:
-        """Say what is waited for, where it is time to.
-
-        Raises
-        ------
-        RunError
-            The deadline has passed.
-        """
-        if self._waiting is None:
-            return
-        if self._waiting.over():
-            self._waiting = None
-            return
-        waited = time.monotonic() - self._began
-        what, most = self._waiting.what, self._waiting.seconds
-        if waited > most:
-            raise RunError(f"expected {what} within {most:.0f} s, found none")
-        if waited > self._say_after:
-            self._say_after *= 2.0
-            echo(f"waiting for {what} ({waited:.0f} s so far, at most {most:.0f} s)")
-
-
 def _read_lines(process: "subprocess.Popen[str]", lines: "Queue[str | None]") -> None:
     # `iter(readline)`: no waiting for a block to fill.
     for line in iter(process.stdout.readline, "") if process.stdout else ():
@@ -264,17 +207,16 @@ def ask(
         late = time.monotonic() - began > _FINISHED_SECONDS
         if late and row and not told:
             told = True
-            log = ["flwr", "log", str(run_id), *([connection.name] if connection.name else [])]
+            log = printable(connection.command("log", str(run_id)))
             echo(
                 f"the log has ended, but the run has not ({outcome.status}); waiting for its end. "
-                f"To see its log: {shlex.join(log)}"
+                f"To see its log: {log}"
             )
         time.sleep(5.0 if late else 0.5)
 
 
 def _row(run_id: int, connection: Connection) -> dict[str, object]:
-    command = [executable("flwr"), "ls", *([connection.name] if connection.name else [])]
-    command += ["--run-id", str(run_id), "--format", "json"]
+    command = connection.command("ls", flags=["--run-id", str(run_id), "--format", "json"])
     answer = _flwr(command, connection, _ASK_SECONDS)
     try:
         # Flower may say something before the JSON.
@@ -289,10 +231,8 @@ def _row(run_id: int, connection: Connection) -> dict[str, object]:
 
 def stop(run_id: int, connection: Connection) -> None:
     """Stop a run; one that cannot be reached any more is let go."""
-    command = [executable("flwr"), "stop", str(run_id)]
-    command += [connection.name] if connection.name else []
     with contextlib.suppress(RunError):
-        _flwr(command, connection, _STOP_SECONDS)
+        _flwr(connection.command("stop", str(run_id)), connection, _STOP_SECONDS)
 
 
 def _flwr(command: list[str], connection: Connection, seconds: float) -> str:

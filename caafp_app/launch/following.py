@@ -34,7 +34,8 @@ class Rule:
 
 
 RULES = (
-    Rule("initial-sparsity", ("sparsity",), lambda sparsity: sparsity),
+    # What a model bears is found from a dense one.
+    Rule("initial-sparsity", ("sparsity",), lambda s: 0.0 if isinstance(s, str) else s),
     Rule("prune-every", ("prune-rounds",), lambda rounds: rounds or None),
     Rule("evaluate-every", ("warmup-rounds", "cluster-rounds", "prune-rounds"), lambda *n: sum(n)),
     Rule("min-replies", ("clients-per-round",), lambda clients: clients),

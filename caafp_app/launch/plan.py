@@ -61,7 +61,7 @@ def count_supernodes(settings: Settings, asked: int | None) -> int:
         )
     found = asked if asked is not None else _clients(settings)
     for key, least in (
-        ("clusters", settings.clustering.clusters),
+        ("clusters", settings.clustering.fixed),
         ("min-available-nodes", settings.rounds.min_available_nodes),
     ):
         if found < least:

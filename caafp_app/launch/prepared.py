@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.outcome import End
@@ -88,8 +89,14 @@ class Prepared:
         )
 
 
-def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = None) -> Prepared:
-    """Check all that can be known of a run before it starts. Nothing is started or made.
+def prepare(
+    preset: str,
+    given: Mapping[str, object],
+    machine: Machine | None = None,
+    *,
+    fetch: bool = True,
+) -> Prepared:
+    """Check all that can be known of a run before it starts. Nothing is made.
 
     Parameters
     ----------
@@ -99,6 +106,8 @@ def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = 
         Settings over it.
     machine : Machine, optional
         Where; by default a simulation here.
+    fetch : bool
+        Whether published data may be downloaded to be checked.
 
     Raises
     ------
@@ -120,7 +129,9 @@ def prepare(preset: str, given: Mapping[str, object], machine: Machine | None = 
         results = None
     else:
         settings, results = placed(settings, datetime.now())
-        checked = check_simulation(settings, results, machine.supernodes, named)
+        if wants_pool(settings.to_dict()):
+            start_early()
+        checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 

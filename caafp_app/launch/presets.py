@@ -23,25 +23,30 @@ def preset_names() -> list[str]:
 
 
 def preset_file(name: str) -> Path:
-    """Return the file of a preset, or the file that was named itself.
+    """Return the file of a preset, or the file that was named itself; see `app_file`."""
+    return app_file(name, "preset", presets_folder())
+
+
+def app_file(name: str, what: str, folder: Path) -> Path:
+    """Return ``name.toml`` of a folder of the app, or the file that was named itself.
 
     Raises
     ------
     SettingsError
-        There is neither a preset nor a file of that name; the nearest preset is named.
+        There is neither; `what` the folder has and the nearest of its names are in the message.
     """
     path = Path(name).expanduser()
     if path.suffix == ".toml" or len(path.parts) > 1:
         if not path.is_file():
             raise SettingsError(f"expected a TOML file at {path}, found nothing")
         return path
-    known = preset_names()
+    known = sorted(path.stem for path in folder.glob("*.toml"))
     if name not in known:
         raise SettingsError(
-            f"expected a preset ({', '.join(known)}) or the path of a .toml file, "
+            f"expected a {what} ({', '.join(known)}) or the path of a .toml file, "
             f"found {name!r}{hint(name, known)}"
         )
-    return presets_folder() / f"{name}.toml"
+    return folder / f"{name}.toml"
 
 
 def read_preset(name: str) -> dict[str, object]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from caafp_app.errors import RunError
 from caafp_app.launch.environment import flower_environment, ray_in_words
-from caafp_app.launch.follow import Outcome, Waiting, follow, printable, run_command
+from caafp_app.launch.follow import Outcome, follow, printable, run_command
 from caafp_app.launch.outcome import End, end_of, has_begun
+from caafp_app.launch.patience import Waiting
 from caafp_app.launch.plan import Simulation, named, placed, write_run_config
 from caafp_app.launch.source import app_folder
 from caafp_app.launch.superlink import Connection, private_superlink

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
@@ -52,6 +52,11 @@ class Connection:
 
     environment: dict[str, str]
     name: str | None = None
+
+    def command(self, verb: str, *words: str, flags: Iterable[str] = ()) -> list[str]:
+        """Return a ``flwr`` command line: its verb and words, this connection, its flags."""
+        name = [self.name] if self.name else []
+        return [executable("flwr"), verb, *words, *name, *flags]
 
 
 def executable(name: str) -> str:

@@ -21,20 +21,38 @@ to round, by CE(w) + mu / 2 |w - z|^2, and return z plus the change of w."""
 CUT_FILTERS = "cut-filters"
 """Above 0: the received arrays have fewer filters than the network of the settings."""
 
+HELD_OUT = "held-out"
+"""Share, at most one half, of its training windows that a client leaves out of a training and
+scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the reply.
+The last ones in time of each class. So what decides a mask has not seen the test windows."""
+
+HELD_TRAINED = "held-trained"
+"""Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``. It
+is what a client makes of the received model, and near what its personal model will be."""
+
+LABEL_ENTROPY = "label-entropy"
+"""Above 0: the reply says, under the same name, the entropy of the client's training labels, as a
+share of the largest, ``ln(classes)``."""
+
 OWN = "own"
 """Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that
 may have lost it; and of what is kept in ``context.state``."""
 
 
-def option(records: RecordDict, key: str) -> float:
+def option(records: RecordDict, key: str, most: float = math.inf) -> float:
     """Return the number that a request gives for `key`; 0 if it gives none.
 
-    Raises ProtocolError if it is not a finite number of at least 0.
+    Raises ProtocolError if it is not a finite number from 0 to `most`.
     """
     for record in records.config_records.values():
         if key in record:
             value = record[key]
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ProtocolError(f"{key!r}: expected a number of at least 0, found {value!r}")
+            if (
+                not isinstance(value, int | float)
+                or not 0 <= value <= most
+                or not math.isfinite(value)
+            ):
+                bound = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+                raise ProtocolError(f"{key!r}: expected a number {bound}, found {value!r}")
             return float(value)
     return 0.0

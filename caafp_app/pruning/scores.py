@@ -12,6 +12,7 @@ of them. A package outside adds one with a file like this:
 >>> gain = Score(needs=("signs",), of=_gain)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
-from caafp_app.pruning.evidence import SIGNS, SQUARES, Evidence
+from caafp_app.pruning.evidence import MOVES, SIGNS, SQUARES, Evidence
 from caafp_app.pruning.segments import check_segments
 from caafp_app.registry import SCORES
 from caafp_app.vectors.chunks import chunks
@@ -156,6 +157,25 @@ def _consistency(weights: Weights, evidence: Evidence, layer: slice) -> Callable
     return lambda part: np.clip(evidence.sign_agreement(part), 0.0, 1.0)
 
 
+def _curvature(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[slice], Vector]:
+    """Score by how much the loss would change without the weight, the layer's largest one 1.
+
+    ``|g w| + F w^2 / 2``, F the mean squared gradient (CA-HFP, arXiv 2603.12591). What a client
+    sends is an update, which stands for the gradient (the pseudo-gradient of Reddi et al., 2021).
+    Its length is that of the optimiser's steps and no slope of the loss, so that g is measured
+    against the root mean square of the layer: F has the mean 1. Without replies g is 0 and F is 1,
+    and the order is that of magnitudes.
+    """
+    mean, square = evidence.mean_of(MOVES, layer), evidence.mean_of(SQUARES, layer)
+    unit = float(square.mean()) if square.size else 0.0
+    found: Vector = weights[layer].astype(np.float64)
+    fisher = square / unit if unit > 0.0 else np.ones_like(found)
+    gradient = np.abs(mean) / math.sqrt(unit) if unit > 0.0 else np.zeros_like(found)
+    found = np.abs(found) * gradient + fisher * found * found / 2.0
+    found /= found.max(initial=0.0) or 1.0
+    return lambda part: found[part.start - layer.start : part.stop - layer.start].copy()
+
+
 def _positive_median(variance: Vector) -> float:
     """Return the median of the positive values; 1 if there are none."""
     count = int(np.count_nonzero(variance > 0.0))
@@ -173,3 +193,4 @@ magnitude = Score(needs=(), of=_magnitude)
 coherence = Score(needs=(SQUARES,), of=_coherence(published=False))
 coherence_paper = Score(needs=(SQUARES,), of=_coherence(published=True))
 consistency = Score(needs=(SIGNS,), of=_consistency)
+curvature = Score(needs=(MOVES, SQUARES), of=_curvature)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
-from caafp_app.pruning.means import WeightedMean
+from caafp_app.pruning.means import UPDATE_QUANTUM, WeightedMean
 from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, rounded_weight
 from caafp_app.registry import SUMS
 from caafp_app.vectors.chunks import CHUNK, chunks
@@ -81,6 +81,21 @@ class TermSum(ABC):
         restored.total = ReproducibleSum.from_state(state)
         restored.size = restored.total.size
         return restored
+
+
+class Moves(TermSum):
+    """The sum of ``w u``, over more rounds than one mean is of."""
+
+    quantum = UPDATE_QUANTUM
+
+    def largest(self, peak: float, weight: float) -> float:
+        """Return ``w peak``."""
+        return peak * weight
+
+    def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return ``w u``."""
+        np.copyto(out, weighted)
+        return out
 
 
 class Squares(TermSum):

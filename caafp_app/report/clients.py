@@ -19,7 +19,8 @@ def clients(run: RunFiles) -> str:
     if not run.clients:
         return ""
     heads = ["client", "cluster", "train", "held out", "cluster model %", "personal model %"]
-    heads += ["gain", "cluster loss", "personal loss", "sparsity"]
+    heads += ["gain", "cluster loss", "personal loss", "sparsity", "cluster F1", "personal F1"]
+    heads += ["epochs"]
     rows: list[Row] = []
     for client in run.clients:
         before, after = client.cluster_accuracy, client.personal_accuracy
@@ -36,11 +37,17 @@ def clients(run: RunFiles) -> str:
                 number(client.cluster_loss, 3),
                 number(client.personal_loss, 3),
                 number(client.personal_sparsity, 4),
+                number(client.cluster_f1, 3),
+                number(client.personal_f1, 3),
+                number(client.finetune_epochs, 0),
             ]
         )
     return section(
         "Clients",
-        paragraph("Click on a head to sort by it. train and held out are numbers of examples."),
+        paragraph(
+            "Click on a head to sort by it. train and held out are numbers of examples; epochs are "
+            "those of fine-tuning that a client has found best, where it looks for them."
+        ),
         table(heads, rows, sortable=True),
     )
 

@@ -20,15 +20,17 @@ def curves(run: RunFiles) -> str:
         known = [record for record in records if record.get(key) is not None]
         return Line(name, [(record["round"], times * record[key]) for record in known])
 
-    numbers = sorted({key for record in rounds for key in record.get("density") or {}}, key=int)
-    densities = [
-        Line(
-            "all" if key == "-1" else f"cluster {key}",
-            [(r["round"], r["density"][key]) for r in rounds if key in r["density"]],
-            steps=True,
-        )
-        for key in numbers
-    ]
+    def by_cluster(records: list[dict[str, Any]], key: str, *, steps: bool) -> list[Line]:
+        numbers = sorted({name for record in records for name in record.get(key) or {}}, key=int)
+        return [
+            Line(
+                "all" if name == "-1" else f"cluster {name}",
+                [(r["round"], r[key][name]) for r in records if name in (r.get(key) or {})],
+                steps=steps,
+            )
+            for name in numbers
+        ]
+
     charts = (
         Chart(
             [
@@ -39,19 +41,21 @@ def curves(run: RunFiles) -> str:
             spans=spans,
         ),
         Chart([line("the round's clients", rounds, "loss")], "loss", low=0.0, spans=spans),
-        Chart(densities, "density", low=0.0, high=1.0, spans=spans),
+        Chart(by_cluster(rounds, "density", steps=True), "density", low=0.0, high=1.0, spans=spans),
         Chart(
             [line("down", rounds, "bytes_down", _MB), line("up", rounds, "bytes_up", _MB)],
             "MB in a round",
             low=0.0,
             spans=spans,
         ),
+        Chart(by_cluster(run.rounds, "watched", steps=False), "watched figure", spans=spans),
     )
     captions = (
         "Of the model that was received, before it was trained on: the state before the round.",
         "The same.",
         "Active share of the prunable weights at the end of the round.",
         "All messages of the round itself; what is between rounds is in the table of bytes.",
+        "What sparsity=auto goes by, of the model that was received, by cluster.",
     )
     return section(
         "Rounds",

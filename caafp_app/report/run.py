@@ -47,6 +47,11 @@ def outcome(run: RunFiles) -> str:
         ]
         for model in ("cluster", "personal")
     ]
+    for model, found in summary.get("macro_f1", {}).items():  # older runs have none
+        if found.get("clients"):
+            keys = ("mean", "std", "min", "worst_tenth")
+            scores = (number(found.get(key), 2, 100.0) for key in keys)
+            rows.append([f"macro-F1, {model} models", *scores, number(found["clients"], 0)])
     seconds, traffic = summary["seconds"], summary["bytes"]
     split = accuracy.get("split", "test")
     return section(
@@ -59,6 +64,7 @@ def outcome(run: RunFiles) -> str:
         pairs(
             [
                 ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
+                *_epochs(summary.get("finetune_epochs")),
                 ("rounds", summary["rounds"]),
                 ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
                 ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
@@ -119,6 +125,10 @@ def settings(run: RunFiles) -> str:
 
 def _bytes(size: int, total: int) -> Cell:
     return Cell(f"{size * _MB:.3f}", float(size), size / total)
+
+
+def _epochs(median: float | None) -> list[tuple[str, str]]:
+    return [] if median is None else [("epochs of fine-tuning, median of clients", f"{median:g}")]
 
 
 def _share(value: float | None) -> str:

@@ -40,7 +40,12 @@ class Query:
     uniform : bool
         Weigh the clients alike, whatever their examples.
     each : callable, optional
-        Called with each client's update; what it returns is kept, in place of the sum.
+        Called with each client's update; what it returns is kept, by label.
+    adds : bool
+        Whether the updates are added up at all.
+    level : int
+        Which part of the group's model the clients are given, from the whole one on; parts have
+        bounds of their own.
     """
 
     action: Action
@@ -53,3 +58,5 @@ class Query:
     records: Mapping[str, ArrayRecord] = field(default_factory=dict)
     uniform: bool = False
     each: Callable[[Update], Any] | None = None
+    adds: bool = True
+    level: int = 0

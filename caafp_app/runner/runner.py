@@ -207,6 +207,7 @@ class Runner:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -218,6 +219,8 @@ class Runner:
         mask_updated : bool
         layers : mapping, optional
             Densities by cluster and array.
+        watched : mapping, optional
+            The figure that the method goes by, by cluster.
         """
         tally = answers.tally
         record = tally.record(
@@ -225,6 +228,7 @@ class Runner:
             density,
             mask_updated=mask_updated,
             layers=layers,
+            watched=watched,
             used=answers.enough,
         )
         self.observer.on_round(record, self.total_rounds)
@@ -236,7 +240,9 @@ class Runner:
     ) -> Answers:
         """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
         answers = self.ask(queries, phase, round_, needed=needed)
-        density = {query.group: query.model.density for query in queries}
+        density: dict[int, float] = {}
+        for query in queries:  # of a model in parts, that of the widest
+            density[query.group] = max(query.model.density, density.get(query.group, 0.0))
         self.close(answers, density)
         return answers
 

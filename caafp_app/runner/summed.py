@@ -53,7 +53,7 @@ class Summed:
     """
 
     def __init__(self, query: Query, aggregation: Aggregation) -> None:
-        adds = query.action in SUMMED and query.each is None
+        adds = query.action in SUMMED and query.adds
         mask = query.model.mask
         size, rest = (mask.count, query.model.layout.rest_count) if adds else (0, 0)
         self.query = query
@@ -90,9 +90,16 @@ class Summed:
         ProtocolError
             If the update must not enter a sum.
         """
-        if self.query.each is not None:
-            self.kept[label] = self.query.each(update)
-            return
+        each = self.query.each
+        seen = each(update) if each is not None else None
+        if self.query.adds:
+            self._add_to_sums(label, update, weight, peaks)
+        if each is not None:
+            self.kept[label] = seen
+
+    def _add_to_sums(
+        self, label: str, update: Update, weight: float, peaks: tuple[float, ...]
+    ) -> None:
         largest, largest_rest = peaks
         self.rest.total.check(largest_rest * weight)
         gradient = update.gradient if self.gradient is not None else None

@@ -40,6 +40,8 @@ class Tally:
         Labels that had nothing to train or evaluate on.
     clipped : set of str
         Labels of which a vector was scaled down: see `pruning.influence`.
+    seconds : dict of float
+        From the beginning to each kept answer, by label.
     """
 
     phase: str
@@ -51,6 +53,7 @@ class Tally:
     missing: tuple[str, ...] = ()
     empty: set[str] = field(default_factory=set)
     clipped: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def all_failed(self) -> bool:
@@ -68,6 +71,7 @@ class Tally:
     def keep(self, label: str, content: RecordDict) -> None:
         """Keep a reply's own records; arrays were taken out before."""
         self.contents[label] = content
+        self.seconds[label] = time.monotonic() - self.started
 
     def refuse(self, label: str, reason: str) -> None:
         """Note why a client's answer is in no sum; what was kept of it goes."""
@@ -115,6 +119,26 @@ class Tally:
         known = [value for value in values if value is not None and math.isfinite(value)]
         return sum(known) / len(known) if known else None
 
+    def held(self, labels: Collection[str]) -> float | None:
+        """Return the mean over clients of ``held-accuracy``; None where none of them reports it.
+
+        It decides things, so what is no share of windows counts for nothing. See
+        `protocol.objective.HELD_OUT`.
+
+        Parameters
+        ----------
+        labels : collection of str
+            Whose it is taken over, such as the members of a cluster.
+        """
+        found = [
+            value
+            for label, metrics in self.metrics().items()
+            if label in labels
+            and isinstance(value := metrics.get("held-accuracy"), int | float)
+            and 0 <= value <= 1
+        ]
+        return sum(found) / len(found) if found else None
+
     def record(
         self,
         ledger: Ledger,
@@ -122,6 +146,7 @@ class Tally:
         *,
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -146,6 +171,7 @@ class Tally:
             used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},
+            watched=watched or {},
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

@@ -1,4 +1,4 @@
-"""The run directory: how the files of one run, which README.md lists, are written."""
+"""The run directory: how the files of one run, which docs/runs.md lists, are written."""
 
 import csv
 import io

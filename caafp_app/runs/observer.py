@@ -1,6 +1,7 @@
 """Observers: told of a run's plan, rounds, clusters and end; they never change it."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -22,6 +23,10 @@ __all__ = [
     "Observer",
     "RoundPlanLike",
 ]
+
+
+SO_FAR_SECONDS = 10.0
+"""How long after the last word the log says how many clients of an exchange have answered."""
 
 
 class Observer:
@@ -195,6 +200,8 @@ class DirectoryObserver(Observer):
                 self.directory.write_model(name, cluster.arrays, metadata)
             if cluster.mask_bits is not None:
                 self.directory.write_mask(name, cluster.mask_bits, metadata)
+            for share, bits in cluster.parts.items():
+                self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
         self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
         self.directory.write_clients(report.clients)
@@ -218,6 +225,9 @@ class LogObserver(Observer):
         self._phase_width = 0
         self._present = False
         self._describing = False
+        self._asked: tuple[str, int] = "", 0
+        self._answers = 0
+        self._began = self._told = 0.0
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Log the plan as a tree."""
@@ -242,13 +252,22 @@ class LogObserver(Observer):
         self._present = bool(nodes)
 
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
-        """Note whether clients are asked who they are."""
+        """Note who is asked, and whether it is who they are."""
         self._describing = phase == "describe"
+        self._asked, self._answers = (phase, len(labels)), 0
+        self._began = self._told = time.monotonic()
 
     def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
-        """Log who answers to that, as it happens; the lines of rounds have the rest."""
+        """Log who says who it is, as it happens, and of a long exchange how many have answered."""
         if self._describing:
             self._log([text.answer_line(label, reason)])
+            return
+        phase, asked = self._asked
+        self._answers += 1
+        now = time.monotonic()
+        if now - self._told >= SO_FAR_SECONDS and self._answers < asked:
+            self._told = now
+            self._log([text.so_far_line(phase, self._answers, asked, now - self._began)])
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Log who is in which cluster."""

@@ -50,6 +50,9 @@ class RoundRecord:
     layer_density : mapping of int to (mapping of str to float)
         The density of each prunable array, by cluster: of the first round, and where
         `mask_updated`.
+    watched : mapping of int to float
+        Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
+        answered; of the received model.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -73,6 +76,7 @@ class RoundRecord:
     used: bool = True
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    watched: Mapping[int, float] = field(default_factory=dict)
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 
@@ -95,6 +99,11 @@ class ClientRecord:
         Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
     personal_sparsity : float or None
         Share of inactive weights among the prunable ones, counted in the fine-tuned model.
+    cluster_f1, personal_f1 : float or None
+        Macro-F1 on its held-out data, over the classes that occur or are predicted there.
+    finetune_epochs : float or None
+        Epochs that it has found best; 0: its cluster's model is its personal one. None where the
+        settings say how many.
     """
 
     label: str
@@ -106,12 +115,18 @@ class ClientRecord:
     personal_accuracy: float | None = None
     personal_loss: float | None = None
     personal_sparsity: float | None = None
+    cluster_f1: float | None = None
+    personal_f1: float | None = None
+    finetune_epochs: float | None = None
 
     def __post_init__(self) -> None:
         """Take for unknown what cannot be: see `possible`."""
         possible(
             self,
-            shares=("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+            shares=(
+                *("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+                *("cluster_f1", "personal_f1"),
+            ),
             losses=("cluster_loss", "personal_loss"),
             counts=("examples", "test_examples"),
         )
@@ -131,6 +146,8 @@ class ClusterReport:
         The dense model, zero at inactive weights.
     mask_bits : ndarray of uint8, or None
         The mask in packed bits; None, with an empty digest, for a dense model.
+    parts : mapping of str to ndarray of uint8
+        The masks of smaller levels in packed bits, by their share of the model, as "0.25".
     """
 
     members: tuple[str, ...]
@@ -139,6 +156,7 @@ class ClusterReport:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     mask_bits: NDArray[np.uint8] | None = field(default=None, repr=False)
     mask_digest: str = ""
+    parts: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is not an array, JSON-able."""

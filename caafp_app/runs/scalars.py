@@ -39,11 +39,16 @@ def end_scalars(report: RunReport) -> dict[str, float]:
         "cluster": spread(client.cluster_accuracy for client in report.clients),
         "personal": spread(client.personal_accuracy for client in report.clients),
     }
+    f1 = {
+        "cluster": spread(client.cluster_f1 for client in report.clients),
+        "personal": spread(client.personal_f1 for client in report.clients),
+    }
     scalars: dict[str, float | None] = {
         f"end/{model}-accuracy-{key.replace('_', '-')}": found[key]
         for model, found in models.items()
         for key in ("mean", "std", "min", "worst_tenth")
     }
+    scalars |= {f"end/{model}-macro-f1-mean": found["mean"] for model, found in f1.items()}
     return _known({**scalars, "end/megabytes": report.ledger.total / 1e6})
 
 

@@ -14,7 +14,8 @@ def build_summary(
     """Build what ``summary.json`` holds.
 
     Every client counts alike in accuracies, whatever its number of examples, and every cluster
-    that has members alike in the sparsity of clusters. Values that no client reported are None.
+    that has members alike in the sparsity of clusters. Values that no client reported are None;
+    ``finetune_epochs`` is the median of what clients found with ``finetune-epochs=auto``.
     """
     clusters = [report.clusters[number] for number in sorted(report.clusters)]
     sparsities = known(client.personal_sparsity for client in report.clients)
@@ -31,6 +32,11 @@ def build_summary(
             "cluster": spread(client.cluster_accuracy for client in report.clients),
             "personal": spread(client.personal_accuracy for client in report.clients),
         },
+        "macro_f1": {
+            "cluster": spread(client.cluster_f1 for client in report.clients),
+            "personal": spread(client.personal_f1 for client in report.clients),
+        },
+        "finetune_epochs": _median(known(client.finetune_epochs for client in report.clients)),
         "sparsity": {
             "personal_min": min(sparsities, default=None),
             "personal_mean": _mean(sparsities),
@@ -71,6 +77,10 @@ def spread(values: Iterable[float | None]) -> dict[str, float | int | None]:
 def known(values: Iterable[float | None]) -> list[float]:
     """Return the values that are neither None nor NaN."""
     return [float(value) for value in values if value is not None and not np.isnan(value)]
+
+
+def _median(values: list[float]) -> float | None:
+    return float(np.median(values)) if values else None
 
 
 def _mean(values: list[float]) -> float | None:

@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from io import StringIO
 from itertools import groupby, pairwise
+from statistics import median
 
 from rich.box import SIMPLE
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.tree import Tree
 
-from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.timeleft import RoundPlanLike
 from caafp_app.safe_text import printable
@@ -75,6 +76,7 @@ def round_line(
         f"accuracy {_number(record.accuracy, 3)}",
         f"loss {_number(record.loss, 2)}",
         f"density {_densities(record.density)}",
+        *([f"watched {_densities(record.watched)}"] if record.watched else []),
         megabytes(record.bytes_down + record.bytes_up),
         duration(record.seconds),
     ]
@@ -109,6 +111,13 @@ def presence_line(nodes: Mapping[str, int]) -> str:
 def answer_line(label: str, reason: str) -> str:
     """Render that a client has answered, and why its answer is refused if it is."""
     return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
+
+
+def so_far_line(phase: str, answered: int, asked: int, seconds: float) -> str:
+    """Render how many clients have answered in an exchange that takes long."""
+    return printable(
+        f"{phase}: {answered} of {asked} clients have answered after {duration(seconds)}"
+    )
 
 
 def clipped_line(record: RoundRecord) -> str:
@@ -164,12 +173,54 @@ def report_lines(report: RunReport) -> list[str]:
         *_render(table),
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
+        *_f1_line(all_clients),
+        *_epochs_lines([client.finetune_epochs for client in all_clients]),
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
-        f"time: {duration(seconds['total'])}, rounds {duration(seconds['rounds'])}, "
-        f"start-up {duration(seconds['startup'])}",
+        _time_line(seconds),
     ]
+
+
+def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
+    """Say how long clients that found it themselves have fine-tuned; nothing of others."""
+    found = sorted(known(epochs))
+    if not found:
+        return []
+    kept = found.count(0)
+    those = (
+        f"; {_count(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
+    )
+    return [
+        f"epochs of fine-tuning, found by each client: median {median(found):g}, "
+        f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
+    ]
+
+
+def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
+    """Render macro-F1; nothing where no client reports it."""
+    kinds = {
+        "cluster models": [client.cluster_f1 for client in clients],
+        "personal models": [client.personal_f1 for client in clients],
+    }
+    told = [
+        f"{what} mean {_number(figures['mean'], 3)}, worst tenth "
+        f"{_number(figures['worst_tenth'], 3)}"
+        for what, values in kinds.items()
+        if (figures := spread(values))["clients"]
+    ]
+    return [f"macro-F1: {'; '.join(told)}"] if told else []
+
+
+def _time_line(seconds: Mapping[str, float]) -> str:
+    """Render the time of a run as a sum that adds up to the digit."""
+    after = seconds["total"] - seconds["startup"] - seconds["rounds"]
+    names = ("start-up", "rounds", "personal models")
+    parts = [round(value, 1) for value in (seconds["startup"], seconds["rounds"], max(after, 0.0))]
+    added = " + ".join(f"{name} {part:.1f} s" for name, part in zip(names, parts, strict=True))
+    total = sum(parts)
+    rough = f" ({duration(total)})" if total >= 119.95 else ""
+    return f"time of the server: {added} = {total:.1f} s{rough}"
 
 
 def megabytes(size: int) -> str:

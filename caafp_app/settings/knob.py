@@ -31,6 +31,7 @@ class Rule:
     high: float = math.inf
     above: bool = False  # `low` itself is excluded
     below: bool = False  # `high` itself is excluded
+    words: tuple[str, ...] = ()  # taken in place of a number
 
     def expected(self, kind: type) -> str:
         """Say in words what a value of this setting has to be; of a registry, its own names."""
@@ -43,7 +44,7 @@ class Rule:
         if self.high < math.inf:
             joint = " and" if self.low > -math.inf else ""
             text += f"{joint} {'below' if self.below else 'at most'} {self.high:g}"
-        return text
+        return ", or ".join((text, *self.words))
 
     def allows(self, value: Scalar) -> bool:
         """Tell whether ``value``, already of the right type, is allowed."""
@@ -70,6 +71,7 @@ def knob(
     high: float = math.inf,
     above: float | None = None,
     below: float | None = None,
+    words: tuple[str, ...] = (),
 ) -> T:
     """Declare a dataclass field that is a setting; its default's type is the setting's.
 
@@ -83,6 +85,8 @@ def knob(
         Whether a path is refused, because what is chosen travels as a name.
     low, high, above, below : float
         Bounds: the first two are allowed themselves, the others not.
+    words : tuple[str, ...]
+        What may stand in place of a number, such as ``auto``.
     """
     rule = Rule(
         comment,
@@ -92,6 +96,7 @@ def knob(
         high if below is None else below,
         above is not None,
         below is not None,
+        words,
     )
     declared: T = field(default=default, metadata={"rule": rule})
     return declared
@@ -107,6 +112,8 @@ def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
 
     A whole number is accepted, and converted, where a number is expected.
     """
+    if isinstance(value, str) and value in rule.words:
+        return value
     if type(value) is int and abs(value) > LARGEST:
         raise SettingsError(f"{key}: expected {rule.expected(kind)}, below 2^63, found {value}")
     if kind is float and type(value) is int:

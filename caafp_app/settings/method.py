@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import parse_score
+from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
 
@@ -22,7 +24,17 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
-    finetune_epochs: int = knob(3, "epochs of personal fine-tuning inside the mask", low=0)
+    personal: str = knob(
+        "finetune",
+        "dual: fine-tune a second model, trained near the cluster's in each of its rounds",
+        choices=names.PERSONAL,
+    )
+    finetune_epochs: int | str = knob(
+        3,
+        "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
+        low=0,
+        words=(names.AUTO,),
+    )
     optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
     learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
     learning_rate_end: float = knob(
@@ -38,15 +50,32 @@ class TrainSettings(Group):
 class ClusterSettings(Group):
     """How clients are grouped by their updates."""
 
-    clusters: int = knob(0, "clusters; 0: 1 to 6 by silhouette", low=0)
+    clusters: int | str = knob(
+        0,
+        "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
+        low=0,
+        words=("auto",),
+    )
+
+    @property
+    def fixed(self) -> int:
+        """The number of clusters asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
 
 
 @dataclass(frozen=True)
 class PruneSettings(Group):
     """How many weights go, when, and which."""
 
-    sparsity: float = knob(
-        0.7, "share of the prunable weights that is gone at the end", low=0.0, below=1.0
+    sparsity: float | str = knob(
+        0.7,
+        "share of the prunable weights gone at the end; auto: what each cluster bears",
+        low=0.0,
+        below=1.0,
+        words=SPARSITY_RULES,
+    )
+    tolerance: float = knob(
+        0.5, "sparsity auto: points of held-out accuracy that it may cost", low=0.0, high=100.0
     )
     schedule: str = knob("cubic", "of the sparsity over mask updates", choices=registry.SCHEDULES)
     prune_every: int = knob(5, "rounds between mask updates", low=1)
@@ -65,15 +94,23 @@ class PruneSettings(Group):
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
         "what makes a weight important: a weighted sum of scores, or one name",
     )
+    levels: str = knob(
+        "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
+    )
     spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
 
     def __post_init__(self) -> None:
         """Check the values and what they demand of each other."""
         super().__post_init__()
-        if self.initial_sparsity > self.sparsity:
+        if self.initial_sparsity > self.final:
             raise SettingsError(
-                f"initial-sparsity: expected at most sparsity ({self.sparsity:g}), "
+                f"initial-sparsity: expected at most sparsity ({self.final:g}), "
                 f"found {self.initial_sparsity:g}"
+            )
+        if self.sparsity == "entropy" and self.initial_sparsity:
+            raise SettingsError(
+                "initial-sparsity: the rule of sparsity 'entropy' starts dense; expected 0, found "
+                f"{self.initial_sparsity:g}"
             )
         if self.granularity == "filter" and self.allocation != "uniform":
             raise SettingsError(
@@ -81,6 +118,17 @@ class PruneSettings(Group):
                 f"uniform, found {self.allocation!r}"
             )
         parse_score(self.score)
+        parse_levels(self.levels)
+
+    @property
+    def level_shares(self) -> tuple[float, ...]:
+        """The shares in ``levels``."""
+        return parse_levels(self.levels)
+
+    @property
+    def final(self) -> float:
+        """The sparsity at the end, or the largest that it can be."""
+        return final_sparsity(self.sparsity)
 
     @property
     def spares_first(self) -> bool:

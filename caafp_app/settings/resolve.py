@@ -114,7 +114,7 @@ def _check_rounds(settings: Settings) -> None:
 def _check_clusters(settings: Settings) -> None:
     clustering, rounds = settings.clustering, settings.rounds
     # `clusters = 0` makes two at least; how many more is not known before the updates are.
-    fewest = clustering.clusters or 2
+    fewest = clustering.fixed or 2
     if fewest * rounds.cluster_floor > rounds.clients_per_round:
         raise SettingsError(
             f"clients-per-round: expected at least {fewest * rounds.cluster_floor} "
@@ -124,7 +124,7 @@ def _check_clusters(settings: Settings) -> None:
     clients = settings.data.known_clients
     if clients is None:
         return
-    if clustering.clusters > clients:
+    if clustering.fixed > clients:
         raise SettingsError(
             f"clusters: expected at most the {clients} clients of the run, "
             f"found {clustering.clusters}"

@@ -6,21 +6,26 @@ Jha, Shukla, Lone: arXiv 2603.01739 (2026).
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, build_plan
+from caafp_app.pruning.tuning import at_most
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
+from caafp_app.strategies.deadline import Deadline
 from caafp_app.strategies.grouping import Clustering
-from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.masks import Pruning, Vector
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.rounds import (
     SHORT,
@@ -32,6 +37,7 @@ from caafp_app.strategies.rounds import (
 )
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.sharing import shared_updates
+from caafp_app.strategies.sparsity import Sparsity, sparsity_of
 from caafp_app.strategies.strategy import MethodStrategy
 
 USUAL_CLUSTERING, USUAL_PRUNING = Clustering(), Pruning()
@@ -54,8 +60,10 @@ class CAAFP(MethodStrategy):
         How much is pruned, when, and which weights. Left out, and no rounds given either: less the
         fewer rounds there are, see `default_sparsity`.
     sharing : float
-        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone. The other
-        parameters: see `MethodStrategy`.
+        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone.
+    deadline : float
+        Seconds that a round may take a device, which is given a smaller part where it takes longer
+        (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
     Raises
     ------
@@ -74,11 +82,27 @@ class CAAFP(MethodStrategy):
     clustering: Clustering = USUAL_CLUSTERING
     pruning: Pruning = USUAL_PRUNING
     sharing: float = 0.0
+    deadline: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
+        if self.clustering.by_rounds and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "clusters: 'auto' compares updates of whole models; expected a number with levels, "
+                f"found levels {self.pruning.levels!r}"
+            )
+        if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "sparsity: 'auto' compares what clients say of one model; expected a number with "
+                f"levels, found levels {self.pruning.levels!r}"
+            )
+        if self.pruning.sparsity == "entropy" and not self.one_exchange:
+            raise SettingsError(
+                "sparsity: 'entropy' goes by what the ClientApp of caafp_app says of its labels "
+                "(one_exchange=True); expected a number or 'auto' for another app"
+            )
 
     @property
     def cuts_filters(self) -> bool:
@@ -94,7 +118,7 @@ class CAAFP(MethodStrategy):
             check_updates(parts, pruning)
             return _build(parts, replace(pruning, every=every))
         parts = divide_rounds(num_rounds, *given)
-        if self.prune_rounds is None and pruning.sparsity > 0:
+        if self.prune_rounds is None and pruning.final > 0:
             check_room(num_rounds, parts)
         return _build(parts, pruning)
 
@@ -102,7 +126,7 @@ class CAAFP(MethodStrategy):
         """Group the clients; prune and regrow each group's model."""
         fitted = copy(self)
         fitted.clustering, fitted.pruning = self._fitted(len(plan))
-        return CAAFPMethod(fitted, model)
+        return CAAFPMethod(fitted, model, sparsity_of(fitted.pruning, plan, own=self.one_exchange))
 
     def ends_personal(self, num_rounds: int) -> bool:
         """Not in a short run, unless it is asked for."""
@@ -122,24 +146,25 @@ class CAAFP(MethodStrategy):
         if clustering is USUAL_CLUSTERING and self._short(num_rounds):
             clustering = replace(clustering, clusters=1)
         if pruning is USUAL_PRUNING:
-            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.sparsity))
+            pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.final))
         return clustering, pruning
 
 
 def _build(parts: tuple[int, int, int], pruning: Pruning) -> Sequence[RoundPlan]:
-    return build_plan(
+    plan = build_plan(
         *parts,
         every=pruning.every,
         initial=pruning.initial_sparsity,
-        final=pruning.sparsity,
+        final=pruning.final,
         kind=pruning.schedule,
     )
+    return at_most(plan, 1 - pruning.initial_sparsity) if pruning.sparsity == "auto" else plan
 
 
 class CAAFPMethod(ClusteredMethod):
     """One run of CA-AFP; the arguments are `CAAFP`'s."""
 
-    def __init__(self, args: CAAFP, model: SparseModel) -> None:
+    def __init__(self, args: CAAFP, model: SparseModel, sparsity: Sparsity) -> None:
         args.pruning.check(model)
         pruning = args.pruning
         if pruning.initial_sparsity > 0 and pruning.initial_mask != "snip":
@@ -149,9 +174,14 @@ class CAAFPMethod(ClusteredMethod):
             if pruning.initial_mask == "random":
                 saliency = generator(args.seed, 0, "mask").random(model.layout.weight_count)
             model = pruning.cut(model, saliency)
-        super().__init__(model, args.clustering, args.seed)
+        levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
+        super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
-        self.evidence: dict[int, Evidence] = {}  # by cluster, since its last mask update
+        self.sparsity = sparsity
+        self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
+        self.deadline = Deadline(args.deadline, levels.shares)
+        # By cluster and level, since the last mask update.
+        self.evidence: dict[int, dict[int, Evidence]] = {}
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
@@ -166,64 +196,104 @@ class CAAFPMethod(ClusteredMethod):
         if step.round == 1 and pruning.initial_sparsity > 0 and pruning.initial_mask == "snip":
             dense = self.models[-1]
             clients = self.args.draw(runner.roster.reachable(), 0)
-            self.models = {-1: pruning.cut(dense, ask_saliency(runner, clients, dense))}
+            saliency = ask_saliency(runner, clients, dense)
+            self.models = {-1: pruning.cut(dense, saliency)}
+            self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
+        # Before the round: its clients are asked for as many gradients as will be regrown.
+        sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
+        self.targets = {
+            number: self.sparsity.target(number, model, step, sizes.get(number, 0))
+            for number, model in self.models.items()
+            if step.mask_update
+        }
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
         queries = super().ask(action, step, clients)
-        if action is not Action.TRAIN:
-            return queries
-        pruning = self.args.pruning
-        wants = pruning.sums if step.statistics else frozenset()
-        return [
-            replace(
-                query,
-                wants=wants,
-                gradients=pruning.gradients_wanted(query.model, step.sparsity)
-                if step.gradients
-                else (),
-            )
-            for query in queries
-        ]
+        if action is Action.TRAIN:
+            pruning = self.args.pruning
+            wants = pruning.sums if step.statistics else frozenset()
+            queries = [
+                replace(
+                    query,
+                    config={**query.config, **self.sparsity.config},
+                    wants=wants,
+                    gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
+                    if step.gradients
+                    else (),
+                )
+                if query.adds
+                else query
+                for query in queries
+            ]
+        return [part for query in queries for part in self.nested.split(query)]
+
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Let the sparsities go by what clients say; return the figure that is watched."""
+        self.sparsity.hear(answers)
+        return self.sparsity.watched
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Move the clusters' models, each in part with all; update the masks when it is time."""
+        answers = self.groups.learn(answers)
         means: dict[int, MeanUpdate] = {}
         gradients = {}
-        for summed in answers.summed:
-            number = summed.query.group
-            if step.statistics:
-                # How honest replies to one model agree is known from few as well.
-                known = self.evidence.setdefault(number, Evidence(summed.update.size))
-                known.add_round(summed.update, summed.sums)
-            if summed.gradient is not None:
-                gradients[number] = summed.gradient.mean()
-            if answers.enough and (mean := summed.mean()) is not None:
+        for number, summed in groupby(answers.summed, key=lambda one: one.query.group):
+            levels = list(summed)
+            for one in levels:
+                if step.statistics:
+                    # How honest replies to one model agree is known from few as well.
+                    known = self.evidence.setdefault(number, {})
+                    kept = known.setdefault(one.query.level, Evidence(one.update.size))
+                    kept.add_round(one.update, one.sums)
+                if one.gradient is not None:
+                    gradients[number] = one.gradient.mean()
+            mean = self.nested.mean(self.models[number], levels) if answers.enough else None
+            if mean is not None:
                 means[number] = mean
+        if self.deadline.seconds:
+            clients = {c.label: c for one in answers.summed for c in one.query.clients}
+            sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
+            self.deadline.apply(answers, clients, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:
             return False
         for number, model in self.models.items():
-            known = self.evidence.get(number, Evidence(model.mask.count))
-            gradient = gradients.get(number)
-            self.models[number] = self.args.pruning.evolve(model, known, gradient, step.sparsity)
+            self._evolve(number, model, gradients.get(number), self.targets[number])
         self.evidence = {}  # it is of the weights of one mask
         return True
+
+    def _evolve(
+        self, number: int, model: SparseModel, gradient: Vector | None, sparsity: float
+    ) -> None:
+        """Change a cluster's mask, and choose the parts of its levels anew inside of it."""
+        known = self.nested.pooled(number, model, self.evidence.get(number, {}))
+        pruning = self.args.pruning
+        self.models[number] = pruning.evolve(model, known, gradient, sparsity)
+        if self.nested:  # a grown weight has no score yet, and is the last to be in a part
+            scores = model.mask.scatter(pruning.scores(model, known))
+            self.nested.choose(number, self.models[number], scores)
 
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
-        state.facts["evidence"] = sorted(self.evidence)
-        for number, evidence in self.evidence.items():
-            state.put(f"evidence {number}", State({}, evidence.state()))
+        state.put("sparsity", self.sparsity.state())
+        state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
+        for number, known in self.evidence.items():
+            for level, evidence in known.items():
+                state.put(f"evidence {number} {level}", State({}, evidence.state()))
         return state
 
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
+        self.sparsity.restore(state.part("sparsity"))
         self.evidence = {
-            int(number): Evidence.from_state(state.part(f"evidence {number}").arrays)
-            for number in state.fact("evidence")
+            int(number): {
+                int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)
+                for level in levels
+            }
+            for number, levels in state.fact("evidence").items()
         }

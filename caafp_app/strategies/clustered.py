@@ -1,14 +1,19 @@
 """A method whose clients are grouped after a warm-up, and then have a model per group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, Roster
-from caafp_app.runner.runner import Runner
+from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.grouping import Clustering, Groups
+from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.method import Method
+from caafp_app.strategies.round_groups import RoundGroups
 
 
 class ClusteredMethod(Method):
@@ -20,11 +25,18 @@ class ClusteredMethod(Method):
         What the run starts from.
     clustering : Clustering
     seed : int
+    nested : Nested, optional
+        The parts of the models that devices of different strength are given; None: all alike.
     """
 
-    def __init__(self, model: SparseModel, clustering: Clustering, seed: int) -> None:
+    def __init__(
+        self, model: SparseModel, clustering: Clustering, seed: int, nested: Nested | None = None
+    ) -> None:
         super().__init__(model)
-        self.groups = Groups(clustering, seed)
+        self.nested = nested or Nested(Levels(), model)
+        self.groups = (RoundGroups if clustering.by_rounds else Groups)(
+            clustering, seed, self.nested.compare
+        )
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""
@@ -36,15 +48,31 @@ class ClusteredMethod(Method):
 
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
         """Form the groups when the warm-up is over; place late clients."""
+        if not self.groups.formed:
+            self.nested.settle(runner.roster.clients.values())
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
+
+    def parts(self) -> Mapping[int, Mapping[str, Mask]]:
+        """Return those of `Nested`."""
+        return {number: self.nested.parts(number, model) for number, model in self.models.items()}
+
+    def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
+        """Ask what the groups need to know besides."""
+        return self.groups.ask(super().ask(action, step, clients), action, step)
+
+    def apply(self, step: RoundPlan, answers: Answers) -> bool:
+        """Take in what the updates say of the groups; move the models."""
+        return super().apply(step, self.groups.learn(answers))
 
     def state(self) -> State:
         """Return the models and what late clients are placed by."""
         state = super().state()
+        state.put("nested", self.nested.state())
         state.put("groups", self.groups.state())
         return state
 
     def restore(self, state: State) -> None:
         """Take them up."""
         super().restore(state)
+        self.nested.restore(self.layout, state.part("nested"))
         self.groups.restore(self.layout, state.part("groups"))

@@ -208,7 +208,7 @@ class _ClusterFL(Method):
     def _cluster(self, runner: Runner) -> None:
         """Cluster those that have trained by how far, and where to, their models have moved."""
         args, labels = self.args, sorted(self._trained)
-        if len(labels) < max(2, args.clustering.clusters):
+        if len(labels) < max(2, args.clustering.fixed):
             log(WARNING, "%d clients have trained: too few to cluster", len(labels))
             return
         clients = runner.roster.clients

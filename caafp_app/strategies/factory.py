@@ -73,6 +73,11 @@ def make_strategy(
     cls = find_class(settings.run.strategy)
     takes = _arguments(cls)
     given = {name: value for name, value in _offers(settings).items() if name in takes}
+    if isinstance(given.get("sparsity"), str):
+        raise SettingsError(
+            f"sparsity: {given['sparsity']!r} is a rule of strategy 'caafp'; expected a number for "
+            f"{settings.run.strategy!r}"
+        )
     for name, changes in _nested_offers(settings).items():
         if name in takes:
             given[name] = replace(takes[name], **changes)
@@ -144,7 +149,9 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
+        "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
+        "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
         "prune_rounds": rounds.prune_rounds,
@@ -162,6 +169,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
         "clustering": {"clusters": clustering.clusters},
         "pruning": {
             "sparsity": pruning.sparsity,
+            "tolerance": pruning.tolerance,
             "initial_sparsity": pruning.initial_sparsity,
             "schedule": pruning.schedule,
             "every": pruning.prune_every,
@@ -170,6 +178,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
             "regrow": pruning.regrow,
             "granularity": pruning.granularity,
             "score": pruning.score,
+            "levels": pruning.levels,
         },
     }
 

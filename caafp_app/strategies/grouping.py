@@ -3,7 +3,7 @@
 Sattler, Mueller, Samek, IEEE TNNLS 32(8), 2021; FedCHAR, IMWUT 7(1):20, 2023.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import Any
@@ -13,9 +13,11 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
-from caafp_app.clustering.assign import assign
+from caafp_app.clustering.assign import assign, centroids_of
 from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.effects import unit
 from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
@@ -26,7 +28,7 @@ from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import Update
 from caafp_app.runner.roster import Client, Roster
-from caafp_app.runner.runner import Runner
+from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.runs.observer import Observer
 from caafp_app.strategies.method import by_cluster
@@ -37,19 +39,60 @@ _MOST_COMPARED = 500
 IN_CLUSTERS = (Phase.CLUSTER_WARM_UP, Phase.PRUNE)
 
 
+GROUPINGS = ("exchange", "rounds")
+AUTO = "auto"
+
+
 @dataclass(frozen=True)
 class Clustering:
-    """How clients are grouped: see `clustering.agglomerative.cluster`."""
+    """How clients are grouped.
 
-    clusters: int = 0
+    Attributes
+    ----------
+    clusters : int or "auto"
+        Their number. 0: by silhouette, see `clustering.agglomerative.cluster`. ``auto``: one unless
+        a test finds groups, see `clustering.structure.find_structure`; no group is one client.
+    linkage, min_cluster_size, min_silhouette
+        See `cluster`.
+    grouping : str
+        ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
+        by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
+    """
+
+    clusters: int | str = 0
     linkage: str = "average"
     min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
+    grouping: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        if isinstance(self.clusters, str) and self.clusters != AUTO:
+            raise SettingsError(
+                f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"
+            )
+        if self.grouping not in ("", *GROUPINGS):
+            raise SettingsError(
+                f"grouping: expected one of {', '.join(GROUPINGS)}, found {self.grouping!r}"
+            )
 
     def __str__(self) -> str:
         """Say it as the plan shows it."""
-        number = str(self.clusters) if self.clusters else "1 to 6 by silhouette"
-        return f"{number}, {self.linkage} linkage"
+        number = str(self.fixed or "1 to 6 by silhouette")
+        if self.clusters == AUTO:
+            number = "1 to 6 by a test"
+        whence = ", by the rounds' updates" if self.by_rounds else ""
+        return f"{number}, {self.linkage} linkage{whence}"
+
+    @property
+    def fixed(self) -> int:
+        """The number asked for; 0 where it is to be found."""
+        return self.clusters if isinstance(self.clusters, int) else 0
+
+    @property
+    def by_rounds(self) -> bool:
+        """Whether groups come from the warm-up's own updates."""
+        return (self.grouping or ("rounds" if self.clusters == AUTO else "exchange")) == "rounds"
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients.
@@ -58,7 +101,7 @@ class Clustering:
         ------
         SettingsError
         """
-        if self.clusters > len(roster.clients):
+        if self.fixed > len(roster.clients):
             raise SettingsError(
                 f"clusters: expected at most the {len(roster.clients)} clients that take part, "
                 f"found {self.clusters}"
@@ -90,14 +133,22 @@ class Clustering:
         """
         labels = sorted(sketches)
         rows = np.stack([sketches[label] for label in labels])
-        found = cluster(
-            rows,
-            self.clusters,
-            linkage=self.linkage,
-            min_size=self.min_cluster_size,
-            min_silhouette=self.min_silhouette,
-            seed=seed,
-        )
+        if self.clusters == AUTO:
+            size = max(self.min_cluster_size, 2)
+            if not self.by_rounds:  # else they are directions already
+                rows = np.stack([unit(row) for row in rows])
+            structure = find_structure(rows, linkage=self.linkage, min_size=size, seed=seed)
+            numbers, k = structure.labels, int(structure.labels.max()) + 1
+            found = Grouping(numbers, centroids_of(rows, numbers, k), k, structure.note)
+        else:
+            found = cluster(
+                rows,
+                min(self.fixed, len(rows)) if self.by_rounds else self.fixed,
+                linkage=self.linkage,
+                min_size=self.min_cluster_size,
+                min_silhouette=self.min_silhouette,
+                seed=seed,
+            )
         if len(labels) <= _MOST_COMPARED:
             observer.on_distances(labels, cosine_distances(rows))
         return found
@@ -141,6 +192,22 @@ def regrouped(
     }
 
 
+def sketcher_of(model: SparseModel, seed: int, budget: int) -> Sketcher:
+    """Make what shortens the updates of a model, all of them alike."""
+    return Sketcher(max(model.mask.count + model.layout.rest_count, 1), seed=seed, budget=budget)
+
+
+def sketch_by(sketcher: Sketcher) -> Callable[[Update], NDArray[Any]]:
+    """Return what sketches an update, for `Query.each`."""
+
+    def sketch(update: Update) -> NDArray[Any]:
+        moved = np.concatenate([update.values, update.rest])
+        # Of a model without one floating number: they are all alike.
+        return sketcher.sketch(moved if moved.size else np.zeros(1))
+
+    return sketch
+
+
 class Groups:
     """Groups that are formed once, by one exchange with all clients; late clients join later.
 
@@ -148,15 +215,25 @@ class Groups:
     ----------
     rule : Clustering
     seed : int
+    narrow : callable, optional
+        Makes a query out of one for the whole model that every client can answer.
     """
 
-    def __init__(self, rule: Clustering, seed: int) -> None:
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
         self.rule = rule
         self.seed = seed
+        self._narrow = narrow
         self._centroids: NDArray[Any] | None = None
         self._base: SparseModel | None = None  # what all were compared by training
         self._sketcher: Sketcher | None = None
         self._unplaced: set[str] = set()
+
+    @property
+    def formed(self) -> bool:
+        """Whether clients have been compared: what they trained then is what late ones train."""
+        return self._base is not None
 
     def form_or_place(
         self,
@@ -172,7 +249,7 @@ class Groups:
         dict of int to SparseModel
             The models by group; `models` as they are unless groups were formed.
         """
-        if self.rule.clusters == 1 and step.phase in IN_CLUSTERS:  # nothing to ask anybody for
+        if self.rule.fixed == 1 and step.phase in IN_CLUSTERS:  # nothing to ask anybody for
             for client in runner.roster.clients.values():
                 client.cluster = 0
             if 0 in models:
@@ -192,15 +269,23 @@ class Groups:
         self._place(runner, step, missed)
         return dict(models)
 
+    def ask(self, queries: Sequence[Query], action: Action, step: RoundPlan) -> list[Query]:
+        """Return a round's queries with what the groups want to know besides: nothing here."""
+        return list(queries)
+
+    def learn(self, answers: Answers) -> Answers:
+        """Take in what a round's updates say of the groups; return the answers for the models."""
+        return answers
+
     def _form(
         self, runner: Runner, step: RoundPlan, models: Mapping[int, SparseModel]
     ) -> Mapping[int, SparseModel]:
         base, roster = models[-1], runner.roster
         asked = available(roster.reachable(), step.round)
         budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
-        sketcher = self._make_sketcher(base, budget)
+        sketcher = self._sketcher_for(base, budget)
         sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
-        if not enough or len(sketches) < max(1, min(self.rule.clusters, len(asked))):
+        if not enough or len(sketches) < max(1, min(self.rule.fixed, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
             return models
         found = self.rule.group(sketches, seed=self.seed, observer=runner.observer)
@@ -241,23 +326,19 @@ class Groups:
         needed: bool,
     ) -> tuple[dict[str, NDArray[Any]], bool]:
         """Train once on each client from the same weights; sketch the updates, by label."""
-
-        def sketch(update: Update) -> NDArray[Any]:
-            moved = np.concatenate([update.values, update.rest])
-            # Of a model without one floating number: they are all alike.
-            return sketcher.sketch(moved if moved.size else np.zeros(1))
-
         queries = [
-            Query(Action.TRAIN, base, members, number, each=sketch)
+            self._narrow(
+                Query(Action.TRAIN, base, members, number, each=sketch_by(sketcher), adds=False)
+            )
             for number, members in by_cluster(clients).items()
         ]
         answers = runner.hold(queries, Phase.CLUSTER, step.round, needed=needed)
         found = {label: row for one in answers.summed for label, row in one.kept.items()}
         return found, answers.enough
 
-    def _make_sketcher(self, base: SparseModel, budget: int) -> Sketcher:
-        size = max(base.mask.count + base.layout.rest_count, 1)
-        return Sketcher(size, seed=self.seed, budget=budget)
+    def _sketcher_for(self, base: SparseModel, budget: int) -> Sketcher:
+        given = self._narrow(Query(Action.TRAIN, base, ())).model
+        return sketcher_of(given, self.seed, budget)
 
     def state(self) -> State:
         """Return what late clients are placed by: the centroids, and the model trained from."""
@@ -273,6 +354,6 @@ class Groups:
         """Take up what `state` returned; the sketches of newcomers are then those of before."""
         if "base" in state.facts:
             base = self._base = SparseModel.from_state(layout, state.part("base"))
-            self._sketcher = self._make_sketcher(base, int(state.fact("budget")))
+            self._sketcher = self._sketcher_for(base, int(state.fact("budget")))
             self._centroids = state.array("centroids")
             self._unplaced = set(state.fact("unplaced"))

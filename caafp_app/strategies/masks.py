@@ -5,14 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.errors import SettingsError
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.filters import choose_by_weight, choose_filters, filter_mask
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import DEFAULT_SCORE, parse_score
 from caafp_app.pruning.scores import Mix, importance, sums_needed
 from caafp_app.pruning.segments import active_counts, packed_segments, sizes_of
 from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
+from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.registry import ALLOCATIONS
 from caafp_app.runner.model import SparseModel
 
@@ -25,8 +28,12 @@ class Pruning:
 
     Attributes
     ----------
-    sparsity, initial_sparsity : float
-        Pruned share of the prunable weights at the end and at the start.
+    sparsity : float or {"auto", "entropy"}
+        Pruned share of the prunable weights at the end. ``auto``: of each cluster, what its clients
+        bear, see `tolerance`; ``entropy``: by the diversity of its clients' labels, which our own
+        app tells.
+    initial_sparsity : float
+        At the start.
     schedule : str
         A registered name: ``cubic``, ``linear`` or ``one-shot``.
     every : int
@@ -42,9 +49,21 @@ class Pruning:
         back, and go evenly over layers; `regrow` and `allocation` are of single weights.
     score : str
         A weighted sum of registered scores: see `parse_score`.
+    levels : str
+        Shares of a model that devices of different strength train: see `parse_levels`.
+    tolerance : float
+        Of ``sparsity="auto"``: points of accuracy, or hundredths of a loss, that pruning may cost.
+    watch : str
+        Of ``sparsity="auto"``: the metric of the clients' replies that it goes by. Empty: their
+        accuracy, else their loss; of our own app, the accuracy on windows held out of training.
+
+    Raises
+    ------
+    SettingsError
+        If `sparsity` is another word, or masks would have to grow that cannot.
     """
 
-    sparsity: float = 0.7
+    sparsity: float | str = 0.7
     initial_sparsity: float = 0.0
     schedule: str = "cubic"
     every: int = 5
@@ -53,10 +72,39 @@ class Pruning:
     regrow: float = 0.05
     granularity: str = "weight"
     score: str = DEFAULT_SCORE
+    levels: str = "1"
+    tolerance: float = 0.5
+    watch: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the sparsity."""
+        if isinstance(self.sparsity, str) and self.sparsity not in SPARSITY_RULES:
+            raise SettingsError(
+                f"sparsity: expected a number, {' or '.join(map(repr, SPARSITY_RULES))}, found "
+                f"{self.sparsity!r}"
+            )
+        if self.sparsity == "auto" and self.by_filters:
+            raise SettingsError(
+                "sparsity: 'auto' lets masks grow again, and whole filters do not; expected a "
+                "number with granularity 'filter'"
+            )
+        if not self.tolerance >= 0:
+            raise SettingsError(f"tolerance: expected at least 0, found {self.tolerance}")
+
+    @property
+    def final(self) -> float:
+        """The sparsity at the end, or the largest that it can be."""
+        return final_sparsity(self.sparsity)
 
     def __str__(self) -> str:
         """Say it as the plan shows it."""
-        how = f"to sparsity {self.sparsity:g}, {self.schedule}"
+        how = f"to sparsity {self.final:g}, {self.schedule}"
+        if self.sparsity == "auto":
+            how = f"while at most {self.tolerance:g} points are lost; planned is the most"
+        elif self.sparsity == "entropy":
+            how = "by the labels' entropy; planned is the most"
+        if len(parse_levels(self.levels)) > 1:
+            how = f"levels {self.levels}; {how}"
         if self.by_filters:
             return f"{how}, by whole filters"
         return f"{how}, {self.allocation} over layers, {self.regrow:.0%} regrown"
@@ -110,6 +158,11 @@ class Pruning:
         # None at all: then clients need not compute any.
         return tuple(int(count) for count in grown) if np.any(grown) else ()
 
+    def scores(self, model: SparseModel, evidence: Evidence) -> Vector:
+        """Score the active weights of a model [A]: see `importance`."""
+        segments = packed_segments(model.mask.bits, model.layout.segments)
+        return importance(model.mask.select(model.flat.weights), evidence, segments, self.mix)
+
     def evolve(
         self, model: SparseModel, evidence: Evidence, gradient: Vector | None, sparsity: float
     ) -> SparseModel:
@@ -127,9 +180,7 @@ class Pruning:
         sparsity : float
             Of the new mask.
         """
-        segments = packed_segments(model.mask.bits, model.layout.segments)
-        active = model.mask.select(model.flat.weights)
-        scores = importance(active, evidence, segments, self.mix)
+        scores = self.scores(model, evidence)
         if self.by_filters:
             return keep_filters(model, scores, 1 - sparsity)
         counts = self._counts(model, 1 - sparsity, scores)

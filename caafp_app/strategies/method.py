@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
@@ -12,10 +13,10 @@ from caafp_app.runs.checkpoint import State
 
 
 class Method:
-    """The state of one run, and the four things that a run asks of it. As it stands: FedAvg.
+    """The state of one run, and the five things that a run asks of it. As it stands: FedAvg.
 
     A strategy makes one for each run (`MethodStrategy.method`). In a round the run calls, in this
-    order: `before`, `ask` for training, `apply`; and `ask` again for what is evaluated and
+    order: `before`, `ask` for training, `hear`, `apply`; and `ask` again for what is evaluated and
     personalised.
 
     Parameters
@@ -86,9 +87,25 @@ class Method:
                 self.models[number] = self.models[number].moved(mean)
         return False
 
+    def hear(self, answers: Answers) -> dict[int, float]:
+        """Take in what clients say of the models that they were sent, in training or evaluation.
+
+        Called before `apply`, and after an evaluation.
+
+        Returns
+        -------
+        dict of int to float
+            What of it the method goes by, by cluster; empty: nothing.
+        """
+        return {}
+
     def published(self) -> Mapping[int, SparseModel]:
         """Return the models by cluster as the caller gets them, in the layout of the start."""
         return self.models
+
+    def parts(self) -> Mapping[int, Mapping[str, Mask]]:
+        """Return the masks of smaller levels of the models, by cluster and share; here none."""
+        return {}
 
     def state(self) -> State:
         """Return what a checkpoint saves of the method; the inverse of `restore`."""

@@ -12,8 +12,12 @@ from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runner.tally import Tally, pick
 from caafp_app.strategies.method import Method
 
+MOST_EPOCHS = 1e6
+"""No client trains longer; a larger number is made up."""
+
 Scores = dict[str, dict[str, float]]
-"""By label: accuracy and loss of the cluster's and the personal model, sparsity, test examples."""
+"""By label: scores of the cluster's and the personal model, sparsity, number of test examples, and
+the epochs of fine-tuning where clients find them."""
 
 
 def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
@@ -65,7 +69,7 @@ def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str)
     odd = []
     for label, metrics in tally.metrics().items():
         found = scores.setdefault(label, {})
-        for kind in ("accuracy", "loss"):
+        for kind in ("accuracy", "loss", "f1"):
             value = pick(metrics, kind, model)
             if value is None:
                 continue
@@ -76,6 +80,9 @@ def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str)
         examples = metrics.get("test-examples", metrics.get(weighted_by_key))
         if isinstance(examples, int | float) and 0 <= examples < math.inf:
             found["test-examples"] = float(examples)
+        epochs = metrics.get("finetune-epochs")
+        if isinstance(epochs, int | float) and 0 <= epochs <= MOST_EPOCHS:
+            found["finetune-epochs"] = float(epochs)
     if odd:
         why = "accuracies outside of [0, 1], left out: expected the share of windows that are right"
         log(WARNING, "%s model: %s, found %s", model, why, ", ".join(odd))

@@ -102,6 +102,7 @@ def build_report(
     ledger: Ledger,
     seconds: Mapping[str, float],
     split: str,
+    parts: Mapping[int, Mapping[str, Mask]],
 ) -> RunReport:
     """Put the report of a run together; a cluster nobody is in is left out."""
     members = roster.clusters()
@@ -113,6 +114,7 @@ def build_report(
             arrays=model.arrays(),
             mask_bits=model.mask.packed,
             mask_digest=model.mask.digest,
+            parts={share: mask.packed for share, mask in parts.get(number, {}).items()},
         )
         for number, model in sorted(models.items())
         if number in members
@@ -183,4 +185,7 @@ def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:
         personal_accuracy=scores.get("personal-accuracy"),
         personal_loss=scores.get("personal-loss"),
         personal_sparsity=scores.get("personal-sparsity"),
+        cluster_f1=scores.get("cluster-f1"),
+        personal_f1=scores.get("personal-f1"),
+        finetune_epochs=scores.get("finetune-epochs"),
     )

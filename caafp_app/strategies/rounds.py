@@ -28,12 +28,12 @@ def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
     SettingsError
     """
     _, within, prune = parts
-    if pruning.sparsity > pruning.initial_sparsity and not prune:
+    if pruning.final > pruning.initial_sparsity and not prune:
         raise SettingsError(
-            f"prune_rounds: expected at least 1, because sparsity {pruning.sparsity:g} is reached "
+            f"prune_rounds: expected at least 1, because sparsity {pruning.final:g} is reached "
             "in them, found 0; set sparsity to 0 (or to initial_sparsity) to prune nothing"
         )
-    if pruning.sparsity and prune == 1 and not within:
+    if pruning.final and prune == 1 and not within:
         raise SettingsError(
             "prune_rounds: expected at least 2 where cluster_rounds is 0, because a round in "
             "clusters comes before the first mask update and one after it, found 1"

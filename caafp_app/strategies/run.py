@@ -23,7 +23,7 @@ from caafp_app.runner.health import available
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Answers, Opened, Runner
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State, damaged
 from caafp_app.strategies.averaging import LastModels
@@ -281,6 +281,7 @@ class Run:
         step = self._step(round_)
         opened, self._training = self._opened(self._training), None
         answers = runner.read(opened, replies, resend=not self.outside)
+        watched = method.hear(answers)
         changed = method.apply(step, answers)
         self.last_models.note(step.round, method.models, changed=changed)
         published = dict(sorted(method.published().items()))
@@ -288,8 +289,8 @@ class Run:
         if changed or step.round == 1:
             layers = {number: _densities(model) for number, model in published.items()}
         density = {number: model.density for number, model in published.items()}
-        runner.close(answers, density, mask_updated=changed, layers=layers)
-        self._require_progress(step, answers.tally)
+        runner.close(answers, density, mask_updated=changed, layers=layers, watched=watched)
+        self._require_progress(step, answers)
         members = runner.roster.clusters()
         for number, share in density.items():
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
@@ -361,21 +362,30 @@ class Run:
                 self.figures[round_] = kind, value
                 return
 
-    def _require_progress(self, step: RoundPlan, tally: Tally) -> None:
+    def _require_progress(self, step: RoundPlan, answers: Answers) -> None:
         """End a run in which nothing works, with the reasons.
 
-        One bad round is no reason to end; `PATIENCE` of them are, or none that has worked at all.
+        One bad round is no reason to end; `PATIENCE` of them are. A run ends as failed, too, where
+        no round has moved a model: the initial weights are no result.
         """
-        if tally.contents or not tally.asked:
-            self.idle_rounds, self.trained = 0, self.trained or bool(tally.contents)
-            return
-        self.idle_rounds += 1
-        ends = step.round == len(self.plan) and not self.trained
-        if ends or self.idle_rounds >= PATIENCE:
+        tally = answers.tally
+        moved = answers.enough and any(summed.replies or summed.kept for summed in answers.summed)
+        self.trained = self.trained or moved
+        useless = bool(tally.asked) and not tally.contents
+        self.idle_rounds = self.idle_rounds + 1 if useless else 0
+        if self.idle_rounds >= PATIENCE or (useless and self._ends_untrained(step)):
             raise RunError(
                 f"expected an update from somebody, found none in {self.idle_rounds} rounds in a "
                 f"row; in round {step.round}: {tally.why()}"
             )
+        if tally.asked and self._ends_untrained(step):  # a rate of 0 asks nobody, as FedAvg's does
+            raise RunError(
+                f"expected a round that trains the model, found none in {step.round} rounds: "
+                f"{_why_unmoved(answers)}"
+            )
+
+    def _ends_untrained(self, step: RoundPlan) -> bool:
+        return step.round == len(self.plan) and not self.trained
 
     def _evaluate(self, step: RoundPlan) -> None:
         """Let clients score their cluster's model, where that is due."""
@@ -415,8 +425,10 @@ class Run:
         opened, self._evaluating = self._evaluating, None
         answers = self.runner.read(opened, replies, resend=not self.outside)
         self._note_figure(round_, answers.tally)
+        watched = self.method.hear(answers)
         published = sorted(self.method.published().items())
-        self.runner.close(answers, {number: model.density for number, model in published})
+        density = {number: model.density for number, model in published}
+        self.runner.close(answers, density, watched=watched)
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
         return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
 
@@ -437,7 +449,13 @@ class Run:
         models, runner, result = self.method.published(), self.runner, self.result
         result.arrays = self._mean_arrays()
         result.report = build_report(
-            models, runner.roster, scores, runner.ledger, seconds, self.strategy.split
+            models,
+            runner.roster,
+            scores,
+            runner.ledger,
+            seconds,
+            self.strategy.split,
+            self.method.parts(),
         )
         result.clusters = {
             number: ClusterResult.of(
@@ -551,6 +569,17 @@ class Run:
             "layout": self.layout.digest,
             "plan": _plan(self.plan),
         }
+
+
+def _why_unmoved(answers: Answers) -> str:
+    """Say why a round left the models as they were."""
+    tally = answers.tally
+    if len(tally.empty) == len(tally.contents.keys() | tally.empty):
+        return f"each of the {len(tally.empty)} clients that answered has 0 examples to train on"
+    return (
+        f"in the last one {len(tally.contents)} of {len(tally.asked)} clients answered, fewer than "
+        "min_replies; lower it, or ask more clients in a round"
+    )
 
 
 def _densities(model: SparseModel) -> dict[str, float]:

@@ -16,11 +16,46 @@ EVALUATION_BATCH = 1024
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model does on some windows."""
+    """How well a model does on some windows.
+
+    Attributes
+    ----------
+    accuracy : float
+        Share of windows that are right; NaN without windows.
+    loss : float
+        Mean cross-entropy in nats.
+    examples : int
+    f1 : float
+        Macro-F1: see `macro_f1`.
+    """
 
     accuracy: float
     loss: float
     examples: int
+    f1: float = float("nan")
+
+
+def macro_f1(
+    hits: NDArray[np.integer], predicted: NDArray[np.integer], true: NDArray[np.integer]
+) -> float:
+    """Return the mean over classes of the harmonic mean of precision and recall.
+
+    Every class counts alike, however many windows it has. A class that neither occurs nor is
+    predicted is left out, because nothing is known of it.
+
+    Parameters
+    ----------
+    hits, predicted, true : ndarray of int [classes]
+        Windows that were rightly given each class, that were given it, and that are of it.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN without windows.
+    """
+    seen = predicted + true
+    there = seen > 0
+    return float(np.mean(2.0 * hits[there] / seen[there])) if there.any() else float("nan")
 
 
 @torch.no_grad()
@@ -37,17 +72,22 @@ def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np
     Returns
     -------
     Score
-        Accuracy in [0, 1], mean cross-entropy in nats, and n.
+        Accuracy in [0, 1], mean cross-entropy in nats, n, and macro-F1.
     """
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
     model.eval()
-    correct, loss = 0, 0.0
+    loss, answers = 0.0, []
     for batch, target in _batches(model, windows, classes):
         logits = model(batch)
-        correct += int((logits.argmax(1) == target).sum())
+        answers.append(logits.argmax(1))
         loss += functional.cross_entropy(logits, target, reduction="sum").item()
-    return Score(correct / len(classes), loss / len(classes), len(classes))
+    answer = torch.cat(answers).cpu().numpy()
+    right = answer == classes
+    kinds = int(max(answer.max(), classes.max())) + 1
+    counts = (np.bincount(of, minlength=kinds) for of in (answer[right], answer, classes))
+    count = len(classes)
+    return Score(int(right.sum()) / count, loss / count, count, macro_f1(*counts))
 
 
 @torch.no_grad()

@@ -31,11 +31,13 @@ class FlatParameters:
         self.values = torch.empty(size, device=device)
         self.gradient = torch.zeros(size, device=device)
         self.mask = torch.ones(size, device=device) if mask else None
+        self.prunable = torch.zeros(size, dtype=torch.bool, device=device)
         self._places: dict[str, tuple[slice, torch.Size]] = {}
         start = 0
         for name, parameter in named:
             place = slice(start, start + parameter.numel())
             self._places[name] = (place, parameter.shape)
+            self.prunable[place] = parameter.ndim > 1
             self.values[place] = parameter.data.reshape(-1)
             parameter.data = self.values[place].view(parameter.shape)
             parameter.grad = self.gradient[place].view(parameter.shape)

@@ -1,7 +1,7 @@
 """Training on one client's windows inside a mask: how long, how fast, from which seed."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.registry import OPTIMISERS
 from caafp_app.training.flat import FlatParameters
-from caafp_app.training.optimizers import Optimizer
+from caafp_app.training.optimizers import make_optimizer
 from caafp_app.training.state import Arrays
 
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a client trains: see the settings of the same names."""
+    """How a client trains: see the settings of the same names.
+
+    `density` is the share of the prunable weights that will be active in the end.
+    """
 
     epochs: int
     batch_size: int = 32
@@ -27,6 +29,7 @@ class LocalTraining:
     proximal: float = 0.0
     seed: int = 0
     optimizer: str = "adam"
+    density: float = 1.0
 
 
 def train(
@@ -37,7 +40,28 @@ def train(
     mask: Arrays | None = None,
     anchor: Arrays | None = None,
 ) -> float:
+    """Train `model` in place for `how.epochs`: see `epochs`.
+
+    Returns
+    -------
+    float
+        Mean cross-entropy in nats of the last epoch, without the proximal term; 0 without any.
+    """
+    losses = [0.0, *epochs(model, windows, classes, how, mask, anchor)]
+    return losses[-1]
+
+
+def epochs(
+    model: nn.Module,
+    windows: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    how: LocalTraining,
+    mask: Arrays | None = None,
+    anchor: Arrays | None = None,
+) -> Generator[float, None, None]:
     """Train `model` in place by cross-entropy, with a fresh optimiser, inside `mask`.
+
+    Between epochs the caller may score the model, and may stop.
 
     With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
     the model as it came (Li et al., FedProx).
@@ -56,21 +80,26 @@ def train(
     anchor : mapping of str to ndarray, optional
         The model `a` of the proximal term, by name and shape.
 
-    Returns
-    -------
+    Yields
+    ------
     float
-        Mean cross-entropy in nats of the last epoch, without the proximal term.
+        Mean cross-entropy in nats of an epoch, without the proximal term, as it ends.
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device
     data, target = torch.from_numpy(windows).to(device), torch.from_numpy(classes).to(device)
-    make: type[Optimizer] = OPTIMISERS[how.optimizer]
-    optimizer = make(parameters.values, parameters.gradient, how.learning_rate)
+    optimizer = make_optimizer(
+        how.optimizer,
+        parameters.values,
+        parameters.gradient,
+        how.learning_rate,
+        parameters.prunable,
+        how.density,
+    )
     centre = parameters.values.clone() if anchor is None else parameters.gather(anchor)
-    mean_loss = 0.0
-    model.train()
     with seeded(how.seed), torch.enable_grad():
         for _ in range(how.epochs):
+            model.train()
             total = 0.0
             for batch in torch.split(torch.randperm(len(target)), how.batch_size):
                 loss = functional.cross_entropy(model(data[batch]), target[batch])
@@ -82,8 +111,7 @@ def train(
                 optimizer.step()
                 parameters.gradient.zero_()
                 total += loss.item() * len(batch)
-            mean_loss = total / max(len(target), 1)
-    return mean_loss
+            yield total / max(len(target), 1)
 
 
 def decay(round_: int, rounds: int, end: float) -> float:

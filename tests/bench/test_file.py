@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.bench.file import bench_file, bench_names, read_bench
+from caafp_app.bench.file import read_bench
 from caafp_app.errors import SettingsError
+from caafp_app.launch.source import presets_folder
 from caafp_app.registry import STRATEGIES
 
 CASE = '[[case]]\nname = "a"\n'
+BENCHES = sorted(path.stem for path in (presets_folder() / "bench").glob("*.toml"))
 OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last", "cluster-floor"}
 """In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates, nor how
 many clients train in a round, though from which clusters they are drawn."""
@@ -19,17 +21,14 @@ def write(folder: Path, text: str) -> str:
 
 
 class TestFilesOfTheApp:
-    def test_the_benches_of_the_app_are_listed(self) -> None:
-        assert {"smoke", "uci", "wisdm", "dirichlet-uci", "ablation-scores"} <= set(bench_names())
-
-    @pytest.mark.parametrize("name", bench_names())
+    @pytest.mark.parametrize("name", BENCHES)
     def test_each_bench_of_the_app_is_valid(self, name: str, tmp_path: Path) -> None:
         plan = read_bench(name, [f"data-dir={tmp_path}"])
         assert plan.name == name
         assert len(plan.cases) > 1
         assert all(case.against for case in plan.cases)
 
-    @pytest.mark.parametrize("name", [n for n in bench_names() if n.startswith("ablation")])
+    @pytest.mark.parametrize("name", [n for n in BENCHES if n.startswith("ablation")])
     def test_ablations_do_not_look_at_test(self, name: str) -> None:
         cases = read_bench(name).cases
         assert {case.settings.data.validation_fraction for case in cases} == {0.2}
@@ -121,9 +120,9 @@ def test_a_seed_that_is_none(tmp_path: Path) -> None:
 
 def test_a_bench_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="did you mean 'smoke'"):
-        bench_file("smoek")
+        read_bench("smoek")
     with pytest.raises(SettingsError, match="found nothing"):
-        bench_file(str(tmp_path / "none.toml"))
+        read_bench(str(tmp_path / "none.toml"))
 
 
 def test_lists_are_crossed_and_names_filled(tmp_path: Path) -> None:

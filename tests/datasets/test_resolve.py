@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from caafp_app.datasets import ClientDescription, data_shape, describe_client, load_client
+from caafp_app.datasets.split import hold_out
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -62,6 +63,21 @@ def test_the_description_is_that_of_the_data(settings: DataSettings) -> None:
 def test_a_partition_is_labelled_by_its_number() -> None:
     pytest.importorskip("flwr_datasets")
     assert describe_client(DataSettings(partition="iid"), node(3)).label == "part-0003"
+
+
+def test_the_train_windows_of_a_partition_bear_their_time() -> None:
+    pytest.importorskip("flwr_datasets")
+    client = load_client(DataSettings(partition="iid"), node(3))
+    assert client.train_time is not None
+    assert len(client.train_time) == len(client.train_y)
+    # What a client trains on comes before its test windows, which are a fifth of each class.
+    assert client.train_time.max() < 0.9
+    held = hold_out(client, 0.2).held_out
+    for label in np.unique(client.train_y):
+        of_label = client.train_y == label
+        assert client.train_time[held[of_label[held]]].min() >= np.quantile(
+            client.train_time[of_label], 0.7
+        )
 
 
 def test_more_nodes_than_users_are_idle_and_say_so() -> None:

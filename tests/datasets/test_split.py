@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caafp_app.datasets.split import held_out_count, split_by_class
+from caafp_app.datasets.base import ClientData
+from caafp_app.datasets.split import held_out_count, hold_out, split_by_class
 
 labels_of = st.lists(st.integers(0, 4), max_size=120).map(lambda y: np.array(y, np.int64))
 
@@ -81,3 +82,37 @@ def test_validation_is_the_end_of_train_and_never_test(
         before = chosen.train[labels[chosen.train] == label]
         after = chosen.held_out[labels[chosen.held_out] == label]
         assert not len(before) or before.max() < after.min()
+
+
+def client(labels: list[int], time: list[float] | None = None) -> ClientData:
+    x, y = np.zeros((len(labels), 4, 1), np.float32), np.array(labels, np.int64)
+    told = None if time is None else np.array(time)
+    return ClientData("me", x, y, x[:0], y[:0], ("a", "b"), train_time=told)
+
+
+@pytest.mark.parametrize(
+    ("labels", "held_out"),
+    [
+        ([0] * 6 + [1] * 10, [5, 14, 15]),
+        ([0, 1, 1, 0], []),  # too few of each class to spare any
+        ([1] * 10, [8, 9]),
+        ([0], []),
+    ],
+)
+def test_the_last_train_windows_of_each_class_are_held_out(
+    labels: list[int], held_out: list[int]
+) -> None:
+    found = hold_out(client(labels), 0.2)
+    assert found.held_out.tolist() == held_out
+    assert sorted([*found.train, *found.held_out]) == list(range(len(labels)))
+
+
+def test_the_last_ones_are_so_in_time_where_it_is_known() -> None:
+    data = client([0] * 6, [0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert hold_out(data, 0.2).held_out.tolist() == [0]
+
+
+def test_what_would_leave_nothing_to_train_on_is_not_held_out() -> None:
+    found = hold_out(client([0, 0]), 0.5, window_gap=1)
+    assert (found.train.tolist(), found.held_out.tolist()) == ([0, 1], [])
+    assert hold_out(client([0] * 9), 0.2, window_gap=2).train.tolist() == [0, 1, 2, 3, 4, 5]

@@ -44,8 +44,8 @@ def test_the_blocks_that_tests_run_are_those_with_a_name() -> None:
 )
 def test_flowers_commands_have_the_options_that_documents_use(program: str, helped: str) -> None:
     words = program.split()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = shell_lines() + shell_lines(readme)
+    pages = [ROOT / "README.md", ROOT / "docs" / "simulation.md"]
+    lines = shell_lines() + shell_lines("".join(page.read_text("utf-8") for page in pages))
     mine = [line for line in lines if line[: len(words)] == words]
     assert mine
     name, *verbs = helped.split()

@@ -15,7 +15,7 @@ from tests.e2e.devices import SETTINGS, write_devices
 from tests.e2e.fleet import Fleet, fleet
 from tests.e2e.variant import variant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 MOST_SECONDS = 1.0
 """Processor time of a training message on a device, its own waiting included."""

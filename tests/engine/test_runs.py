@@ -16,6 +16,7 @@ from caafp_app.models import build_model
 from caafp_app.registry import STRATEGIES
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.settings import Settings
+from caafp_app.training import MOST_EPOCHS
 
 CONFIG: dict[str, Any] = {
     "seed": 5,
@@ -28,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "clients-per-round": 5,
     "clusters": 2,
     "local-epochs": 2,
-    "finetune-epochs": 1,
+    "finetune-epochs": "auto",
     "checkpoint-every": 0,
 }
 
@@ -56,6 +57,10 @@ def test_a_run_of_stacked_clients_is_that_of_one_client_after_another(
     stacked = run(tmp_path, "stacked", Together("cpu"), strategy=strategy)
     assert alone.summary["clusters"] == stacked.summary["clusters"]
     assert alone.summary["bytes"]["down"] == pytest.approx(stacked.summary["bytes"]["down"], 0.01)
+    for one, other in zip(alone.clients, stacked.clients, strict=True):
+        # How many is for `test_stacked`: here rounding adds up before.
+        for client in (one, other):
+            assert client.finetune_epochs in range(MOST_EPOCHS + 1)
     for kind, scores in alone.summary["accuracy"].items():
         if isinstance(scores, dict):
             # A window of a client's five is 3 points of the mean over six clients.

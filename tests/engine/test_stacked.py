@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from caafp_app import training
-from caafp_app.client.tasks import Evaluate, Fit, Gradient, Network, Task, network_on, perform
+from caafp_app.client.tasks import (
+    Evaluate,
+    Fit,
+    Gradient,
+    HowLong,
+    Network,
+    Task,
+    network_on,
+    perform,
+)
 from caafp_app.engine import perform as engine
 from caafp_app.engine.perform import Together
 from caafp_app.models import build_model
@@ -70,7 +79,7 @@ def assert_equal(together: Sequence[object], alone: Sequence[object], atol: floa
         if isinstance(truth, dict):
             pairs = [(ours[name], truth[name]) for name in truth]
         elif isinstance(truth, training.Score):
-            pairs = [(ours.accuracy, truth.accuracy), (ours.loss, truth.loss)]
+            pairs = [(getattr(ours, of), getattr(truth, of)) for of in ("accuracy", "loss", "f1")]
         else:
             pairs = [(ours.loss, truth.loss)]
             pairs += [(ours.arrays[name], truth.arrays[name]) for name in truth.arrays]
@@ -118,16 +127,56 @@ def test_a_step_of_ten_clients_of_different_sizes_and_masks_equals_one_after_ano
     assert clear > 0.3 * weights  # of most networks 0.8; deep-conv-lstm's gradients are small
 
 
+def inside(task: Fit) -> dict[str, np.ndarray]:
+    """The model to train, zero where a weight is pruned."""
+    mask = task.mask or {}
+    return {name: array * mask.get(name, True) for name, array in task.arrays.items()}
+
+
 def gradient_of(task: Fit) -> dict[str, np.ndarray]:
     """The gradient at the start, zero where a weight is pruned."""
     mask = task.mask or {}
-    start = {name: array * mask.get(name, 1) for name, array in task.arrays.items()}
-    found = perform(Gradient(task.network, start, task.windows, task.classes), "cpu")
+    found = perform(Gradient(task.network, inside(task), task.windows, task.classes), "cpu")
     return {name: slope * mask.get(name, 1) for name, slope in found.items()}
 
 
-def test_epochs_of_several_steps_follow_the_same_order_of_windows(stacks: list[int]) -> None:
-    tasks = fits("har-cnn", LocalTraining(epochs=3, batch_size=4, proximal=0.5))
+def test_each_client_of_a_stack_stops_where_it_would_alone(stacks: list[int]) -> None:
+    how = LocalTraining(epochs=12, batch_size=4, learning_rate=3e-3)
+    rng = np.random.default_rng(0)
+    tasks = [
+        HowLong(
+            **{**vars(fit), "arrays": inside(fit)},
+            held=(
+                rng.normal(size=(6, *NETWORKS["digits-cnn"])).astype(np.float32) + fit.windows[:1],
+                np.repeat(fit.classes[:2], 3) if len(fit.classes) > 1 else fit.classes.repeat(6),
+            ),
+        )
+        for fit in fits("digits-cnn", how)
+    ]
+    together, alone = Together("cpu")(tasks), [perform(task, "cpu") for task in tasks]
+    assert stacks == [10]
+    assert [found.epochs for found in together] == [found.epochs for found in alone]
+    assert len({found.epochs for found in alone}) > 2
+    for ours, truth in zip(together, alone, strict=True):
+        np.testing.assert_allclose(ours.score.loss, truth.score.loss, rtol=1e-4)
+
+
+def test_clients_of_a_stack_may_train_for_different_times(stacks: list[int]) -> None:
+    tasks = [
+        replace(task, how=replace(task.how, epochs=1 + number % 3))
+        for number, task in enumerate(fits("digits-cnn", LocalTraining(epochs=1, batch_size=4)))
+    ]
+    together, alone = Together("cpu")(tasks), [perform(task, "cpu") for task in tasks]
+    assert stacks == [10]
+    assert_equal(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "prunadag"])
+def test_epochs_of_several_steps_follow_the_same_order_of_windows(
+    stacks: list[int], optimizer: str
+) -> None:
+    how = LocalTraining(3, batch_size=4, proximal=0.5, optimizer=optimizer, density=0.4)
+    tasks = fits("har-cnn", how)
     alone = [perform(task, "cpu") for task in tasks]
     assert_equal(Together("cpu")(tasks), alone, atol=2e-4)
     assert stacks == [10]

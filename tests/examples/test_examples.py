@@ -20,6 +20,8 @@ from tests.local_grid import LocalGrid
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLIENTS = 10
 NEEDS = {"jax-digits": "jax", "pytorch-digits": "torch", "sklearn-digits": "sklearn"}
+ONE_IN_MAKE_TEST = "sklearn-digits"
+"""The others take as long again each, and differ in the client's framework alone."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def judge(name: str, theirs: Outcome, ours: Outcome) -> None:
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.e2e if n != ONE_IN_MAKE_TEST else ()) for n in NEEDS]
+)
 def test_an_example_is_as_good_in_half_the_bytes(name: str) -> None:
     if importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"{NEEDS[name]} is not installed")
@@ -90,6 +94,7 @@ def test_an_example_is_as_good_in_half_the_bytes(name: str) -> None:
     judge(name, theirs, ours)
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("fresh")
 def test_the_migrated_project_is_as_good_in_half_the_bytes() -> None:
     theirs = run(EXAMPLES / "migration" / "fedavg")

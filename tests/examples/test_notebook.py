@@ -22,7 +22,6 @@ def test_it_is_kept_without_outputs_and_is_python() -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.slow
 def test_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("CAAFP_HOME", str(tmp_path))

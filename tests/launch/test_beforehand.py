@@ -60,12 +60,39 @@ def test_without_ray_a_simulation_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         prepared("smoke")
 
 
+@pytest.mark.parametrize(
+    ("pairs", "clients", "what"),
+    [
+        (["dataset=uci-har"], 30, "uci.edu"),
+        (["dataset=hf", "data-dir=ylecun/mnist", "model=digits-cnn"], None, "'ylecun/mnist' from"),
+    ],
+)
+def test_a_dry_run_downloads_nothing_and_says_what_a_run_would(
+    pairs: list[str],
+    clients: int | None,
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def connect(*arguments: object, **options: object) -> None:
+        raise AssertionError("a dry run has opened a connection")
+
+    monkeypatch.setenv("CAAFP_HOME", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", connect)
+    found = prepare("smoke", parse_pairs(pairs), fetch=False).checked
+    assert found.clients == clients
+    assert [note for note in found.notes if "the run will download" in note and what in note]
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CaafpError, match="learning-rate"):
+        prepare("smoke", parse_pairs([*pairs, "learning-rate=-1"]), fetch=False)
+
+
 class TestData:
     """Data that can be trained on, and should not be in silence."""
 
-    def npz(self, path: Path, x: np.ndarray) -> list[str]:
+    def npz(self, path: Path, x: np.ndarray, classes: int = 2) -> list[str]:
         users = np.repeat(np.arange(4), len(x) // 4)
-        np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % 2, user=users)
+        np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % classes, user=users)
         return ["dataset=npz", f"data-dir={path / 'a.npz'}", "clusters=2", f"output-dir={path}"]
 
     def test_its_size_and_scale_are_said(self, tmp_path: Path) -> None:
@@ -85,8 +112,17 @@ class TestData:
         x[20:40] *= times
         notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
         assert [note for note in notes if note.startswith("user-01: values of channel")]
-        scaled = prepared("smoke", *self.npz(tmp_path, x), "standardise=client").checked.notes
-        assert not [note for note in scaled if "unit" in note]
+        scaled = prepared("smoke", *self.npz(tmp_path, x), "standardise=client").checked
+        assert not [note for note in scaled.notes if "unit" in note]
+        assert scaled.facts.endswith("each client's are then scaled to mean 0 and deviation 1")
+
+    def test_a_single_class_and_a_dead_channel_are_noted(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).normal(size=(80, 64, 3))
+        notes = prepared("smoke", *self.npz(tmp_path, x, classes=1)).checked.notes
+        assert "all windows are of class 0: there is nothing to learn" in notes
+        x[:, :, 1] = 9.81
+        notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
+        assert [note for note in notes if note.startswith("no value of channel 1 changes")]
 
     def test_users_without_test_windows_are_named(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(10, 64, 3))

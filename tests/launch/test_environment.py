@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from caafp_app.errors import RunError
-from caafp_app.launch.environment import check_ray, flower_environment, ray_in_words
+from caafp_app.launch.environment import (
+    check_ray,
+    check_system,
+    flower_environment,
+    ray_in_words,
+)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"])
@@ -64,3 +69,10 @@ class TestRay:
     def test_what_is_waited_for_is_said(self) -> None:
         assert "own" in ray_in_words({})
         assert "10.0.0.1:6379" in ray_in_words({"RAY_ADDRESS": "10.0.0.1:6379"})
+
+
+def test_windows_is_refused_with_what_to_do() -> None:
+    check_system("linux")
+    check_system("darwin")
+    with pytest.raises(RunError, match=r"found Windows: .*use WSL"):
+        check_system("win32")

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.evidence import Evidence
-from caafp_app.pruning.scores import Score, Spread, importance, sums_needed
+from caafp_app.pruning.means import WeightedMean
+from caafp_app.pruning.scores import Score, Spread, curvature, importance, sums_needed
 from caafp_app.pruning.segments import segments_of
+from caafp_app.pruning.sums import accumulate, make_sums
 from caafp_app.vectors.chunks import CHUNK
 
 THIRDS = (("magnitude", 0.6), ("coherence-paper", 0.1), ("consistency", 0.3))
@@ -88,6 +90,32 @@ def test_extreme_variances_stay_finite():
 def test_consistency_is_kept_within_one():
     found = alone("consistency", np.zeros(3), agreement=[0.0, 0.5, 1.0 + 1e-12])
     assert found.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_curvature_is_the_change_of_loss_without_the_weight():
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=9).astype(np.float32)
+    rounds = [[(rng.normal(size=9) * 1e-3, weight) for weight in (3, 5)] for _ in range(2)]
+    evidence = Evidence(9)
+    for replies in rounds:
+        mean, sums = WeightedMean(9), make_sums(curvature.needs, 9)
+        for update, weight in replies:
+            accumulate(update, weight, mean, tuple(sums.values()))
+        evidence.add_round(mean, sums)
+    found = importance(w, evidence, segments_of([4, 5]), [("curvature", 1.0)])
+    replies = [reply for replies in rounds for reply in replies]
+    g = sum(weight * u for u, weight in replies) / 16
+    fisher = sum(weight * u**2 for u, weight in replies) / 16
+    for layer in (slice(0, 4), slice(4, 9)):
+        unit = fisher[layer].mean()
+        truth = np.abs(g * w)[layer] / np.sqrt(unit) + (fisher * w**2)[layer] / unit / 2
+        np.testing.assert_allclose(found[layer], truth / truth.max(), rtol=1e-4)
+
+
+def test_without_replies_curvature_orders_as_magnitude_does():
+    w = np.array([0.5, -2.0, 1.0, 0.0])
+    found = importance(w, Evidence(4), [slice(0, 4)], [("curvature", 1.0)])
+    np.testing.assert_allclose(found, [1 / 16, 1, 1 / 4, 0])
 
 
 def test_importance_is_the_weighted_sum_per_layer():

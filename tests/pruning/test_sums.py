@@ -44,7 +44,11 @@ def test_the_builtin_sums_are_those_of_numpy():
     updates[0, :3] = 0.0
     _, sums = summed(updates, weights)
     double, heavy = updates.astype(np.float64), weights[:, None]
-    truths = {"squares": (heavy * double**2).sum(0), "signs": (heavy * np.sign(double)).sum(0)}
+    truths = {
+        "moves": (heavy * double).sum(0),
+        "squares": (heavy * double**2).sum(0),
+        "signs": (heavy * np.sign(double)).sum(0),
+    }
     assert sums.keys() == truths.keys()
     for name, truth in truths.items():
         np.testing.assert_allclose(sums[name].read(slice(0, 9)), truth, rtol=0, atol=1e-10)

@@ -378,3 +378,23 @@ def test_clustering_waits_for_a_round_that_is_answered() -> None:
     groups = [[f"part-{k:04d}" for k in range(g, CLIENTS, 2)] for g in range(2)]
     found = trial.seen.labels
     assert sorted(sorted(k for k in found if found[k] == c) for c in (0, 1)) == groups
+
+
+def test_a_run_that_trains_on_nothing_is_a_failed_run() -> None:
+    def none(request: Message, reply: Message) -> Message:
+        for metrics in reply.content.metric_records.values():
+            metrics["num-examples"] = 0
+        return reply
+
+    trial = Trial(only(none))
+    with pytest.raises(RunError, match=r"found none in 5 rounds: each of the 4 .* has 0 examples"):
+        trial.start()
+    assert trial.seen.report is None
+
+
+def test_a_run_of_too_few_replies_in_each_round_is_a_failed_run() -> None:
+    trial = Trial(only(lost, VICTIM), timeout=0.2)
+    trial.strategy.min_replies, trial.strategy.grace = CLIENTS, 0.0
+    with pytest.raises(RunError, match="clients answered, fewer than min_replies"):
+        trial.start()
+    assert trial.seen.report is None

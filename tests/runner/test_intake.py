@@ -95,7 +95,13 @@ def test_without_bounds_the_sums_are_those_of_the_updates_as_they_are() -> None:
 
 def test_what_clients_are_compared_by_keeps_its_direction() -> None:
     sent = [*updates_for(MODEL, 4), ("z", longer(updates_for(MODEL, 1, 5)[0][1], 1e4), 1.0)]
-    query = Query(Action.TRAIN, MODEL, (), each=lambda u: np.concatenate([u.values, u.rest]).copy())
+    query = Query(
+        Action.TRAIN,
+        MODEL,
+        (),
+        each=lambda u: np.concatenate([u.values, u.rest]).copy(),
+        adds=False,
+    )
     summed, intake, _ = taken(sent, query)
     whole = np.concatenate([sent[-1][1].values, sent[-1][1].rest])
     kept = summed.kept["z"]

@@ -28,6 +28,8 @@ def liar() -> ClientRecord:
         personal_accuracy=-0.5,
         personal_loss=math.inf,
         personal_sparsity=-1.7e14,
+        cluster_f1=1.5,
+        personal_f1=-1e300,
     )
 
 
@@ -42,6 +44,7 @@ def test_a_record_takes_for_unknown_what_cannot_be() -> None:
     assert (record.examples, record.test_examples) == (10**9, 10**9)
     assert record.cluster_accuracy is record.personal_accuracy is record.personal_sparsity is None
     assert record.cluster_loss is record.personal_loss is None
+    assert record.cluster_f1 is record.personal_f1 is None
     told = RoundRecord(round=1, phase="prune", seconds=1, asked=2, answered=2, accuracy=1e300)
     assert told.accuracy is None
     assert honest().cluster_accuracy == 0.5

@@ -1,7 +1,7 @@
 import csv
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -140,8 +140,24 @@ def test_the_report_is_a_table_by_cluster(report: RunReport) -> None:
         "accuracy of personal models: mean 0.875, std 0.102, min 0.750, worst tenth 0.750, "
         "3 clients",
         f"sent: {size} down, {size} up, {size} in all, 2 messages (papers' formula: 0.00 MB)",
-        "time: 2 min, rounds 2 min, start-up 9.0 s",
+        "time of the server: start-up 9.0 s + rounds 121.0 s + personal models 0.0 s = 130.0 s "
+        "(2 min)",
     ]
+
+
+def test_the_report_says_how_long_clients_have_fine_tuned_where_they_found_it(
+    report: RunReport,
+) -> None:
+    found = [4.0, 0.0, 31.0, None, 7.0]
+    clients = [
+        replace(client, finetune_epochs=epochs)
+        for client, epochs in zip(report.clients, found, strict=True)
+    ]
+    lines = report_lines(replace(report, clients=tuple(clients)))
+    assert lines[9] == (
+        "epochs of fine-tuning, found by each client: median 5.5, 0 to 31; 1 client kept its "
+        "cluster's model"
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,8 +219,25 @@ def test_log_goes_to_flowers_logger(report: RunReport) -> None:
     warnings = [entry.getMessage() for entry in kept.records if entry.levelname == "WARNING"]
     assert warnings == ["round 3: 1 refused: NaN (1)"]
     assert "1 client in 1 cluster" in lines
-    assert lines[-1].startswith("time: ")
+    assert lines[-1].startswith("time of the server: ")
     assert not any("\x1b" in line or "\n" in line for line in lines)
+
+
+def test_an_exchange_that_takes_long_says_how_many_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("caafp_app.runs.observer.time.monotonic", lambda: now[0])
+    logger = Mock()
+    observer = LogObserver(logger)
+    labels = [f"user-{n}" for n in range(4)]
+    for phase, seconds in (("warm-up", 1.0), ("prune", 6.0)):
+        observer.on_asked(labels, phase, 1, 0.0)
+        for label in labels:
+            now[0] += seconds
+            observer.on_answer(label, ok=True)
+    told = [call.args[1] for call in logger.info.call_args_list]
+    assert told == ["prune: 2 of 4 clients have answered after 12.0 s"]
 
 
 def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:

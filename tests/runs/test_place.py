@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,16 +53,45 @@ def test_a_reserved_folder_that_nobody_took_is_removed(tmp_path: Path) -> None:
     assert taken.is_dir()
 
 
-def test_without_a_home_directory_the_error_says_what_to_set(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def nowhere(path: Path) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+NOBODY = ["unshare", "--user", "--map-user=12345"]
+"""A user whom the system does not know, and who may write nowhere."""
 
-    monkeypatch.delenv("CAAFP_HOME", raising=False)
-    monkeypatch.setattr(Path, "expanduser", nowhere)
-    with pytest.raises(SettingsError, match="set CAAFP_HOME, or the setting output-dir"):
-        default_home()
+
+def as_nobody(code: str, **environment: str) -> str:
+    """Run Python as such a user; return what it prints."""
+    start = f"from caafp_app.runs.place import *\n{code}"
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    done = subprocess.run(
+        [*NOBODY, sys.executable, "-c", start],
+        env=kept | environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def nobody() -> None:
+    if not shutil.which("unshare") or subprocess.run([*NOBODY, "true"], check=False).returncode:
+        pytest.skip("this system lets nobody be another user")
+
+
+@pytest.mark.usefixtures("nobody")
+def test_without_a_home_directory_the_error_says_what_to_set() -> None:
+    assert "SettingsError: expected a home directory" in as_nobody("default_home()")
+    assert "set CAAFP_HOME, or the setting output-dir" in as_nobody("default_home()")
+    assert "kept" in as_nobody("print(default_home())", CAAFP_HOME="/tmp/kept")
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    said = as_nobody("make_folder('one')", HOME=str(tmp_path))
+    tmp_path.chmod(0o755)
+    assert f"cannot make a run directory in {tmp_path}" in said
+    assert "set output-dir to a folder that can be written" in said
 
 
 def test_runs_are_in_caafp_home_or_the_users_home(

@@ -1,13 +1,20 @@
+import re
+import sys
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.runs import trackers
+from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.observer import Observer
+from caafp_app.runs.reading import read_run
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.trackers import make_trackers, require_trackers
 from caafp_app.settings import Settings
+from tests.left_run import leave_run
 
 
 class Noting(Observer):
@@ -31,6 +38,32 @@ def test_one_of_another_package_is_made_by_its_path(tmp_path: Path) -> None:
     require_trackers([path])
     made = make_trackers([path], tmp_path, {"seed": 7})
     assert type(made[0]).made == (tmp_path, 7)
+
+
+def test_the_tracker_that_the_documentation_shows_records_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(import wandb.*?)^```$", page, re.M | re.S)
+    wandb = MagicMock()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    names: dict[str, Any] = {}
+    exec(compile(example, "python.md", "exec"), names)
+    directory = leave_run(tmp_path / "one")
+    observer = names["WandbObserver"](directory, {"seed": 7})
+    assert wandb.init.call_args.kwargs["config"] == {"seed": 7}
+    observer.on_round(record(3), 6)
+    scalars, step = wandb.init().log.call_args.args[0], wandb.init().log.call_args.kwargs["step"]
+    assert (scalars["rounds/accuracy"], step) == (0.3, 3)
+    observer.on_finish(report_of(directory))
+    assert "end/personal-accuracy-mean" in wandb.init().log.call_args.args[0]
+    wandb.init().finish.assert_called_once()
+
+
+def report_of(path: Path) -> RunReport:
+    files = read_run(path)
+    seconds = {"total": 1.0, "rounds": 1.0, "startup": 0.0}
+    return RunReport(clients=tuple(files.clients), clusters={}, ledger=Ledger(), seconds=seconds)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])

@@ -14,12 +14,15 @@ from tests.strategies.support import Recorder, nodes
 
 SAID = {"part-0000": math.inf, "part-0001": 93.0, "part-0002": -0.1, "part-0003": math.nan}
 
+EPOCHS = {"part-0000": -1, "part-0001": 12, "part-0002": 1e9, "part-0003": math.nan}
+
 
 def tamper(request: Message, reply: Message) -> Message:
     header = reply.content.config_records["caafp"]
     if header["action"] in ("evaluate", "evaluate-personal") and header["label"] in SAID:
         (metrics,) = reply.content.metric_records.values()
         metrics["eval_acc"] = SAID[str(header["label"])]
+        metrics["finetune-epochs"] = EPOCHS[str(header["label"])]
     return reply
 
 
@@ -36,6 +39,8 @@ def test_no_client_spoils_the_summary(caplog: pytest.LogCaptureFixture) -> None:
     assert seen.report is not None
     found = {client.label: client.personal_accuracy for client in seen.report.clients}
     assert [found[label] for label in list(SAID)[:3]] == [None, None, None]
+    epochs = {client.label: client.finetune_epochs for client in seen.report.clients}
+    assert [epochs[label] for label in EPOCHS] == [None, 12.0, None, None]
     unknown = found["part-0003"]
     assert unknown is None or math.isnan(unknown)
     summary = build_summary(

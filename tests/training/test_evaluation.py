@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 from torch.nn import functional
 
 from caafp_app.training import Score, dump_arrays, evaluate, full_gradient, load_arrays
@@ -22,6 +23,8 @@ def test_evaluation_equals_numpys(n: int) -> None:
     assert score.examples == n
     assert score.accuracy == (logits.argmax(1) == y).mean()
     assert score.loss == pytest.approx(loss, rel=1e-5)
+    truth = f1_score(y, logits.argmax(1), average="macro", zero_division=0.0)
+    assert score.f1 == pytest.approx(truth, rel=1e-12)
 
 
 def test_no_windows_give_no_score() -> None:
@@ -30,6 +33,7 @@ def test_no_windows_give_no_score() -> None:
     assert score.examples == 0
     assert np.isnan(score.accuracy)
     assert np.isnan(score.loss)
+    assert np.isnan(score.f1)
     assert Score(0.5, 1.0, 2) != score
 
 

@@ -26,8 +26,6 @@ from flwr.supernode.start_client_internal import _insert_message
 from caafp_app.devices.warm.executor import ForkExecutor
 from tests.e2e.fleet import free_port
 
-pytestmark = pytest.mark.slow
-
 RUN, NODE = 7, 1
 APP = """
 import os, signal, time

@@ -1,0 +1,67 @@
+"""How long a client fine-tunes: so many epochs, or as many as its own windows ask for."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from caafp_app.client.tasks import Arrays, Evaluate, Fitted, HowLong, Tasks
+from caafp_app.client.work import Work
+from caafp_app.datasets.split import hold_out
+from caafp_app.training import LocalTraining, Score, Stopped
+
+HELD_SHARE = 0.2
+"""Of the train windows, by which a client finds how long to train."""
+
+FEWEST_HELD = 5
+"""With fewer windows held out, one of them would decide: the client trains `BLIND_EPOCHS`."""
+
+BLIND_EPOCHS = 3
+"""The paper's number."""
+
+
+class Tuned(NamedTuple):
+    """Mean loss of the last epoch (0 without any), the model, and the epochs taken."""
+
+    loss: float
+    model: Arrays
+    epochs: int
+
+
+def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Tasks[Tuned]:
+    """Train `start`; with ``finetune-epochs=auto`` in a personalise phase, for as long as it helps.
+
+    Then the client holds out the last part of its train windows, trains on the rest while the
+    model gets better on that part, and then from the start for as many epochs on all of them. What
+    is returned is the best by that part: the model trained, the one it started from, or `rival`.
+    The last two take 0 epochs.
+
+    Parameters
+    ----------
+    work : Work
+    start : mapping of str to ndarray
+        The model to train.
+    how : LocalTraining
+        See `Work.how`.
+    rival : mapping of str to ndarray
+        The cluster's model; may be `start`.
+    """
+    if not work.finds_epochs:
+        return (yield from _trained(work, start, how))
+    data = work.data
+    split = hold_out(data, HELD_SHARE, work.settings.data.window_gap)
+    if len(split.held_out) < FEWEST_HELD:
+        return (yield from _trained(work, start, replace(how, epochs=BLIND_EPOCHS)))
+    held = data.train_x[split.held_out], data.train_y[split.held_out]
+    x, y = data.train_x[split.train], data.train_y[split.train]
+    found: Stopped = yield HowLong(work.network, start, x, y, how, work.mask, work.received, held)
+    if rival is not start:
+        score: Score = yield Evaluate(work.network, rival, *held)
+        if score.accuracy > found.score.accuracy:
+            return Tuned(0.0, rival, 0)
+    if found.epochs == 0:
+        return Tuned(0.0, start, 0)
+    return (yield from _trained(work, start, replace(how, epochs=found.epochs)))
+
+
+def _trained(work: Work, start: Arrays, how: LocalTraining) -> Tasks[Tuned]:
+    fitted: Fitted = yield work.fit(start, how)
+    return Tuned(*fitted, how.epochs)

@@ -1,0 +1,91 @@
+"""What of a client's updates is the client's, and what is the round's.
+
+A round's updates share the way that all go from its weights, and a client is in some rounds only.
+So each update's direction is taken for the sum of a part of its round and a part of its client, as
+in an analysis of variance with two ways; least squares finds both from sums by round and by client.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.floating]
+
+
+class Effects:
+    """Sums of the directions of updates, by client and by round.
+
+    Parameters
+    ----------
+    length : int
+        Values in an update.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._by_client: dict[str, Vector] = {}
+        self._by_round: list[Vector] = []
+        self._members: list[tuple[str, ...]] = []
+
+    def __len__(self) -> int:
+        """Return how many clients have been seen."""
+        return len(self._by_client)
+
+    def add(self, updates: Mapping[str, NDArray[np.floating]]) -> None:
+        """Add a round's updates [length], by client; their length does not count."""
+        if not updates:
+            return
+        directions = {label: unit(updates[label]) for label in sorted(updates)}
+        total = np.zeros(self.length, dtype=np.float32)
+        for label, direction in directions.items():
+            total += direction
+            self._by_client[label] = self._by_client.get(label, np.float32(0)) + direction
+        self._by_round.append(total)
+        self._members.append(tuple(directions))
+
+    def fit(self) -> tuple[list[str], Vector, Vector]:
+        """Return the clients seen, their parts [n, length] with mean 0, and the last round's part.
+
+        A client of no other round's company is compared within its own rounds alone.
+        """
+        labels = sorted(self._by_client)
+        index = {label: row for row, label in enumerate(labels)}
+        present = np.zeros((len(labels), len(self._members)))
+        for column, members in enumerate(self._members):
+            present[[index[label] for label in members], column] = 1.0
+        share = present / present.sum(axis=1, keepdims=True)  # each client's rounds, adding to 1
+        means = np.stack([self._by_client[label] for label in labels]).astype(np.float64)
+        means /= present.sum(axis=1, keepdims=True)
+        # The clients' parts are their means less those of their rounds; put into the rounds' own
+        # equations, that leaves a system as large as there are rounds.
+        system = np.diag(present.sum(axis=0)) - present.T @ share
+        rounds = np.linalg.pinv(system) @ (np.stack(self._by_round) - present.T @ means)
+        parts = means - share @ rounds
+        middle = parts.mean(axis=0)
+        return labels, parts - middle, rounds[-1] + middle
+
+    def state(self) -> tuple[Vector, Vector, list[list[str]]]:
+        """Return the sums by client, in alphabetic order, and by round; who was in each round."""
+        clients = [self._by_client[label] for label in sorted(self._by_client)]
+        rows = [
+            np.array(some).reshape(len(some), self.length) for some in (clients, self._by_round)
+        ]
+        return rows[0], rows[1], [list(members) for members in self._members]
+
+    @classmethod
+    def from_state(cls, clients: Vector, rounds: Vector, members: list[list[str]]) -> Self:
+        """Take up what `state` returned."""
+        found = cls(clients.shape[1])
+        found._members = [tuple(one) for one in members]
+        seen = sorted({label for one in members for label in one})
+        found._by_client = dict(zip(seen, clients, strict=True))
+        found._by_round = list(rounds)
+        return found
+
+
+def unit(update: NDArray[np.floating]) -> Vector:
+    """Return the direction of an update, float32; zeros of one that points nowhere."""
+    norm = float(np.linalg.norm(update.astype(np.float64)))
+    return (update / norm if norm > 0 else update).astype(np.float32)

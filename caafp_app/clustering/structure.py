@@ -1,0 +1,220 @@
+"""Whether clients form groups at all, and how many: a test, then quality and stability.
+
+Without groups the clients' vectors are one cloud, long in some directions and short in others. So
+the clusters found are compared with those of clouds that have the same extent in every direction
+(the same singular values) and nothing else: the clients are rotated at random, which is what a
+Gaussian cloud does not notice (Langsrud, "Rotation tests", Statistics and Computing 15, 2005), as
+Liu, Hayes, Nobel and Marron test two clusters in high dimension (JASA 103, 2008). A cloud gives
+clusters too, and good ones if it is long: only what is better than that counts.
+
+Only the products of the clients' vectors are needed, so that a draw costs no more than clustering
+so many clients.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.int64]
+Matrix = NDArray[np.float64]
+
+MOST_CLUSTERS = 6
+LEVEL = 0.01
+"""Share of clouds without groups that are taken for groups."""
+DRAWS = 199
+TESTED = 150
+"""Clients that the test looks at; of more, a sample."""
+RESAMPLED, SHARE = 20, 0.8
+"""Draws of the stability, and the share of the clients in each."""
+STABLE = 0.6
+"""Least mean adjusted Rand index between the clusters and those of 80 % of the clients."""
+MOST_CUTS = 2 * MOST_CLUSTERS
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What was found.
+
+    Attributes
+    ----------
+    labels : NDArray[np.int64]
+        Cluster of each client, shape [n]; all 0 where there is no structure.
+    p : float
+        Share of the clouds without groups whose clusters are as good.
+    note : str
+        The figures behind it, in words.
+    """
+
+    labels: Labels
+    p: float
+    note: str
+
+
+def find_structure(
+    vectors: NDArray[np.floating], *, linkage: str = "average", min_size: int = 2, seed: int = 0
+) -> Structure:
+    """Find the groups of clients, one where there are none.
+
+    Parameters
+    ----------
+    vectors : NDArray[np.floating]
+        A row for each client, shape [n, d]; their mean is taken off.
+    linkage : str
+        ``average`` or ``complete``.
+    min_size : int
+        A smaller cluster joins its nearest: an odd client makes no group.
+    seed : int
+        Of the random clouds and the clients drawn.
+    """
+    count = len(vectors)
+    labels = np.zeros(count, dtype=np.int64)
+    if count < 2 * max(min_size, 2):
+        return Structure(labels, 1.0, f"one cluster: {count} clients are too few for groups")
+    products = _centred_products(vectors)
+    rng = np.random.default_rng(seed)
+    tested = products
+    if count > TESTED:
+        chosen = np.sort(rng.choice(count, TESTED, replace=False))
+        tested = _centre(products[np.ix_(chosen, chosen)])
+    best = max(_quality(_distances(tested), linkage, min_size).values(), default=-1.0)
+    null = [
+        max(_quality(_distances(cloud), linkage, min_size).values(), default=-1.0)
+        for cloud in _clouds(tested, rng)
+    ]
+    p = (1 + sum(one >= best for one in null)) / (1 + len(null))
+    told = f"silhouette {best:.2f}, without groups {np.median(null):.2f}, p = {p:.3f}"
+    if p > LEVEL:
+        return Structure(labels, p, f"one cluster, no structure: {told}")
+    distances = _distances(products)
+    found = _partitions(distances, linkage, min_size)
+    scores = {k: _silhouette(distances, one) for k, one in found.items()}
+    stable = {
+        k: _stability(distances, one, linkage, np.random.default_rng([seed, k]))
+        for k, one in found.items()
+    }
+    table = ", ".join(f"{k}: {scores[k]:.2f} / {stable[k]:.2f}" for k in sorted(found))
+    told += f"; silhouette / stability by number: {table}"
+    steady = [k for k in found if stable[k] >= STABLE]
+    chosen_k = max(steady, key=lambda k: scores[k] * stable[k], default=1)
+    if chosen_k == 1:
+        return Structure(labels, p, f"one cluster, none stable: {told}")
+    return Structure(found[chosen_k], p, f"{chosen_k} clusters: {told}")
+
+
+def _centred_products(vectors: NDArray[np.floating]) -> Matrix:
+    products = np.zeros((len(vectors), len(vectors)))
+    for start in range(0, vectors.shape[1], 2**16):
+        block = vectors[:, start : start + 2**16].astype(np.float64)
+        products += block @ block.T
+    return _centre(products)
+
+
+def _centre(products: Matrix) -> Matrix:
+    """Return the products of vectors less their mean."""
+    centred: Matrix = products - products.mean(0) - products.mean(1)[:, None] + products.mean()
+    return centred
+
+
+def _distances(products: Matrix) -> Matrix:
+    """Return cosine distances; what has no direction is at 1 from everything."""
+    norms = np.sqrt(np.maximum(products.diagonal(), 0.0))
+    norms[norms <= 1e-12 * max(norms.max(), 1e-300)] = np.inf
+    distances = np.clip(1.0 - products / norms / norms[:, None], 0.0, 2.0)
+    distances = (distances + distances.T) / 2
+    np.fill_diagonal(distances, 0.0)
+    return distances
+
+
+def _clouds(products: Matrix, rng: np.random.Generator) -> "list[Matrix]":
+    """Return the products of random clouds of as many clients, with the same singular values."""
+    count = len(products)
+    values = np.maximum(np.linalg.eigvalsh(products)[1:], 0.0)  # centred: one direction less
+    clouds = []
+    for _ in range(DRAWS):
+        drawn = rng.standard_normal((count, count - 1))
+        frame, upper = np.linalg.qr(drawn - drawn.mean(0))
+        frame *= np.sign(upper.diagonal())
+        clouds.append((frame * values) @ frame.T)
+    return clouds
+
+
+def _quality(distances: Matrix, linkage: str, min_size: int) -> dict[int, float]:
+    return {
+        k: _silhouette(distances, labels)
+        for k, labels in _partitions(distances, linkage, min_size).items()
+    }
+
+
+def _partitions(distances: Matrix, linkage: str, min_size: int) -> dict[int, Labels]:
+    """Return clusters by their number, 2 to 6, none smaller than `min_size`: cuts of one tree.
+
+    A cut that leaves clients over gives them to their nearest cluster. Where several cuts come to
+    one number, the first, of the fewest left over, stands.
+    """
+    from scipy.cluster import hierarchy
+
+    count = len(distances)
+    tree = hierarchy.linkage(distances[np.triu_indices(count, 1)], linkage)
+    found: dict[int, Labels] = {}
+    for k in range(2, min(MOST_CUTS, count - 1) + 1):
+        labels = _join_small(distances, _cut(tree, k), min_size)
+        number = int(labels.max()) + 1
+        if 2 <= number <= MOST_CLUSTERS and number < count:
+            found.setdefault(number, labels)
+    return found
+
+
+def _cut(tree: Matrix, k: int) -> Labels:
+    """Cut a tree into k clusters, numbered by their first member."""
+    count = len(tree) + 1
+    member = np.arange(count)
+    names = list(range(count))  # the cluster each node of the tree has become
+    for left, right in tree[: count - k, :2].astype(int):
+        member[member == names[right]] = names[left]
+        names.append(names[left])
+    return _by_first_member(member)
+
+
+def _by_first_member(labels: NDArray[np.integer]) -> Labels:
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def _join_small(distances: Matrix, labels: Labels, min_size: int) -> Labels:
+    """Give the members of small clusters to the large ones, each to the nearest on average."""
+    sizes = np.bincount(labels)
+    large = np.flatnonzero(sizes >= min_size)
+    if large.size == sizes.size or not large.size:
+        return labels if large.size else np.zeros_like(labels)
+    means = distances @ (labels[:, None] == large) / sizes[large]
+    joined = np.where(sizes[labels] >= min_size, labels, large[means.argmin(axis=1)])
+    return _by_first_member(joined)
+
+
+def _silhouette(distances: Matrix, labels: Labels) -> float:
+    """Return the mean silhouette (Rousseeuw, 1987) of at least two clusters."""
+    members = labels[:, None] == np.arange(labels.max() + 1)
+    sizes = members.sum(0)
+    sums = distances @ members
+    own = sums[members] / np.maximum(sizes[labels] - 1, 1)
+    others = np.where(members, np.inf, sums / sizes).min(axis=1)
+    larger = np.maximum(own, others)
+    widths = np.where((sizes[labels] > 1) & (larger > 0), (others - own), 0.0)
+    return float((widths / np.where(larger > 0, larger, 1.0)).mean())
+
+
+def _stability(distances: Matrix, labels: Labels, linkage: str, rng: np.random.Generator) -> float:
+    """Return how well the clusters of a part of the clients agree with those of all.
+
+    A small cluster may have one client left in the part, so there is no least size.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    count, k = len(labels), int(labels.max()) + 1
+    agreements = []
+    for _ in range(RESAMPLED):
+        rows = np.sort(rng.choice(count, max(round(SHARE * count), 2), replace=False))
+        found = _partitions(distances[np.ix_(rows, rows)], linkage, 1).get(k)
+        agreements.append(0.0 if found is None else adjusted_rand_score(labels[rows], found))
+    return float(np.mean(agreements))

@@ -1,0 +1,149 @@
+"""Groups from the updates that the warm-up's rounds bring anyway: nobody trains once more for them.
+
+Each client's own part of its updates is found by `clustering.effects`. Who has not been in a round
+by then trains once from the warm-up's last weights when it is first drawn, in place of its
+cluster's model, and its update says where it belongs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from logging import INFO
+from typing import Any
+
+import numpy as np
+from flwr.common.logger import log
+from numpy.typing import NDArray
+
+from caafp_app.clustering.assign import assign
+from caafp_app.clustering.effects import Effects, unit
+from caafp_app.clustering.sketch import DEFAULT_BUDGET, sketch_budget
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.messages import Action
+from caafp_app.pruning.schedule import RoundPlan
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Answers, Runner
+from caafp_app.runs.checkpoint import State
+from caafp_app.strategies.grouping import (
+    IN_CLUSTERS,
+    Clustering,
+    Groups,
+    sketch_by,
+    sketcher_of,
+)
+
+
+class RoundGroups(Groups):
+    """Groups that are formed once, by the updates of the warm-up; see `Groups`.
+
+    Without a round of warm-up there is nothing to go by, and all train once, as for `Groups`.
+    """
+
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
+        super().__init__(rule, seed, narrow)
+        self._effects = Effects(0)
+        self._common: NDArray[Any] | None = None  # of the round that newcomers train in
+        self._largest = 0  # where a client is until it is placed
+
+    def form_or_place(
+        self,
+        runner: Runner,
+        step: RoundPlan,
+        newcomers: Sequence[Client],
+        models: Mapping[int, SparseModel],
+    ) -> dict[int, SparseModel]:
+        """Form the groups when the warm-up is over; let newcomers wait until they are drawn."""
+        if self._centroids is not None:
+            for client in newcomers:
+                client.cluster = self._largest
+            if len(self._centroids) > 1:
+                self._unplaced |= {client.label for client in newcomers}
+            return dict(models)
+        if step.phase in IN_CLUSTERS:
+            if self.rule.fixed != 1 and len(self._effects):
+                return self._form_by_rounds(runner, models)
+            return super().form_or_place(runner, step, newcomers, models)
+        if self._sketcher is None:
+            budget = sketch_budget(2 * len(runner.roster.clients))
+            self._sketcher = sketcher_of(models[-1], self.seed, min(DEFAULT_BUDGET, budget))
+            self._effects = Effects(self._sketcher.length)
+        return dict(models)
+
+    def ask(self, queries: Sequence[Query], action: Action, step: RoundPlan) -> list[Query]:
+        """Have updates looked at in the warm-up; later have those unplaced train once."""
+        if action is not Action.TRAIN or self._sketcher is None:
+            return list(queries)
+        each = sketch_by(self._sketcher)
+        if self._centroids is None:
+            return [replace(query, each=each) for query in queries]
+        late = tuple(c for query in queries for c in query.clients if c.label in self._unplaced)
+        if not late or self._base is None:
+            return list(queries)
+        rest = [
+            replace(query, clients=tuple(c for c in query.clients if c not in late))
+            for query in queries
+        ]
+        placing = Query(Action.TRAIN, self._base, late, each=each, adds=False)
+        return [query for query in rest if query.clients] + [placing]
+
+    def learn(self, answers: Answers) -> Answers:
+        """Take in what a round's updates say of the groups; return the answers that are left."""
+        if self._centroids is None:
+            updates = {label: row for one in answers.summed for label, row in one.kept.items()}
+            if updates:
+                self._effects.add(updates)
+                self._base = answers.summed[0].query.model
+            return answers
+        left = tuple(one for one in answers.summed if one.query.adds)
+        for one in answers.summed:
+            for client in () if one.query.adds else one.query.clients:
+                if client.label in one.kept:
+                    row = unit(one.kept[client.label]) - (
+                        0 if self._common is None else self._common
+                    )
+                    client.cluster = int(assign(row[None], self._centroids)[0])
+                    self._unplaced.discard(client.label)
+                    log(INFO, "placed: %s -> %d", client.label, client.cluster)
+        return replace(answers, summed=left)
+
+    def _form_by_rounds(
+        self, runner: Runner, models: Mapping[int, SparseModel]
+    ) -> dict[int, SparseModel]:
+        labels, parts, self._common = self._effects.fit()
+        rows = dict(zip(labels, parts, strict=True))
+        found = self.rule.group(rows, seed=self.seed, observer=runner.observer)
+        self._centroids, self._effects = found.centroids, Effects(0)
+        self._largest = int(np.bincount(found.labels).argmax())
+        numbers = dict(zip(labels, map(int, found.labels), strict=True))
+        for label, client in runner.roster.clients.items():
+            client.cluster = numbers.get(label, self._largest)
+        if found.k > 1:
+            self._unplaced = runner.roster.clients.keys() - numbers.keys()
+        runner.observer.on_clusters(numbers, found.note)
+        return dict.fromkeys(range(found.k), models[-1])
+
+    def state(self) -> State:
+        """Return the updates' sums, or what newcomers are placed by."""
+        state = State({"unplaced": sorted(self._unplaced), "largest": self._largest})
+        state.facts["budget"] = self._sketcher.budget if self._sketcher is not None else 0
+        clients, rounds, state.facts["members"] = self._effects.state()
+        state.arrays |= {"clients": clients, "rounds": rounds}
+        if self._base is not None:
+            state.put("base", self._base.to_state())
+        for name, array in (("centroids", self._centroids), ("common", self._common)):
+            if array is not None:
+                state.arrays[name] = array
+        return state
+
+    def restore(self, layout: Layout, state: State) -> None:
+        """Take up what `state` returned."""
+        self._unplaced, self._largest = set(state.fact("unplaced")), int(state.fact("largest"))
+        members = state.fact("members")
+        self._effects = Effects.from_state(state.array("clients"), state.array("rounds"), members)
+        if "base" in state.facts:
+            self._base = SparseModel.from_state(layout, state.part("base"))
+            self._sketcher = sketcher_of(self._base, self.seed, int(state.fact("budget")))
+        self._centroids, self._common = state.arrays.get("centroids"), state.arrays.get("common")

@@ -1,0 +1,83 @@
+"""How long to fine-tune: until windows that were held out say that it no longer helps."""
+
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from caafp_app.training.evaluation import Score, evaluate
+from caafp_app.training.local import LocalTraining, epochs
+from caafp_app.training.state import Arrays
+
+MOST_EPOCHS = 50
+"""After which training stops in any case."""
+
+PATIENCE = 5
+"""Epochs in a row that do not improve the model, after which training stops."""
+
+
+class Stopped(NamedTuple):
+    """After how many epochs the model was best (0: as it came), and its score then."""
+
+    epochs: int
+    score: Score
+
+
+class Stopping:
+    """Takes the score on held-out windows after each epoch, and says when to stop.
+
+    Of two models the better one classifies more windows correctly; of equals, the one of less
+    loss. With windows of one class only, whose loss falls for as long as the model unlearns the
+    others, equals are equal: the earlier one stays.
+
+    Parameters
+    ----------
+    score : Score
+        Of the model as it came.
+    several : bool
+        Whether there are windows of more than one class.
+    """
+
+    def __init__(self, score: Score, *, several: bool) -> None:
+        self.best = Stopped(0, score)
+        self.over = False
+        self._several = several
+
+    def add(self, epoch: int, score: Score) -> None:
+        """Take the score after an epoch, numbered from 1."""
+        if self._better(score):
+            self.best = Stopped(epoch, score)
+        self.over = self.over or epoch - self.best.epochs >= PATIENCE
+
+    def _better(self, score: Score) -> bool:
+        best = self.best.score
+        if score.accuracy != best.accuracy:
+            return score.accuracy > best.accuracy
+        return self._several and score.loss < best.loss
+
+
+def how_long(
+    model: nn.Module,
+    windows: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    held: tuple[NDArray[np.float32], NDArray[np.int64]],
+    how: LocalTraining,
+    mask: Arrays | None = None,
+    anchor: Arrays | None = None,
+) -> Stopped:
+    """Train until held-out windows say stop, or for `how.epochs`; see `local.epochs`.
+
+    Parameters
+    ----------
+    held : tuple of ndarray
+        Windows [n, time, channels] and classes [n] that the model is not trained on, n above 0.
+    """
+    stopping = Stopping(evaluate(model, *held), several=len(np.unique(held[1])) > 1)
+    with closing(epochs(model, windows, classes, how, mask, anchor)) as training:
+        for epoch, _ in enumerate(training, start=1):
+            stopping.add(epoch, evaluate(model, *held))
+            if stopping.over:
+                break
+    return stopping.best

@@ -1,0 +1,69 @@
+"""Groups formed by the warm-up's own updates: nobody is asked once more for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from caafp_app.datasets.synthetic import planted_groups
+from caafp_app.runs.checkpoint import Checkpoints
+from tests.strategies.support import bits_of, members_of, prepare, run
+
+BY_ROUNDS = {"clusters": "auto", "strategy-args": "grouping='rounds'", "synthetic-users": 12}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_groups_are_found_without_an_exchange(seed: int) -> None:
+    changes = {"seed": seed, "data-seed": seed, "synthetic-windows": 80, "warmup-rounds": 5}
+    changes |= {"cluster-rounds": 1, "prune-rounds": 0, "sparsity": 0.0, "clients-per-round": 8}
+    setup = prepare({**BY_ROUNDS, **changes})
+    setup.strategy.personalise = False
+    ended = setup.start()
+    planted = planted_groups(setup.settings.data)
+    placed = sorted(ended.seen.labels)  # who was in a round of the warm-up
+    assert len(placed) >= 9
+    found = [ended.seen.labels[label] for label in placed]
+    assert adjusted_rand_score([planted[int(label[-2:])] for label in placed], found) == 1.0
+    assert not [record for record in ended.seen.rounds if record.phase == "cluster"]
+
+
+def test_trainings_are_those_of_the_rounds_and_the_personal_phase() -> None:
+    ended = run({**BY_ROUNDS, "clients-per-round": 4})
+    asked = [len(labels) for (_, phase), labels in ended.asked().items() if phase != "personalise"]
+    assert asked == [4] * 8
+    assert len(ended.asked()[9, "personalise"]) == 12
+
+
+def test_who_was_in_no_round_is_placed_when_it_is_first_drawn() -> None:
+    changes = {"synthetic-windows": 80, "warmup-rounds": 2, "cluster-rounds": 12}
+    changes |= {"prune-rounds": 0, "sparsity": 0.0, "clients-per-round": 6, "clusters": 3}
+    ended = run({**BY_ROUNDS, **changes})
+    assert len(ended.seen.labels) < 12
+    planted = planted_groups(ended.settings.data)
+    members = members_of(ended.result)
+    labels = sorted(members)
+    assert adjusted_rand_score(planted, [members[label] for label in labels]) == 1.0
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_run_that_is_resumed_finds_the_same(at: int, tmp_path: Path) -> None:
+    changes = {**BY_ROUNDS, "warmup-rounds": 2, "clusters": 2, "clients-per-round": 4}
+    whole = prepare(changes)
+    whole.strategy.checkpoints = Checkpoints(tmp_path, every=at)
+    whole.seen.at[at + 1, ("warm-up", "cluster-warm-up", "prune")[at // 2]] = _cut
+    with pytest.raises(KeyboardInterrupt):
+        whole.start()
+    again = prepare(changes)
+    again.extra = {"resume": Checkpoints(tmp_path).load()}
+    assert bits_of(again.start().result) == bits_of(run(changes).result)
+
+
+def _cut() -> None:
+    raise KeyboardInterrupt
+
+
+def test_without_a_warm_up_all_train_once_as_published() -> None:
+    ended = run({**BY_ROUNDS, "warmup-rounds": 0, "clusters": 2})
+    assert len(ended.asked()[1, "cluster"]) == 12
+    assert np.unique(list(members_of(ended.result).values())).size == 2

@@ -109,7 +109,7 @@ class GeneratedGrid(AnsweringGrid):
             self.seconds.append(now - self._handed_out)
         if self.between is not None:
             self.between()
-        replies = [self.reply()] if self.pushed else []
+        replies = [self.reply()] if self.waiting else []
         self._handed_out = time.thread_time()
         return replies
 

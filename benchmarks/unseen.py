@@ -1,7 +1,7 @@
 """What users kept out of training are given, by rule, mean over the runs of each case.
 
-    caafp bench unseen --output OUT
-    python -m benchmarks.unseen OUT/runs
+caafp bench unseen --output OUT
+python -m benchmarks.unseen OUT/runs
 """
 
 import json

@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import describe_client
 from caafp_app.devices.saying import say
-from caafp_app.protocol.mod import Description, SparseMod
+from caafp_app.protocol.mod import Description, SparseMod, level_in
 from caafp_app.settings import Settings
 
 
@@ -18,7 +18,12 @@ def describe(context: Context) -> Description:
     """Name this client by its data."""
     settings = Settings.from_run_config(context.run_config)
     found = describe_client(settings.data, context.node_config)
-    return Description(found.label, found.examples, found.population, found.idle)
+    level = level_in(context.node_config)
+    shares, place = settings.pruning.level_shares, context.node_config.get("partition-id")
+    simulated = isinstance(place, int) and "level" not in context.node_config
+    if simulated and not settings.rounds.deadline:
+        level = shares[int(place or 0) % len(shares)]  # as many devices of each level
+    return Description(found.label, found.examples, found.population, found.idle, level)
 
 
 mod = SparseMod(describe)

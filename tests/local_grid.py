@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
+from caafp_app.engine.grid import InProcessGrid
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.payload import attached, detached
 
@@ -45,7 +44,7 @@ class Passage:
     arrays: dict[str, int] = field(default_factory=dict)
 
 
-class LocalGrid(Grid):
+class LocalGrid(InProcessGrid):
     """Nodes are contexts; pushing a message runs the app at once.
 
     Parameters
@@ -86,8 +85,7 @@ class LocalGrid(Grid):
         tamper: Tamper | None = None,
         duplicate: bool = False,
     ) -> None:
-        # What a running app gets from Flower; messages cannot be made without it.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+        super().__init__()
         self.app = app
         # All of one length as protobuf writes them: equal runs send equal numbers of bytes.
         ids = np.random.default_rng().integers(1 << 61, 1 << 62, len(node_configs))
@@ -104,18 +102,6 @@ class LocalGrid(Grid):
         self.passages: list[Passage] = []
         self._replies: dict[str, Message] = {}
 
-    def set_run(self, run: object) -> None:
-        """Do nothing."""
-
-    @property
-    def run(self) -> Any:
-        """Nothing."""
-        return None
-
-    def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        """Not used."""
-        raise NotImplementedError
-
     def get_node_ids(self) -> Iterable[int]:
         """Nodes that are online."""
         return [node for node in self.contexts if node not in self.offline]
@@ -124,8 +110,7 @@ class LocalGrid(Grid):
         """Run each message and keep its reply."""
         ids = []
         for message in messages:
-            message_id = f"{len(self.requests):064x}"  # as long as Flower's own
-            message.metadata.__dict__["_message_id"] = message_id
+            message_id = self.number(message)
             ids.append(message_id)
             self.requests.append(message)
             node = message.metadata.dst_node_id
@@ -152,12 +137,6 @@ class LocalGrid(Grid):
             ready = [ready[k] for k in self.order.permutation(len(ready))]
         replies = [self._replies.pop(i) for i in ready]
         return replies + replies if self.duplicate else replies
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push and pull."""
-        return self.pull_messages(self.push_messages(messages))
 
     def _wire(self, message: Message, direction: str, node: int) -> Message:
         """Send a message over the wire, and note what went."""

@@ -19,10 +19,11 @@ from flwr.serverapp.strategy import FedAvg
 
 from caafp_app import training
 from caafp_app.client_app import app
+from caafp_app.datasets.resolve import load_client
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, Request, to_record
-from caafp_app.protocol.objective import HELD_OUT
+from caafp_app.protocol.objective import HELD_OUT, HELD_TRAINED, LABEL_ENTROPY
 from caafp_app.protocol.packing import pack_model
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
@@ -158,17 +159,26 @@ def test_windows_held_out_of_training_are_scored_and_not_trained_on(
 
     monkeypatch.setattr(training, "train", train)
     server = Server({"synthetic-windows": 60})
-    told = {HELD_OUT: 0.2}
+    told = {HELD_OUT: 0.2, HELD_TRAINED: 1.0}
     metrics = metrics_of(server.ask(Action.TRAIN, told=told, evaluate=True))
     assert metrics["num-examples"] == len(seen[0]) + metrics["held-examples"]
     assert 0 < metrics["held-examples"] <= 0.2 * metrics["num-examples"]
     assert 0 <= metrics["held-accuracy"] <= 1
+    assert metrics["held-trained-loss"] < metrics["held-loss"]
     scored = metrics_of(server.ask(Action.EVALUATE, told=told, layout=b""))
     assert scored["held-loss"] == metrics["held-loss"] != metrics["cluster-loss"]
     server.ask(Action.TRAIN, layout=b"")
     assert len(seen[1]) == metrics["num-examples"]
     refused = server.ask(Action.TRAIN, told={HELD_OUT: 0.9}, layout=b"")
     assert "expected a number from 0 to 0.5" in refused.error.reason
+
+
+def test_the_entropy_of_the_labels_is_told_where_it_is_asked_for() -> None:
+    server = Server({"synthetic-windows": 60})
+    said = metrics_of(server.ask(Action.TRAIN, told={LABEL_ENTROPY: 1.0}))[LABEL_ENTROPY]
+    data = load_client(server.settings.data, {"partition-id": 0, "num-partitions": 4})
+    shares = np.unique(data.train_y, return_counts=True)[1] / len(data.train_y)
+    assert said == pytest.approx(-(shares @ np.log(shares)) / np.log(len(data.class_names)))
 
 
 def test_epochs_and_learning_rate_follow_phase_and_action(
@@ -272,6 +282,18 @@ def test_a_client_finds_itself_how_long_to_fine_tune(
     again = personalised(told)
     assert again["personal-loss"] == metrics["personal-loss"] != metrics["cluster-loss"]
     assert "finetune-epochs" not in again
+
+
+def test_a_second_model_stays_inside_the_mask_and_changes_nothing_that_is_sent() -> None:
+    one, two = (Server({"personal": kind}, density=0.5) for kind in ("finetune", "dual"))
+    replies = [server.ask(Action.TRAIN, phase="prune", cluster=0) for server in (one, two)]
+    np.testing.assert_array_equal(*(two.update(reply) for reply in replies))
+    assert metrics_of(replies[0]) == metrics_of(replies[1])
+    kept = two.grid.contexts[two.nodes[0]].state.array_records["caafp.own"]
+    for name, bits in two.mask.by_layer().items():
+        assert not kept[name].numpy()[~bits].any()
+        assert kept[name].numpy()[bits].all()
+    assert "caafp.own" not in one.grid.contexts[one.nodes[0]].state
 
 
 def test_a_gradient_is_sent_only_when_asked_for() -> None:

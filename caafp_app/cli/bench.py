@@ -55,7 +55,7 @@ def bench(
         bool, typer.Option("--dry-run", help="Check, list the runs, start nothing.")
     ] = False,
 ) -> None:
-    """Compare: run strategies, data sets, seeds and settings, and put them in one table.
+    """Compare methods: run many cases and seeds, and write one table and figures.
 
     [bold]caafp bench smoke --jobs 2[/]                         every strategy once
 

@@ -23,7 +23,7 @@ def device(
         ),
     ] = 0.0,
 ) -> None:
-    """Take part: a SuperNode whose tasks are forked from a process with everything imported.
+    """Take part as a device: Flower's SuperNode, with torch imported once.
 
     Takes all options of [bold]flower-supernode[/] besides (flower-supernode --help).
 

@@ -53,7 +53,7 @@ def export(
     ] = None,
     output_dir: OutputDir = "",
 ) -> None:
-    """Export the model of a cluster, check it against torch, and say its size and speed here.
+    """Export a cluster's model; check it against torch; say its size and speed.
 
     [bold]caafp export latest --cluster 0 --format onnx[/]
 

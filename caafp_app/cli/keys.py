@@ -29,10 +29,10 @@ def server_keys(
     ],
     days: Annotated[int, typer.Option(min=1, max=3650, help="Life of the certificate.")] = 825,
 ) -> None:
-    """Make the server's certificate, and an authority to sign it where FOLDER has none.
+    """Make the server's certificate, and an authority that signs it.
 
-    ca.pem goes to every device, server.pem and server.key to the server; ca.key signs the next
-    certificate and is best kept elsewhere. To renew: move server.* away and ask again.
+    ca.pem goes to every device, server.pem and server.key to the server. ca.key signs the next
+    certificate: keep it elsewhere. To renew, move server.* away and give the command again.
     """
     from caafp_app.devices.keys import make_server_keys
 
@@ -45,7 +45,7 @@ def device_keys(
     folder: _Folder,
     name: Annotated[str, typer.Argument(help="Of the device, as in its label.")],
 ) -> None:
-    """Make a device's key pair, best on the device itself: NAME.key never has to leave it.
+    """Make a device's key pair. Do it on the device: NAME.key must not leave it.
 
     NAME.pub goes to the operator, who lets the device in by `flwr supernode register`.
     """

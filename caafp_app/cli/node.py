@@ -48,7 +48,7 @@ def node(
         bool, typer.Option(help="Answer one message of each kind, here and to nobody.")
     ] = True,
 ) -> None:
-    """Prepare a device: check its data, show what will leave it, print its node-config.
+    """Check a device: its data, and what will leave it. Prints its node-config.
 
     PRESET-OR-FILE and settings are those of the run that is to come; its operator knows them.
 

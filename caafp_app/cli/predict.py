@@ -35,7 +35,7 @@ def predict(
         typer.Option(help="CSV file to write.", show_default="standard output"),
     ] = None,
 ) -> None:
-    """Predict: class and probabilities of each window, by the model that this device serves.
+    """Predict the class of each window by this device's personal model.
 
     [bold]caafp predict --data today.csv --output today-classes.csv[/]
     """

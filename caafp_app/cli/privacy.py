@@ -20,7 +20,7 @@ def privacy(
     ] = 0.0,
     delta: Annotated[float, typer.Option(help="The promise fails with this probability.")] = 1e-5,
 ) -> None:
-    """Compute what a device's noise promises against the server: needs the extra `privacy`.
+    """Compute what a device's noise promises. Needs the extra `privacy`.
 
     Say --noise to learn epsilon, or --epsilon to learn the noise. docs/privacy.md says how to add
     the noise and what the promise leaves out.

@@ -31,13 +31,14 @@ def report(
     ] = None,
     output_dir: OutputDir = "",
 ) -> None:
-    """Tell of runs: settings, plan, curves, clients, clusters, masks and bytes on one page.
+    """Write runs as one page of HTML.
 
     [bold]caafp report latest[/]
 
     [bold]caafp report RUN RUN -o both.html[/]     two, side by side
 
-    The page needs no network and nothing beside it.
+    The page has settings, plan, curves, clients, clusters, masks and bytes. It needs no network and
+    no other file.
     """
     with ending():
         from caafp_app.report.page import build_page

@@ -73,7 +73,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Train: check a preset and your settings, run them by [bold]flwr run[/], end with its success.
+    """Train: check a preset and your settings, then run them.
 
     PRESET-OR-FILE is a preset of the app (caafp, paper-uci, paper-wisdm, smoke ...) or a TOML file
     of flat settings. Each key=value wins over it; `caafp settings` lists the keys.
@@ -86,8 +86,9 @@ def run(
 
     [bold]caafp run my.toml --superlink my-devices[/]        real devices
 
-    A simulation gets a SuperLink of its own, which is ended, with all it started, when the run
-    ends or you press Ctrl-C. Results go to runs/ below the setting output-dir.
+    A simulation gets a SuperLink of its own. It ends, with all it started, when the run ends or you
+    press Ctrl-C. The command ends with the run's success or failure. Results go to runs/ below the
+    setting output-dir.
     """
 
     def say(line: str) -> None:

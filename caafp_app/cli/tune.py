@@ -44,15 +44,15 @@ def tune(
         bool, typer.Option("--dry-run", help="Check, print what is searched, start nothing.")
     ] = False,
 ) -> None:
-    """Search over a few settings, scored on validation data; test data is not looked at.
+    """Search a few settings for the best accuracy on validation data.
 
     [bold]caafp tune caafp learning-rate=0.0003..0.01 local-epochs=1..5[/]
 
     [bold]caafp tune smoke allocation=uniform,erk,global sparsity=0.8 --trials 10[/]
 
-    A range whose high end is 10 times its low end, or more, is searched on a logarithmic scale. The
-    first trial is the preset itself. The same command goes on where it stopped; more --trials add
-    to it. best.toml in the output folder is a file for `caafp run`.
+    Test data is not looked at. The first trial is the preset itself. A range whose high end is 10
+    times its low end, or more, is searched on a logarithmic scale. The same command goes on where
+    it stopped; more --trials add to it. best.toml in the output folder is a file for `caafp run`.
     """
     with ending():
         from caafp_app.launch.beforehand import check_simulation

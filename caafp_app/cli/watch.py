@@ -25,9 +25,10 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
     output_dir: OutputDir = "",
 ) -> None:
-    """Watch a run: phase, time left, which device is asked, answers or is away, accuracy, bytes.
+    """Watch a run while it goes on.
 
-    Reads the folder of the run and nothing else, during the run and afterwards.
+    Shows phase, time left, accuracy, bytes, and each client by its label. It only reads the folder
+    of the run.
 
     [bold]caafp watch[/]    [bold]caafp watch latest --web[/]
     """

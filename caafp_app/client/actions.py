@@ -1,6 +1,7 @@
 """What a client does when it is asked: a function for each action."""
 
 import logging
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,12 +10,14 @@ import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
 
 from caafp_app.client.objectives import Trained, objective_of
+from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.unlabelled import of_predictions, of_windows
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
 from caafp_app.protocol.objective import (
+    HELD_TRAINED,
     INPUT_STATISTICS,
     LABEL_ENTROPY,
     UNLABELLED,
@@ -42,7 +45,9 @@ def saliency(work: Work) -> Tasks[RecordDict]:
 def train(work: Work) -> Tasks[RecordDict]:
     """Train by the objective that is asked for; score the model before, where that is asked."""
     evaluate = work.request is not None and work.request.evaluate
+    began = time.monotonic()
     metrics, trained = yield from _trained(work, evaluate=evaluate)
+    metrics |= told(work, time.monotonic() - began)
     return (yield from _reply(work, trained, metrics))
 
 
@@ -98,6 +103,8 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     if option(work.content, LABEL_ENTROPY):
         metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
+    if option(work.content, HELD_TRAINED):
+        metrics |= yield from work.held(trained.model, HELD_TRAINED)
     metrics["train-loss"] = trained.loss
     if work.finds_epochs:
         metrics["finetune-epochs"] = trained.epochs

@@ -97,6 +97,14 @@ class Work:
         return self.personalises and self.settings.train.finetune_epochs == AUTO
 
     @property
+    def trains_two(self) -> bool:
+        """Whether a second model is trained near the cluster's: inside clusters, and at the end."""
+        request = self.request
+        if self.settings.train.personal != "dual" or request is None:
+            return False
+        return self.personalises or (request.phase != "cluster" and request.cluster >= 0)
+
+    @property
     def mask(self) -> dict[str, NDArray[np.bool_]] | None:
         """The mask to train inside of, by array name; None where nothing is masked."""
         if self.request is None or (self.personalises and self.settings.train.finetune_dense):
@@ -109,14 +117,14 @@ class Work:
         share = option(self.content, HELD_OUT, most=0.5)
         return hold_out(self.data, share, self.settings.data.window_gap)
 
-    def held(self, arrays: Arrays) -> Tasks[dict[str, float]]:
+    def held(self, arrays: Arrays, prefix: str = "held") -> Tasks[dict[str, float]]:
         """Score a model on train windows held out, where a message asks for it: see `HELD_OUT`."""
         if not option(self.content, HELD_OUT):
             return {}
         data, rows = self.data, self.split.held_out
         score = yield Evaluate(self.network, arrays, data.train_x[rows], data.train_y[rows])
         found = {"accuracy": score.accuracy, "loss": score.loss, "examples": score.examples}
-        return {f"held-{name}": value for name, value in found.items()}
+        return {f"{prefix}-{name}": value for name, value in found.items()}
 
     def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
         """Score a model on the windows held out; `name` says whose model it is."""

@@ -18,7 +18,40 @@ Answer = Callable[[Sequence[Message], Sequence[Context]], Sequence[Message]]
 """Answers messages, each to another client: see `answer.answer_all`."""
 
 
-class BatchedGrid(Grid):
+class InProcessGrid(Grid):
+    """What all grids without a SuperLink share; a subclass takes messages and gives replies."""
+
+    def __init__(self, run_id: int = 1) -> None:
+        # Flower's runtime sets these before an app is loaded; no message can be made without them.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, 1
+        self.pushed = 0
+
+    def set_run(self, run: object) -> None:
+        """Do nothing: there is one run."""
+
+    @property
+    def run(self) -> NoReturn:
+        """There is no SuperLink that knows of the run."""
+        raise RunError("a grid in this process has no Flower run; expected nobody to ask for it")
+
+    def create_message(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Flower's older way to make a message: use ``flwr.app.Message``."""
+        raise RunError("a grid in this process takes flwr.app.Message; found create_message")
+
+    def number(self, message: Message) -> str:
+        """Give a message its id, as long as Flower's own."""
+        self.pushed += 1
+        message.metadata.__dict__["_message_id"] = f"{self.pushed:064x}"
+        return message.metadata.message_id
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push messages and pull all replies."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+class BatchedGrid(InProcessGrid):
     """Clients of a simulation, asked together.
 
     A message is answered when its reply is pulled, together with all others of the same pull; so
@@ -35,6 +68,7 @@ class BatchedGrid(Grid):
     """
 
     def __init__(self, settings: Settings, clients: int, answer: Answer) -> None:
+        super().__init__(_RUN)
         self._answer = answer
         config = settings.to_dict()
         self._contexts = {
@@ -48,21 +82,6 @@ class BatchedGrid(Grid):
             for place in range(clients)
         }
         self._waiting: dict[str, Message] = {}
-        self._sent = 0
-        # Flower's runtime sets these before an app is loaded; no message can be made without them.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, _RUN, 1
-
-    def set_run(self, run: object) -> None:
-        """Do nothing: there is one run."""
-
-    @property
-    def run(self) -> NoReturn:
-        """There is no SuperLink that knows of the run."""
-        raise RunError("the batched engine has no Flower run; expected nobody to ask for it")
-
-    def create_message(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Flower's older way to make a message: use ``flwr.app.Message``."""
-        raise RunError("the batched engine takes flwr.app.Message; found create_message")
 
     def get_node_ids(self) -> Iterable[int]:
         """Return all nodes."""
@@ -74,11 +93,8 @@ class BatchedGrid(Grid):
         for message in messages:
             if message.metadata.dst_node_id not in self._contexts:
                 continue
-            self._sent += 1
-            number = f"{self._sent:064x}"
-            message.metadata.__dict__["_message_id"] = number
-            self._waiting[number] = message
-            ids.append(number)
+            ids.append(self.number(message))
+            self._waiting[ids[-1]] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

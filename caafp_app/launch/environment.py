@@ -81,7 +81,7 @@ def check_system(platform: str = sys.platform) -> None:
     """
     if platform == "win32":
         raise RunError(
-            "expected Linux, or macOS, which is not tested, found Windows: a run starts some twenty "
+            "expected Linux, or macOS (not tested), found Windows: a run starts some twenty "
             "processes, and could not end them here; use WSL (docs/installation.md)"
         )
 

@@ -111,7 +111,10 @@ def _parse(name: str, data: bytes) -> "tuple[np.dtype[Any], tuple[int, ...], boo
     length = int.from_bytes(data[start - 2 : start], "little")
     found = _HEADER.fullmatch(data[start : start + length])
     if not data.startswith(_MAGIC) or found is None:
-        raise ProtocolError(f"array {name!r}: not a plain npy array of version 1.0")
+        raise ProtocolError(
+            f"array {name!r}: not a plain npy array of version 1.0, of numbers that numpy knows; "
+            "send another type, such as bfloat16, as float32"
+        )
     try:
         dtype = np.dtype(found["descr"].decode())
     except TypeError as error:

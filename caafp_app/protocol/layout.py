@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.entry import FLOATS, MAX_ELEMENTS, Entry
+from caafp_app.protocol.entry import MAX_ELEMENTS, Entry
 from caafp_app.protocol.prunable import PrunableRule as PrunableRule
 from caafp_app.protocol.prunable import prunable_names
 
@@ -142,16 +142,20 @@ class Layout:
         return hashlib.sha256(self.to_json()).hexdigest()[:16]
 
     def flatten(self, arrays: NamedArrays) -> FlatModel:
-        """Copy named arrays into flat vectors of `dtype`; floats may differ in precision.
+        """Copy named arrays into flat vectors of `dtype`.
 
-        Raises ProtocolError if a name is missing or too many, or a shape or the kind of a dtype
-        differs.
+        As with FedAvg, any plain numbers will do for a floating array, and a scalar may come as an
+        array of one: axes of length 1 do not count. For an integer buffer floating numbers are
+        rounded, because FedAvg's mean of a counter is one.
+
+        Raises ProtocolError if a name is missing or too many, a shape differs otherwise, or a
+        buffer's numbers do not fit its dtype.
         """
         self._check(arrays)
         return FlatModel(
             weights=self._join(arrays, self.weight_entries, self.weight_count),
             rest=self._join(arrays, self.rest_entries, self.rest_count),
-            other={entry.name: np.array(arrays[entry.name]) for entry in self.other_entries},
+            other={entry.name: _carried(arrays[entry.name], entry) for entry in self.other_entries},
         )
 
     def unflatten(self, model: FlatModel, *, copy: bool = True) -> dict[str, NDArray[Any]]:
@@ -217,17 +221,35 @@ class Layout:
             )
         for entry in self.entries:
             array = arrays[entry.name]
-            if tuple(array.shape) != entry.shape:
+            if _long(array.shape) != _long(entry.shape):
                 trees = "" if entry.averaged else ": what grows, such as trees, has no mean"
                 raise ProtocolError(
                     f"array {entry.name!r}: expected shape {entry.shape} of the initial arrays, "
                     f"found {array.shape}{trees}"
                 )
-            found = array.dtype.name
-            if found != entry.dtype and not (found in FLOATS and entry.averaged):
+            if array.dtype.kind == "c" and np.dtype(entry.dtype).kind != "c":
                 raise ProtocolError(
-                    f"array {entry.name!r}: expected dtype {entry.dtype}, found {found}"
+                    f"array {entry.name!r}: expected dtype {entry.dtype}, found {array.dtype}"
                 )
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes that are not of length 1."""
+    return tuple(axis for axis in shape if axis != 1)
+
+
+def _carried(array: NDArray[Any], entry: Entry) -> NDArray[Any]:
+    """Return a buffer in its own dtype and shape, in a copy."""
+    if array.dtype.kind == "f" and np.dtype(entry.dtype).kind in "iu":
+        array = np.rint(array)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(entry.dtype)
+    if array.dtype.kind != "c" and not np.array_equal(cast, array):
+        raise ProtocolError(
+            f"array {entry.name!r}: expected numbers of dtype {entry.dtype}, found {array.dtype} "
+            "with one that is none"
+        )
+    return cast.reshape(entry.shape)
 
 
 def _slices(entries: Iterable[Entry]) -> Iterable[slice]:

@@ -26,6 +26,10 @@ HELD_OUT = "held-out"
 scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the reply.
 The last ones in time of each class. So what decides a mask has not seen the test windows."""
 
+HELD_TRAINED = "held-trained"
+"""Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``. It
+is what a client makes of the received model, and near what its personal model will be."""
+
 LABEL_ENTROPY = "label-entropy"
 """Above 0: the reply says, under the same name, the entropy of the client's training labels, as a
 share of the largest, ``ln(classes)``."""

@@ -25,6 +25,8 @@ class Evidence:
       round with a single reply tells nothing, and counts as agreement.
     - sign agreement: ``|sum_r sum w sign(u)| / sum_r sum w``, in [0, 1].
 
+    `freedom` is ``sum_r sum w (1 - 1 / n_r)``, n_r the replies of a round: see `PooledEvidence`.
+
     The sums belong to one mask and one group of clients: another mask or group starts anew.
     """
 
@@ -34,6 +36,7 @@ class Evidence:
         self.between: NDArray[np.float64] | None = None  # sum_r (sum w u)^2 / sum w, shape [A]
         self.weight = 0.0
         self.replies = 0
+        self.freedom = 0.0
 
     def add_round(self, mean: WeightedMean, sums: Mapping[str, TermSum]) -> None:
         """Take in one round, whose sums, of the same replies, belong to the evidence afterwards.
@@ -61,6 +64,7 @@ class Evidence:
                 self.between[part] += squared
         self.weight += mean.weight
         self.replies += mean.replies
+        self.freedom += mean.weight * (1.0 - 1.0 / mean.replies)
 
     def variance(self, part: slice) -> NDArray[np.float64]:
         """Return the variance of the updates within rounds [part]; zeros without replies."""
@@ -95,7 +99,9 @@ class Evidence:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all there is to save, as arrays."""
         state: dict[str, NDArray[Any]] = {
-            "counts": np.array([self.size, self.weight, self.replies], dtype=np.float64)
+            "counts": np.array(
+                [self.size, self.weight, self.replies, self.freedom], dtype=np.float64
+            )
         }
         if self.between is not None:
             state["between"] = self.between
@@ -106,9 +112,9 @@ class Evidence:
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
         """Build the evidence that `state` described."""
-        size, weight, replies = (float(count) for count in state["counts"])
+        size, weight, replies, freedom = (float(count) for count in state["counts"])
         restored = cls(int(size))
-        restored.weight, restored.replies = weight, int(replies)
+        restored.weight, restored.replies, restored.freedom = weight, int(replies), freedom
         if "between" in state:
             restored.between = np.array(state["between"])
         parts: dict[str, dict[str, NDArray[Any]]] = {}

@@ -69,6 +69,24 @@ def choose_by_weight(
     return chosen(low)[0]
 
 
+def choose_share(
+    arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]], scores: Arrays, share: float
+) -> Places:
+    """Choose a share of the filters that a mask of whole filters has left, those of largest score.
+
+    Law: of a layer's m filters ``max(floor(share m + 1/2), 1)`` are kept, all of which any larger
+    share keeps too. A filter counts by the sum of its `scores`; ties go to the lower index.
+    """
+
+    def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
+        there = np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))
+        sums = scores[name].reshape(len(weights), -1).sum(axis=1, dtype=np.float64)[there]
+        count = max(int(share * there.size + 0.5), 1)
+        return np.sort(there[np.argsort(-sums, kind="stable")[:count]])
+
+    return _follow(arrays, set(mask), kept)
+
+
 def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
     """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`."""
 

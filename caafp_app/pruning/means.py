@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.pruning.reproducible import ReproducibleSum, rounded_weight
+from caafp_app.pruning.reproducible import WEIGHT_QUANTUM, ReproducibleSum, rounded_weight
 from caafp_app.vectors.chunks import chunks
 
-# Quanta: fine against a client's usual values, while sums may reach 2**62 of them.
+# Quanta: fine against a client's usual values, while 2**62 of them fit into the first level.
 UPDATE_QUANTUM = -36  # steps of 1.5e-11, sums of w |u| up to 6.7e7
 GRADIENT_QUANTUM = -30  # steps of 9.3e-10, sums of w |g| up to 4.3e9
 
@@ -19,13 +19,18 @@ class WeightedMean:
 
     def __init__(self, size: int, quantum: int = UPDATE_QUANTUM) -> None:
         self.total = ReproducibleSum(size, quantum)
-        self.weight = 0.0
+        self._weight = 0  # in quanta of weights, of any size: a sum that is exact in any order
         self.replies = 0
 
     @property
     def size(self) -> int:
         """Length of the vectors."""
         return self.total.size
+
+    @property
+    def weight(self) -> float:
+        """The sum of the replies' weights."""
+        return self._weight / (1 << WEIGHT_QUANTUM)
 
     def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
         """Add a reply [size] with the client's example count, or 1, as its weight.
@@ -39,7 +44,7 @@ class WeightedMean:
 
     def count(self, weight: float) -> None:
         """Count a reply whose values have been added to `total`."""
-        self.weight += weight
+        self._weight += int(weight * (1 << WEIGHT_QUANTUM))
         self.replies += 1
 
     def mean(self) -> NDArray[np.float64]:

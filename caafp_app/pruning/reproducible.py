@@ -10,6 +10,7 @@ integer, are those of the constant plus the term in quanta, hence one integer ad
 it: three passes over cached data, about the cost of ``total += weight * values`` in numpy.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -20,9 +21,11 @@ from caafp_app.errors import ProtocolError
 from caafp_app.vectors.chunks import CHUNK, chunks
 from caafp_app.vectors.scan import peak_of
 
-_WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
-_LARGEST_WEIGHT = 2.0**38
+WEIGHT_QUANTUM = 24  # weights are multiples of 2**-24
+_LARGEST_WEIGHT = 2.0**80
 _LIMIT = 2**62  # of sums, in quanta
+_CARRIED = 32  # bits from one level of a sum to the next
+_LEVELS = 3  # above the first
 
 
 def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
@@ -42,16 +45,15 @@ def largest_magnitude(values: NDArray[np.floating], size: int, known: float | No
 def rounded_weight(weight: float) -> float:
     """Round the weight of a reply to a multiple of 2**-24, so that totals of weights are exact.
 
-    Weights are example counts, or 1: whole numbers stay what they are. Totals are exact up to
-    2**29, those of whole numbers up to 2**53.
+    Weights are example counts, or 1: whole numbers stay what they are.
 
-    Raises ProtocolError if the weight is not in [2**-24, 2**38).
+    Raises ProtocolError if the weight is not in [2**-24, 2**80).
     """
-    if not (np.isfinite(weight) and 2.0**-_WEIGHT_QUANTUM <= weight < _LARGEST_WEIGHT):
+    if not (np.isfinite(weight) and 2.0**-WEIGHT_QUANTUM <= weight < _LARGEST_WEIGHT):
         raise ProtocolError(
-            f"expected a weight of at least 2**-24 and less than 2**38, found {weight}"
+            f"expected a weight of at least 2**-24 and less than 2**80, found {weight}"
         )
-    return float(np.ldexp(np.rint(np.ldexp(weight, _WEIGHT_QUANTUM)), -_WEIGHT_QUANTUM))
+    return float(np.ldexp(np.rint(np.ldexp(weight, WEIGHT_QUANTUM)), -WEIGHT_QUANTUM))
 
 
 class ReproducibleSum:
@@ -59,13 +61,20 @@ class ReproducibleSum:
 
     Law: what is read is the sum of ``rint(weight * values / 2**q) * 2**q`` over all additions,
     exact and rounded once to float64, with q the `quantum`. It is therefore within ``2**(q - 1)``
-    per addition of the true sum, beside the rounding of the products. Sums stay below ``2**(62 +
-    q)``: what might exceed that is refused. Memory is 8 bytes per element.
+    per addition of the true sum, beside the rounding of the products. Memory is 8 bytes per
+    element.
+
+    A sum that reaches ``2**(62 + q)`` is carried into another, whose quantum is ``2**(q + 32)``,
+    with 8 bytes more per element. An addition whose largest term is ``2**(61 + q)`` or more is
+    rounded to that coarser quantum in the first place: which one, its own size says. There are up
+    to three such levels; what exceeds them is refused.
     """
 
-    def __init__(self, size: int, quantum: int) -> None:
+    def __init__(self, size: int, quantum: int, levels: int = _LEVELS) -> None:
         self.size = size
         self.quantum = quantum
+        self.levels = levels
+        self._above: ReproducibleSum | None = None
         self._quanta = np.zeros(size, dtype=np.int64)
         self._bound = 0  # of the sum at any position, in quanta
         self._shifts = 0  # how often `_shifter` is in `_quanta`
@@ -80,13 +89,13 @@ class ReproducibleSum:
         Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
         too large; nothing has been added then.
         """
-        direct = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
+        way = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
         for part in chunks(self.size):
             terms = scratch[: part.stop - part.start]
             np.copyto(terms, values[part])
             terms *= weight
-            self.put(part, terms, direct)
+            self.put(part, terms, way)
 
     def add_at(
         self,
@@ -107,36 +116,44 @@ class ReproducibleSum:
             int(index[0]) >= 0 and int(index[-1]) < self.size and (index[1:] > index[:-1]).all()
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
-        self._claim(largest_magnitude(values, index.size, peak) * abs(weight))
+        largest = largest_magnitude(values, index.size, peak)
+        if self._is_coarse(largest * abs(weight)):
+            self._coarser().add_at(index, values, weight, largest)
+            return
+        self._claim(largest * abs(weight))
         terms = values.astype(np.float64) * weight
         self._quanta[index] += self._round(terms)
 
     def check(self, peak: float) -> None:
         """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
+        if self._is_coarse(peak):
+            self._coarser().check(peak)
+            return
         if not self._fits(peak):
             self._tighten()
         if not self._fits(peak):
-            raise ProtocolError(
-                f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found a reply with "
-                f"terms of {peak:.3g}: refuse such a client, or use a coarser quantum than "
-                f"2**{self.quantum}"
-            )
+            self._carry()
 
-    def admit(self, peak: float) -> bool:
+    def admit(self, peak: float) -> int:
         """Announce terms of magnitude up to ``peak``, for all positions, to be `put` next.
 
-        Return what `put` takes as ``direct``. Raises ProtocolError if the sum would become too
-        large; nothing has changed then.
+        Return what `put` takes as ``way``. Raises ProtocolError if they are too large; nothing has
+        changed then.
         """
+        if self._is_coarse(peak):
+            return 2 + self._coarser().admit(peak)
         self._claim(peak)
         direct = peak < 2.0 ** (50 + self.quantum)
         self._shifts += direct
-        return direct
+        return int(direct)
 
-    def put(self, part: slice, terms: NDArray[np.float64], direct: bool) -> None:
+    def put(self, part: slice, terms: NDArray[np.float64], way: int) -> None:
         """Add one chunk of the terms that `admit` announced; ``terms`` is used as scratch."""
+        if way >= 2:
+            self._coarser().put(part, terms, way - 2)
+            return
         block = self._quanta[part]
-        if direct:
+        if way:
             terms += self._shifter
             np.add(block, terms.view(np.int64), out=block)
         else:
@@ -153,38 +170,83 @@ class ReproducibleSum:
                 f"expected a sum of {self.size} values in steps of 2**{self.quantum} to merge, "
                 f"found {other.size} in steps of 2**{other.quantum}"
             )
-        if self._bound + other._bound >= _LIMIT:
-            self._tighten()
-            other._tighten()
-        if self._bound + other._bound >= _LIMIT:
-            raise ProtocolError(
-                f"expected sums below {2.0 ** (62 + self.quantum):.3g}, found two that might "
-                f"exceed it together: use a coarser quantum than 2**{self.quantum}"
-            )
+        for settle in (ReproducibleSum._tighten, ReproducibleSum._carry):
+            if self._bound + other._bound >= _LIMIT:
+                settle(self)
+                settle(other)
+        if other._above is not None:
+            self._coarser().merge(other._above)
         self._bound += other._bound
         self._shifts += other._shifts
         self._quanta += other._quanta
 
-    def read(self, part: slice) -> NDArray[np.float64]:
-        """Return a part of the sum, float64, as a copy."""
+    def read(self, part: slice, carried: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return a part of the sum, float64, as a copy; with what a lower level carries."""
         quanta = self._quanta[part] - self._offset()
-        value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
+        if carried is not None:
+            quanta += carried
+        if self._above is None:
+            value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
+            return value
+        # The same split of the same sum, however much was carried before.
+        value = self._above.read(part, quanta >> _CARRIED)
+        quanta &= 2**_CARRIED - 1
+        value += np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
         return value
 
     def state_dict(self) -> dict[str, NDArray[np.int64]]:
-        """Return all there is to save: ``quanta`` [size] and ``scale`` [2]."""
+        """Return all there is to save: ``quanta`` [levels, size] and ``scale`` [1 + levels]."""
+        levels: list[ReproducibleSum] = [self]
+        while levels[-1]._above is not None:
+            levels.append(levels[-1]._above)
         return {
-            "quanta": self._settled().copy(),
-            "scale": np.array([self.quantum, self._bound], dtype=np.int64),
+            "quanta": np.stack([level._settled() for level in levels]),
+            "scale": np.array([self.quantum, *(level._bound for level in levels)], dtype=np.int64),
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[np.int64]]) -> Self:
         """Build the sum that `state_dict` described."""
-        restored = cls(state["quanta"].size, int(state["scale"][0]))
-        restored._quanta[:] = state["quanta"]
-        restored._bound = int(state["scale"][1])
-        return restored
+        rows = np.atleast_2d(state["quanta"])
+        first = cls(rows.shape[1], int(state["scale"][0]))
+        level: ReproducibleSum = first
+        for number, (row, bound) in enumerate(zip(rows, state["scale"][1:], strict=True)):
+            level = level._coarser() if number else level
+            level._quanta[:] = row
+            level._bound = int(bound)
+        return first
+
+    def _is_coarse(self, peak: float) -> bool:
+        """Tell whether terms are for the level above; refuse what none of them can take."""
+        if not peak < 2.0 ** (61 + self.quantum + _CARRIED * self.levels):
+            raise self._overflow(peak)
+        return peak >= 2.0 ** (61 + self.quantum)
+
+    def _overflow(self, peak: float) -> ProtocolError:
+        largest = 2.0 ** (61 + self.quantum + _CARRIED * self.levels)
+        return ProtocolError(
+            f"expected terms of a sum below {largest:.3g}, found {peak:.3g}: did training diverge?"
+        )
+
+    def _coarser(self) -> "ReproducibleSum":
+        """Return the level above this one, made when it is needed."""
+        if self._above is None:
+            if not self.levels:
+                raise self._overflow(math.inf)
+            above = self.quantum + _CARRIED
+            self._above = ReproducibleSum(self.size, above, self.levels - 1)
+        return self._above
+
+    def _carry(self) -> None:
+        """Move all but the last bits to the level above; the sum is the same."""
+        settled, above = self._settled(), self._coarser()
+        carried = settled >> _CARRIED
+        most = max(int(carried.max(initial=0)), -int(carried.min(initial=0)))
+        above.check(float(np.ldexp(most, above.quantum)))
+        above._bound += most
+        above._quanta += carried
+        settled -= carried << _CARRIED
+        self._bound = 2**_CARRIED
 
     def _fits(self, peak: float) -> bool:
         return peak < 2.0 ** (62 + self.quantum) - self._bound * 2.0**self.quantum

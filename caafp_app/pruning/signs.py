@@ -41,19 +41,19 @@ class SignSum(TermSum):
             self._widen()
             super().check(peak, weight)
 
-    def admit(self, peak: float, weight: float) -> bool:
+    def admit(self, peak: float, weight: float) -> int:
         """Announce a reply of this weight, whose signs will be `put` at all positions next."""
         self._weight = weight
         if self._stays_narrow(weight):
             self._weights += int(weight)
-            return True
+            return 1
         self._widen()
         return super().admit(peak, weight)
 
-    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, direct: bool) -> None:
+    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, way: int) -> None:
         """Add the signs of one chunk of the update that `admit` announced."""
         if self._narrow is None:
-            super().put(part, values, weighted, out, direct)
+            super().put(part, values, weighted, out, way)
         else:
             block = self._narrow[part]
             block += _signs(values) * np.int32(self._weight)

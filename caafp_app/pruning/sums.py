@@ -54,13 +54,13 @@ class TermSum(ABC):
         """Make sure that a reply of ``max |u| = peak`` can be added, or raise ProtocolError."""
         self.total.check(self.largest(peak, weight))
 
-    def admit(self, peak: float, weight: float) -> bool:
-        """Announce a reply whose chunks are `put` next; return what `put` takes as `direct`."""
+    def admit(self, peak: float, weight: float) -> int:
+        """Announce a reply whose chunks are `put` next; return what `put` takes as `way`."""
         return self.total.admit(self.largest(peak, weight))
 
-    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, direct: bool) -> None:
+    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, way: int) -> None:
         """Add one chunk, given u and w u, which must stay as they are; `out` is scratch."""
-        self.total.put(part, self.term(values, weighted, out), direct)
+        self.total.put(part, self.term(values, weighted, out), way)
 
     def read(self, part: slice) -> Vector:
         """Return a part of the sum, float64, as a copy."""
@@ -143,14 +143,14 @@ def accumulate(
     mean.total.check(peak * weight)
     for one in sums:
         one.check(peak, weight)
-    direct = mean.total.admit(peak * weight)
-    directs = [one.admit(peak, weight) for one in sums]
+    way = mean.total.admit(peak * weight)
+    ways = [one.admit(peak, weight) for one in sums]
     scratch = np.empty((3, min(CHUNK, mean.size)), dtype=np.float64)
     for part in chunks(mean.size):
         values, weighted, out = scratch[:, : part.stop - part.start]
         np.copyto(values, update[part])
         np.multiply(values, weight, out=weighted)
-        for one, way in zip(sums, directs, strict=True):
-            one.put(part, values, weighted, out, way)
-        mean.total.put(part, weighted, direct)
+        for one, its in zip(sums, ways, strict=True):
+            one.put(part, values, weighted, out, its)
+        mean.total.put(part, weighted, way)
     mean.count(weight)

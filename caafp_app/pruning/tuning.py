@@ -65,18 +65,22 @@ class Figure:
         words = ("loss", "err", "mae", "mse", "perplexity", "ppl")
         return cls(name, any(word in name.lower() for word in words))
 
-    def gain(self, before: Mapping[str, float], after: Mapping[str, float]) -> Gain | None:
+    def gain(
+        self, before: Mapping[str, float], after: Mapping[str, float], most: float = MOST_CHANGE
+    ) -> Gain | None:
         """Compare the figures of the clients that are in both; None where there is none.
 
         Each client is compared with itself: clients differ more from one another than a model
         differs from the next. Figures up to 1 are shares, up to 100 percentages where more is
         better; all others are measured against their mean before. A client's change counts up to
-        `MOST_CHANGE`.
+        `most`.
 
         Parameters
         ----------
         before, after : mapping of str to float
             By label.
+        most : float
+            As a share.
         """
         labels = sorted(before.keys() & after.keys())
         if not labels:
@@ -87,8 +91,7 @@ class Figure:
             scale = 1.0 if usual <= 1 else 100.0
         sign = -1.0 if self.smaller else 1.0
         changes = [
-            min(max(sign * (after[label] - before[label]) / scale, -MOST_CHANGE), MOST_CHANGE)
-            for label in labels
+            min(max(sign * (after[label] - before[label]) / scale, -most), most) for label in labels
         ]
         count = len(changes)
         mean = sum(changes) / count

@@ -111,6 +111,8 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
                 # Its label may be another's, or no label at all.
                 runner.observer.on_answer(f"node {node:x}", ok=False, reason=refused)
                 continue
+            if key := roster.identities.seen.get(answer.label):
+                runner.observer.on_key(answer.label, key)
             if not known:
                 found.append(roster.clients[answer.label])
             runner.observer.on_answer(answer.label, ok=True)

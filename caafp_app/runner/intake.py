@@ -97,8 +97,9 @@ class Intake:
         """
         peaks = scan(update.values, update.rest).peaks
         reply = Reply(update, peaks, summed, alike or summed.query.uniform)
-        norms = _norms(update, summed)
         query = summed.query
+        # A part of a model has shorter updates: they are vectors of another kind.
+        norms = {_kind(name, query.level): norm for name, norm in _norms(update, summed).items()}
         ready = self._rule.offer(query.group, label, norms, weight, reply, update.nbytes)
         for one in ready:
             self._pass(one)
@@ -143,6 +144,10 @@ class Intake:
             self._refuse(label, error)
 
 
+def _kind(name: str, level: int) -> str:
+    return f"{name} {level}" if level else name
+
+
 def _norms(update: Update, summed: Summed) -> dict[str, float]:
     """Return the norm of each vector that is clipped by itself, by the kind of vector."""
     if summed.query.each is not None:  # compared by direction, which one factor leaves as it is
@@ -161,7 +166,8 @@ def _scaled(one: Admitted[Reply]) -> Reply:
     """Return the reply with each vector multiplied by its factor."""
     if not one.clipped:
         return one.item
-    reply, update, factors = one.item, one.item.update, one.factors
+    reply, update = one.item, one.item.update
+    factors = {name.partition(" ")[0]: factor for name, factor in one.factors.items()}
     whole = factors.get("compared", factors.get("saliency", 1.0))
     by_values, by_rest = factors.get("values", whole), factors.get("rest", whole)
     gradient = update.gradient

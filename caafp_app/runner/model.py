@@ -138,6 +138,8 @@ class MeanUpdate:
         Sum of the clients' weights: their examples, or how many they are.
     other : mapping of str to ndarray
         Integer buffers: the median over the clients.
+    rest_at : NDArray[np.bool_], optional
+        Which of the rest the clients were given [R]; None: all. Elsewhere `rest` is zero.
     """
 
     mask: Mask
@@ -145,6 +147,7 @@ class MeanUpdate:
     rest: Vector
     weight: float
     other: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    rest_at: NDArray[np.bool_] | None = None
 
     def on(self, mask: Mask) -> "MeanUpdate":
         """Return the update at the active weights of `mask`; zero where this one has none."""
@@ -174,9 +177,9 @@ class MeanUpdate:
 def combine(updates: Sequence[MeanUpdate]) -> MeanUpdate:
     """Combine updates of models that share a layout but not a mask, position by position.
 
-    Law: ``u_i = sum_l W_l u_l,i / sum_l W_l`` over the updates l whose mask has weight i. So a
-    weight that few have moves as far as one that all have. The mask of the result is the union; of
-    one update it is that update.
+    Law: ``u_i = sum_l W_l u_l,i / sum_l W_l`` over the updates l whose mask has weight i; likewise
+    for the rest. So a weight that few have moves as far as one that all have. The mask of the
+    result is the union; of one update it is that update.
 
     Parameters
     ----------
@@ -189,17 +192,23 @@ def combine(updates: Sequence[MeanUpdate]) -> MeanUpdate:
     layout = first.mask.layout
     total = sum(update.weight for update in updates)
     moved, having = np.zeros(layout.weight_count), np.zeros(layout.weight_count)
-    rest = np.zeros(layout.rest_count)
+    rest, rest_at = np.zeros(layout.rest_count), None
     for update in updates:
         share = update.weight / total
         moved[update.mask.active] += share * update.values
         having[update.mask.active] += share
         rest += share * update.rest
     np.divide(moved, having, out=moved, where=having > 0)
+    if any(update.rest_at is not None for update in updates):
+        shares = np.zeros(layout.rest_count)
+        for update in updates:
+            shares += update.weight / total * (True if update.rest_at is None else update.rest_at)
+        np.divide(rest, shares, out=rest, where=shares > 0)
+        rest_at = shares > 0
     mask = first.mask
     if any(update.mask != mask for update in updates):
         mask = Mask(layout, np.logical_or.reduce([update.mask.bits for update in updates]))
-    return MeanUpdate(mask, mask.select(moved), rest, total, first.other)
+    return MeanUpdate(mask, mask.select(moved), rest, total, first.other, rest_at)
 
 
 def mean_model(models: Iterable[tuple[SparseModel, float]]) -> SparseModel:
@@ -246,5 +255,6 @@ def _variances(layout: Layout) -> list[slice]:
 
 def _add(vector: NDArray[np.floating], step: Vector) -> None:
     """Add in place, in float64, rounded once to the vector's own dtype."""
-    for part in chunks(vector.size):
-        vector[part] = vector[part] + step[part]
+    with np.errstate(over="ignore"):  # training that diverges ends in infinity, as with FedAvg
+        for part in chunks(vector.size):
+            vector[part] = vector[part] + step[part]

@@ -42,3 +42,8 @@ class Options:
     known_devices: Mapping[str, str] | None = None
     aggregation: Aggregation = field(default_factory=Aggregation)
     stop: Callable[[], bool] = lambda: False
+
+    @property
+    def weight_scale(self) -> float:
+        """What weights are multiplied with: sums have steps, and only counts are known to be 1."""
+        return 1.0 if self.weighted_by_key == "num-examples" else 2.0**20

@@ -43,6 +43,9 @@ class Query:
         Called with each client's update; what it returns is kept, by label.
     adds : bool
         Whether the updates are added up at all.
+    level : int
+        Which part of the group's model the clients are given, from the whole one on; parts have
+        bounds of their own.
     """
 
     action: Action
@@ -56,3 +59,4 @@ class Query:
     uniform: bool = False
     each: Callable[[Update], Any] | None = None
     adds: bool = True
+    level: int = 0

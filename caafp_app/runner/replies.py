@@ -17,8 +17,8 @@ from caafp_app.protocol.messages import Action, Answer, ErrorCode
 from caafp_app.protocol.packing import VALUES, unpack_parts
 from caafp_app.safe_text import sentence
 
-MAX_WEIGHT = 1e9
-"""No client has more examples than this; a larger count is an attempt to own the mean."""
+MAX_WEIGHT = 1e15
+"""A client's tokens or bytes may be as many; how far they count is the rule of influence's."""
 
 MAX_REASON = 1000
 """Characters of a reason that are kept."""

@@ -37,6 +37,7 @@ class RequestWriter:
         self.rounds = rounds
         # Packed bits by digest, a hundredth of what a mask takes once it has been worked with.
         self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._layouts: dict[str, str] = {}  # digests of layouts by those of masks sent
         self._records: dict[tuple[Query, str], RecordDict] = {}
         self._phase, self._round = "", 0
 
@@ -57,7 +58,9 @@ class RequestWriter:
     def write(self, query: Query, client: Client, *, in_full: bool = False) -> Message:
         """Write the message of one client; `in_full`: with layout and mask, whatever it holds."""
         mask = query.model.mask
-        base = "" if in_full else client.held
+        layout = mask.layout.digest
+        base = "" if in_full or self._layouts.get(client.held, layout) != layout else client.held
+        self._layouts[mask.digest] = layout
         known = self._masks.get(base)
         self._remember(mask)
         if (query, base) not in self._records:

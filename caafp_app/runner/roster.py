@@ -31,6 +31,10 @@ class Client:
         Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
     silent : bool
         Whether it did not answer when it was last asked.
+    strength : float
+        Share of the network that it can take, as it says, in (0, 1].
+    pace : float
+        Share that it trains in time, where a round has a deadline, in (0, 1].
     absent : int
         Rounds in a row in which its node could not be reached.
     """
@@ -44,6 +48,8 @@ class Client:
     rests_until: int = -1
     silent: bool = False
     absent: int = 0
+    strength: float = 1.0
+    pace: float = 1.0
 
 
 GONE_AFTER = 20
@@ -103,11 +109,12 @@ class Roster:
             self.idle[node] = reason
             return reason
         if known is None:
-            self.clients[answer.label] = Client(answer.label, node, answer.examples)
+            known = self.clients[answer.label] = Client(answer.label, node, answer.examples)
         else:
             self._label_of.pop(known.node, None)
             known.node, known.examples, known.held = node, answer.examples, ""
             known.failures, known.rests_until, known.silent, known.absent = 0, -1, False, 0
+        known.strength = answer.strength
         self.idle.pop(node, None)
         self._waiting.pop(node, None)
         self._label_of[node] = answer.label
@@ -154,7 +161,7 @@ class Roster:
 
     def state(self) -> dict[str, Any]:
         """Return what is known of the clients by label, JSON-able; nodes are of one run alone."""
-        kept = ("examples", "cluster", "failures", "rests_until", "absent")
+        kept = ("examples", "cluster", "failures", "rests_until", "absent", "pace")
         return {
             "population": self.population,
             "kept_out": sorted(self.kept_out),
@@ -179,6 +186,7 @@ class Roster:
                 failures=int(known["failures"]),
                 rests_until=int(known["rests_until"]),
                 absent=int(known["absent"]),
+                pace=float(known["pace"]),
             )
             for label, known in state["clients"].items()
         }

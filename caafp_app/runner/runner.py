@@ -91,6 +91,14 @@ class Opened:
     messages: list[Message]
     waiting: dict[str, _Asked]
 
+    def keep(self, nodes: Iterable[int]) -> None:
+        """Wait for these nodes alone: an override may leave out messages."""
+        sent = set(nodes)
+        for label, one in list(self.waiting.items()):
+            if one.client.node not in sent:
+                del self.waiting[label]
+        self.tally.asked = list(self.waiting)
+
 
 class Runner:
     """Holds the exchanges of one run.
@@ -232,7 +240,9 @@ class Runner:
     ) -> Answers:
         """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
         answers = self.ask(queries, phase, round_, needed=needed)
-        density = {query.group: query.model.density for query in queries}
+        density: dict[int, float] = {}
+        for query in queries:  # of a model in parts, that of the widest
+            density[query.group] = max(query.model.density, density.get(query.group, 0.0))
         self.close(answers, density)
         return answers
 
@@ -332,4 +342,5 @@ class Runner:
             del reply.content[name]
         tally.keep(client.label, reply.content)
         if update is not None:
-            intake.take(client.label, update, summed, weight, self.options.uniform)
+            scaled = weight * self.options.weight_scale
+            intake.take(client.label, update, summed, scaled, self.options.uniform)

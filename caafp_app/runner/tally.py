@@ -40,6 +40,8 @@ class Tally:
         Labels that had nothing to train or evaluate on.
     clipped : set of str
         Labels of which a vector was scaled down: see `pruning.influence`.
+    seconds : dict of float
+        From the beginning to each kept answer, by label.
     """
 
     phase: str
@@ -51,6 +53,7 @@ class Tally:
     missing: tuple[str, ...] = ()
     empty: set[str] = field(default_factory=set)
     clipped: set[str] = field(default_factory=set)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def all_failed(self) -> bool:
@@ -68,6 +71,7 @@ class Tally:
     def keep(self, label: str, content: RecordDict) -> None:
         """Keep a reply's own records; arrays were taken out before."""
         self.contents[label] = content
+        self.seconds[label] = time.monotonic() - self.started
 
     def refuse(self, label: str, reason: str) -> None:
         """Note why a client's answer is in no sum; what was kept of it goes."""

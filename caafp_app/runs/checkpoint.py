@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -36,6 +37,11 @@ class State:
 
     facts: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def copy(self) -> "State":
+        """Return what the run will not change any more."""
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        return State(deepcopy(self.facts), arrays)
 
     def put(self, name: str, part: Self) -> None:
         """Add a part under a name without a slash; the inverse of `part`."""

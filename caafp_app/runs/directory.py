@@ -16,7 +16,10 @@ from caafp_app.runs.files import append_line, plain, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
 from caafp_app.runs.tensors import write_tensors
-from caafp_app.safe_text import csv_cell
+from caafp_app.safe_text import csv_cell, is_label
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name; file systems take 255, of which a temporary name has some more."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,14 @@ class RunDirectory:
     ) -> Path:
         """Write packed mask bits to ``masks/<name>.safetensors`` (tensor ``mask``)."""
         return self._write_tensors("masks", name, {"mask": packed}, metadata)
+
+    def write_key(self, label: str, key: str) -> None:
+        """Write a device's public key to ``devices/<label>.pub``, if a file can have that name."""
+        name = f"{label}.pub"
+        if is_label(label) and len(name.encode()) <= _LONGEST_NAME:
+            folder = self.path / "devices"
+            folder.mkdir(exist_ok=True)
+            write_atomic(folder / name, f"{key}\n".encode())
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write ``summary.json``."""

@@ -61,6 +61,9 @@ class Observer:
     def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
         """Take that one has answered, and why its answer is refused if it is."""
 
+    def on_key(self, label: str, key: str) -> None:
+        """Take the public key, in OpenSSH's form, that a label belongs to from now on."""
+
     def on_finish(self, report: RunReport) -> None:
         """Take the whole run at its end."""
 
@@ -105,6 +108,11 @@ class CompositeObserver(Observer):
         """Hand on."""
         for observer in self._observers:
             observer.on_answer(label, ok, reason)
+
+    def on_key(self, label: str, key: str) -> None:
+        """Hand on."""
+        for observer in self._observers:
+            observer.on_key(label, key)
 
     def on_finish(self, report: RunReport) -> None:
         """Hand on."""
@@ -175,6 +183,10 @@ class DirectoryObserver(Observer):
     def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
         """Append to ``live.jsonl``."""
         self._live.answer(label, ok, reason)
+
+    def on_key(self, label: str, key: str) -> None:
+        """Write ``devices/LABEL.pub``: the folder is one for ``known-devices`` of a later run."""
+        self.directory.write_key(label, key)
 
     def on_finish(self, report: RunReport) -> None:
         """Write models, masks, clusters and clients, and the summary last."""

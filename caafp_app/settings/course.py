@@ -77,6 +77,9 @@ class RoundSettings(Group):
     evaluate_every: int = knob(0, "rounds between evaluations of all clients; 0: none", low=0)
     min_available_nodes: int = knob(1, "SuperNodes to wait for", low=1)
     round_timeout: float = knob(600.0, "seconds to wait for a reply", above=0.0)
+    deadline: float = knob(
+        0.0, "seconds a round may take a device before its level falls; 0: none", low=0.0
+    )
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
     min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
     known_devices: str = knob(

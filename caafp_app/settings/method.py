@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import parse_score
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
@@ -23,6 +24,11 @@ class TrainSettings(Group):
 
     batch_size: int = knob(32, "windows per optimiser step", low=1)
     local_epochs: int = knob(3, "epochs per client and round", low=1)
+    personal: str = knob(
+        "finetune",
+        "dual: fine-tune a second model, trained near the cluster's in each of its rounds",
+        choices=names.PERSONAL,
+    )
     finetune_epochs: int | str = knob(
         3,
         "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
@@ -88,6 +94,9 @@ class PruneSettings(Group):
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
         "what makes a weight important: a weighted sum of scores, or one name",
     )
+    levels: str = knob(
+        "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
+    )
     spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
 
     def __post_init__(self) -> None:
@@ -109,6 +118,12 @@ class PruneSettings(Group):
                 f"uniform, found {self.allocation!r}"
             )
         parse_score(self.score)
+        parse_levels(self.levels)
+
+    @property
+    def level_shares(self) -> tuple[float, ...]:
+        """The shares in ``levels``."""
+        return parse_levels(self.levels)
 
     @property
     def final(self) -> float:

@@ -6,12 +6,14 @@ Jha, Shukla, Lone: arXiv 2603.01739 (2026).
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, build_plan
 from caafp_app.pruning.tuning import at_most
 from caafp_app.runner.model import MeanUpdate, SparseModel
@@ -20,8 +22,10 @@ from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
+from caafp_app.strategies.deadline import Deadline
 from caafp_app.strategies.grouping import Clustering
-from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.masks import Pruning, Vector
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.rounds import (
     SHORT,
@@ -56,8 +60,10 @@ class CAAFP(MethodStrategy):
         How much is pruned, when, and which weights. Left out, and no rounds given either: less the
         fewer rounds there are, see `default_sparsity`.
     sharing : float
-        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone. The other
-        parameters: see `MethodStrategy`.
+        How much of all clusters' mean update each follows, in [0, 1]; 0: its own alone.
+    deadline : float
+        Seconds that a round may take a device, which is given a smaller part where it takes longer
+        (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
     Raises
     ------
@@ -76,11 +82,17 @@ class CAAFP(MethodStrategy):
     clustering: Clustering = USUAL_CLUSTERING
     pruning: Pruning = USUAL_PRUNING
     sharing: float = 0.0
+    deadline: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
+        if self.clustering.by_rounds and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "clusters: 'auto' compares updates of whole models; expected a number with levels, "
+                f"found levels {self.pruning.levels!r}"
+            )
         if self.pruning.sparsity == "entropy" and not self.one_exchange:
             raise SettingsError(
                 "sparsity: 'entropy' goes by what the ClientApp of caafp_app says of its labels "
@@ -157,11 +169,14 @@ class CAAFPMethod(ClusteredMethod):
             if pruning.initial_mask == "random":
                 saliency = generator(args.seed, 0, "mask").random(model.layout.weight_count)
             model = pruning.cut(model, saliency)
-        super().__init__(model, args.clustering, args.seed)
+        levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
+        super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
         self.sparsity = sparsity
         self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
-        self.evidence: dict[int, Evidence] = {}  # by cluster, since its last mask update
+        self.deadline = Deadline(args.deadline, levels.shares)
+        # By cluster and level, since the last mask update.
+        self.evidence: dict[int, dict[int, Evidence]] = {}
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
@@ -176,7 +191,9 @@ class CAAFPMethod(ClusteredMethod):
         if step.round == 1 and pruning.initial_sparsity > 0 and pruning.initial_mask == "snip":
             dense = self.models[-1]
             clients = self.args.draw(runner.roster.reachable(), 0)
-            self.models = {-1: pruning.cut(dense, ask_saliency(runner, clients, dense))}
+            saliency = ask_saliency(runner, clients, dense)
+            self.models = {-1: pruning.cut(dense, saliency)}
+            self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
         # Before the round: its clients are asked for as many gradients as will be regrown.
         sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
@@ -189,23 +206,23 @@ class CAAFPMethod(ClusteredMethod):
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
         queries = super().ask(action, step, clients)
-        if action is not Action.TRAIN:
-            return queries
-        pruning = self.args.pruning
-        wants = pruning.sums if step.statistics else frozenset()
-        return [
-            replace(
-                query,
-                config={**query.config, **self.sparsity.config},
-                wants=wants,
-                gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
-                if step.gradients
-                else (),
-            )
-            if query.adds
-            else query
-            for query in queries
-        ]
+        if action is Action.TRAIN:
+            pruning = self.args.pruning
+            wants = pruning.sums if step.statistics else frozenset()
+            queries = [
+                replace(
+                    query,
+                    config={**query.config, **self.sparsity.config},
+                    wants=wants,
+                    gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
+                    if step.gradients
+                    else (),
+                )
+                if query.adds
+                else query
+                for query in queries
+            ]
+        return [part for query in queries for part in self.nested.split(query)]
 
     def hear(self, answers: Answers) -> dict[int, float]:
         """Let the sparsities go by what clients say; return the figure that is watched."""
@@ -217,36 +234,51 @@ class CAAFPMethod(ClusteredMethod):
         answers = self.groups.learn(answers)
         means: dict[int, MeanUpdate] = {}
         gradients = {}
-        for summed in answers.summed:
-            number = summed.query.group
-            if step.statistics:
-                # How honest replies to one model agree is known from few as well.
-                known = self.evidence.setdefault(number, Evidence(summed.update.size))
-                known.add_round(summed.update, summed.sums)
-            if summed.gradient is not None:
-                gradients[number] = summed.gradient.mean()
-            if answers.enough and (mean := summed.mean()) is not None:
+        for number, summed in groupby(answers.summed, key=lambda one: one.query.group):
+            levels = list(summed)
+            for one in levels:
+                if step.statistics:
+                    # How honest replies to one model agree is known from few as well.
+                    known = self.evidence.setdefault(number, {})
+                    kept = known.setdefault(one.query.level, Evidence(one.update.size))
+                    kept.add_round(one.update, one.sums)
+                if one.gradient is not None:
+                    gradients[number] = one.gradient.mean()
+            mean = self.nested.mean(self.models[number], levels) if answers.enough else None
+            if mean is not None:
                 means[number] = mean
+        if self.deadline.seconds:
+            clients = {c.label: c for one in answers.summed for c in one.query.clients}
+            sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
+            self.deadline.apply(answers, clients, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:
             return False
         for number, model in self.models.items():
-            known = self.evidence.get(number, Evidence(model.mask.count))
-            gradient = gradients.get(number)
-            self.models[number] = self.args.pruning.evolve(
-                model, known, gradient, self.targets[number]
-            )
+            self._evolve(number, model, gradients.get(number), self.targets[number])
         self.evidence = {}  # it is of the weights of one mask
         return True
+
+    def _evolve(
+        self, number: int, model: SparseModel, gradient: Vector | None, sparsity: float
+    ) -> None:
+        """Change a cluster's mask, and choose the parts of its levels anew inside of it."""
+        known = self.nested.pooled(number, model, self.evidence.get(number, {}))
+        pruning = self.args.pruning
+        self.models[number] = pruning.evolve(model, known, gradient, sparsity)
+        if self.nested:  # a grown weight has no score yet, and is the last to be in a part
+            scores = model.mask.scatter(pruning.scores(model, known))
+            self.nested.choose(number, self.models[number], scores)
 
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
-        state.facts["evidence"] = sorted(self.evidence)
         state.put("sparsity", self.sparsity.state())
-        for number, evidence in self.evidence.items():
-            state.put(f"evidence {number}", State({}, evidence.state()))
+        state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
+        for number, known in self.evidence.items():
+            for level, evidence in known.items():
+                state.put(f"evidence {number} {level}", State({}, evidence.state()))
         return state
 
     def restore(self, state: State) -> None:
@@ -254,6 +286,9 @@ class CAAFPMethod(ClusteredMethod):
         super().restore(state)
         self.sparsity.restore(state.part("sparsity"))
         self.evidence = {
-            int(number): Evidence.from_state(state.part(f"evidence {number}").arrays)
-            for number in state.fact("evidence")
+            int(number): {
+                int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)
+                for level in levels
+            }
+            for number, levels in state.fact("evidence").items()
         }

@@ -10,6 +10,7 @@ from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.grouping import Clustering, Groups
+from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.round_groups import RoundGroups
 
@@ -23,11 +24,18 @@ class ClusteredMethod(Method):
         What the run starts from.
     clustering : Clustering
     seed : int
+    nested : Nested, optional
+        The parts of the models that devices of different strength are given; None: all alike.
     """
 
-    def __init__(self, model: SparseModel, clustering: Clustering, seed: int) -> None:
+    def __init__(
+        self, model: SparseModel, clustering: Clustering, seed: int, nested: Nested | None = None
+    ) -> None:
         super().__init__(model)
-        self.groups = (RoundGroups if clustering.by_rounds else Groups)(clustering, seed)
+        self.nested = nested or Nested(Levels(), model)
+        self.groups = (RoundGroups if clustering.by_rounds else Groups)(
+            clustering, seed, self.nested.compare
+        )
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be."""
@@ -39,6 +47,8 @@ class ClusteredMethod(Method):
 
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
         """Form the groups when the warm-up is over; place late clients."""
+        if not self.groups.formed:
+            self.nested.settle(runner.roster.clients.values())
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
@@ -52,10 +62,12 @@ class ClusteredMethod(Method):
     def state(self) -> State:
         """Return the models and what late clients are placed by."""
         state = super().state()
+        state.put("nested", self.nested.state())
         state.put("groups", self.groups.state())
         return state
 
     def restore(self, state: State) -> None:
         """Take them up."""
         super().restore(state)
+        self.nested.restore(self.layout, state.part("nested"))
         self.groups.restore(self.layout, state.part("groups"))

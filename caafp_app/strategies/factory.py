@@ -150,6 +150,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
         "unseen_users": rounds.unseen_users,
+        "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
@@ -177,6 +178,7 @@ def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
             "regrow": pruning.regrow,
             "granularity": pruning.granularity,
             "score": pruning.score,
+            "levels": pruning.levels,
         },
     }
 

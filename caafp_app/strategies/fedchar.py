@@ -28,7 +28,7 @@ class FedCHAR(MethodStrategy):
     In a round inside the clusters a client that is sent its cluster's model w trains a copy of it
     by cross-entropy and returns its change; and it trains v, which never leaves it, by
     ``CE(v) + lambda / 2 |v - w|^2``, by the same number of epochs. The first v, or one that is
-    lost with a SuperNode, is w.
+    lost with a simulated client's memory, is w.
 
     Scores: the *cluster* model is w, the *personal* one v, after the personalise phase has trained
     it for ``finetune-epochs`` more near the last w. With 0 of them it is v as the rounds left it.

@@ -21,6 +21,7 @@ from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
+from caafp_app.pruning.influence import capped
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel, mean_model
@@ -154,7 +155,11 @@ class Clustering:
 
 
 def regrouped(
-    models: Mapping[int, SparseModel], clients: Mapping[str, Client], after: Mapping[str, int]
+    models: Mapping[int, SparseModel],
+    clients: Mapping[str, Client],
+    after: Mapping[str, int],
+    *,
+    robust: bool = False,
 ) -> dict[int, SparseModel]:
     """Move clients to other groups, and merge models into the new groups by weight.
 
@@ -170,12 +175,16 @@ def regrouped(
         By label; their `cluster` is changed.
     after : mapping of str to int
         The new group of each client, by label; see `clustering.stable.keep_numbers`.
+    robust : bool
+        Count a client of many examples as the rule of influence lets it: as the strategy's.
     """
+    counts = [float(max(clients[label].examples, 1)) for label in sorted(after)]
+    counts = capped(counts) if robust else counts
     weights: dict[int, dict[int, float]] = {}
-    for label, number in sorted(after.items()):
+    for (label, number), count in zip(sorted(after.items()), counts, strict=True):
         client = clients[label]
         shares = weights.setdefault(number, {})
-        shares[client.cluster] = shares.get(client.cluster, 0.0) + max(client.examples, 1)
+        shares[client.cluster] = shares.get(client.cluster, 0.0) + count
         client.cluster = number
     return {
         number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
@@ -206,15 +215,25 @@ class Groups:
     ----------
     rule : Clustering
     seed : int
+    narrow : callable, optional
+        Makes a query out of one for the whole model that every client can answer.
     """
 
-    def __init__(self, rule: Clustering, seed: int) -> None:
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
         self.rule = rule
         self.seed = seed
+        self._narrow = narrow
         self._centroids: NDArray[Any] | None = None
         self._base: SparseModel | None = None  # what all were compared by training
         self._sketcher: Sketcher | None = None
         self._unplaced: set[str] = set()
+
+    @property
+    def formed(self) -> bool:
+        """Whether clients have been compared: what they trained then is what late ones train."""
+        return self._base is not None
 
     def form_or_place(
         self,
@@ -264,7 +283,7 @@ class Groups:
         base, roster = models[-1], runner.roster
         asked = available(roster.reachable(), step.round)
         budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
-        sketcher = sketcher_of(base, self.seed, budget)
+        sketcher = self._sketcher_for(base, budget)
         sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
         if not enough or len(sketches) < max(1, min(self.rule.fixed, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
@@ -308,12 +327,18 @@ class Groups:
     ) -> tuple[dict[str, NDArray[Any]], bool]:
         """Train once on each client from the same weights; sketch the updates, by label."""
         queries = [
-            Query(Action.TRAIN, base, members, number, each=sketch_by(sketcher), adds=False)
+            self._narrow(
+                Query(Action.TRAIN, base, members, number, each=sketch_by(sketcher), adds=False)
+            )
             for number, members in by_cluster(clients).items()
         ]
         answers = runner.hold(queries, Phase.CLUSTER, step.round, needed=needed)
         found = {label: row for one in answers.summed for label, row in one.kept.items()}
         return found, answers.enough
+
+    def _sketcher_for(self, base: SparseModel, budget: int) -> Sketcher:
+        given = self._narrow(Query(Action.TRAIN, base, ())).model
+        return sketcher_of(given, self.seed, budget)
 
     def state(self) -> State:
         """Return what late clients are placed by: the centroids, and the model trained from."""
@@ -329,6 +354,6 @@ class Groups:
         """Take up what `state` returned; the sketches of newcomers are then those of before."""
         if "base" in state.facts:
             base = self._base = SparseModel.from_state(layout, state.part("base"))
-            self._sketcher = sketcher_of(base, self.seed, int(state.fact("budget")))
+            self._sketcher = self._sketcher_for(base, int(state.fact("budget")))
             self._centroids = state.array("centroids")
             self._unplaced = set(state.fact("unplaced"))

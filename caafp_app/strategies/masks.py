@@ -10,6 +10,7 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.filters import choose_by_weight, choose_filters, filter_mask
+from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import DEFAULT_SCORE, parse_score
 from caafp_app.pruning.scores import Mix, importance, sums_needed
 from caafp_app.pruning.segments import active_counts, packed_segments, sizes_of
@@ -48,6 +49,8 @@ class Pruning:
         back, and go evenly over layers; `regrow` and `allocation` are of single weights.
     score : str
         A weighted sum of registered scores: see `parse_score`.
+    levels : str
+        Shares of a model that devices of different strength train: see `parse_levels`.
     tolerance : float
         Of ``sparsity="auto"``: points of accuracy, or hundredths of a loss, that pruning may cost.
     watch : str
@@ -69,6 +72,7 @@ class Pruning:
     regrow: float = 0.05
     granularity: str = "weight"
     score: str = DEFAULT_SCORE
+    levels: str = "1"
     tolerance: float = 0.5
     watch: str = ""
 
@@ -99,6 +103,8 @@ class Pruning:
             how = f"while at most {self.tolerance:g} points are lost; planned is the most"
         elif self.sparsity == "entropy":
             how = "by the labels' entropy; planned is the most"
+        if len(parse_levels(self.levels)) > 1:
+            how = f"levels {self.levels}; {how}"
         if self.by_filters:
             return f"{how}, by whole filters"
         return f"{how}, {self.allocation} over layers, {self.regrow:.0%} regrown"
@@ -152,6 +158,11 @@ class Pruning:
         # None at all: then clients need not compute any.
         return tuple(int(count) for count in grown) if np.any(grown) else ()
 
+    def scores(self, model: SparseModel, evidence: Evidence) -> Vector:
+        """Score the active weights of a model [A]: see `importance`."""
+        segments = packed_segments(model.mask.bits, model.layout.segments)
+        return importance(model.mask.select(model.flat.weights), evidence, segments, self.mix)
+
     def evolve(
         self, model: SparseModel, evidence: Evidence, gradient: Vector | None, sparsity: float
     ) -> SparseModel:
@@ -169,9 +180,7 @@ class Pruning:
         sparsity : float
             Of the new mask.
         """
-        segments = packed_segments(model.mask.bits, model.layout.segments)
-        active = model.mask.select(model.flat.weights)
-        scores = importance(active, evidence, segments, self.mix)
+        scores = self.scores(model, evidence)
         if self.by_filters:
             return keep_filters(model, scores, 1 - sparsity)
         counts = self._counts(model, 1 - sparsity, scores)

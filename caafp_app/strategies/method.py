@@ -12,10 +12,10 @@ from caafp_app.runs.checkpoint import State
 
 
 class Method:
-    """The state of one run, and the four things that a run asks of it. As it stands: FedAvg.
+    """The state of one run, and the five things that a run asks of it. As it stands: FedAvg.
 
     A strategy makes one for each run (`MethodStrategy.method`). In a round the run calls, in this
-    order: `before`, `ask` for training, `apply`; and `ask` again for what is evaluated and
+    order: `before`, `ask` for training, `hear`, `apply`; and `ask` again for what is evaluated and
     personalised.
 
     Parameters

@@ -5,7 +5,7 @@ by then trains once from the warm-up's last weights when it is first drawn, in p
 cluster's model, and its update says where it belongs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from logging import INFO
 from typing import Any
@@ -40,8 +40,10 @@ class RoundGroups(Groups):
     Without a round of warm-up there is nothing to go by, and all train once, as for `Groups`.
     """
 
-    def __init__(self, rule: Clustering, seed: int) -> None:
-        super().__init__(rule, seed)
+    def __init__(
+        self, rule: Clustering, seed: int, narrow: Callable[[Query], Query] = lambda query: query
+    ) -> None:
+        super().__init__(rule, seed, narrow)
         self._effects = Effects(0)
         self._common: NDArray[Any] | None = None  # of the round that newcomers train in
         self._largest = 0  # where a client is until it is placed

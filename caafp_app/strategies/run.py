@@ -14,7 +14,7 @@ from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import Action, from_record, to_record
+from caafp_app.protocol.messages import RESERVED, Action, from_record, to_record
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
@@ -74,6 +74,14 @@ class Run:
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
+        keys = strategy.arrayrecord_key, strategy.configrecord_key
+        if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):
+            raise SettingsError(
+                "arrayrecord_key, configrecord_key: expected two names that differ, none of "
+                f"{', '.join(RESERVED)}, found {keys}"
+            )
+        if num_rounds < 1:
+            raise SettingsError(f"num_rounds: expected at least 1, found {num_rounds}")
         self.strategy = strategy
         self.plan = strategy.plan(num_rounds)
         arrays = from_record(RecordDict({"initial": initial_arrays}), "initial")
@@ -119,12 +127,14 @@ class Run:
         self.newcomers: list[Client] = []
         self.train_config, self.evaluate_config = train_config, evaluate_config
         self.arrays = initial_arrays  # the mean model, as handed out last
+        self._handed = dict(initial_arrays)  # its arrays, whatever is made of the record
         # Nobody looks at the mean model of each round but an override or another's loop.
         self._watched = strategy.sees_arrays
         self._training: Opened | None = None
         self._evaluating: Opened | None = None
         self.unseen: tuple[UnseenRecord, ...] = ()
         self.figures: dict[int, tuple[str, float]] = {}
+        self._unsaved: Saved | None = None
         self.fedavg_bytes = 0
 
     @classmethod
@@ -174,7 +184,7 @@ class Run:
             earlier = self._restore(state)
             log(INFO, "resumed after round %d of %d", ended, len(self.plan))
             if self._watched:
-                self.arrays = self._mean_arrays()
+                self._hand_out()
         self._meet()
         startup = time.monotonic() - began
         first_reply = time.monotonic() - earlier
@@ -183,8 +193,12 @@ class Run:
             self._score(0, evaluate_fn)
             self._save(0, first_reply)
         for step in self.plan[ended:]:
-            self._train(step)
-            self._evaluate(step)
+            try:
+                self._train(step)
+                self._evaluate(step)
+            except RunError:
+                self._save_the_round_before()
+                raise
             self._score(step.round, evaluate_fn)
             self._save(step.round, first_reply)
         last = replace(self.plan[-1], round=len(self.plan) + 1, phase=Phase.PERSONALISE)
@@ -239,6 +253,7 @@ class Run:
             strategy.configure_train(step.round, self.arrays, self.train_config, runner.grid)
         )
         opened = self._opened(self._training)
+        opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
         if arrays is not None:
@@ -295,7 +310,7 @@ class Run:
         if strategy.one_exchange:
             self._note_figure(round_, answers.tally)
         if self._watched:
-            self.arrays = self._mean_arrays()
+            self._hand_out()
         return (self.arrays if answers.tally.contents else None), metrics
 
     def _step(self, round_: int) -> RoundPlan:
@@ -322,20 +337,28 @@ class Run:
         RunError
             If they are not of this model.
         """
-        if arrays is self.arrays:
+        if dict(arrays) == self._handed:
             return
         try:
             new, old = (
                 self.layout.flatten(from_record(RecordDict({"arrays": record}), "arrays"))
-                for record in (arrays, self.arrays)
+                for record in (arrays, ArrayRecord(self._handed))
             )
         except ProtocolError as error:
-            raise RunError(f"arrays of another model than the initial ones: {error}") from error
+            raise RunError(
+                f"arrays of another model than the initial ones: {error}; replies bring packed "
+                "updates, so let super().aggregate_train aggregate them, and change what it returns"
+            ) from error
         full = Mask.full(self.layout)
         step = MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)
         for number, model in self.method.models.items():
             self.method.models[number] = model.moved(step)
-        self.arrays = arrays
+        self.arrays, self._handed = arrays, dict(arrays)
+
+    def _hand_out(self) -> None:
+        """Take the mean model as the one that is handed out, in a record that may be changed."""
+        self.arrays = self._mean_arrays()
+        self._handed = dict(self.arrays)
 
     @property
     def _dense_bytes(self) -> int:
@@ -382,6 +405,7 @@ class Run:
         )
         if self._evaluating is None:
             return
+        self._evaluating.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:
@@ -479,10 +503,22 @@ class Run:
             If it was.
         """
         kept, stop, total = self.strategy.checkpoints, self.strategy.stop(), len(self.plan)
-        if kept is not None and kept.every and (stop or kept.due(round_, total)):
-            kept.save(round_, self._state(time.monotonic() - first_reply))
+        self._unsaved = None
+        if kept is not None and kept.every:
+            state = self._state(time.monotonic() - first_reply)
+            if stop or kept.due(round_, total):
+                kept.save(round_, state)
+            else:  # a run may be told to end in the middle of the next round
+                self._unsaved = Saved(round_, state.copy())
         if stop:
             raise RunError(f"told to end after round {round_} of {total}")
+
+    def _save_the_round_before(self) -> None:
+        """Save the state after the last whole round, if no checkpoint was due then."""
+        kept = self.strategy.checkpoints
+        if kept is not None and self._unsaved is not None:
+            kept.save(*self._unsaved)
+            log(INFO, "saved the state after round %d", self._unsaved.round)
 
     def _state(self, seconds: float) -> State:
         """Return the run between two rounds; `seconds` is how long its rounds have taken so far.

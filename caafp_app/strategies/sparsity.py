@@ -10,9 +10,16 @@ from flwr.app import MetricRecord
 from flwr.common.logger import log
 
 from caafp_app.protocol.messages import Action
-from caafp_app.protocol.objective import HELD_OUT, LABEL_ENTROPY
+from caafp_app.protocol.objective import HELD_OUT, HELD_TRAINED, LABEL_ENTROPY
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.pruning.tuning import ENTROPY_MOST, Figure, Gain, Search, entropy_sparsity
+from caafp_app.pruning.tuning import (
+    ENTROPY_MOST,
+    MOST_CHANGE,
+    Figure,
+    Gain,
+    Search,
+    entropy_sparsity,
+)
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.runner import Answers
 from caafp_app.runner.tally import pick
@@ -71,17 +78,19 @@ class _Watched:
     """One cluster's search, and the figures of its clients by label.
 
     `best` are those of the densest model, or of a later good one that was better; `now` the newest
-    ones of the present density, which was reached in round `since`.
+    ones of the present density, which was reached in round `since`, and `earlier` those before.
     """
 
     search: Search
     best: dict[str, float] = field(default_factory=dict)
     now: dict[str, float] = field(default_factory=dict)
+    earlier: dict[str, float] = field(default_factory=dict)
     since: int = -1
 
     @classmethod
     def copy_of(cls, other: "_Watched") -> "_Watched":
-        return cls(other.search, dict(other.best), dict(other.now), other.since)
+        earlier = dict(other.earlier)
+        return cls(other.search, dict(other.best), dict(other.now), earlier, other.since)
 
 
 class Tuned(Sparsity):
@@ -98,11 +107,12 @@ class Tuned(Sparsity):
 
     def __init__(self, pruning: "Pruning", last: int, *, own: bool) -> None:
         super().__init__()
-        name = pruning.watch or ("held-accuracy" if own else "")
+        name = pruning.watch or (f"{HELD_TRAINED}-accuracy" if own else "")
         self.tolerance = pruning.tolerance / 100
+        self.most = max(MOST_CHANGE, 4 * self.tolerance)
         self.last = last
         self.figure = Figure.called(name) if name else None
-        self.config = {HELD_OUT: HELD} if own else {}
+        self.config = {HELD_OUT: HELD, HELD_TRAINED: 1.0} if own else {}
         self.clusters: dict[int, _Watched] = {}
 
     def hear(self, answers: Answers) -> None:
@@ -127,6 +137,7 @@ class Tuned(Sparsity):
             self.watched[number] = sum(said.values()) / len(said)
             one = self._of(number, summed.query.model)
             if tally.round - (action is Action.TRAIN) > one.since:
+                one.earlier |= {label: one.now[label] for label in said if label in one.now}
                 one.now |= said
 
     def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
@@ -137,6 +148,9 @@ class Tuned(Sparsity):
             if last or not self.clusters:
                 log(WARNING, "cluster %d: no figure to tune its sparsity by", number)
             return 1.0 - one.search.density
+        if not last and self._learns(one):
+            log(INFO, "cluster %d: %s still rises: its sparsity waits", number, self._name)
+            return 1.0 - one.search.density
         before, one.search = one.search, one.search.next(gain, self.tolerance, last=last)
         if gain.mean >= -self.tolerance:
             one.best = one.best | one.now if gain.mean > 0 else one.now | one.best
@@ -145,14 +159,14 @@ class Tuned(Sparsity):
             "cluster %d: %s of %d clients %+.2f points against the densest model: sparsity "
             "%.3f -> %.3f",
             number,
-            self.figure.name if self.figure else "",
+            self._name,
             gain.clients,
             100 * gain.mean,
             1.0 - before.density,
             1.0 - one.search.density,
         )
         if one.search.density != before.density:
-            one.now, one.since = {}, step.round
+            one.now, one.earlier, one.since = {}, {}, step.round
         return 1.0 - one.search.density
 
     def _gain(self, one: _Watched, *, last: bool) -> Gain | None:
@@ -161,10 +175,22 @@ class Tuned(Sparsity):
             return None
         if not one.best:
             one.best = dict(one.now)
-        gain = self.figure.gain(one.best, one.now)
+        gain = self.figure.gain(one.best, one.now, self.most)
         if gain is None and last and one.search.density < one.search.good:
             return Gain(-1.0, 0.0, 0)
         return gain
+
+    def _learns(self, one: _Watched) -> bool:
+        """Tell whether clients gain more than the tolerance from one of their figures to the next.
+
+        A model that still learns, or mends what pruning broke, shows later what it has lost.
+        """
+        rise = self.figure.gain(one.earlier, one.now, self.most) if self.figure else None
+        return rise is not None and rise.mean > max(self.tolerance, rise.error)
+
+    @property
+    def _name(self) -> str:
+        return self.figure.name if self.figure else ""
 
     def _of(self, number: int, model: SparseModel) -> _Watched:
         """Return what is known of a cluster: at first, what is of the model of all."""
@@ -190,18 +216,20 @@ class Tuned(Sparsity):
     def state(self) -> State:
         """Return every cluster's search and figures."""
         clusters = [
-            [number, one.search.to_json(), one.best, one.now, one.since]
+            [number, one.search.to_json(), one.best, one.now, one.earlier, one.since]
             for number, one in sorted(self.clusters.items())
         ]
-        return State({"figure": self.figure.name if self.figure else "", "clusters": clusters})
+        return State({"figure": self._name, "clusters": clusters})
 
     def restore(self, state: State) -> None:
         """Take them up."""
         name = state.fact("figure")
         self.figure = Figure.called(name) if name else None
         self.clusters = {
-            int(number): _Watched(Search.from_json(search), dict(best), dict(now), int(since))
-            for number, search, best, now, since in state.fact("clusters")
+            int(number): _Watched(
+                Search.from_json(search), dict(best), dict(now), dict(earlier), int(since)
+            )
+            for number, search, best, now, earlier, since in state.fact("clusters")
         }
 
 

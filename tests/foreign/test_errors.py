@@ -8,7 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from caafp_app import CAAFP, sparse_mod
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, SettingsError
 from tests.foreign.apps import CLIENTS, App, arrays_of, grid_of, numpy_of, record_of
 
 
@@ -117,3 +117,31 @@ def test_initial_arrays_may_be_a_plain_list() -> None:
     initial = ArrayRecord([np.zeros((30, 40), np.float32), np.zeros(40, np.float32)])
     result = CAAFP().start(grid_of(App().make(sparse_mod)), initial, num_rounds=3)
     assert list(result.arrays) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "keys", "told"),
+    [
+        (0, ("arrays", "config"), "num_rounds: expected at least 1, found 0"),
+        (1, ("x", "x"), "two names that differ"),
+        (1, ("caafp", "config"), "none of caafp"),
+        (1, ("arrays", "caafp.arrays"), "none of caafp"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anybody_works(
+    rounds: int, keys: tuple[str, str], told: str
+) -> None:
+    strategy = CAAFP(arrayrecord_key=keys[0], configrecord_key=keys[1])
+    grid = grid_of(App().make(sparse_mod))
+    with pytest.raises(SettingsError, match=told):
+        strategy.start(grid, record_of(arrays_of()), num_rounds=rounds)
+    assert not grid.requests
+
+
+def test_an_aggregation_of_ones_own_is_told_where_the_models_are() -> None:
+    class Own(CAAFP):
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            return next(iter(replies)).content["arrays"], None
+
+    with pytest.raises(RunError, match=r"let super\(\).aggregate_train aggregate them"):
+        Own().start(grid_of(App().make(sparse_mod)), record_of(arrays_of()), num_rounds=2)

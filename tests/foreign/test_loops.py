@@ -178,3 +178,38 @@ def test_server_side_dp_is_refused_with_what_to_use(wrapper: Any) -> None:
 def test_aggregation_without_configuration_says_what_is_missing(called: str) -> None:
     with pytest.raises(RunError, match="configure_train to be called before"):
         getattr(CAAFP(), called)(1, [])
+
+
+def changing(base: type[Any]) -> type[Any]:
+    """A server that works on the arrays it is handed, in place, and leaves out clients."""
+
+    class Changing(base):  # type: ignore[misc]
+        def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+            messages = list(super().configure_train(server_round, arrays, config, grid))
+            messages.sort(
+                key=lambda message: sorted(grid.contexts).index(message.metadata.dst_node_id)
+            )
+            return messages[: 0 if server_round in (2, 3, 4) else CLIENTS // 2]
+
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            for name, array in (arrays or {}).items():
+                arrays[name] = type(array)((array.numpy() * 0.5).astype(array.dtype))
+            return arrays, metrics
+
+    return Changing
+
+
+def test_arrays_may_be_changed_in_place_and_messages_left_out() -> None:
+    initial = {name: array for name, array in arrays_of().items() if name != "norm.steps"}
+    results = []
+    for strategy, mods in ((as_fedavg(changing(CAAFP)), (sparse_mod,)), (changing(FedAvg)(), ())):
+        grid = grid_of(App().make(*mods))
+        config = ConfigRecord({"lr": 0.3})
+        # The same clients in both runs, though node ids are random.
+        nodes = zip(sorted(grid.contexts), list(grid.contexts.values()), strict=True)
+        grid.contexts = {node: context for node, context in nodes}
+        results.append(
+            strategy.start(grid, record_of(initial), num_rounds=6, train_config=config).arrays
+        )
+    same(*results)

@@ -147,3 +147,43 @@ def test_an_app_without_an_evaluate_function_trains_on() -> None:
         grid_of(app.make(evaluates=False)), record_of(arrays_of())
     )
     assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("key", "weights"),
+    [
+        ("tokens", [10**k for k in (8, 9, 10, 11, 12, 7)]),
+        ("bytes", [3e10, 1e10, 2e10, 5e9, 1e10, 1e10]),
+        ("share", [1e-6, 2e-6, 3e-6, 5e-7, 1e-6, 1e-6]),
+    ],
+)
+def test_weights_of_any_size_make_fedavgs_mean(key: str, weights: list[float]) -> None:
+    assert_same(*both(App(examples=weights, weight=key), weighted_by_key=key))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e20])
+def test_a_model_of_large_numbers_makes_fedavgs_mean(size: float) -> None:
+    initial = {"w": np.full((40, 40), size, np.float32)}
+    ours, theirs = both(App(), initial)
+    one, two = (numpy_of(result.arrays)["w"] / size for result in (ours, theirs))
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def in_other_numbers(message: Any, context: Any, call_next: Any) -> Any:
+    """As JAX returns counters in 32 bits, and scikit-learn a scalar as an array of one."""
+    reply = call_next(message, context)
+    if message.metadata.message_type == "train":
+        arrays = numpy_of(reply.content["arrays"])
+        arrays["norm.steps"] = arrays["norm.steps"].astype(np.int32).reshape(1)
+        arrays["layer.bias"] = arrays["layer.bias"].astype(np.float64)[None]
+        reply.content["arrays"] = record_of(arrays)
+    return reply
+
+
+def test_other_types_and_axes_of_one_are_taken_as_the_initial_ones() -> None:
+    app, config = App(), {"train_config": ConfigRecord({"lr": 0.3}), "num_rounds": 3}
+    plain, other = (
+        as_fedavg().start(grid_of(app.make(*mods)), record_of(arrays_of()), **config)
+        for mods in ((sparse_mod,), (sparse_mod, in_other_numbers))
+    )
+    assert_same(plain, other)

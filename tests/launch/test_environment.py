@@ -74,5 +74,5 @@ class TestRay:
 def test_windows_is_refused_with_what_to_do() -> None:
     check_system("linux")
     check_system("darwin")
-    with pytest.raises(RunError, match="found Windows: .*use WSL"):
+    with pytest.raises(RunError, match=r"found Windows: .*use WSL"):
         check_system("win32")

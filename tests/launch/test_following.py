@@ -10,6 +10,7 @@ from caafp_app.launch.presets import combined, parse_pairs, read_preset
     [
         ("caafp", ["sparsity=0.5"], "initial-sparsity", 0.5),
         ("caafp", ["sparsity=0"], "initial-sparsity", 0.0),
+        ("caafp", ["sparsity=auto"], "initial-sparsity", 0.0),
         ("caafp", ["prune-rounds=2"], "prune-every", 2),
         ("caafp", ["synthetic-users=2"], "synthetic-groups", 2),
         ("smoke", ["synthetic-users=1", "clients-per-round=1"], "clusters", 1),

@@ -11,6 +11,8 @@ from caafp_app.runner.discovery import discover
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Roster
 from caafp_app.runner.runner import Runner
+from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.observer import DirectoryObserver
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder
@@ -50,6 +52,8 @@ def test_known_devices_take_part_and_nobody_else(folder: Path) -> None:
 def test_an_impostor_is_refused_while_the_device_is_away(folder: Path) -> None:
     """B7: it described itself with another's label, and locked the victim out for good."""
     runner = world(device(folder, "anna"), device(folder, "anna", key="bert"), {"label": "anna"})
+    runs = RunDirectory.create(folder / "runs", strategy="caafp", dataset="none", seed=0)
+    runner.observer = DirectoryObserver(runs, {})
     grid: Any = runner.grid
     first, *impostors = grid.contexts
     grid.offline.update(impostors)
@@ -64,6 +68,8 @@ def test_an_impostor_is_refused_while_the_device_is_away(folder: Path) -> None:
     grid.offline = set()
     discover(runner)
     assert [client.node for client in runner.roster.reachable()] == [first]
+    assert (runs.path / "devices").is_dir()
+    assert read_known_devices(runs.path / "devices") == {"anna": read_known_devices(folder)["anna"]}
     restored = Roster()
     restored.restore(runner.roster.state())
     assert restored.identities.state().keys() == {"anna"}

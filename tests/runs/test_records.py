@@ -49,6 +49,7 @@ def test_a_round_is_written_as_plain_json() -> None:
         "used": True,
         "mask_updated": True,
         "layer_density": {"0": {"conv": 0.5}},
+        "watched": {},
         "server_memory_mb": 100.0,
         "server_memory_peak_mb": None,
     }

@@ -3,7 +3,7 @@
 The one line that a user adds is ``mods=[sparse_mod]``. It trains densely, whatever the mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +69,11 @@ class Seen:
 
 
 def make_app(
-    seen: Seen | None = None, mods: Sequence[Mod] = (sparse_mod,), *, evaluates: bool = True
+    seen: Seen | None = None,
+    mods: Sequence[Mod] = (sparse_mod,),
+    *,
+    evaluates: bool = True,
+    data: Callable[[int], tuple[NDArray[np.float32], NDArray[np.int64]]] = windows,
 ) -> ClientApp:
     """Build the app; `seen` is told of what it gets; it need not have an evaluate function."""
     app = ClientApp(mods=list(mods))
@@ -84,7 +88,7 @@ def make_app(
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        x, y = windows(int(context.node_config["partition-id"]))
+        x, y = data(int(context.node_config["partition-id"]))
         x, y = x[:-TEST], y[:-TEST]
         model = descend(received("train", message, context), x, y)
         _, loss, _ = slopes(model, x, y)
@@ -97,7 +101,7 @@ def make_app(
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        x, y = windows(int(context.node_config["partition-id"]))
+        x, y = data(int(context.node_config["partition-id"]))
         x, y = x[-TEST:], y[-TEST:]
         _, loss, accuracy = slopes(received("evaluate", message, context), x, y)
         metrics = MetricRecord(

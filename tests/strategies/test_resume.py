@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
@@ -167,6 +167,27 @@ def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:
     saved = kept.load()
     assert saved.round == 4
     numpy_run(kept, saved)
+
+
+@pytest.mark.parametrize("round_", [1, 3, 6])
+def test_told_to_end_in_a_round_saves_the_state_before_it(
+    round_: int, tmp_path: Path, unbroken: Ended
+) -> None:
+    told: list[bool] = []
+
+    def notes(request: Message, reply: Message) -> Message:
+        if request.content.config_records["caafp"]["round"] == round_:
+            told.append(True)
+        return reply
+
+    kept = Checkpoints(tmp_path, every=100)
+    strategy = CAAFP(**TERMS, checkpoints=kept, stop=lambda: bool(told))
+    with pytest.raises(RunError, match=f"round {round_}, was going on"):
+        strategy.start(grid_of(6, tamper=notes), numpy_app.initial(), num_rounds=ROUNDS)
+    saved = kept.load()
+    assert saved.round == round_ - 1
+    _, result = numpy_run(None, saved)
+    assert bits_of(result) == bits_of(unbroken[1])
 
 
 def test_told_to_end_while_replies_are_waited_for_ends_at_once() -> None:

@@ -161,3 +161,9 @@ def test_models_are_merged_by_the_examples_of_the_members_that_bring_them() -> N
     np.testing.assert_allclose(found[0].flat.weights, [1, 2])
     np.testing.assert_allclose(found[1].flat.weights, [(30 * 1 + 20 * 4) / 50, (60 + 160) / 50])
     assert [client.cluster for client in clients.values()] == [0, 1, 1]
+    # One that claims as many examples as it likes counts as the median client.
+    clients["b"] = Client("b", 2, examples=10**9, cluster=0)
+    found = regrouped(
+        {0: model(1, 2), 1: model(4, 8)}, clients, {"a": 0, "b": 1, "c": 1}, robust=True
+    )
+    np.testing.assert_allclose(found[1].flat.weights, [(20 * 1 + 20 * 4) / 40, 5])

@@ -39,6 +39,8 @@ class Answer:
     examples, population : int
         Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
         most `MAX_EXAMPLES`.
+    strength : float
+        Share of the network that the client can take, as told by *describe*, in (0, 1].
     idle : str
         Why this client takes no part, as one printable line; empty if it does.
     proof : Proof
@@ -58,6 +60,7 @@ class Answer:
     gradient_scale: float = 0.0
     examples: int = -1
     population: int = -1
+    strength: float = 1.0
     idle: str = ""
     proof: Proof = field(default_factory=Proof)
     outside: int = -1
@@ -80,6 +83,8 @@ class Answer:
         if self.action is Action.DESCRIBE:
             header["examples"] = self.examples
             header["population"] = self.population
+            if self.strength != 1.0:
+                header["strength"] = self.strength
             if self.idle:
                 header["idle"] = self.idle
             if self.proof.public_key:
@@ -114,8 +119,15 @@ class Answer:
             gradient_scale=header.number("gradient-scale", 0.0),
             examples=header.whole("examples", -1, low=-1, high=MAX_EXAMPLES),
             population=header.whole("population", -1, low=-1, high=MAX_EXAMPLES),
+            strength=_strength(header.number("strength", 1.0)),
             idle=sentence(header.text("idle", "")),
             proof=Proof(header.text("public-key", ""), header.text("signature", "")),
             outside=header.whole("outside", -1, low=-1, high=MAX_ELEMENTS),
             record=header.text("record", ""),
         )
+
+
+def _strength(value: float) -> float:
+    if not 0.0 < value <= 1.0:
+        raise ProtocolError(f"strength: expected a share above 0 and at most 1, found {value}")
+    return value

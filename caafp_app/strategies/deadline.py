@@ -1,0 +1,113 @@
+"""Levels chosen by a deadline: a device that is too slow for a round is given a smaller part.
+
+The rule is that of hierarchical wireless pruning (arXiv 2305.09042): how dense a device's model is
+follows from what its computing and its link take, and from how long a round may take. Aggregators
+between devices and server, of which that paper has a layer, are not in Flower: they would be a
+SuperLink to their devices and a client to the server, with sums (`runner.summed`) in place of
+single updates.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from logging import INFO
+
+from flwr.common.logger import log
+
+from caafp_app.pruning.levels import level_of
+from caafp_app.runner.roster import Client
+from caafp_app.runner.runner import Answers
+
+ROOM = 0.8
+"""A device goes up a level only where that is expected to take at most so much of the deadline."""
+
+_LONGEST = 1e7
+
+
+def choose_level(
+    seconds: float, level: int, sizes: Sequence[float], deadline: float, *, room: float = ROOM
+) -> int:
+    """Return the widest level that a device can train in time, judged by its last training.
+
+    Law: ``t_m = seconds size_m / size_level`` for level m. A level at least as narrow as the
+    device's own has to keep to the deadline, a wider one to `room` of it: so a device near the
+    border does not change with every round. Where none does, it is the narrowest.
+
+    Parameters
+    ----------
+    seconds : float
+        Of its last training, computing and link together, above 0.
+    level : int
+        At which that was.
+    sizes : sequence of float
+        Of the part of each level, from the widest on.
+    deadline : float
+        Seconds.
+    """
+    for wider, size in enumerate(sizes):
+        if seconds * size / sizes[level] <= deadline * (room if wider < level else 1.0):
+            return wider
+    return len(sizes) - 1
+
+
+class Deadline:
+    """The rule in one run.
+
+    Parameters
+    ----------
+    seconds : float
+        That a round may take; 0: no deadline.
+    shares : sequence of float
+        Of the levels.
+    """
+
+    def __init__(self, seconds: float, shares: Sequence[float]) -> None:
+        self.seconds = seconds
+        self.shares = shares
+
+    def apply(
+        self, answers: Answers, clients: Mapping[str, Client], sizes: Mapping[int, Sequence[float]]
+    ) -> None:
+        """Judge who has trained in a round, and change their `Client.pace`.
+
+        Parameters
+        ----------
+        answers : Answers
+            Of the round's training.
+        clients : mapping of str to Client
+            By label.
+        sizes : mapping of int to sequence of float
+            Of the levels' parts, by cluster.
+        """
+        if not self.seconds:
+            return
+        taken = {}
+        metrics = answers.tally.metrics()
+        for summed in answers.summed:
+            level, group = summed.query.level, summed.query.group
+            for client in summed.query.clients:
+                seconds = self._seconds(metrics.get(client.label, {}), client.label, answers)
+                if not seconds:
+                    continue
+                taken[client.label] = seconds
+                # A device is the judge of its own memory: what it says is not exceeded.
+                widest = level_of(self.shares, client.strength)
+                new = max(choose_level(seconds, level, sizes[group], self.seconds), widest)
+                clients[client.label].pace = self.shares[new]
+                if new != level:
+                    shares = self.shares[level], self.shares[new]
+                    what = "%s: level %g becomes %g, its round took %.3g s of %.3g"
+                    log(INFO, what, client.label, *shares, seconds, self.seconds)
+        if taken:
+            slowest = max(taken, key=lambda label: (taken[label], label))
+            what = "round %d: the slowest device took %.3g s: %s"
+            log(INFO, what, answers.tally.round, taken[slowest], slowest)
+
+    @staticmethod
+    def _seconds(metrics: Mapping[str, object], label: str, answers: Answers) -> float:
+        """Return computing and link of one client; 0 where it does not say."""
+        compute, link = (metrics.get(f"{name}-seconds", math.nan) for name in ("compute", "link"))
+        if not isinstance(compute, int | float) or not 0 < compute < _LONGEST:
+            return 0.0
+        if isinstance(link, int | float) and 0 <= link < _LONGEST:
+            return float(compute + link)
+        return max(answers.tally.seconds.get(label, 0.0), float(compute))

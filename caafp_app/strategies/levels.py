@@ -1,0 +1,219 @@
+"""Devices of different strength: each level is given its own part of a cluster's model.
+
+HeteroFL (Diao, Ding, Tarokh, ICLR 2021) and FedRolex train parts of one model likewise; here a part
+is chosen by the scores that the masks are made by.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.objective import CUT_FILTERS
+from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.filters import choose_share, cut, filter_mask, places_of_mask
+from caafp_app.pruning.levels import PooledEvidence, level_of, nested_masks, places_in
+from caafp_app.runner.model import MeanUpdate, SparseModel, combine
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client
+from caafp_app.runner.summed import Summed
+from caafp_app.runs.checkpoint import State
+
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Which shares of a model there are, and how a part is cut out.
+
+    Attributes
+    ----------
+    shares : tuple of float
+        Falling from 1: of the active weights of a layer, or of its filters.
+    by_filters : bool
+        Whether a part is a smaller network, with fewer filters; else it is a sparser one.
+    """
+
+    shares: tuple[float, ...] = (1.0,)
+    by_filters: bool = False
+
+    def of(self, client: Client) -> int:
+        """Return a client's level."""
+        return level_of(self.shares, min(client.strength, client.pace))
+
+    def nest(self, model: SparseModel, scores: NDArray[np.floating]) -> tuple[Mask, ...]:
+        """Choose the part of each level but the first, by scores of all weights [P]."""
+        layout, bits = model.layout, model.mask.bits
+        shares = self.shares[1:]
+        if not self.by_filters:
+            found = nested_masks(bits, scores, layout.segments, shares)
+            return tuple(Mask(layout, part) for part in found)
+        arrays, layers = model.arrays(copy=False), model.mask.by_layer()
+        places = [choose_share(arrays, layers, layout.split(scores), share) for share in shares]
+        return tuple(_mask_of(layout, filter_mask(layers, kept), bits) for kept in places)
+
+    def part(self, model: SparseModel, mask: Mask) -> SparseModel:
+        """Return what a device trains: the model inside a level's mask, or the smaller network."""
+        inside = model.with_mask(mask)
+        if not self.by_filters:
+            return inside
+        arrays, layout = inside.arrays(copy=False), model.layout
+        small = cut(arrays, places_of_mask(arrays, mask.by_layer()))
+        entries = tuple(replace(entry, shape=small[entry.name].shape) for entry in layout.entries)
+        cut_layout = Layout(entries)
+        flat = cut_layout.flatten(small)
+        return SparseModel(flat, Mask.full(cut_layout), whole=layout.weight_count)
+
+    def widened(self, mask: Mask, mean: MeanUpdate) -> MeanUpdate:
+        """Return the update of a part as one of the whole model, inside the level's mask."""
+        if not self.by_filters:
+            return mean
+        layout = mask.layout
+        # Both orders are those of the arrays, and within one of their positions: packed values are
+        # those of the smaller network, one after another.
+        at = _rest_of(layout, mask)
+        rest = np.zeros(layout.rest_count)
+        rest[at] = mean.rest
+        return replace(mean, mask=mask, rest=rest, rest_at=at)
+
+
+class Nested:
+    """The parts of each cluster's model in one run.
+
+    Parameters
+    ----------
+    levels : Levels
+    model : SparseModel
+        What the run starts from; its parts are those of largest initial weights.
+    """
+
+    def __init__(self, levels: Levels, model: SparseModel) -> None:
+        self.levels = levels
+        self.compared = 0  # the level by which clients are compared
+        self._masks: dict[int, tuple[Mask, ...]] = {}
+        self.choose(-1, model, np.abs(model.flat.weights))
+
+    def __bool__(self) -> bool:
+        """Whether there is more than one level."""
+        return len(self.levels.shares) > 1
+
+    def choose(self, number: int, model: SparseModel, scores: NDArray[np.floating]) -> None:
+        """Choose the parts of a cluster's model anew, by scores of all weights [P]."""
+        if self:
+            self._masks[number] = self.levels.nest(model, scores)
+
+    def mask(self, number: int, model: SparseModel, level: int) -> Mask:
+        """Return the mask of a level, inside that of its cluster's model."""
+        if level == 0:
+            return model.mask
+        found = self._masks.get(number, self._masks[-1])[level - 1]
+        inside = found.bits & model.mask.bits
+        return found if np.array_equal(inside, found.bits) else Mask(model.layout, inside)
+
+    def split(self, query: Query) -> list[Query]:
+        """Divide a query by the levels of its clients, the widest one first; without any: as it is.
+
+        Gradients, by which weights grow back, are asked of the widest level alone: only it has the
+        cluster's own mask.
+        """
+        members: dict[int, list[Client]] = {}
+        for client in query.clients:
+            members.setdefault(self.levels.of(client), []).append(client)
+        if members.keys() <= {0}:
+            return [query]
+        made = [
+            replace(self.narrowed(query, level), clients=tuple(members[level]))
+            for level in sorted(members)
+        ]
+        return [made[0], *(replace(one, gradients=()) for one in made[1:])]
+
+    def narrowed(self, query: Query, level: int) -> Query:
+        """Return the query with the part of a level in place of the whole model."""
+        if level == 0:
+            return query
+        model = self.levels.part(query.model, self.mask(query.group, query.model, level))
+        config = {**query.config, CUT_FILTERS: 1.0} if self.levels.by_filters else query.config
+        return replace(query, model=model, level=level, config=config)
+
+    def compare(self, query: Query) -> Query:
+        """Return the query with the part that all clients can train, to compare them by."""
+        return self.narrowed(query, self.compared)
+
+    def sizes(self, number: int, model: SparseModel) -> list[float]:
+        """Return how large each level's part of a cluster's model is, from the widest on.
+
+        Of whole filters computing and bytes both fall with the parameters. Single weights that are
+        missing are not sent, but multiplied all the same.
+        """
+        found = []
+        for level in range(len(self.levels.shares)):
+            mask = self.mask(number, model, level)
+            if not self.levels.by_filters:
+                found.append(float(mask.count))
+                continue
+            part = self.levels.part(model, mask) if level else model
+            found.append(float(part.layout.parameter_count))
+        return found
+
+    def settle(self, clients: Iterable[Client]) -> None:
+        """Let clients be compared by the narrowest level that one of them has."""
+        self.compared = max((self.levels.of(client) for client in clients), default=0)
+
+    def mean(self, model: SparseModel, answers: Sequence[Summed]) -> MeanUpdate | None:
+        """Combine the mean updates of a cluster's levels, weight by weight; None without any."""
+        means = []
+        for summed in answers:
+            mean, query = summed.mean(), summed.query
+            if mean is not None and query.level:
+                mask = self.mask(query.group, model, query.level)
+                mean = self.levels.widened(mask, mean)
+            if mean is not None:
+                means.append(mean)
+        return combine(means) if means else None
+
+    def pooled(self, number: int, model: SparseModel, evidence: Mapping[int, Evidence]) -> Evidence:
+        """Return what all levels of a cluster say of the active weights of its model."""
+        if not evidence.keys() - {0}:
+            return evidence.get(0, Evidence(model.mask.count))
+        bits = model.mask.bits
+        parts = [
+            (found, places_in(bits, self.mask(number, model, level).bits))
+            for level, found in sorted(evidence.items())
+        ]
+        return PooledEvidence(model.mask.count, parts)
+
+    def state(self) -> State:
+        """Return what a checkpoint saves."""
+        state = State({"compared": self.compared, "clusters": sorted(self._masks)})
+        for number, masks in self._masks.items():
+            state.arrays |= {f"{number}/{level}": mask.packed for level, mask in enumerate(masks)}
+        return state
+
+    def restore(self, layout: Layout, state: State) -> None:
+        """Take up what `state` returned."""
+        self.compared = int(state.fact("compared"))
+        narrower = range(len(self.levels.shares) - 1)
+        self._masks = {
+            int(number): tuple(
+                Mask.unpack(layout, state.array(f"{number}/{level}")) for level in narrower
+            )
+            for number in state.fact("clusters")
+        }
+
+
+def _mask_of(layout: Layout, layers: Mapping[str, Bits], inside: Bits) -> Mask:
+    bits = np.concatenate([layers[entry.name].reshape(-1) for entry in layout.weight_entries])
+    return Mask(layout, bits & inside)
+
+
+def _rest_of(layout: Layout, mask: Mask) -> Bits:
+    """Return which of the rest [R] the smaller network of a mask has."""
+    empty = {entry.name: np.zeros(entry.shape, np.bool_) for entry in layout.entries}
+    places = places_of_mask(empty, mask.by_layer())
+    for name, kept in places.items():
+        empty[name][np.ix_(*kept)] = True
+    rest = [empty[e.name] if e.shape else np.True_ for e in layout.rest_entries]
+    return np.concatenate([np.zeros(0, np.bool_), *map(np.ravel, rest)])

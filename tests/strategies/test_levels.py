@@ -1,0 +1,185 @@
+"""Devices of different strength train nested parts of one model."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.messages import Action
+from caafp_app.protocol.objective import CUT_FILTERS
+from caafp_app.runner.model import MeanUpdate, SparseModel, combine
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client
+from caafp_app.runs.checkpoint import Saved, State
+from caafp_app.strategies.levels import Levels, Nested
+from tests.strategies.support import Run, Setup, Snapshots, accuracies, bits_of, prepare, run
+
+SHARES = "1,0.5,0.25"
+STRENGTHS = (1.0, 0.5, 0.25)
+
+
+def network(seed: int = 0) -> SparseModel:
+    rng = np.random.default_rng(seed)
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv1.weight": (8, 3, 5),
+        "conv1.bias": (8,),
+        "conv2.weight": (8, 8, 5),
+        "conv2.bias": (8,),
+        "dense.weight": (4, 16),
+        "dense.bias": (4,),
+        "scale": (),
+    }
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    layout = Layout.of(arrays)
+    return SparseModel.dense(layout, layout.flatten(arrays))
+
+
+def clients(count: int = 6) -> tuple[Client, ...]:
+    return tuple(Client(f"c{i}", i, examples=10, strength=STRENGTHS[i % 3]) for i in range(count))
+
+
+@pytest.mark.parametrize("by_filters", [False, True])
+def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool) -> None:
+    model, levels = network(), Levels(STRENGTHS, by_filters)
+    nested = Nested(levels, model)
+    queries = nested.split(Query(Action.TRAIN, model, clients(), wants=frozenset({"squares"})))
+    assert [query.level for query in queries] == [0, 1, 2]
+    assert [[client.label for client in query.clients] for query in queries] == [
+        ["c0", "c3"],
+        ["c1", "c4"],
+        ["c2", "c5"],
+    ]
+    assert queries[0].model is model
+    before = np.ones(model.layout.weight_count, bool)
+    whole = model.arrays()
+    for query in queries[1:]:
+        mask, part = nested.mask(-1, model, query.level), query.model
+        assert not np.any(mask.bits & ~before)
+        before = mask.bits
+        assert (CUT_FILTERS in query.config) == by_filters
+        assert part.mask.count == mask.count
+        assert part.whole_count == model.layout.weight_count
+        given = part.layout.flatten(part.arrays())
+        # What the part has, times two: the whole model then doubles there and nowhere else.
+        step = MeanUpdate(part.mask, part.mask.select(given.weights).astype(float), given.rest, 1.0)
+        moved = model.moved(levels.widened(mask, step)).arrays()
+        inside = mask.by_layer()
+        for name, array in moved.items():
+            changed = array != whole[name]
+            np.testing.assert_array_equal(array[changed], 2 * whole[name][changed])
+            if name in inside:
+                np.testing.assert_array_equal(changed, inside[name])
+            elif not by_filters or name in ("dense.bias", "scale"):
+                assert changed.all()
+            else:
+                kept = inside[name.replace("bias", "weight")].any(axis=(1, 2))
+                np.testing.assert_array_equal(changed, kept)
+
+
+def test_levels_are_combined_by_who_has_a_weight_or_a_bias() -> None:
+    model, levels = network(), Levels(STRENGTHS, by_filters=True)
+    nested = Nested(levels, model)
+    updates = []
+    for level, (value, weight) in enumerate(((1.0, 30.0), (4.0, 10.0), (8.0, 20.0))):
+        query = nested.narrowed(Query(Action.TRAIN, model, ()), level)
+        size, rest = query.model.mask.count, query.model.layout.rest_count
+        mean = MeanUpdate(query.model.mask, np.full(size, value), np.full(rest, value), weight)
+        mask = nested.mask(-1, model, level)
+        updates.append(levels.widened(mask, mean) if level else mean)
+    found = combine(updates)
+    who = sum(
+        (3 - np.arange(3)[level] > 0) * update.mask.bits.astype(int)
+        for level, update in enumerate(updates)
+    )
+    truth = {1: 1.0, 2: (30 + 40) / 40, 3: (30 + 40 + 160) / 60}
+    np.testing.assert_allclose(found.values, [truth[count] for count in who])
+    assert set(np.unique(who)) == {1, 2, 3}
+    assert set(np.round(np.unique(found.rest), 9)) == {round(value, 9) for value in truth.values()}
+
+
+def test_a_device_below_all_levels_takes_the_smallest() -> None:
+    weak = replace(clients(1)[0], strength=0.01)
+    assert Levels(STRENGTHS).of(weak) == 2
+
+
+class _Copies(Snapshots):
+    """Snapshots that the run which goes on does not change."""
+
+    def save(self, round_: int, state: State) -> Path:
+        return super().save(round_, copy.deepcopy(state))
+
+
+def sizes_sent(ended: Run) -> dict[int, dict[int, int]]:
+    """Bytes of the weights that are sent to train, by round and the client's number."""
+    found: dict[int, dict[int, int]] = {}
+    for passage in ended.grid.passages:
+        header = passage.header
+        asked = passage.direction == "down" and header["action"] == "train"
+        if asked and header["phase"] != "cluster":
+            place = ended.grid.contexts[passage.node].node_config["partition-id"]
+            by_client = found.setdefault(int(header["round"]), {})
+            by_client[int(place)] = passage.arrays["values"]
+    return found
+
+
+def at_one_level(setup: Setup) -> Setup:
+    """All devices say that they are strong."""
+    for context in setup.grid.contexts.values():
+        context.node_config["level"] = 1.0
+    return setup
+
+
+@pytest.fixture(scope="module", params=["weight", "filter"])
+def ended(request: pytest.FixtureRequest) -> tuple[str, Run]:
+    return request.param, run({"levels": SHARES, "granularity": request.param, "regrow": 0.1})
+
+
+def test_a_weak_device_sends_less_and_is_left_with_a_smaller_model(ended: tuple[str, Run]) -> None:
+    granularity, result = ended
+    compared = 0
+    for sizes in sizes_sent(result).values():
+        full = [size for place, size in sizes.items() if place % 3 == 0]
+        for place, size in sizes.items():
+            if full and granularity == "weight":
+                assert size == pytest.approx(STRENGTHS[place % 3] * full[0], rel=0.01)
+            elif full:
+                assert size <= STRENGTHS[place % 3] * full[0]
+            compared += bool(full and place % 3)
+    assert compared > 5
+    report = result.result.report
+    assert report is not None
+    label_of = result.label_of
+    left = {client.label: 1 - (client.personal_sparsity or 0.0) for client in report.clients}
+    for node, context in result.grid.contexts.items():
+        share = 0.3 * STRENGTHS[int(context.node_config["partition-id"]) % 3]
+        if granularity == "weight":
+            assert left[label_of[node]] == pytest.approx(share, abs=0.01)
+        else:
+            assert left[label_of[node]] <= share + 0.01
+    assert all(client.personal_accuracy is not None for client in report.clients)
+
+
+def test_a_run_of_levels_that_is_cut_in_two_ends_like_one_that_was_not(
+    ended: tuple[str, Run],
+) -> None:
+    granularity, whole = ended
+    if granularity == "filter":
+        return
+    changes: dict[str, Any] = {"levels": SHARES, "regrow": 0.1}
+    setup, kept = prepare(changes), _Copies()
+    setup.strategy.checkpoints = kept
+    setup.start()
+    again = prepare(changes)
+    again.extra["resume"] = Saved(5, kept.states[5])
+    assert bits_of(again.start().result) == bits_of(whole.result)
+
+
+def test_with_all_devices_at_one_level_results_are_those_without_levels() -> None:
+    with_levels = at_one_level(prepare({"levels": SHARES})).start()
+    without = run()
+    assert bits_of(with_levels.result) == bits_of(without.result)
+    assert accuracies(with_levels.result.report) == accuracies(without.result.report)

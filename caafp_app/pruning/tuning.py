@@ -14,15 +14,12 @@ from caafp_app.pruning.schedule import RoundPlan
 SPARSEST = 0.98
 """No search goes beyond this sparsity."""
 
-STEP = 0.4
-"""Share of the active weights that a step keeps: 60 %, 84 %, 94 % and 97 % are pruned after four.
-So most goes early, as on the cubic schedule."""
+STEP = 0.5
+"""Share of the active weights that a step keeps: 50, 75, 88 and 94 % are pruned after four. So most
+goes early, as on the cubic schedule."""
 
 TURNS = 2
 """A mask grows and shrinks in turn at most so often; then it may only grow."""
-
-PATIENCE = 2
-"""A loss that may be chance is waited for at this many decisions in a row, then it is believed."""
 
 NEAR = 1.15
 """Two densities of a smaller ratio are one: nothing is tried between them."""
@@ -40,7 +37,7 @@ class Gain:
     mean : float
         As a share: 0.01 is a point of accuracy, or a hundredth of a loss.
     error : float
-        Standard error of the mean; infinite of a single client.
+        Standard error of the mean; 0 of a single client, which is believed.
     clients : int
     """
 
@@ -96,7 +93,7 @@ class Figure:
         count = len(changes)
         mean = sum(changes) / count
         if count == 1:
-            return Gain(mean, float("inf"), 1)
+            return Gain(mean, 0.0, 1)
         spread = sum((change - mean) ** 2 for change in changes) / (count - 1)
         return Gain(mean, sqrt(spread / count), count)
 
@@ -106,8 +103,8 @@ class Search:
     """What is known of one cluster's densities.
 
     Laws: the density stays between ``1 - SPARSEST`` and `densest`; it starts to grow at most
-    `TURNS` times; of two gains the better one never leads to a denser model; after the last
-    decision the model is not sparser than one that was found good.
+    `TURNS` times; of two gains the better one never leads to a denser model; the last decision
+    takes no step, and takes back one that has been found bad.
 
     Attributes
     ----------
@@ -117,8 +114,6 @@ class Search:
         Of the model from now on.
     good, bad : float
         The least density whose figure was good enough, and the largest whose was not; 0: none.
-    doubts : int
-        Decisions in a row at which a loss may have been chance.
     turns : int
         How often it has started to grow.
     growing : bool
@@ -129,7 +124,6 @@ class Search:
     density: float
     good: float
     bad: float = 0.0
-    doubts: int = 0
     turns: int = 0
     growing: bool = False
 
@@ -138,17 +132,12 @@ class Search:
         """Begin with a model as it is."""
         return cls(density, density, density)
 
-    @property
-    def settled(self) -> bool:
-        """Whether it shrinks no more."""
-        return self.turns >= TURNS or self._step() == self.density
-
     def next(self, gain: Gain, tolerance: float, *, last: bool = False) -> Self:
         """Decide by what the figure has gained since the densest model.
 
         It is good enough if it has lost at most `tolerance`: then the next step down is taken. If
-        it has lost more by more than the standard error, or has seemed to `PATIENCE` times, the
-        mask grows again.
+        it has lost more, by more than the standard error, the mask grows again. Between the two,
+        where a loss may be chance, the density stays.
 
         Parameters
         ----------
@@ -157,17 +146,16 @@ class Search:
         tolerance : float
             As a share; at least 0.
         last : bool
-            Nothing can be mended after this: no step is taken, and one that has not been found good
-            is taken back.
+            Nothing can be mended after this: no step is taken, and one that is found bad is taken
+            back as a whole.
         """
         if gain.mean >= -tolerance or self._untried:
-            known = replace(self, good=min(self.good, self.density), doubts=0)
+            known = replace(self, good=min(self.good, self.density))
             if last or known.turns >= TURNS:
                 return known
             return replace(known, density=known._step(), growing=False)
-        doubtful = gain.mean >= -tolerance - gain.error
-        if doubtful and not last and self.doubts + 1 < PATIENCE:
-            return replace(self, doubts=self.doubts + 1)
+        if gain.mean >= -tolerance - gain.error:
+            return self
         return self._grown(back=last)
 
     @property
@@ -185,7 +173,7 @@ class Search:
     def _grown(self, *, back: bool) -> Self:
         """Grow: half way back to what was good, or all the way."""
         if self.density >= self.densest:
-            return replace(self, doubts=0)
+            return self
         bad, good = max(self.bad, self.density), self.good
         if good <= self.density:  # it was good, and is not any more
             good = min(self.density / STEP, self.densest)
@@ -193,9 +181,7 @@ class Search:
         whole = back or self.turns + (not self.growing) >= TURNS or good / half <= NEAR
         density = good if whole else half
         turns = self.turns + (not self.growing)
-        return replace(
-            self, density=density, good=good, bad=bad, doubts=0, turns=turns, growing=True
-        )
+        return replace(self, density=density, good=good, bad=bad, turns=turns, growing=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""

@@ -169,6 +169,8 @@ class ClusterReport:
         The dense model, zero at inactive weights.
     mask_bits : ndarray of uint8, or None
         The mask in packed bits; None, with an empty digest, for a dense model.
+    parts : mapping of str to ndarray of uint8
+        The masks of smaller levels in packed bits, by their share of the model, as "0.25".
     """
 
     members: tuple[str, ...]
@@ -177,6 +179,7 @@ class ClusterReport:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     mask_bits: NDArray[np.uint8] | None = field(default=None, repr=False)
     mask_digest: str = ""
+    parts: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is not an array, JSON-able."""

@@ -152,6 +152,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "unseen_users": rounds.unseen_users,
         "deadline": rounds.deadline,
         "sparsity": pruning.sparsity,
+        "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,
         "cluster_rounds": rounds.cluster_rounds,
         "prune_rounds": rounds.prune_rounds,

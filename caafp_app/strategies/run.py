@@ -459,7 +459,14 @@ class Run:
         models, runner, result = self.method.published(), self.runner, self.result
         result.arrays = self._mean_arrays()
         result.report = build_report(
-            models, runner.roster, scores, runner.ledger, seconds, self.strategy.split, self.unseen
+            models,
+            runner.roster,
+            scores,
+            runner.ledger,
+            seconds,
+            self.strategy.split,
+            self.method.parts(),
+            self.unseen,
         )
         result.clusters = {
             number: ClusterResult.of(

@@ -78,7 +78,8 @@ class _Watched:
     """One cluster's search, and the figures of its clients by label.
 
     `best` are those of the densest model, or of a later good one that was better; `now` the newest
-    ones of the present density, which was reached in round `since`, and `earlier` those before.
+    ones of the present density, which was reached in round `since`, and `earlier` those before,
+    of the clients that answered last.
     """
 
     search: Search
@@ -137,7 +138,7 @@ class Tuned(Sparsity):
             self.watched[number] = sum(said.values()) / len(said)
             one = self._of(number, summed.query.model)
             if tally.round - (action is Action.TRAIN) > one.since:
-                one.earlier |= {label: one.now[label] for label in said if label in one.now}
+                one.earlier = {label: one.now[label] for label in said if label in one.now}
                 one.now |= said
 
     def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:

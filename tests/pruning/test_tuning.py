@@ -42,7 +42,8 @@ def test_a_search_stays_in_its_bounds_and_settles(gains: list[Gain], densest: fl
     assert all(1 - SPARSEST - 1e-12 <= density <= densest for density in densities)
     moves = [after - before for before, after in pairwise(densities) if after != before]
     assert sum(b > 0 and (i == 0 or moves[i - 1] < 0) for i, b in enumerate(moves)) <= TURNS
-    assert search.density >= search.good
+    if gains[-1].mean < -TOLERANCE - gains[-1].error:
+        assert search.density >= search.good
     assert Search.from_json(search.to_json()) == search
 
 
@@ -61,29 +62,29 @@ def test_a_better_figure_never_makes_a_model_denser(
 
 def test_recorded_paths() -> None:
     # Nothing is lost: steps down to the bound, none at the last decision.
-    assert path([0, 0, 0, 0]) == [0.6, 0.84, 0.936, 0.936]
+    assert path([0, 0, 0, 0]) == [0.5, 0.75, 0.875, 0.875]
     assert path([0] * 8)[-1] == SPARSEST
     # The third model is too sparse: half way back, found good, half way down, found good.
     assert path([0, 0, 0, 0.03, 0, 0, 0, 0]) == [
-        *(0.6, 0.84, 0.936, 0.899, 0.92, 0.92, 0.92, 0.92),
+        *(0.5, 0.75, 0.875, 0.823, 0.851, 0.851, 0.851, 0.851),
     ]
     # Too sparse twice: then it stays at what was good, whatever comes.
     found = path([0, 0.1, 0, 0.1, 0, 0, 0, 0])
-    assert found == [0.6, 0.368, 0.497, 0.368, 0.368, 0.368, 0.368, 0.368]
+    assert found == [0.5, 0.293, 0.405, 0.293, 0.293, 0.293, 0.293, 0.293]
     # What the last decision finds too sparse is taken back to what was good.
-    assert path([0, 0, 0, 0.02]) == [0.6, 0.84, 0.936, 0.84]
+    assert path([0, 0, 0, 0.02]) == [0.5, 0.75, 0.875, 0.75]
     # A model that loses whatever goes ends dense; one that starts sparse, as it started.
     assert path([0, 0.1, 0.1, 0.1, 0.1])[-1] == 0.0
     assert path([0, 0.1, 0.1, 0.1], densest=0.3)[-1] == 0.7
 
 
-def test_a_loss_within_the_error_is_waited_for_once() -> None:
+def test_a_loss_within_the_error_changes_nothing() -> None:
     small, sure = Gain(-0.01, 0.01, 4), Gain(-0.01, 0.002, 40)
-    search = Search.begin(1.0).next(small, TOLERANCE).next(small, TOLERANCE)
-    assert search.density == 0.4
-    assert search.next(small, TOLERANCE).density > 0.4
-    assert search.next(Gain(0.0, 0.01, 4), TOLERANCE).density == pytest.approx(0.16)
-    assert Search.begin(1.0).next(sure, TOLERANCE).next(sure, TOLERANCE).density > 0.4
+    search = Search.begin(1.0).next(small, TOLERANCE)
+    assert search.density == 0.5
+    assert search.next(small, TOLERANCE) == search.next(small, TOLERANCE, last=True) == search
+    assert search.next(Gain(0.0, 0.01, 4), TOLERANCE).density == pytest.approx(0.25)
+    assert search.next(sure, TOLERANCE).density > 0.5
 
 
 def test_each_client_is_compared_with_itself() -> None:
@@ -108,7 +109,7 @@ def test_each_client_is_compared_with_itself() -> None:
 def test_the_plan_of_a_search_is_the_sparsest_it_could_become() -> None:
     plan = at_most(build_plan(15, 15, 20, 5, 0.0, SPARSEST, "one-shot"), 1.0)
     reached = [(step.round, round(step.sparsity, 3)) for step in plan if step.mask_update]
-    assert reached == [(30, 0.6), (35, 0.84), (40, 0.936), (45, 0.936)]
+    assert reached == [(30, 0.5), (35, 0.75), (40, 0.875), (45, 0.875)]
     assert plan[0].sparsity == 0.0
 
 

@@ -181,6 +181,8 @@ STRATEGIES = Registry(
         "caafp": "caafp_app.strategies.caafp:CAAFP",
         "fedavg": "caafp_app.strategies.fedavg:FedAvg",
         "fedsnip": "caafp_app.strategies.fedsnip:FedSNIP",
+        "heterofl": "caafp_app.strategies.heterofl:HeteroFL",
+        "cahfp": "caafp_app.strategies.cahfp:CAHFP",
         "efficientfl": "caafp_app.strategies.efficientfl:EfficientFL",
         "fedchar": "caafp_app.strategies.fedchar:FedCHAR",
         "clusterfl": "caafp_app.strategies.clusterfl:ClusterFL",

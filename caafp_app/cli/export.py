@@ -44,6 +44,10 @@ def export(
         int | None,
         typer.Option(metavar="K", help="Whose model.", show_default="the only cluster, or 0"),
     ] = None,
+    level: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="The part that devices of this level train."),
+    ] = 1.0,
     format_: Formats = None,
     output: Annotated[
         Path | None,
@@ -69,7 +73,7 @@ def export(
 
         torch.set_num_threads(1)
         trained, made = export_cluster(
-            find_run(run, output_dir), cluster, format_ or ["safetensors"], output
+            find_run(run, output_dir), cluster, format_ or ["safetensors"], output, level
         )
         for line in table(trained, made):
             typer.echo(line, err=True)

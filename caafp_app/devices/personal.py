@@ -160,7 +160,7 @@ def card_of(
         settings.data.sampling_rate or form.sampling_rate,
         () if scaling is None else tuple(scaling.mean.tolist()),
         () if scaling is None else tuple(scaling.deviation.tolist()),
-        1.0 - float(np.concatenate(bits).mean()) if bits else 0.0,
+        1.0 - float(np.concatenate(bits).mean()) if bits else _cut_away(settings, data, arrays),
         len(data.train_y),
         len(data.test_y),
         _known(metrics, "cluster-accuracy"),
@@ -169,6 +169,16 @@ def card_of(
         run=run,
         run_name=settings.run.run_name,
     )
+
+
+def _cut_away(settings: Settings, data: ClientData, arrays: Mapping[str, NDArray[Any]]) -> float:
+    """Return the share of the network's weights that a smaller network lacks."""
+    from caafp_app.models import build_model  # imports torch
+
+    whole = build_model(settings.model.model, data.input_shape, len(data.class_names), seed=0)
+    weights = sum(p.numel() for p in whole.parameters() if p.ndim > 1)
+    left = sum(array.size for array in arrays.values() if array.ndim > 1)
+    return max(1.0 - left / weights, 0.0) if weights else 0.0
 
 
 def _known(metrics: Mapping[str, int | float], name: str) -> float | None:

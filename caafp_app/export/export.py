@@ -43,7 +43,11 @@ class Exported:
 
 
 def export_cluster(
-    run: Path, number: int | None, formats: Sequence[str], folder: Path | None = None
+    run: Path,
+    number: int | None,
+    formats: Sequence[str],
+    folder: Path | None = None,
+    level: float = 1.0,
 ) -> tuple[Trained, list[Exported]]:
     """Write a cluster's network in some formats, and hold each against torch's.
 
@@ -57,6 +61,8 @@ def export_cluster(
         Names in `FORMATS`.
     folder : Path, optional
         Where to; by default ``export`` in the run directory.
+    level : float
+        See `load_cluster`.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def export_cluster(
     RunError
         The run has no such cluster, or as of `export_network`.
     """
-    trained = load_cluster(run, number)
+    trained = load_cluster(run, number, level)
     return trained, export_network(trained, formats, run / "export" if folder is None else folder)
 
 

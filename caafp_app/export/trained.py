@@ -63,7 +63,7 @@ class Trained:
         return active / max(sum(mask.size for mask in self.mask.values()), 1)
 
 
-def load_cluster(run: Path, number: int | None = None) -> Trained:
+def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Trained:
     """Read the model and the mask of a cluster from a run directory.
 
     Where the run removed whole filters (``granularity=filter``, ``strategy=efficientfl``) they are
@@ -73,11 +73,13 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
     ----------
     number : int, optional
         The cluster; -1 is that of a method without clusters. None: the only one, or 0.
+    level : float
+        The part of it that devices of this level have; 1: all of it.
 
     Raises
     ------
     RunError
-        It is no run directory, has no such cluster, or its files do not belong together.
+        It is no run directory, has no such cluster or level, or its files do not belong together.
     """
     files = read_run(run)
     settings = Settings.from_run_config(files.settings)
@@ -103,6 +105,12 @@ def load_cluster(run: Path, number: int | None = None) -> Trained:
             f"{run}: expected the mask {digest} of {name}, found {mask.digest}; model, mask and "
             "settings.json are not of one run"
         )
+    if level != 1.0:
+        name = f"level-{level:g}-{name}"
+        part, _ = _read(run / "masks" / f"{name}.safetensors", run)
+        mask = Mask(layout, mask.bits & Mask.unpack(layout, part["mask"]).bits)
+        inside = mask.by_layer()
+        load_arrays(model, {key: array * inside.get(key, 1) for key, array in arrays.items()})
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
     if masks_filters(dump_arrays(model), by_layer):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.influence import scaled
 from caafp_app.pruning.robust import is_variance, keep_variances
 from caafp_app.runs.checkpoint import State, damaged
 from caafp_app.vectors.chunks import chunks
@@ -71,6 +72,12 @@ class SparseModel:
     def with_mask(self, mask: Mask) -> Self:
         """Return the model inside another mask; weights that are new to it are zero."""
         return replace(self, mask=mask)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the model, `factor` times as long; itself for 1."""
+        flat = self.flat
+        weights, rest = scaled(flat.weights, factor), scaled(flat.rest, factor)
+        return replace(self, flat=FlatModel(weights, rest, flat.other)) if factor != 1 else self
 
     def moved(self, update: "MeanUpdate") -> Self:
         """Return the model moved by an update; where the update has no weight, it stays."""

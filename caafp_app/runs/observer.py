@@ -200,6 +200,8 @@ class DirectoryObserver(Observer):
                 self.directory.write_model(name, cluster.arrays, metadata)
             if cluster.mask_bits is not None:
                 self.directory.write_mask(name, cluster.mask_bits, metadata)
+            for share, bits in cluster.parts.items():
+                self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
         self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
         self.directory.write_clients(report.clients)

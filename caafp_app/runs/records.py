@@ -16,7 +16,7 @@ MOST_EXAMPLES = 10**9
 MOST_LOSS = 1e6
 """No loss is larger in size; beyond it a client has made it up, or its training has diverged."""
 
-BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise")
+BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise", "unseen")
 """Phases of records that are no rounds of training, whatever their number."""
 
 
@@ -133,6 +133,32 @@ class ClientRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnseenRecord:
+    """A user that was kept out of training, scored on its held-out data.
+
+    Attributes
+    ----------
+    accuracies : mapping of int to float
+        Of each cluster's model; -1: of the general one.
+    chosen : mapping of str to int
+        The model that each rule gives it.
+    rule : str
+        The rule in use.
+    """
+
+    label: str
+    accuracies: Mapping[int, float]
+    chosen: Mapping[str, int]
+    rule: str
+
+    def given(self, rule: str) -> float:
+        """Return the accuracy of the model that a rule gives; ``oracle`` knows the best."""
+        if rule == "oracle":
+            return max(self.accuracies.values())
+        return self.accuracies[self.chosen[rule]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterReport:
     """One cluster at the end of a run.
 
@@ -146,6 +172,8 @@ class ClusterReport:
         The dense model, zero at inactive weights.
     mask_bits : ndarray of uint8, or None
         The mask in packed bits; None, with an empty digest, for a dense model.
+    parts : mapping of str to ndarray of uint8
+        The masks of smaller levels in packed bits, by their share of the model, as "0.25".
     """
 
     members: tuple[str, ...]
@@ -154,6 +182,7 @@ class ClusterReport:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     mask_bits: NDArray[np.uint8] | None = field(default=None, repr=False)
     mask_digest: str = ""
+    parts: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is not an array, JSON-able."""
@@ -170,7 +199,8 @@ class RunReport:
     """A whole run at its end.
 
     `seconds` are wall time: ``total``, ``rounds`` and ``startup`` (until the first reply). `split`
-    says which held-out part the accuracies are of: ``test`` or ``validation``.
+    says which held-out part the accuracies are of: ``test`` or ``validation``. `unseen` are users
+    that were kept out of training.
     """
 
     clients: tuple[ClientRecord, ...]
@@ -178,6 +208,7 @@ class RunReport:
     ledger: Ledger
     seconds: Mapping[str, float]
     split: str = "test"
+    unseen: tuple[UnseenRecord, ...] = ()
 
 
 def possible(

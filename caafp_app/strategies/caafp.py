@@ -93,6 +93,11 @@ class CAAFP(MethodStrategy):
                 "clusters: 'auto' compares updates of whole models; expected a number with levels, "
                 f"found levels {self.pruning.levels!r}"
             )
+        if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "sparsity: 'auto' compares what clients say of one model; expected a number with "
+                f"levels, found levels {self.pruning.levels!r}"
+            )
         if self.pruning.sparsity == "entropy" and not self.one_exchange:
             raise SettingsError(
                 "sparsity: 'entropy' goes by what the ClientApp of caafp_app says of its labels "

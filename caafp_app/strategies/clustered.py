@@ -1,7 +1,8 @@
 """A method whose clients are grouped after a warm-up, and then have a model per group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
@@ -50,6 +51,10 @@ class ClusteredMethod(Method):
         if not self.groups.formed:
             self.nested.settle(runner.roster.clients.values())
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
+
+    def parts(self) -> Mapping[int, Mapping[str, Mask]]:
+        """Return those of `Nested`."""
+        return {number: self.nested.parts(number, model) for number, model in self.models.items()}
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask what the groups need to know besides."""

@@ -113,6 +113,11 @@ class Nested:
         inside = found.bits & model.mask.bits
         return found if np.array_equal(inside, found.bits) else Mask(model.layout, inside)
 
+    def parts(self, number: int, model: SparseModel) -> dict[str, Mask]:
+        """Return the masks of all levels but the first, by their share as "0.25"."""
+        shares = enumerate(self.levels.shares)
+        return {f"{s:g}": self.mask(number, model, level) for level, s in shares if level}
+
     def split(self, query: Query) -> list[Query]:
         """Divide a query by the levels of its clients, the widest one first; without any: as it is.
 

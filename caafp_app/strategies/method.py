@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
@@ -101,6 +102,10 @@ class Method:
     def published(self) -> Mapping[int, SparseModel]:
         """Return the models by cluster as the caller gets them, in the layout of the start."""
         return self.models
+
+    def parts(self) -> Mapping[int, Mapping[str, Mask]]:
+        """Return the masks of smaller levels of the models, by cluster and share; here none."""
+        return {}
 
     def state(self) -> State:
         """Return what a checkpoint saves of the method; the inverse of `restore`."""

@@ -1,5 +1,7 @@
 """What a run ends with, put together from the models, the roster and the scores."""
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,12 +12,12 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import to_record
-from caafp_app.pruning.influence import capped
+from caafp_app.pruning.influence import NORM_FACTOR, capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
+from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport, UnseenRecord
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def build_report(
     ledger: Ledger,
     seconds: Mapping[str, float],
     split: str,
+    parts: Mapping[int, Mapping[str, Mask]],
+    unseen: Sequence[UnseenRecord] = (),
 ) -> RunReport:
     """Put the report of a run together; a cluster nobody is in is left out."""
     members = roster.clusters()
@@ -111,6 +115,7 @@ def build_report(
             arrays=model.arrays(),
             mask_bits=model.mask.packed,
             mask_digest=model.mask.digest,
+            parts={share: mask.packed for share, mask in parts.get(number, {}).items()},
         )
         for number, model in sorted(models.items())
         if number in members
@@ -120,7 +125,12 @@ def build_report(
         for client in sorted(roster.clients.values(), key=lambda c: c.label)
     )
     return RunReport(
-        clients=clients, clusters=clusters, ledger=ledger, seconds=dict(seconds), split=split
+        clients=clients,
+        clusters=clusters,
+        ledger=ledger,
+        seconds=dict(seconds),
+        split=split,
+        unseen=tuple(unseen),
     )
 
 
@@ -132,8 +142,9 @@ def mean_of_clusters(
 ) -> SparseModel:
     """Return the mean of the clusters' models, weighted by their members' training examples.
 
-    A client of which nothing is known counts as one example; if `robust`, one of many counts as the
-    rule of influence lets it. Without members: the first model.
+    A client of which nothing is known counts as one example. If `robust`, one of many counts as the
+    rule of influence lets it, and a model that is longer than most clients' is scaled down: liars
+    in a cluster of their own may have driven it anywhere. Without members: the first model.
     """
     everybody = [client for clients in members.values() for client in clients]
     weights = [float(max(client.examples, 1)) for client in everybody]
@@ -144,9 +155,29 @@ def mean_of_clusters(
         for number, clients in sorted(members.items())
         if number in models
     ]
+    if robust:
+        counts = [len(clients) for number, clients in sorted(members.items()) if number in models]
+        weighted = _no_longer(weighted, counts)
     if len(weighted) == 1:  # to the bit, and of any magnitude
         return weighted[0][0]
     return mean_model(weighted) if weighted else next(iter(models.values()))
+
+
+def _no_longer(
+    weighted: Sequence[tuple[SparseModel, float]], counts: Sequence[int]
+) -> list[tuple[SparseModel, float]]:
+    """Scale down models whose norm is above the rule's multiple of the median client's.
+
+    One that has diverged to infinity is left out.
+    """
+    norms = [norm_of(model.flat.weights, model.flat.rest) for model, _ in weighted]
+    usual = [norm for norm, count in zip(norms, counts, strict=True) for _ in range(count)]
+    longest = NORM_FACTOR * statistics.median_low(usual) if usual else math.inf
+    return [
+        (model.scaled(shrink(norm, longest)), weight)
+        for (model, weight), norm in zip(weighted, norms, strict=True)
+        if math.isfinite(norm)
+    ]
 
 
 def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:

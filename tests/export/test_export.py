@@ -60,6 +60,38 @@ def test_the_network_of_a_cluster_computes_what_was_stored(
         assert not trained.arrays[name][~mask].any()
 
 
+@pytest.mark.parametrize("granularity", ["weight", "filter"])
+def test_a_level_is_exported_as_the_part_that_its_devices_have(
+    tmp_path: Path, granularity: str
+) -> None:
+    run = finished(tmp_path, "run", granularity=granularity, levels="1,0.5,0.25", **SHORT)
+    whole, part = load_cluster(run), load_cluster(run, level=0.25)
+    assert part.name == "level-0.25-cluster-0"
+    active = [sum(int(bits.sum()) for bits in one.mask.values()) for one in (whole, part)]
+    if granularity == "weight":
+        assert active[1] == pytest.approx(0.25 * active[0], rel=0.01)
+    else:
+        assert active[1] < 0.25 * active[0]
+        filters = [len(one.arrays["conv1.weight"]) for one in (whole, part)]
+        assert filters[1] == int(0.25 * filters[0] + 0.5)
+        assert part.density == 1.0
+    windows = windows_like(part, 50)
+    model = stored(run)
+    bits = load_file(run / "masks" / "level-0.25-cluster-0.safetensors")["mask"]
+    masks = np.split(
+        np.unpackbits(bits, bitorder="little"),
+        np.cumsum([p.numel() for p in model.parameters() if p.ndim > 1]),
+    )
+    with torch.no_grad():
+        for weights, mask in zip(
+            (p for p in model.parameters() if p.ndim > 1), masks, strict=False
+        ):
+            weights *= torch.from_numpy(mask.reshape(weights.shape).astype(np.float32))
+    close(logits_of(part.model, windows), logits_of(model, windows))
+    with pytest.raises(RunError, match=r"expected level-0.1-cluster-0.safetensors"):
+        load_cluster(run, level=0.1)
+
+
 def test_the_only_cluster_need_not_be_named(runs: dict[str, Path], tmp_path: Path) -> None:
     run = runs["efficientfl"]
     trained, _ = export_cluster(run, None, ["safetensors"], tmp_path)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import CUT_FILTERS
@@ -15,6 +16,8 @@ from caafp_app.runner.model import MeanUpdate, SparseModel, combine
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runs.checkpoint import Saved, State
+from caafp_app.strategies import CAHFP, HeteroFL
+from caafp_app.strategies.caafp import CAAFPMethod
 from caafp_app.strategies.levels import Levels, Nested
 from tests.strategies.support import Run, Setup, Snapshots, accuracies, bits_of, prepare, run
 
@@ -183,3 +186,27 @@ def test_with_all_devices_at_one_level_results_are_those_without_levels() -> Non
     without = run()
     assert bits_of(with_levels.result) == bits_of(without.result)
     assert accuracies(with_levels.result.report) == accuracies(without.result.report)
+
+
+@pytest.mark.parametrize("strategy", ["heterofl", "cahfp"])
+def test_the_rivals_train_narrower_networks_as_well(strategy: str) -> None:
+    result = run({"strategy": strategy, "levels": SHARES, "local-epochs": 4})
+    report = result.result.report
+    assert report is not None
+    assert list(report.clusters) == [-1]
+    left = sorted(1 - (client.personal_sparsity or 0.0) for client in report.clients)
+    assert left[0] < 0.25 < left[2] < 0.5 < left[4] == left[5] == 1.0
+    assert np.mean([client.personal_accuracy or 0.0 for client in report.clients]) > 0.5
+
+
+def test_heterofl_cuts_the_first_filters_and_cahfp_those_of_largest_curvature() -> None:
+    model = network()
+    for strategy, first in ((HeteroFL(), True), (CAHFP(), False)):
+        method = strategy.method(model, strategy.plan(10))
+        assert isinstance(method, CAAFPMethod)
+        mask = method.nested.mask(-1, model, 2).by_layer()["conv1.weight"]
+        kept = np.flatnonzero(mask.any(axis=(1, 2)))
+        assert (kept.tolist() == [0, 1]) == first
+    assert [step.round for step in CAHFP(every=3).plan(9) if step.mask_update] == [3, 6]
+    with pytest.raises(SettingsError, match="every: expected at least 1 round"):
+        CAHFP(every=0)

@@ -127,7 +127,7 @@ class TestRefusals:
         [
             ("sparsty", 0.5, ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
             ("local_epochs", 3, ["unknown setting", "did you mean 'local-epochs'?"]),
-            ("strategy", "cafp", ["one of caafp", "found 'cafp'", "did you mean 'caafp'?"]),
+            ("strategy", "caaf", ["one of caafp", "found 'caaf'", "did you mean 'caafp'?"]),
             ("strategy", "cafp", ["clusterfl, package.module:Name, found"]),
             *(
                 ("strategy", value, ["package.module:Name", f"found {value!r}"])

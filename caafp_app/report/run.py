@@ -38,7 +38,7 @@ def outcome(run: RunFiles) -> str:
     accuracy, summary = run.summary["accuracy"], run.summary
     rows: list[Row] = [
         [
-            "unseen users, general model" if model == "unseen" else f"{model} models",
+            "unseen users" if model == "unseen" else f"{model} models",
             *(
                 number(accuracy[model].get(key), 2, 100.0)
                 for key in ("mean", "std", "min", "worst_tenth")

@@ -142,11 +142,14 @@ class UnseenRecord:
         Of each cluster's model; -1: of the general one.
     chosen : mapping of str to int
         The model that each rule gives it.
+    rule : str
+        The rule in use.
     """
 
     label: str
     accuracies: Mapping[int, float]
     chosen: Mapping[str, int]
+    rule: str
 
     def given(self, rule: str) -> float:
         """Return the accuracy of the model that a rule gives; ``oracle`` knows the best."""

@@ -54,7 +54,7 @@ def _unseen(report: RunReport) -> dict[str, Any]:
         return {}
     rules = [*report.unseen[0].chosen, "oracle"]
     return {
-        "unseen": spread(one.given("general") for one in report.unseen),
+        "unseen": spread(one.given(one.rule) for one in report.unseen),
         "unseen_by_rule": {r: _mean([one.given(r) for one in report.unseen]) for r in rules},
         "unseen_users": [one.label for one in report.unseen],
     }

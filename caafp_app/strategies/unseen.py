@@ -83,7 +83,8 @@ RULES: dict[str, Callable[[Evidence, Nearness], int]] = {
     "nearest": nearest,
     "agreed": agreed,
 }
-DEFAULT_RULE = "general"
+DEFAULT_RULE = "agreed"
+"""The rule in use: it needs the most evidence against the general model."""
 
 
 def draw_unseen(asked: str, labels: list[str], seed: int) -> list[str]:
@@ -157,7 +158,7 @@ def _record(
     own = statistics_of(models[GENERAL])
     distances = distances_to(own, members, statistics) if len(known) > 1 else {}
     chosen = {name: rule(evidence, distances) for name, rule in RULES.items()}
-    return UnseenRecord(label=label, accuracies=known, chosen=chosen)
+    return UnseenRecord(label=label, accuracies=known, chosen=chosen, rule=DEFAULT_RULE)
 
 
 def _numbers(metrics: MetricRecord) -> dict[str, float]:

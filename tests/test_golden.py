@@ -62,6 +62,9 @@ class Golden:
 GOLDEN = {
     "caafp": Golden(0.931, 0.931, 15.280, 14.568, 0.7, (3, 3, 3)),
     "fedavg": Golden(0.664, 0.917, 18.030, 16.050, 0.0, (9,)),
+    # With one level for all, as here, these two are FedAvg.
+    "heterofl": Golden(0.664, 0.917, 18.030, 16.050, 0.0, (9,)),
+    "cahfp": Golden(0.664, 0.917, 18.030, 16.050, 0.0, (9,)),
     "fedsnip": Golden(0.566, 0.855, 7.548, 6.897, 0.7, (9,)),
     "efficientfl": Golden(0.514, 0.856, 4.064, 3.624, 0.77836, (9,)),
     "fedchar": Golden(0.980, 0.979, 20.045, 18.058, 0.0, (3, 3, 3)),

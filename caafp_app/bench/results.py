@@ -54,6 +54,7 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
     "cluster-worst-tenth": _at("accuracy", "cluster", "worst_tenth"),
     "personal-f1": _at("macro_f1", "personal", "mean"),
     "cluster-f1": _at("macro_f1", "cluster", "mean"),
+    "unseen-accuracy": _at("accuracy", "unseen", "mean"),
     "sparsity-min": _at("sparsity", "personal_min"),
     "sparsity-mean": _at("sparsity", "personal_mean"),
     "finetune-epochs": _at("finetune_epochs"),

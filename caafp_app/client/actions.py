@@ -4,6 +4,7 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
@@ -11,12 +12,19 @@ from flwr.app import MessageType, MetricRecord, RecordDict
 from caafp_app.client.objectives import Trained, objective_of
 from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
+from caafp_app.client.unlabelled import of_predictions, of_windows
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
-from caafp_app.protocol.objective import HELD_TRAINED, LABEL_ENTROPY, option
+from caafp_app.protocol.objective import (
+    HELD_TRAINED,
+    INPUT_STATISTICS,
+    LABEL_ENTROPY,
+    UNLABELLED,
+    option,
+)
 
-Metrics = dict[str, int | float]
+Metrics = dict[str, int | float | list[float]]
 
 
 def saliency(work: Work) -> Tasks[RecordDict]:
@@ -56,6 +64,9 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     metrics: Metrics = {"num-examples": len(work.data.test_y)}
     metrics |= yield from work.score("cluster", work.received)
     metrics |= yield from work.held(work.received)
+    if option(work.content, UNLABELLED):
+        metrics |= of_predictions((yield work.predict(work.received)))
+        metrics[INPUT_STATISTICS] = of_windows(work.data.train_x)
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
 
 
@@ -87,6 +98,8 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
         metrics |= yield from work.score("cluster", start)
         metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
+    if option(work.content, UNLABELLED):
+        metrics[INPUT_STATISTICS] = of_windows(work.data.train_x)
     if option(work.content, LABEL_ENTROPY):
         metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
@@ -115,7 +128,7 @@ def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:
     return content
 
 
-def _keep(work: Work, arrays: Arrays, metrics: Metrics) -> None:
+def _keep(work: Work, arrays: Arrays, metrics: Mapping[str, Any]) -> None:
     """Keep the model in the device's own folder; a simulated client has none."""
     from caafp_app.devices.kept import how_many, keep, state_folder
     from caafp_app.devices.personal import card_of

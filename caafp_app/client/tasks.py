@@ -92,8 +92,22 @@ class Gradient:
     classes: NDArray[np.int64]
 
 
-Task = Fit | HowLong | Evaluate | Gradient
-Result = Fitted | Stopped | Score | dict[str, NDArray[np.float32]]
+@dataclass(frozen=True, eq=False)
+class Predict:
+    """Say what `arrays` give each class: see `training.probabilities`. The result is an array."""
+
+    network: Network
+    arrays: Arrays
+    windows: NDArray[np.float32]
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Return one class for each window: nobody knows them."""
+        return np.zeros(len(self.windows), np.int64)
+
+
+Task = Fit | HowLong | Evaluate | Gradient | Predict
+Result = Fitted | Stopped | Score | dict[str, NDArray[np.float32]] | NDArray[np.float64]
 
 
 @lru_cache(maxsize=8)
@@ -128,6 +142,8 @@ def perform(task: Task, device: str) -> Result:
             return training.evaluate(model, task.windows, task.classes)
         case Gradient():
             return training.full_gradient(model, task.windows, task.classes)
+        case Predict():
+            return training.probabilities(model, task.windows)
 
 
 def run(tasks: Tasks[T], device: str) -> T:

@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app import training
-from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Tasks
+from caafp_app.client.tasks import Arrays, Evaluate, Fit, Gradient, Network, Predict, Tasks
 from caafp_app.datasets.base import ClientData, FloatArray, IntArray
 from caafp_app.datasets.resolve import NodeConfig, load_client
 from caafp_app.datasets.split import Split, hold_out
@@ -138,6 +138,10 @@ class Work:
         """Train a model on the train windows, inside the mask; the received one is the anchor."""
         x, y = self._windows()
         return Fit(self.network, arrays, x, y, how, self.mask, self.received)
+
+    def predict(self, arrays: Arrays) -> Predict:
+        """Say what a model gives each class in the train windows, as if they had no labels."""
+        return Predict(self.network, arrays, self.data.train_x)
 
     def gradient(self, arrays: Arrays, rows: IntArray | None = None) -> Gradient:
         """Take the gradient of a model over train windows: those of some rows, or all."""

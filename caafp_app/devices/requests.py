@@ -85,7 +85,7 @@ def _options(settings: Settings, action: Action) -> dict[str, float]:
     The weights are the strategies' defaults: they change no size and no name of what is answered.
     """
     match settings.run.strategy:
-        case "efficientfl":
+        case "efficientfl" | "heterofl" | "cahfp":
             return {CUT_FILTERS: 1.0}
         case "fedchar":
             return {DUAL_WEIGHT: 1.0}

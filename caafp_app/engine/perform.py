@@ -3,7 +3,15 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from caafp_app.client.tasks import Evaluate, Fit, Network, Result, Task, network_on, perform
+from caafp_app.client.tasks import (
+    Evaluate,
+    Fit,
+    Network,
+    Result,
+    Task,
+    network_on,
+    perform,
+)
 from caafp_app.engine.device import DeviceArrays, clients_at_once
 from caafp_app.engine.forward import can_be_stacked
 from caafp_app.engine.stacked import PASSING_BATCH, STACKED
@@ -32,7 +40,8 @@ class Together:
         results: dict[int, Result | Exception] = {}
         groups: dict[Hashable, list[int]] = {}
         for number, task in enumerate(tasks):
-            if _fits(task, self.device) and can_be_stacked(task.network, self.device):
+            stacks = type(task) in STACKED and can_be_stacked(task.network, self.device)
+            if stacks and _fits(task, self.device):
                 groups.setdefault(_kind(task), []).append(number)
             else:
                 results[number] = _attempt(task, self.device)

@@ -127,7 +127,8 @@ class ReproducibleSum:
     def check(self, peak: float) -> None:
         """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
         if self._is_coarse(peak):
-            self._coarser().check(peak)
+            if self._above is not None:  # an empty one has room
+                self._above.check(peak)
             return
         if not self._fits(peak):
             self._tighten()

@@ -38,14 +38,15 @@ def outcome(run: RunFiles) -> str:
     accuracy, summary = run.summary["accuracy"], run.summary
     rows: list[Row] = [
         [
-            f"{model} models",
+            "unseen users" if model == "unseen" else f"{model} models",
             *(
                 number(accuracy[model].get(key), 2, 100.0)
                 for key in ("mean", "std", "min", "worst_tenth")
             ),
             number(accuracy[model].get("clients"), 0),
         ]
-        for model in ("cluster", "personal")
+        for model in ("cluster", "personal", "unseen")
+        if model in accuracy  # unseen: where users were kept out
     ]
     for model, found in summary.get("macro_f1", {}).items():  # older runs have none
         if found.get("clients"):

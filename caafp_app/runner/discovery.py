@@ -106,7 +106,7 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
             answer = Answer.from_records(reply.content)
             if answer.action is not Action.DESCRIBE:
                 raise ProtocolError(f"expected an answer to describe, found {answer.action}")
-            known = answer.label in roster.clients
+            known = roster.known(answer.label) is not None
             if refused := roster.enrol(node, answer, reply.metadata.run_id):
                 # Its label may be another's, or no label at all.
                 runner.observer.on_answer(f"node {node:x}", ok=False, reason=refused)

@@ -65,6 +65,7 @@ class Roster:
     def __init__(self, identities: Identities | None = None) -> None:
         self.identities = identities or Identities()
         self.clients: dict[str, Client] = {}
+        self.kept_out: dict[str, Client] = {}
         self.idle: dict[int, str] = {}
         self.population = -1
         self._label_of: dict[int, str] = {}
@@ -81,7 +82,7 @@ class Roster:
 
     def _free(self, label: str | None) -> bool:
         """Whether the node that has this label is gone, or does not answer any more."""
-        known = self.clients.get(label) if label is not None else None
+        known = self.known(label) if label is not None else None
         return known is not None and (known.node not in self._reachable or known.silent)
 
     def enrol(self, node: int, answer: Answer, run: int = 0) -> str:
@@ -97,7 +98,7 @@ class Roster:
         if answer.idle:
             self.idle[node] = sentence(answer.idle)
             return self.idle[node]
-        known = self.clients.get(answer.label)
+        known = self.known(answer.label)
         if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"
             self.idle[node] = reason
@@ -119,6 +120,11 @@ class Roster:
         self._label_of[node] = answer.label
         return ""
 
+    def keep_out(self, labels: Iterable[str]) -> None:
+        """Let no round, group or mean have these clients; they can be asked by `kept_out`."""
+        for label in labels:
+            self.kept_out[label] = self.clients.pop(label)
+
     def meet(self, nodes: Iterable[int]) -> None:
         """Note which nodes can be reached now; who can is not absent any more."""
         self._reachable = set(nodes)
@@ -139,7 +145,11 @@ class Roster:
     def at(self, node: int) -> Client | None:
         """Return the client at a node."""
         label = self._label_of.get(node)
-        return None if label is None else self.clients[label]
+        return None if label is None else self.known(label)
+
+    def known(self, label: str) -> Client | None:
+        """Return the client of a label, whether it takes part or is kept out."""
+        return self.clients.get(label) or self.kept_out.get(label)
 
     def clusters(self) -> dict[int, list[Client]]:
         """Clients by cluster, each list sorted by label; without those that left for good."""
@@ -154,6 +164,7 @@ class Roster:
         kept = ("examples", "cluster", "failures", "rests_until", "absent", "pace")
         return {
             "population": self.population,
+            "kept_out": sorted(self.kept_out),
             "keys": self.identities.state(),
             "clients": {
                 label: {name: getattr(client, name) for name in kept}
@@ -165,6 +176,7 @@ class Roster:
         """Take up what `state` returned; the clients are out of reach until they are enrolled."""
         self.population = int(state["population"])
         self.identities.restore(state["keys"])
+        self.kept_out = {label: Client(label, NOWHERE) for label in state.get("kept_out", ())}
         self.clients = {
             label: Client(
                 label,

@@ -290,7 +290,8 @@ class Runner:
 
         def refuse(label: str, error: ProtocolError) -> None:
             tally.refuse(label, str(error))
-            self.roster.clients[label].held = ""
+            if (client := self.roster.known(label)) is not None:
+                client.held = ""
             self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
 
         intake = Intake(self.influence, self.options.aggregation, refuse)

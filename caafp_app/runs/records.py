@@ -16,7 +16,7 @@ MOST_EXAMPLES = 10**9
 MOST_LOSS = 1e6
 """No loss is larger in size; beyond it a client has made it up, or its training has diverged."""
 
-BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise")
+BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise", "unseen")
 """Phases of records that are no rounds of training, whatever their number."""
 
 
@@ -133,6 +133,32 @@ class ClientRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnseenRecord:
+    """A user that was kept out of training, scored on its held-out data.
+
+    Attributes
+    ----------
+    accuracies : mapping of int to float
+        Of each cluster's model; -1: of the general one.
+    chosen : mapping of str to int
+        The model that each rule gives it.
+    rule : str
+        The rule in use.
+    """
+
+    label: str
+    accuracies: Mapping[int, float]
+    chosen: Mapping[str, int]
+    rule: str
+
+    def given(self, rule: str) -> float:
+        """Return the accuracy of the model that a rule gives; ``oracle`` knows the best."""
+        if rule == "oracle":
+            return max(self.accuracies.values())
+        return self.accuracies[self.chosen[rule]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterReport:
     """One cluster at the end of a run.
 
@@ -173,7 +199,8 @@ class RunReport:
     """A whole run at its end.
 
     `seconds` are wall time: ``total``, ``rounds`` and ``startup`` (until the first reply). `split`
-    says which held-out part the accuracies are of: ``test`` or ``validation``.
+    says which held-out part the accuracies are of: ``test`` or ``validation``. `unseen` are users
+    that were kept out of training.
     """
 
     clients: tuple[ClientRecord, ...]
@@ -181,6 +208,7 @@ class RunReport:
     ledger: Ledger
     seconds: Mapping[str, float]
     split: str = "test"
+    unseen: tuple[UnseenRecord, ...] = ()
 
 
 def possible(

@@ -31,6 +31,7 @@ def build_summary(
             "split": report.split,
             "cluster": spread(client.cluster_accuracy for client in report.clients),
             "personal": spread(client.personal_accuracy for client in report.clients),
+            **_unseen(report),
         },
         "macro_f1": {
             "cluster": spread(client.cluster_f1 for client in report.clients),
@@ -44,6 +45,18 @@ def build_summary(
         },
         "bytes": report.ledger.summary(),
         "seconds": dict(report.seconds),
+    }
+
+
+def _unseen(report: RunReport) -> dict[str, Any]:
+    """Return the accuracy of users kept out, and its mean by rule; nothing where there are none."""
+    if not report.unseen:
+        return {}
+    rules = [*report.unseen[0].chosen, "oracle"]
+    return {
+        "unseen": spread(one.given(one.rule) for one in report.unseen),
+        "unseen_by_rule": {r: _mean([one.given(r) for one in report.unseen]) for r in rules},
+        "unseen_users": [one.label for one in report.unseen],
     }
 
 

@@ -85,6 +85,9 @@ class RoundSettings(Group):
     known_devices: str = knob(
         "", "folder of the devices' public keys, LABEL.pub; empty: the first key seen for a label"
     )
+    unseen_users: str = knob(
+        "", "users kept out of training and scored at the end: how many, or labels with commas"
+    )
     aggregation: str = knob("mean", "of the updates in a cluster", choices=registry.AGGREGATIONS)
 
     def __post_init__(self) -> None:

@@ -162,9 +162,18 @@ def _build(parts: tuple[int, int, int], pruning: Pruning) -> Sequence[RoundPlan]
 
 
 class CAAFPMethod(ClusteredMethod):
-    """One run of CA-AFP; the arguments are `CAAFP`'s."""
+    """One run of CA-AFP; the arguments are `CAAFP`'s.
 
-    def __init__(self, args: CAAFP, model: SparseModel, sparsity: Sparsity) -> None:
+    Parameters
+    ----------
+    args : CAAFP
+    model : SparseModel
+        What the run starts from.
+    sparsity : Sparsity, optional
+        How much of each cluster's model is to go; by default what the plan says.
+    """
+
+    def __init__(self, args: CAAFP, model: SparseModel, sparsity: Sparsity | None = None) -> None:
         args.pruning.check(model)
         pruning = args.pruning
         if pruning.initial_sparsity > 0 and pruning.initial_mask != "snip":
@@ -177,7 +186,7 @@ class CAAFPMethod(ClusteredMethod):
         levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
         super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
-        self.sparsity = sparsity
+        self.sparsity = sparsity or Sparsity()
         self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
         self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.

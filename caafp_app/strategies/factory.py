@@ -150,6 +150,7 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "known_devices": _known_devices(rounds.known_devices),
         "aggregation": rounds.aggregation,
         "deadline": rounds.deadline,
+        "unseen_users": rounds.unseen_users,
         "sparsity": pruning.sparsity,
         "levels": pruning.levels,
         "warmup_rounds": rounds.warmup_rounds,

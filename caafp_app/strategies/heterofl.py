@@ -15,7 +15,6 @@ from caafp_app.strategies.caafp import CAAFP, CAAFPMethod
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import Method
-from caafp_app.strategies.sparsity import Sparsity
 from caafp_app.strategies.strategy import MethodStrategy
 
 
@@ -76,4 +75,4 @@ class HeteroFL(MethodStrategy):
                 sparsity=0.0, granularity="filter", score=self.score, levels=self.levels
             ),
         )
-        return CAAFPMethod(args, model, Sparsity())
+        return CAAFPMethod(args, model)

@@ -11,6 +11,7 @@ from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runner.tally import Tally, pick
 from caafp_app.strategies.method import Method
+from caafp_app.strategies.unseen import asked_besides, statistics_of
 
 MOST_EPOCHS = 1e6
 """No client trains longer; a larger number is made up."""
@@ -20,7 +21,9 @@ Scores = dict[str, dict[str, float]]
 the epochs of fine-tuning where clients find them."""
 
 
-def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
+def personalise(
+    runner: Runner, method: Method, step: RoundPlan, statistics: dict[str, list[float]]
+) -> Scores:
     """Fine-tune on every reachable client; score the cluster's and the personal model of each.
 
     Our own app reports both scores with the fine-tuning; a foreign one is asked to evaluate the
@@ -34,12 +37,16 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
         Says which model is a client's.
     step : RoundPlan
         The number of the exchange is that after the last round.
+    statistics : dict
+        Filled with `INPUT_STATISTICS` by label, where users were kept out of training.
     """
     scores: Scores = {}
     one_exchange, key = runner.options.one_exchange, runner.options.weighted_by_key
 
     def ask(action: Action, phase: str, clients: list[Client]) -> Answers:
         queries = method.ask(action, step, clients)
+        if action is Action.PERSONALISE and runner.roster.kept_out:
+            queries = asked_besides(queries)
         return runner.hold(queries, phase, step.round, needed=False)
 
     clients = runner.roster.reachable()
@@ -55,6 +62,7 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Scores:
             sparsity = 1.0 - active / model.whole_count if model.whole_count else 0.0
             scores.setdefault(label, {})["personal-sparsity"] = sparsity
     tally = answers.tally
+    statistics |= {label: statistics_of(metrics) for label, metrics in tally.metrics().items()}
     if one_exchange:
         _keep_scores(scores, tally, "cluster", key)
     else:

@@ -17,7 +17,7 @@ from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
+from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport, UnseenRecord
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def build_report(
     seconds: Mapping[str, float],
     split: str,
     parts: Mapping[int, Mapping[str, Mask]],
+    unseen: Sequence[UnseenRecord] = (),
 ) -> RunReport:
     """Put the report of a run together; a cluster nobody is in is left out."""
     members = roster.clusters()
@@ -124,7 +125,12 @@ def build_report(
         for client in sorted(roster.clients.values(), key=lambda c: c.label)
     )
     return RunReport(
-        clients=clients, clusters=clusters, ledger=ledger, seconds=dict(seconds), split=split
+        clients=clients,
+        clusters=clusters,
+        ledger=ledger,
+        seconds=dict(seconds),
+        split=split,
+        unseen=tuple(unseen),
     )
 
 

@@ -26,6 +26,7 @@ from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Opened, Runner
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State, damaged
+from caafp_app.runs.records import UnseenRecord
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.personal import Scores, personalise
 from caafp_app.strategies.report import (
@@ -35,6 +36,7 @@ from caafp_app.strategies.report import (
     build_report,
     mean_of_clusters,
 )
+from caafp_app.strategies.unseen import draw_unseen, score_unseen
 
 if TYPE_CHECKING:
     from caafp_app.strategies.strategy import MethodStrategy
@@ -130,6 +132,7 @@ class Run:
         self._watched = strategy.sees_arrays
         self._training: Opened | None = None
         self._evaluating: Opened | None = None
+        self.unseen: tuple[UnseenRecord, ...] = ()
         self.figures: dict[int, tuple[str, float]] = {}
         self._unsaved: Saved | None = None
         self.fedavg_bytes = 0
@@ -164,6 +167,10 @@ class Run:
     def _meet(self) -> None:
         wait_for_nodes(self.runner, self.strategy.min_available_nodes)
         self.newcomers = gather(self.runner)
+        roster, asked = self.runner.roster, self.strategy.unseen_users
+        if asked and not roster.kept_out:
+            roster.keep_out(draw_unseen(asked, sorted(roster.clients), self.strategy.seed))
+            self.newcomers = [one for one in self.newcomers if one.label in roster.clients]
         tell_population(self.runner)
         self._check()
 
@@ -200,8 +207,11 @@ class Run:
         self.method.models = self.last_models.put_on(self.method.models)
         rounds_ended = time.monotonic()
         scores: Scores = {}
+        statistics: dict[str, list[float]] = {}
         if strategy.ends_personal(len(self.plan)):
-            scores = personalise(runner, self.method, last)
+            scores = personalise(runner, self.method, last, statistics)
+        if runner.roster.kept_out:
+            self.unseen = score_unseen(runner, self.method, last, statistics)
         seconds = {
             "total": startup + time.monotonic() - first_reply,
             "rounds": rounds_ended - first_reply,
@@ -456,6 +466,7 @@ class Run:
             seconds,
             self.strategy.split,
             self.method.parts(),
+            self.unseen,
         )
         result.clusters = {
             number: ClusterResult.of(

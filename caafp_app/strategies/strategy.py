@@ -85,6 +85,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Where the state is saved after each round; by default nowhere.
     stop : callable
         Asked often; once it returns true the run ends, by RunError, with what is saved.
+    unseen_users : str
+        Clients that are kept out of training, how many or their labels with commas between, and
+        score the models at the end: see `strategies.unseen`.
     num_rounds : int
         How many rounds there are in a loop that is not `start`'s, such as a wrapper's.
     """
@@ -121,6 +124,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     robust: bool = False
     known_devices: Mapping[str, str] | None = None
     aggregation: str = "mean"
+    unseen_users: str = ""
     observer: Observer = field(default_factory=LogObserver)
     checkpoints: Checkpoints | None = None
     stop: Callable[[], bool] = field(default=lambda: False)

@@ -9,6 +9,8 @@ from caafp_app.registry import STRATEGIES
 
 CASE = '[[case]]\nname = "a"\n'
 BENCHES = sorted(path.stem for path in (presets_folder() / "bench").glob("*.toml"))
+LEVELS = {"heterofl", "cahfp"}
+"""Methods that differ from FedAvg only where devices are of different strength."""
 OWN = {"strategy", "down-dtype", "up-dtype", "rest-dtype", "average-last", "cluster-floor"}
 """In what the tables' cases may differ: nothing of data, rounds, epochs or learning rates, nor how
 many clients train in a round, though from which clusters they are drawn."""
@@ -37,10 +39,13 @@ class TestFilesOfTheApp:
     @pytest.mark.parametrize("name", ["smoke", "uci", "wisdm"])
     def test_tables_compare_all_strategies_on_equal_terms(self, name: str, tmp_path: Path) -> None:
         cases = read_bench(name, [f"data-dir={tmp_path}"]).cases
-        assert {case.settings.run.strategy for case in cases} == set(STRATEGIES.builtin)
+        assert {case.settings.run.strategy for case in cases} == set(STRATEGIES.builtin) - LEVELS
         for case in cases:
             ours, first = case.settings.to_dict(), cases[0].settings.to_dict()
             assert {key for key in ours if ours[key] != first[key]} <= OWN
+
+    def test_methods_for_devices_of_different_strength_have_a_table_of_their_own(self) -> None:
+        assert {case.settings.run.strategy for case in read_bench("levels").cases} >= LEVELS
 
     def test_the_tables_use_the_papers_seeds(self) -> None:
         assert read_bench("uci").seeds == (42, 123, 456, 789, 1024)

@@ -54,6 +54,18 @@ def personalise(node_config: dict[str, Any], density: float = 0.5, **changes: An
     return reply
 
 
+def test_a_device_finds_how_long_to_fine_tune_and_keeps_that(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pi"
+    node = {"data-path": str(data), "label": "pi", "state-dir": str(folder)}
+    reply = personalise(node, **{"finetune-epochs": "auto"})
+    assert not reply.has_error(), reply.error.reason
+    card = find_kept(folder).card
+    assert 0 < card.finetune_epochs <= 50
+    assert card.personal_accuracy == 1.0
+    (told,) = reply.content.metric_records.values()
+    assert told["finetune-epochs"] == card.finetune_epochs
+
+
 def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "states" / "pi"
     reply = personalise({"data-path": str(data), "label": "pi", "state-dir": str(folder)})

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import (
     LocalDpMod,
     adaptiveclipping_mod,
@@ -147,3 +148,30 @@ def test_an_app_without_the_mod_is_told_to_add_it(mods: tuple[Mod, ...]) -> None
 
 def test_the_mod_twice_does_no_harm() -> None:
     assert len(run(App(), sparse_mod, sparse_mod).train_metrics_clientapp) == NUM_ROUNDS
+
+
+def test_a_mod_on_either_side_as_the_guide_shows_it() -> None:
+    plain, seen = App().make(), []
+
+    def counts(message: Message, context: Context, call: ClientAppCallable) -> Message:
+        reply = call(message, context)
+        if message.metadata.message_type == "train":
+            seen.append(max(abs(a.numpy()).max() for a in reply.content["arrays"].values()))
+        return reply
+
+    app = ClientApp(mods=[message_size_mod, sparse_mod])
+
+    @app.train(mods=[counts, fixedclipping_mod])
+    def train(message: Message, context: Context) -> Message:
+        return plain(message, context)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return plain(message, context)
+
+    strategy = CAAFP(clustering=Clustering(clusters=1), pruning=Pruning(sparsity=0.0))
+    result = strategy.start(
+        grid_of(app), record_of(arrays_of()), train_config=ConfigRecord(CONFIG), num_rounds=3
+    )
+    assert len(result.evaluate_metrics_clientapp) == 3
+    assert len(seen) == 3 * CLIENTS

@@ -104,15 +104,18 @@ def test_a_bad_update_enters_all_sums_or_none(part: str, value: float) -> None:
     assert all_of(summed) == all_of(sums_of(model, sent))
 
 
-def test_what_is_kept_of_each_stands_in_the_place_of_a_sum() -> None:
+@pytest.mark.parametrize("adds", [True, False])
+def test_what_is_kept_of_each_stands_beside_the_sum_or_in_its_place(adds: bool) -> None:
     model = model_of()
-    query = Query(Action.TRAIN, model, (), each=lambda update: float(update.values.sum()))
+    query = Query(
+        Action.TRAIN, model, (), each=lambda update: float(update.values.sum()), adds=adds
+    )
     summed = Summed(query, AGGREGATIONS["mean"])
     sent = updates_for(model)
     for label, update, weight in sent:
         add(summed, label, update, weight)
     assert summed.kept == {label: float(update.values.sum()) for label, update, _ in sent}
-    assert summed.mean() is None
+    assert (summed.mean() is not None) == adds
 
 
 def test_an_evaluation_takes_no_memory_for_sums() -> None:

@@ -101,8 +101,8 @@ def test_our_own_app_is_scored_on_what_it_holds_out_of_training() -> None:
     ended = run({"sparsity": "auto", "prune-rounds": 8, "tolerance": 100.0, "local-epochs": 2})
     trained = [r for r in ended.seen.rounds if r.phase not in ("cluster", "personalise")]
     assert all(r.watched for r in trained)
-    assert ended.seen.plan[-1].sparsity == pytest.approx(0.75)
-    # Whatever it costs: as far as the plan says, at most.
+    assert ended.seen.plan[-1].sparsity == pytest.approx(0.875)
+    # Whatever it costs. Masks change in every second round, and a cut model is heard in the third.
     assert max(1 - d for d in trained[-1].density.values()) == pytest.approx(0.75, abs=0.01)
 
 

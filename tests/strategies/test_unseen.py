@@ -1,0 +1,101 @@
+"""Users kept out of training: who they are, what they are asked, and what a rule gives them."""
+
+import numpy as np
+import pytest
+
+from caafp_app.client.unlabelled import of_predictions, of_windows
+from caafp_app.errors import SettingsError
+from caafp_app.runner.roster import Client
+from caafp_app.runs.summary import build_summary
+from caafp_app.strategies.unseen import (
+    GENERAL,
+    RULES,
+    distances_to,
+    draw_unseen,
+    statistics_of,
+)
+from tests.strategies.support import run
+
+LABELS = [f"user-{k:02d}" for k in range(6)]
+
+
+@pytest.mark.parametrize("strategy", ["caafp", "fedavg", "fedchar", "clusterfl", "efficientfl"])
+def test_users_kept_out_are_asked_at_the_end_alone(strategy: str) -> None:
+    more = {"warmup-rounds": 3, "cluster-rounds": 1, "prune-rounds": 0, "sparsity": 0.0}
+    ended = run({"strategy": strategy, "unseen-users": "2", "clients-per-round": 2, **more})
+    report = ended.result.report
+    assert report is not None
+    unseen = [one.label for one in report.unseen]
+    assert unseen == draw_unseen("2", LABELS, 5)
+    assert not {client.label for client in report.clients} & set(unseen)
+    for (_, phase), labels in ended.asked().items():
+        assert (set(labels) == set(unseen)) if phase == "unseen" else not set(labels) & set(unseen)
+    models = len(report.clusters)
+    for one in report.unseen:
+        assert len(one.accuracies) == (1 if models == 1 else models + 1)
+        assert one.chosen["general"] == GENERAL
+        assert one.given("oracle") >= one.given("general")
+    found = build_summary(report, settings={"strategy": "", "dataset": "", "seed": 0}, rounds=4)
+    assert found["accuracy"]["unseen"]["clients"] == 2
+    assert set(found["accuracy"]["unseen_by_rule"]) == {*RULES, "oracle"}
+
+
+def test_without_them_the_summary_is_as_before() -> None:
+    report = run({"strategy": "fedavg"})
+    assert report.result.report is not None
+    found = build_summary(
+        report.result.report, settings={"strategy": "", "dataset": "", "seed": 0}, rounds=8
+    )
+    assert "unseen" not in found["accuracy"]
+
+
+def test_they_are_drawn_by_the_seed_or_named() -> None:
+    assert draw_unseen("3", LABELS, 1) == draw_unseen("3", LABELS, 1)
+    assert len({tuple(draw_unseen("3", LABELS, seed)) for seed in range(9)}) > 1
+    assert draw_unseen("user-04, user-01", LABELS, 1) == ["user-01", "user-04"]
+    with pytest.raises(SettingsError, match="labels of clients, found 'ann'"):
+        draw_unseen("ann", LABELS, 1)
+    with pytest.raises(SettingsError, match="fewer than the 6 clients, found 6"):
+        draw_unseen("6", LABELS, 1)
+
+
+SURE_AND_POOR = {"sure": 0.99, "entropy": 0.02, "variety": 0.1}
+RICH = {"sure": 0.9, "entropy": 0.3, "variety": 1.6}
+PLAIN = {"sure": 0.8, "entropy": 0.5, "variety": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("rule", "near", "chosen"),
+    [
+        ("general", {GENERAL: 3.0, 0: 1.0, 1: 9.0}, GENERAL),
+        ("surest", {GENERAL: 3.0, 0: 1.0, 1: 9.0}, 0),
+        ("informed", {GENERAL: 3.0, 0: 1.0, 1: 9.0}, 1),
+        ("nearest", {GENERAL: 3.0, 0: 1.0, 1: 9.0}, 0),
+        ("nearest", {GENERAL: 3.0, 0: 2.9, 1: 9.0}, GENERAL),
+        ("nearest", {}, GENERAL),
+        ("agreed", {GENERAL: 3.0, 0: 1.0, 1: 9.0}, GENERAL),
+        ("agreed", {GENERAL: 3.0, 0: 9.0, 1: 1.0}, 1),
+    ],
+)
+def test_rules(rule: str, near: dict[int, float], chosen: int) -> None:
+    assert RULES[rule]({GENERAL: PLAIN, 0: SURE_AND_POOR, 1: RICH}, near) == chosen
+    assert RULES[rule]({GENERAL: PLAIN}, {}) == GENERAL
+
+
+def test_distances_are_to_the_middle_of_members_in_deviations_over_all() -> None:
+    members = {0: [Client("a", 1), Client("b", 2)], 1: [Client("c", 3), Client("d", 4)]}
+    rows = {"a": [0.0, 10.0], "b": [2.0, 10.0], "c": [4.0, 10.0]}  # d has sent nothing
+    found = distances_to([1.0, 10.0], members, rows)
+    scale = np.std([0, 2, 4])
+    assert found == pytest.approx({GENERAL: 1 / scale, 0: 0.0, 1: 3 / scale})
+    assert distances_to([], members, rows) == {}
+
+
+def test_what_clients_tell_without_labels() -> None:
+    windows = np.array([[[1.0, 5.0], [3.0, 5.0]]], np.float32)
+    assert of_windows(windows) == [2.0, 5.0, 1.0, 0.0]
+    sure = of_predictions(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    assert sure == pytest.approx({"sure": 1.0, "entropy": 0.0, "variety": np.log(2)})
+    assert of_predictions(np.empty((0, 2))) == {}
+    assert statistics_of({"input-statistics": [1.0, float("nan")]}) == []  # type: ignore[arg-type]
+    assert statistics_of({"input-statistics": 3.0}) == []  # type: ignore[arg-type]

@@ -64,6 +64,10 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
             raise RunError(f"expected at most {limit} bytes in {path}, found {size}")
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # With ml_dtypes imported, as JAX does, numpy knows more dtypes; nothing here does.
+            odd = [str(a.dtype) for a in arrays.values() if a.dtype.kind not in _KINDS]
+            if odd:
+                raise TypeError(f"dtype {odd[0]}")
             return Tensors(arrays, file.metadata() or {})
     except (OSError, SafetensorError, TypeError, AttributeError) as error:
         raise RunError(f"expected a safetensors file at {path}, found: {error}") from error

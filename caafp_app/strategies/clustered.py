@@ -10,7 +10,8 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
-from caafp_app.strategies.grouping import Clustering, Groups
+from caafp_app.strategies.grouping import Clustering
+from caafp_app.strategies.groups import Groups
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.round_groups import RoundGroups

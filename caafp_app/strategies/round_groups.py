@@ -25,13 +25,8 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
-from caafp_app.strategies.grouping import (
-    IN_CLUSTERS,
-    Clustering,
-    Groups,
-    sketch_by,
-    sketcher_of,
-)
+from caafp_app.strategies.grouping import Clustering
+from caafp_app.strategies.groups import IN_CLUSTERS, Groups, sketch_by, sketcher_of
 
 
 class RoundGroups(Groups):

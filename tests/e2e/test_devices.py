@@ -27,7 +27,7 @@ MESSAGE_CALLS = {"pull-object", "push-object", "push-messages", "confirm-message
 LARGEST_EMPTY_REPLY = 200
 """Bytes of a response to ``pull-messages`` that brings no message, with its head, at most."""
 TURNS = 2
-MOST_COLD, MOST_WARM = 0.75, 0.4
+MOST_COLD, MOST_WARM = 0.75, 0.3
 """Shares of the stock round on stock devices that ours may take: the aims are a half and a fifth,
 and machines have bad days."""
 

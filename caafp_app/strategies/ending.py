@@ -1,0 +1,64 @@
+"""The end of a run: personal models, the users kept out, the report."""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from caafp_app.pruning.schedule import Phase
+from caafp_app.runs.records import UnseenRecord
+from caafp_app.strategies.personal import Scores, personalise
+from caafp_app.strategies.report import ClusteredResult, ClusterResult, build_report
+from caafp_app.strategies.unseen import score_unseen
+
+if TYPE_CHECKING:
+    from caafp_app.strategies.run import Run
+
+
+def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
+    """Hold what comes after the last round.
+
+    Parameters
+    ----------
+    run : Run
+        After its last round.
+    seconds : dict of str to float
+        What ``startup`` and ``rounds`` have taken.
+    """
+    began = time.monotonic()
+    strategy, runner, method = run.strategy, run.runner, run.method
+    last = replace(run.plan[-1], round=len(run.plan) + 1, phase=Phase.PERSONALISE)
+    if run.newcomers:  # of a run that was resumed after its last round
+        method.before(runner, last, run.newcomers)
+    method.models = run.last_models.put_on(method.models)
+    scores: Scores = {}
+    statistics: dict[str, list[float]] = {}
+    if strategy.ends_personal(len(run.plan)):
+        scores = personalise(runner, method, last, statistics)
+    unseen: tuple[UnseenRecord, ...] = ()
+    if runner.roster.kept_out:
+        unseen = score_unseen(runner, method, last, statistics)
+    total = seconds["startup"] + seconds["rounds"] + time.monotonic() - began
+    models, result = method.published(), run.result
+    result.arrays = run.mean_arrays()
+    result.report = build_report(
+        models,
+        runner.roster,
+        scores,
+        runner.ledger,
+        {"total": total, **seconds},
+        strategy.split,
+        method.parts(),
+        unseen,
+    )
+    result.clusters = {
+        number: ClusterResult.of(
+            cluster,
+            models[number].mask,
+            run.history.get(-1, []) * (number >= 0) + run.history.get(number, []),
+        )
+        for number, cluster in result.report.clusters.items()
+    }
+    strategy.observer.on_finish(result.report)
+    run.progress.tell(runner.ledger.total)
+    run.saving.clear()
+    return result

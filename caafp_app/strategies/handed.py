@@ -1,0 +1,54 @@
+"""The mean model as Flower's names hand it out, and what others change in it."""
+
+from flwr.app import ArrayRecord, RecordDict
+
+from caafp_app.errors import ProtocolError, RunError
+from caafp_app.protocol.layout import Layout
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import from_record
+from caafp_app.runner.model import MeanUpdate
+
+
+class HandedOut:
+    """The mean model as an override or another's loop got it last.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the model.
+    arrays : ArrayRecord
+        The initial one.
+    """
+
+    def __init__(self, layout: Layout, arrays: ArrayRecord) -> None:
+        self.layout = layout
+        self.put(arrays)
+
+    def put(self, arrays: ArrayRecord) -> None:
+        """Hand out other arrays; the record may be changed by whoever gets it."""
+        self.arrays = arrays
+        self._as_it_was = dict(arrays)
+
+    def change(self, arrays: ArrayRecord) -> MeanUpdate | None:
+        """Return what `arrays` differ by from those handed out, and take them in their place.
+
+        Raises
+        ------
+        RunError
+            If they are not of this model.
+        """
+        if dict(arrays) == self._as_it_was:
+            return None
+        try:
+            new, old = (
+                self.layout.flatten(from_record(RecordDict({"arrays": record}), "arrays"))
+                for record in (arrays, ArrayRecord(self._as_it_was))
+            )
+        except ProtocolError as error:
+            raise RunError(
+                f"arrays of another model than the initial ones: {error}; replies bring packed "
+                "updates, so let super().aggregate_train aggregate them, and change what it returns"
+            ) from error
+        self.put(arrays)
+        full = Mask.full(self.layout)
+        return MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)

@@ -106,10 +106,10 @@ def test_it_has_a_row_in_the_table_beside_fedavg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write, "OF_A_RUN", {})  # drawing takes its time
-    pytest.importorskip("ray", reason="the extra 'simulation' is not installed")
-    fewer = ["seed=3", "synthetic-users=4", "warmup-rounds=1", "cluster-rounds=1", "prune-rounds=2"]
+    fewer = ["engine=batched", "seed=3", "synthetic-users=4"]
+    fewer += ["warmup-rounds=1", "cluster-rounds=1", "prune-rounds=2"]
     only = ["--only", "fedavg", "--only", "fedavgm"]
-    arguments = ["bench", EXAMPLE / "bench.toml", "--in-process", *only, *fewer]
+    arguments = ["bench", EXAMPLE / "bench.toml", "--in-process", "--jobs", 2, *only, *fewer]
     done = CliRunner().invoke(cli.app, [*map(str, arguments), "--output", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "| fedavg | 1 |" in done.output

@@ -14,17 +14,9 @@ from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
 from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.report_text import report_lines
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
-
-__all__ = [
-    "CompositeObserver",
-    "DirectoryObserver",
-    "LogObserver",
-    "Observer",
-    "RoundPlanLike",
-]
-
 
 SO_FAR_SECONDS = 10.0
 """How long after the last word the log says how many clients of an exchange have answered."""
@@ -239,7 +231,7 @@ class LogObserver(Observer):
 
     def on_finish(self, report: RunReport) -> None:
         """Log the table of clusters and the totals."""
-        self._log(text.report_lines(report))
+        self._log(report_lines(report))
 
     def _log(self, lines: Iterable[str]) -> None:
         for line in lines:

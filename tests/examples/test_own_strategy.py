@@ -42,13 +42,9 @@ def reference(rounds: int, clients: int, per_round: int, seed: int) -> list[NDAr
     velocity = [np.zeros_like(part) for part in model]
     everyone = [Client(f"part-{k:04d}", k) for k in range(clients)]
     for number in range(1, rounds + 1):
-        local, sizes = [], []
-        for client in sample(everyone, per_round, generator(seed, number, "sample")):
-            x, y = numpy_app.windows(client.node)
-            x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-            local.append(numpy_app.descend([p.astype(np.float32) for p in model], x, y))
-            sizes.append(len(y))
-        mean = [np.average(parts, axis=0, weights=sizes) for parts in zip(*local, strict=True)]
+        drawn = sample(everyone, per_round, generator(seed, number, "sample"))
+        start = [part.astype(np.float32) for part in model]
+        mean = numpy_app.averaged((client.node for client in drawn), start)
         velocity = [0.5 * v + m - w for v, m, w in zip(velocity, mean, model, strict=True)]
         model = [w + v for w, v in zip(model, velocity, strict=True)]
     return model

@@ -148,21 +148,15 @@ def test_snip_asks_clients_which_initial_weights_matter() -> None:
 def test_clients_weigh_by_examples_or_alike() -> None:
     """One round of one cluster, against the mean made by hand."""
     start = numpy_app.initial().to_numpy_ndarrays()
-    local, sizes = [], []
-    for part in range(4):
-        x, y = numpy_app.windows(part)
-        x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-        local.append(numpy_app.descend(start, x, y))
-        sizes.append(len(y))
-    for uniform, weights in ((False, sizes), (True, [1, 1, 1, 1])):
+    for uniform in (False, True):
         trial = clustered(
             rounds=(1, 0, 0),
             pruning=Pruning(sparsity=0.0),
             clustering=Clustering(1),
             uniform=uniform,
         ).start()
-        for k, array in enumerate(trial.result.arrays.to_numpy_ndarrays()):
-            truth = np.average([model[k] for model in local], axis=0, weights=weights)
+        means = numpy_app.averaged(range(4), start, alike=uniform)
+        for array, truth in zip(trial.result.arrays.to_numpy_ndarrays(), means, strict=True):
             np.testing.assert_allclose(array, truth, rtol=0, atol=1e-6)
 
 

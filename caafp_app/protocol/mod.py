@@ -29,10 +29,12 @@ from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import (
     MaskUnknownError,
     find_mask,
+    find_model,
     keep_text,
     kept_record,
     kept_text,
     remember_mask,
+    remember_model,
     show_request,
 )
 from caafp_app.protocol.identity import KEY_PATH, Proof, prove
@@ -278,8 +280,10 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         mask, parts = find_mask(request, context), None
     else:
         mask = find_mask(request, context)
-        parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+        arrays = find_model(request, context)
+        parts = unpack_parts(arrays, mask, request.down, request.rest)
         remember_mask(mask, context)
+        remember_model(request, context)
         model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
         record = to_record(mask.layout.unflatten(model, copy=False))
     users = detached(content)

@@ -14,6 +14,9 @@ from caafp_app.protocol.messages.vocabulary import RESERVED, Action
 from caafp_app.protocol.payload import attach, attached
 from caafp_app.registry import CODECS
 
+_NOTHING = {"action": np.zeros(1, np.uint8)}
+"""What stands in an ArrayRecord of the user's name where there is no model: mods look for one."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -34,6 +37,9 @@ class Request:
     mask : ndarray of uint8, or None
         Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
         positions at which the mask differs from the one of that digest, which the client holds.
+    model : str
+        Digest of `arrays`, which the client keeps under it; without arrays: it takes those that it
+        keeps. An app is often asked to train just what it has evaluated.
     gradient_counts : tuple of int
         How many gradients at inactive positions are wanted of each layer; empty: none.
     evaluate : bool
@@ -60,6 +66,7 @@ class Request:
     layout: bytes = b""
     mask: NDArray[np.uint8] | None = None
     mask_base: str = ""
+    model: str = ""
     gradient_counts: tuple[int, ...] = ()
     evaluate: bool = False
     arrays_key: str = "arrays"
@@ -89,6 +96,8 @@ class Request:
                 header["layout"] = self.layout
             if self.mask_base:
                 header["mask-base"] = self.mask_base
+            if self.model:
+                header["model"] = self.model
             if self.arrays_key != "arrays":
                 header["arrays-key"] = self.arrays_key
             if self.config_key:
@@ -96,9 +105,9 @@ class Request:
             arrays = dict(self.arrays)
             if self.mask is not None:
                 arrays["mask"] = self.mask
-            attach(records, arrays, self.record)
+            attach(records, arrays or (_NOTHING if self.record else {}), self.record)
         elif self.record:
-            attach(records, {"action": np.zeros(1, np.uint8)}, self.record)
+            attach(records, _NOTHING, self.record)
         return records
 
     @classmethod
@@ -119,6 +128,7 @@ class Request:
             raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
         codecs = header.names("codecs", 3, CODECS)
         arrays = attached(records)
+        arrays.pop("action", None)
         mask = arrays.pop("mask", None)
         return cls(
             action,
@@ -134,6 +144,7 @@ class Request:
             layout=header.blob("layout", b""),
             mask=mask,
             mask_base=header.text("mask-base", ""),
+            model=header.text("model", ""),
             gradient_counts=header.wholes("gradient-counts"),
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,

@@ -146,6 +146,7 @@ class Run:
         config = ConfigRecord(), ConfigRecord()
         run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)
         run.outside = run._watched = True
+        run.runner.keeps_models = False  # what is not held cannot be sent again
         run._meet()
         strategy.observer.on_plan(run.plan, run._facts())
         return run

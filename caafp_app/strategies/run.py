@@ -99,7 +99,7 @@ class Run:
                 uniform=strategy.uniform,
                 one_exchange=strategy.one_exchange,
                 timeout=timeout,
-                quorum=Quorum(strategy.min_replies, strategy.grace),
+                quorum=Quorum(strategy.min_replies, strategy.grace, strategy.patience),
                 rest_after=strategy.rest_after,
                 robust=strategy.robust,
                 known_devices=strategy.known_devices,
@@ -281,7 +281,9 @@ class Run:
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
             self.history.setdefault(number, []).append(row)
         aggregate = strategy.train_metrics_aggr_fn or aggregate_metricrecords
-        metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        metrics = answers.tally.aggregate(
+            aggregate, strategy.weighted_by_key, robust=strategy.robust
+        )
         if strategy.one_exchange:
             self.progress.note(round_, answers.tally)
         if self._watched:
@@ -356,7 +358,7 @@ class Run:
         density = {number: model.density for number, model in published}
         self.runner.close(answers, density, watched=watched)
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
-        return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        return answers.tally.aggregate(aggregate, strategy.weighted_by_key, robust=strategy.robust)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:
         """Let the caller score the mean of the clusters' models."""

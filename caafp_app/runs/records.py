@@ -21,6 +21,29 @@ BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise", 
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupChange:
+    """Clients that have another cluster from the beginning of a round on.
+
+    Attributes
+    ----------
+    what : str
+        ``move``, ``split`` or ``merge``.
+    clients : tuple of str
+        Labels.
+    before, after : int
+        Cluster.
+    why : str
+        The figures behind it, in words.
+    """
+
+    what: str
+    clients: tuple[str, ...]
+    before: int
+    after: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundRecord:
     """One exchange with the clients: one line of ``rounds.jsonl``.
 
@@ -53,6 +76,8 @@ class RoundRecord:
     watched : mapping of int to float
         Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
         answered; of the received model.
+    changes : tuple of GroupChange
+        Clients that changed their cluster before the round.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -77,6 +102,7 @@ class RoundRecord:
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     watched: Mapping[int, float] = field(default_factory=dict)
+    changes: tuple[GroupChange, ...] = ()
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

@@ -1,0 +1,146 @@
+"""Which other cluster's model a client's own training leads to.
+
+A training step goes down the client's loss, so an update u from its cluster's model w_k tells to
+first order how another model w_j would serve the client: better where ``u . (w_j - w_k) > 0``. The
+cosine of the two is the client's pull towards cluster j. It costs no byte, and needs no metric. A
+client where it belongs is led away from the others', because its cluster still goes its own way.
+Two halves of one group are hardly led away from each other's model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARGIN = 0.05
+"""How far a pull has to be above 0, and above that of the client's mates, to count."""
+IN_A_ROW = 2
+"""Rounds of a client in a row that have to agree."""
+ALIKE_IN_A_ROW = 5
+"""Rounds in a row in which two clusters have to be alike."""
+
+Pulls = Mapping[int, float]
+"""A client's pull towards each other cluster, by number, in [-1, 1]."""
+
+
+def pulls_of(
+    update: NDArray[np.floating],
+    own: NDArray[np.floating],
+    others: Iterable[tuple[int, NDArray[np.floating]]],
+) -> dict[int, float]:
+    """Return how an update [n] from model `own` [n] leads towards each of the others [n].
+
+    ``cos(update, other - own)``; 0 where one of both is zero.
+    """
+    found = {}
+    length = float(np.linalg.norm(update))
+    for number, other in others:
+        way = other.astype(np.float64) - own
+        product = length * float(np.linalg.norm(way))
+        found[number] = float(update @ way) / product if product > 0 else 0.0
+    return found
+
+
+@dataclass
+class PullBook:
+    """The last pulls of each client of a cluster, and what has been seen in a row.
+
+    Attributes
+    ----------
+    last : dict of str to dict of int to float
+        By label.
+    clients : dict of str to (int, int)
+        Where a client is led to, and how often in a row.
+    pairs : dict of (int, int) to int
+        How often in a row two clusters were alike.
+    """
+
+    last: dict[str, dict[int, float]] = field(default_factory=dict)
+    clients: dict[str, tuple[int, int]] = field(default_factory=dict)
+    pairs: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def note(self, members: Mapping[int, Sequence[str]], fresh: Mapping[str, Pulls]) -> None:
+        """Take a round's pulls in; `members` are all clients by cluster."""
+        for label, pulls in fresh.items():
+            self.last[label] = dict(pulls)
+        for labels in members.values():
+            for label in fresh.keys() & labels:
+                target = self._leads(label, labels)
+                before, count = self.clients.pop(label, (-1, 0))
+                if target is not None:
+                    self.clients[label] = target, 1 + count * (before == target)
+        for pair in _pairs(members):
+            if all(fresh.keys() & members[number] for number in pair):
+                count = self.pairs.pop(pair, 0)
+                if self._alike(members, *pair):
+                    self.pairs[pair] = count + 1
+
+    def moves(self) -> dict[str, int]:
+        """Return who is to move, and where to."""
+        return {k: to for k, (to, count) in sorted(self.clients.items()) if count >= IN_A_ROW}
+
+    def merges(self) -> list[tuple[int, int]]:
+        """Return the pairs of clusters that are to be one, in order."""
+        return sorted(pair for pair, count in self.pairs.items() if count >= ALIKE_IN_A_ROW)
+
+    def mean(self, labels: Iterable[str], towards: int) -> float | None:
+        """Return the mean last pull of clients towards a cluster; None if none is known."""
+        known = self._towards(labels, towards)
+        return sum(known) / len(known) if known else None
+
+    def forget(self, labels: Iterable[str], clusters: Iterable[int]) -> None:
+        """Forget clients that have another cluster now, and how models that are others pulled."""
+        gone = set(clusters)
+        for label in labels:
+            self.last.pop(label, None)
+            self.clients.pop(label, None)
+        for pulls in self.last.values():
+            for number in gone:
+                pulls.pop(number, None)
+        self.clients = {k: v for k, v in self.clients.items() if v[0] not in gone}
+        self.pairs = {pair: n for pair, n in self.pairs.items() if not gone & set(pair)}
+
+    def _leads(self, label: str, labels: Sequence[str]) -> int | None:
+        """Return where a client is led to, more than its mates: they may lag behind together."""
+        pulls = self.last[label]
+        if not pulls:
+            return None
+        target = max(sorted(pulls), key=lambda number: pulls[number])
+        mates = self.mean((one for one in labels if one != label), target)
+        usual = max(mates, 0.0) if mates is not None else 0.0
+        return target if pulls[target] > usual + MARGIN else None
+
+    def _alike(self, members: Mapping[int, Sequence[str]], first: int, second: int) -> bool:
+        """Tell whether the middle members of both are hardly led away from the other's model."""
+        there = self._towards(members[first], second)
+        back = self._towards(members[second], first)
+        return bool(there and back) and median(there) + median(back) > -2 * MARGIN
+
+    def _towards(self, labels: Iterable[str], number: int) -> list[float]:
+        known = (self.last.get(label, {}) for label in labels)
+        return [pulls[number] for pulls in known if number in pulls]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a checkpoint; the inverse of `from_json`."""
+        return {
+            "last": {k: sorted(v.items()) for k, v in sorted(self.last.items())},
+            "clients": {k: list(v) for k, v in sorted(self.clients.items())},
+            "pairs": [[*pair, count] for pair, count in sorted(self.pairs.items())],
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> "PullBook":
+        """Take it up again."""
+        return cls(
+            {k: {int(n): float(pull) for n, pull in v} for k, v in told["last"].items()},
+            {k: (int(to), int(count)) for k, (to, count) in told["clients"].items()},
+            {(int(a), int(b)): int(count) for a, b, count in told["pairs"]},
+        )
+
+
+def _pairs(members: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
+    numbers = sorted(members)
+    return [(a, b) for a in numbers for b in numbers if a < b]

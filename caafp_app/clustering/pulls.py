@@ -19,6 +19,8 @@ MARGIN = 0.05
 """How far a pull has to be above 0, and above that of the client's mates, to count."""
 IN_A_ROW = 2
 """Rounds of a client in a row that have to agree."""
+REMEMBERED = 20
+"""Rounds for which it is remembered which cluster a client has left, and why."""
 ALIKE_IN_A_ROW = 5
 """Rounds in a row in which two clusters have to be alike."""
 
@@ -33,14 +35,15 @@ def pulls_of(
 ) -> dict[int, float]:
     """Return how an update [n] from model `own` [n] leads towards each of the others [n].
 
-    ``cos(update, other - own)``; 0 where one of both is zero.
+    ``cos(update, other - own) - 1 / sqrt(n)``: less what a random direction may give. 0 where one
+    of both is zero.
     """
     found = {}
-    length = float(np.linalg.norm(update))
+    length, chance = float(np.linalg.norm(update)), 1 / np.sqrt(max(len(update), 1))
     for number, other in others:
         way = other.astype(np.float64) - own
         product = length * float(np.linalg.norm(way))
-        found[number] = float(update @ way) / product if product > 0 else 0.0
+        found[number] = float(update @ way / product - chance) if product > 0 else 0.0
     return found
 
 
@@ -56,14 +59,22 @@ class PullBook:
         Where a client is led to, and how often in a row.
     pairs : dict of (int, int) to int
         How often in a row two clusters were alike.
+    left : dict of str to dict of int to (float, int)
+        Which clusters a client has left, by which pull and in which round: where it has been it
+        does not go again for less. So a client that no model serves does not go to and fro.
+    round : int
+        Rounds that were noted.
     """
 
     last: dict[str, dict[int, float]] = field(default_factory=dict)
     clients: dict[str, tuple[int, int]] = field(default_factory=dict)
     pairs: dict[tuple[int, int], int] = field(default_factory=dict)
+    left: dict[str, dict[int, tuple[float, int]]] = field(default_factory=dict)
+    round: int = 0
 
     def note(self, members: Mapping[int, Sequence[str]], fresh: Mapping[str, Pulls]) -> None:
         """Take a round's pulls in; `members` are all clients by cluster."""
+        self.round += 1
         for label, pulls in fresh.items():
             self.last[label] = dict(pulls)
         for labels in members.values():
@@ -81,6 +92,12 @@ class PullBook:
     def moves(self) -> dict[str, int]:
         """Return who is to move, and where to."""
         return {k: to for k, (to, count) in sorted(self.clients.items()) if count >= IN_A_ROW}
+
+    def leave(self, label: str, before: int, after: int) -> float:
+        """Note that a client goes from one cluster to another; return the pull that it follows."""
+        pull = self.last[label][after]
+        self.left.setdefault(label, {})[before] = pull, self.round
+        return pull
 
     def merges(self) -> list[tuple[int, int]]:
         """Return the pairs of clusters that are to be one, in order."""
@@ -106,6 +123,10 @@ class PullBook:
     def _leads(self, label: str, labels: Sequence[str]) -> int | None:
         """Return where a client is led to, more than its mates: they may lag behind together."""
         pulls = self.last[label]
+        left = self.left.get(label, {})
+        for number, (pull, round_) in left.items():
+            if self.round - round_ <= REMEMBERED and pulls.get(number, pull) <= pull:
+                pulls = {other: its for other, its in pulls.items() if other != number}
         if not pulls:
             return None
         target = max(sorted(pulls), key=lambda number: pulls[number])
@@ -129,6 +150,8 @@ class PullBook:
             "last": {k: sorted(v.items()) for k, v in sorted(self.last.items())},
             "clients": {k: list(v) for k, v in sorted(self.clients.items())},
             "pairs": [[*pair, count] for pair, count in sorted(self.pairs.items())],
+            "left": {k: [[n, *v] for n, v in left.items()] for k, left in self.left.items()},
+            "round": self.round,
         }
 
     @classmethod
@@ -138,6 +161,11 @@ class PullBook:
             {k: {int(n): float(pull) for n, pull in v} for k, v in told["last"].items()},
             {k: (int(to), int(count)) for k, (to, count) in told["clients"].items()},
             {(int(a), int(b)): int(count) for a, b, count in told["pairs"]},
+            {
+                k: {int(n): (float(pull), int(round_)) for n, pull, round_ in left}
+                for k, left in told["left"].items()
+            },
+            int(told["round"]),
         )
 
 

@@ -246,6 +246,7 @@ class LogObserver(Observer):
         """Log one line, and a warning if clients are missing or refused."""
         self._time_left.add(record.phase, record.seconds)
         left = self._time_left.after(record.round)
+        self._log(text.change_lines(record))
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if clipped := text.clipped_line(record):
             self._log([clipped])

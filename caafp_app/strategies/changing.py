@@ -5,7 +5,7 @@ All by the updates that rounds bring anyway, and without a byte more:
 - a client *moves* when its own training leads to another cluster's model, and more so than that of
   its mates, in two of its rounds in a row (`clustering.pulls`);
 - two clusters *merge* when their members are hardly led away from the other's model, in five rounds
-  in a row;
+  in a row, or when one has fewer clients left than a cluster needs;
 - a cluster *splits* when the test that forms groups finds the same groups among its members in two
   windows of rounds in a row (`clustering.effects`, `clustering.structure`).
 
@@ -16,11 +16,9 @@ stays.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from logging import INFO
 from typing import Any
 
 import numpy as np
-from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.effects import Effects
@@ -124,15 +122,20 @@ class Changes:
         for label, target in self._book.moves().items():
             client = clients.get(label)
             if client is not None and target in after and client.cluster in after:
-                pull = f"led there by {self._book.last[label][target]:.2f}, twice in a row"
-                self._change(runner, "move", [client], target, pull)
+                pull = self._book.leave(label, client.cluster, target)
+                self._change(
+                    runner, "move", [client], target, f"led there by {pull:.2f}, twice in a row"
+                )
+        for number, members in runner.roster.clusters().items():
+            if len(members) < self.min_size and number in after and len(after) > 1:
+                self._dissolve(runner, members, set(after) - {number})
         for first, second in self._book.merges():
             if not {first, second} & self.changed and {first, second} <= after.keys():
                 self._merge(runner, after, first, second)
         if self._rounds >= WINDOW:
             self._rounds = 0
             for number, window in sorted(self._windows.items()):
-                if number not in self.changed and number in after:
+                if number in after:
                     self._split(runner, after, number, window)
             self._windows = {}
         held = {client.cluster for client in clients.values()}
@@ -161,10 +164,24 @@ class Changes:
         del models[goes]
         self._into[goes] = stays
 
+    def _dissolve(self, runner: Runner, members: Sequence[Client], others: set[int]) -> None:
+        """Give the members of a cluster that too few are left in to where they are led most."""
+        for client in members:
+            pulls = self._book.last.get(client.label, {})
+            known = sorted(others & pulls.keys())
+            if known:
+                target = max(known, key=lambda number: pulls[number])
+                self._change(runner, "merge", [client], target, "too few clients were left")
+
     def _split(
         self, runner: Runner, models: dict[int, SparseModel], number: int, window: Effects
     ) -> None:
-        labels, parts, _ = window.fit()
+        seen, parts, _ = window.fit()
+        clients = runner.roster.clients
+        here = [row for row, label in enumerate(seen) if clients[label].cluster == number]
+        labels, parts = [seen[row] for row in here], parts[here]
+        if len(labels) < 3 * self.min_size:  # nothing of so few would pass the test
+            return
         found = find_structure(parts, linkage=self.linkage, min_size=self.min_size, seed=self.seed)
         now = dict(zip(labels, map(int, found.labels), strict=True))
         before, several = self._parts.pop(number, {}), max(now.values()) > 0
@@ -180,7 +197,7 @@ class Changes:
         for part in rest:
             new = 1 + max(models.keys() | self._into.keys())  # no number is used twice
             models[new] = models[number]
-            moved = [runner.roster.clients[label] for label, k in now.items() if k == part]
+            moved = [clients[label] for label, k in now.items() if k == part]
             self._change(runner, "split", moved, new, found.note)
 
     def _change(
@@ -188,7 +205,6 @@ class Changes:
     ) -> None:
         labels = tuple(sorted(client.label for client in clients))
         before = clients[0].cluster if clients else -1
-        log(INFO, "%s: %s: %d -> %d (%s)", what, ", ".join(labels), before, after, why)
         self._told.append(
             GroupChange(what=what, clients=labels, before=before, after=after, why=why)
         )
@@ -206,7 +222,7 @@ class Changes:
             (label for one in self._told for label in one.clients),
             {number for one in others for number in (one.before, one.after)},
         )
-        for number in {number for one in self._told for number in (one.before, one.after)}:
+        for number in {number for one in others for number in (one.before, one.after)}:
             self._windows.pop(number, None)
             self._parts.pop(number, None)
         roster = {label: client.cluster for label, client in runner.roster.clients.items()}

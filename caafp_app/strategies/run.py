@@ -268,7 +268,8 @@ class Run:
         answers = runner.read(opened, replies, resend=not self.outside)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
-        self.last_models.note(step.round, method.models, changed=changed)
+        others = any(change.what != "move" for change in answers.tally.changes)
+        self.last_models.note(step.round, method.models, changed=changed or others)
         published = dict(sorted(method.published().items()))
         layers = None
         if changed or step.round == 1:

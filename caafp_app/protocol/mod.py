@@ -190,6 +190,9 @@ class SparseMod:
         """Pack the app's reply to what `receive` unpacked, in place."""
         request = received.request
         show_request(context, None)
+        if not isinstance(reply, Message):
+            found = f"expected a Message of the ClientApp, found {reply!r:.80}: return one"
+            return _refuse(received.message, ErrorCode.CLIENT_FAILED, found)
         if not reply.has_content():
             if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
                 # By another code the server tells a mod after this one from one before it.
@@ -257,7 +260,13 @@ def failure(message: Message, error: Exception) -> Message:
     if isinstance(error, CaafpError):
         return _refuse(message, ErrorCode.CLIENT_FAILED, str(error))
     log(ERROR, "the ClientApp raised", exc_info=error)
-    return _refuse(message, ErrorCode.CLIENT_FAILED, f"{type(error).__name__}: {error}")
+    reason = f"{type(error).__name__}: {error}"
+    if "fitins." in reason or "evaluateins." in reason:
+        reason += (
+            "; ClientApp(client_fn=...) is of Flower's older interface, and takes no messages of "
+            "flwr.serverapp: write the app with @app.train() and @app.evaluate()"
+        )
+    return _refuse(message, ErrorCode.CLIENT_FAILED, reason)
 
 
 class _RefusalError(ProtocolError):

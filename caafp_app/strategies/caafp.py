@@ -26,7 +26,7 @@ from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.deadline import Deadline
 from caafp_app.strategies.election import Election
-from caafp_app.strategies.grouping import Clustering
+from caafp_app.strategies.grouping import AUTO, Clustering
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.masks import Pruning, Vector
 from caafp_app.strategies.method import Method
@@ -58,7 +58,7 @@ class CAAFP(MethodStrategy):
         others share what is left as 30 : 30 : 40.
     clustering : Clustering
         Number of clusters, linkage, least size. Left out, and no rounds given either: in a run of
-        fewer than 10 rounds one cluster, else as the silhouette says.
+        fewer than 10 rounds one cluster, else one unless a test finds groups.
     pruning : Pruning
         How much is pruned, when, and which weights. Left out, and no rounds given either: less the
         fewer rounds there are, see `default_sparsity`.
@@ -151,8 +151,10 @@ class CAAFP(MethodStrategy):
         clustering, pruning = self.clustering, self.pruning
         if (self.warmup_rounds, self.cluster_rounds, self.prune_rounds) != (None, None, None):
             return clustering, pruning
-        if clustering is USUAL_CLUSTERING and self._short(num_rounds):
-            clustering = replace(clustering, clusters=1)
+        if clustering is USUAL_CLUSTERING:
+            # Groups that are none would each learn from fewer clients.
+            clusters: int | str = 1 if self._short(num_rounds) else AUTO
+            clustering = replace(clustering, clusters=clusters, grouping="exchange")
         if pruning is USUAL_PRUNING:
             pruning = replace(pruning, sparsity=default_sparsity(num_rounds, pruning.final))
         return clustering, pruning

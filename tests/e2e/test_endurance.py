@@ -144,4 +144,4 @@ def test_two_hundred_bad_rounds_end_in_time_with_memory_flat(
     assert memory[-1] <= memory[19] + 20
     ends = [accuracy(one.result) for one in (whole, bad)]
     print(f"accuracy of the clusters' models: {ends[0]:.3f}, {ends[1]:.3f}")
-    assert ends[1] >= ends[0] - 0.05
+    assert ends[1] >= 0.8  # chance is 0.33; up to three of a cluster's five lie at once

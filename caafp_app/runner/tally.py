@@ -14,7 +14,7 @@ from caafp_app.runner.replies import MAX_REASON
 from caafp_app.runner.told import believed, bounded
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
-from caafp_app.runs.records import RoundRecord
+from caafp_app.runs.records import GroupChange, RoundRecord
 from caafp_app.safe_text import sentence
 
 Aggregate = Callable[[list[RecordDict], str], MetricRecord]
@@ -40,6 +40,8 @@ class Tally:
         Labels that had nothing to train or evaluate on.
     clipped : set of str
         Labels of which a vector was scaled down: see `pruning.influence`.
+    changes : list of GroupChange
+        Clients that changed their cluster before this exchange.
     seconds : dict of float
         From the beginning to each kept answer, by label.
     """
@@ -54,6 +56,7 @@ class Tally:
     empty: set[str] = field(default_factory=set)
     clipped: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+    changes: list[GroupChange] = field(default_factory=list)
 
     @property
     def all_failed(self) -> bool:
@@ -153,6 +156,7 @@ class Tally:
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
         watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -178,6 +182,8 @@ class Tally:
             mask_updated=mask_updated,
             layer_density=layers or {},
             watched=watched or {},
+            elected=elected or {},
+            changes=tuple(self.changes),
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

@@ -78,6 +78,15 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
+    def changes(self) -> list[dict[str, Any]]:
+        """Return the changes of groups, as ``rounds.jsonl`` has them, each with its round."""
+        try:
+            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+            records = [json.loads(line) for line in lines]
+            return [{"round": r["round"], **one} for r in records for one in r.get("changes", [])]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
         """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""
         text = io.StringIO(newline="")

@@ -20,9 +20,10 @@ from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.opened import Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Runner
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end
@@ -145,6 +146,7 @@ class Run:
         config = ConfigRecord(), ConfigRecord()
         run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)
         run.outside = run._watched = True
+        run.runner.keeps_models = False  # what is not held cannot be sent again
         run._meet()
         strategy.observer.on_plan(run.plan, run._facts())
         return run
@@ -266,7 +268,8 @@ class Run:
         answers = runner.read(opened, replies, resend=not self.outside)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
-        self.last_models.note(step.round, method.models, changed=changed)
+        others = any(change.what != "move" for change in answers.tally.changes)
+        self.last_models.note(step.round, method.models, changed=changed or others)
         published = dict(sorted(method.published().items()))
         layers = None
         if changed or step.round == 1:

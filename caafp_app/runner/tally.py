@@ -182,8 +182,8 @@ class Tally:
             mask_updated=mask_updated,
             layer_density=layers or {},
             watched=watched or {},
-            changes=tuple(self.changes),
             elected=elected or {},
+            changes=tuple(self.changes),
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

@@ -79,11 +79,11 @@ class RoundRecord:
     watched : mapping of int to float
         Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
         answered; of the received model.
-    changes : tuple of GroupChange
-        Clients that changed their cluster before the round.
     elected : mapping of int to (mapping of str to float)
         What the clients of each cluster said of the scores of ``score=auto``: see
         `strategies.election`. The least wins.
+    changes : tuple of GroupChange
+        Clients that changed their cluster before the round.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -108,8 +108,8 @@ class RoundRecord:
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     watched: Mapping[int, float] = field(default_factory=dict)
-    changes: tuple[GroupChange, ...] = ()
     elected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    changes: tuple[GroupChange, ...] = ()
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,17 +14,9 @@ from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
 from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.report_text import report_lines
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
-
-__all__ = [
-    "CompositeObserver",
-    "DirectoryObserver",
-    "LogObserver",
-    "Observer",
-    "RoundPlanLike",
-]
-
 
 SO_FAR_SECONDS = 10.0
 """How long after the last word the log says how many clients of an exchange have answered."""
@@ -72,52 +65,15 @@ class CompositeObserver(Observer):
     """Hands every call on to several observers, in their order."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
-        self._observers = tuple(observers)
+        everyone = tuple(observers)
 
-    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_plan(plan, facts)
+        def hand_on(call: str, *said: object, **more: object) -> None:
+            for observer in everyone:
+                getattr(observer, call)(*said, **more)
 
-    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_round(record, total_rounds)
-
-    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_distances(labels, distances)
-
-    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_clusters(labels, note)
-
-    def on_present(self, nodes: Mapping[str, int]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_present(nodes)
-
-    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_asked(labels, phase, round, deadline)
-
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_answer(label, ok, reason)
-
-    def on_key(self, label: str, key: str) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_key(label, key)
-
-    def on_finish(self, report: RunReport) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_finish(report)
+        for call in vars(Observer):
+            if call.startswith("on_"):
+                setattr(self, call, partial(hand_on, call))
 
 
 class DirectoryObserver(Observer):
@@ -275,7 +231,7 @@ class LogObserver(Observer):
 
     def on_finish(self, report: RunReport) -> None:
         """Log the table of clusters and the totals."""
-        self._log(text.report_lines(report))
+        self._log(report_lines(report))
 
     def _log(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -20,9 +20,10 @@ from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.opened import Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Runner
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end

@@ -13,14 +13,8 @@ from caafp_app.pruning.schedule import build_plan
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.records import RoundRecord, RunReport
-from caafp_app.runs.text import (
-    cluster_lines,
-    duration,
-    plan_lines,
-    report_lines,
-    round_line,
-    trouble_line,
-)
+from caafp_app.runs.report_text import report_lines
+from caafp_app.runs.text import cluster_lines, duration, plan_lines, round_line, trouble_line
 from caafp_app.runs.timeleft import TimeLeft
 
 

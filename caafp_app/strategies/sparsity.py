@@ -23,6 +23,7 @@ from caafp_app.pruning.tuning import (
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.runner import Answers
 from caafp_app.runner.tally import pick
+from caafp_app.runner.told import believed
 from caafp_app.runs.checkpoint import State
 
 if TYPE_CHECKING:
@@ -133,7 +134,10 @@ class Tuned(Sparsity):
                 value = self._figure_in(metrics[client.label])
                 if value is not None:
                     heard.setdefault(summed.query.group, {})[client.label] = value
-        for number, said in heard.items():
+        for number, told in heard.items():
+            said = believed(self.figure.name, told) if self.figure is not None else told
+            if not said:
+                continue
             self.watched[number] = sum(said.values()) / len(said)
             one = self._of(number, models[number])
             if tally.round - trains > one.since:

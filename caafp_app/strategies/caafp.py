@@ -96,11 +96,6 @@ class CAAFP(MethodStrategy):
                 "clusters: 'auto' compares updates of whole models; expected a number with levels, "
                 f"found levels {self.pruning.levels!r}"
             )
-        if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
-            raise SettingsError(
-                "sparsity: 'auto' compares what clients say of one model; expected a number with "
-                f"levels, found levels {self.pruning.levels!r}"
-            )
         if len(self.pruning.rivals) > 1 and len(parse_levels(self.pruning.levels)) > 1:
             raise SettingsError(
                 "score: 'auto' lets clients try the whole model; expected a sum of scores with "
@@ -258,7 +253,7 @@ class CAAFPMethod(ClusteredMethod):
 
     def hear(self, answers: Answers) -> dict[int, float]:
         """Let the sparsities go by what clients say; return the figure that is watched."""
-        self.sparsity.hear(answers)
+        self.sparsity.hear(answers, self.models)
         return self.sparsity.watched
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:

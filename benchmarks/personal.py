@@ -2,7 +2,7 @@
 
     caafp run caafp dataset=uci-har data-dir=PATH validation-fraction=0.2 engine=batched \
         finetune-epochs=0 seed=42 run-name=base-42
-    python -m benchmarks.personal curves RUNS/base-42 --data-dir PATH --output 42.json
+    python -m benchmarks.personal curves RUNS/base-42 42.json --data-dir PATH
     python -m benchmarks.personal rules 42.json ...
     python -m benchmarks.personal again RUNS/base-42 --data-dir PATH
 
@@ -10,6 +10,7 @@ See README.md for what each of them does.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,7 +140,8 @@ def stopped(
     client: Mapping[str, Any],
     patience: int,
     least: int = 1,
-    margin: float = 1.0,
+    *,
+    margin: float,
     loss: bool = False,
 ) -> int:
     """Return the best epoch of at least `least`, or 0 where the start is better by a margin."""
@@ -160,12 +162,14 @@ def stopped(
 RULES: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "patience 5, the better of the two": lambda c: stopped(c, 5, margin=0),
     "patience 10, the better of the two": lambda c: stopped(c, 10, margin=0),
-    "patience 5, unless worse by 5 windows": lambda c: stopped(c, 5, margin=5),
-    "patience 10, unless worse by 5 windows": lambda c: stopped(c, 10, margin=5),
-    "patience 15, unless worse by 5 windows": lambda c: stopped(c, 15, margin=5),
-    "patience 10, by loss alone": lambda c: stopped(c, 10, margin=5, loss=True),
-    "patience 10, 5 epochs or more": lambda c: stopped(c, 10, 5, margin=5),
-    "patience 10, 10 epochs or more": lambda c: stopped(c, 10, 10, margin=5),
+    "patience 5, margin 5": lambda c: stopped(c, 5, margin=5),
+    "patience 10, margin 5": lambda c: stopped(c, 10, margin=5),
+    "patience 15, margin 5": lambda c: stopped(c, 15, margin=5),
+    "patience 15, always personal": lambda c: stopped(c, 15, margin=math.inf),
+    "patience 10, margin 5, loss alone": lambda c: stopped(c, 10, margin=5, loss=True),
+    "patience 10, margin 5, 5 epochs or more": lambda c: stopped(c, 10, 5, margin=5),
+    "patience 10, margin 5, 10 or more": lambda c: stopped(c, 10, 10, margin=5),
+    "patience 10, margin 5, 20 or more": lambda c: stopped(c, 10, 20, margin=5),
     "3 epochs": lambda _: 3,
     "10 epochs": lambda _: 10,
     "25 epochs": lambda _: 25,

@@ -14,7 +14,7 @@ from caafp_app.training.state import Arrays
 MOST_EPOCHS = 50
 """After which training stops in any case."""
 
-PATIENCE = 10
+PATIENCE = 15
 """Epochs in a row that do not improve the model, after which training stops."""
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.held import mask_difference
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import HEADER, TRAINING, Action, Request
-from caafp_app.protocol.packing import encoding_rng, pack_model
+from caafp_app.protocol.packing import encoding_rng, pack_model, pack_trials
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
@@ -91,6 +91,7 @@ class RequestWriter:
             up=wire.up,
             rest=wire.rest,
             arrays=arrays,
+            trials=None if query.trials is None else pack_trials(query.trials),
             gradient_counts=query.gradients,
             evaluate=action in TRAINING and options.one_exchange,
             arrays_key=options.arrayrecord_key,

@@ -157,6 +157,7 @@ class Runner:
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
         watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -170,6 +171,8 @@ class Runner:
             Densities by cluster and array.
         watched : mapping, optional
             The figure that the method goes by, by cluster.
+        elected : mapping, optional
+            What was said of each score, by cluster.
         """
         tally = answers.tally
         record = tally.record(
@@ -178,6 +181,7 @@ class Runner:
             mask_updated=mask_updated,
             layers=layers,
             watched=watched,
+            elected=elected,
             used=answers.enough,
         )
         self.observer.on_round(record, self.total_rounds)

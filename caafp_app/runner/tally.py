@@ -147,6 +147,7 @@ class Tally:
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
         watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -172,6 +173,7 @@ class Tally:
             mask_updated=mask_updated,
             layer_density=layers or {},
             watched=watched or {},
+            elected=elected or {},
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )

@@ -34,6 +34,9 @@ class Request:
     mask : ndarray of uint8, or None
         Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
         positions at which the mask differs from the one of that digest, which the client holds.
+    trials : ndarray of uint8, or None
+        Packed bits of each trial over the active weights: see `packing.pack_trials`. The model is
+        evaluated once for each, without the weights that it leaves out.
     gradient_counts : tuple of int
         How many gradients at inactive positions are wanted of each layer; empty: none.
     evaluate : bool
@@ -60,6 +63,7 @@ class Request:
     layout: bytes = b""
     mask: NDArray[np.uint8] | None = None
     mask_base: str = ""
+    trials: NDArray[np.uint8] | None = None
     gradient_counts: tuple[int, ...] = ()
     evaluate: bool = False
     arrays_key: str = "arrays"
@@ -96,6 +100,8 @@ class Request:
             arrays = dict(self.arrays)
             if self.mask is not None:
                 arrays["mask"] = self.mask
+            if self.trials is not None:
+                arrays["trials"] = self.trials
             attach(records, arrays, self.record)
         elif self.record:
             attach(records, {"action": np.zeros(1, np.uint8)}, self.record)
@@ -119,7 +125,7 @@ class Request:
             raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
         codecs = header.names("codecs", 3, CODECS)
         arrays = attached(records)
-        mask = arrays.pop("mask", None)
+        mask, trials = arrays.pop("mask", None), arrays.pop("trials", None)
         return cls(
             action,
             round_,
@@ -134,6 +140,7 @@ class Request:
             layout=header.blob("layout", b""),
             mask=mask,
             mask_base=header.text("mask-base", ""),
+            trials=trials,
             gradient_counts=header.wholes("gradient-counts"),
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,

@@ -17,7 +17,7 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.strategies import CAAFP, Clustering, FedAvg, Method, Pruning
-from caafp_app.strategies.caafp import CAAFPMethod
+from caafp_app.strategies.caafp_method import CAAFPMethod
 from caafp_app.strategies.grouping import regrouped
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app

@@ -31,10 +31,12 @@ from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import (
     MaskUnknownError,
     find_mask,
+    find_model,
     keep_text,
     kept_record,
     kept_text,
     remember_mask,
+    remember_model,
     show_request,
 )
 from caafp_app.protocol.identity import KEY_PATH, Proof, prove
@@ -296,11 +298,13 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         mask, parts, trials = find_mask(request, context), None, None
     else:
         mask = find_mask(request, context)
-        parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+        arrays = find_model(request, context)
+        parts = unpack_parts(arrays, mask, request.down, request.rest)
         trials = None
         if request.trials is not None and request.action is Action.EVALUATE:
             trials = unpack_trials(request.trials, mask.count)
         remember_mask(mask, context)
+        remember_model(request, context)
         record = _record_of(mask, parts)
     users = detached(content)
     show_request(context, users.config_records.pop(HEADER))

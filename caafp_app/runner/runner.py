@@ -29,7 +29,7 @@ from caafp_app.runner.replies import (
     read_update,
     read_weight,
 )
-from caafp_app.runner.requests import RequestWriter
+from caafp_app.runner.requests import KEPT_BYTES, RequestWriter
 from caafp_app.runner.roster import Roster
 from caafp_app.runner.summed import Summed
 from caafp_app.runner.tally import Tally
@@ -98,6 +98,7 @@ class Runner:
         # Without bounds the rule holds nothing, scales nothing and caps nothing.
         self.influence: Influence[Reply] = Influence() if options.robust else Influence(0.0, 0.0)
         self.writer = RequestWriter(options, total_rounds)
+        self.keeps_models = not options.one_exchange  # ours is sent a model once in a round
         self.present: dict[str, int] = {}
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
 
@@ -129,7 +130,8 @@ class Runner:
         tally = Tally(str(phase), round_, asked=list(waiting))
         deadline = time.time() + self.options.timeout
         self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
-        self.writer.open(str(phase), round_)
+        keep = KEPT_BYTES // max(1, len(self.roster.clients)) if self.keeps_models else 0
+        self.writer.open(str(phase), round_, keep)
         messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
         return Opened(summed, tally, quorum, messages, waiting)
 
@@ -225,7 +227,7 @@ class Runner:
         def refuse(label: str, error: ProtocolError) -> None:
             tally.refuse(label, str(error))
             if (client := self.roster.known(label)) is not None:
-                client.held = ""
+                client.held = client.model = ""
             self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
 
         intake = Intake(self.influence, self.options.aggregation, refuse)

@@ -92,7 +92,7 @@ class DirectoryObserver(Observer):
         self.directory = directory
         self._settings = dict(settings)
         self._rounds = 0
-        self._note = directory.note()  # of a run that is resumed
+        self._note, self._changes = directory.note(), directory.changes()  # of a resumed run
         self._live = LiveLog(directory.path)
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
@@ -113,6 +113,7 @@ class DirectoryObserver(Observer):
         """Append to ``rounds.jsonl``."""
         # By number, not by count: a resumed run has had rounds that this process did not see.
         self._rounds = max(self._rounds, min(record.round, total_rounds))
+        self._changes += [{"round": record.round, **plain(one)} for one in record.changes]
         self.directory.append_round(record)
 
     def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
@@ -121,12 +122,18 @@ class DirectoryObserver(Observer):
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Write a first ``clusters.json``, so that a run cut short has one."""
-        self._note = note
+        self._note = note or self._note
         members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
         for label, number in sorted(labels.items()):
             members[number].append(label)
         clusters = {number: {"members": names} for number, names in members.items()}
-        self.directory.write_clusters({"note": note, "clusters": clusters})
+        self._write_clusters(clusters)
+
+    def _write_clusters(self, clusters: Mapping[int, object]) -> None:
+        found = {"note": self._note, "clusters": plain(clusters)}
+        if self._changes:
+            found["changes"] = self._changes
+        self.directory.write_clusters(found)
 
     def on_present(self, nodes: Mapping[str, int]) -> None:
         """Append to ``live.jsonl``."""
@@ -159,7 +166,7 @@ class DirectoryObserver(Observer):
             for share, bits in cluster.parts.items():
                 self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
-        self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
+        self._write_clusters(clusters)
         self.directory.write_clients(report.clients)
         self.directory.write_summary(
             build_summary(report, settings=self._settings, rounds=self._rounds)
@@ -195,6 +202,7 @@ class LogObserver(Observer):
         """Log one line, and a warning if clients are missing or refused."""
         self._time_left.add(record.phase, record.seconds)
         left = self._time_left.after(record.round)
+        self._log(text.change_lines(record))
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if clipped := text.clipped_line(record):
             self._log([clipped])

@@ -24,6 +24,29 @@ BETWEEN_ROUNDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class GroupChange:
+    """Clients that have another cluster from the beginning of a round on.
+
+    Attributes
+    ----------
+    what : str
+        ``move``, ``split`` or ``merge``.
+    clients : tuple of str
+        Labels.
+    before, after : int
+        Cluster.
+    why : str
+        The figures behind it, in words.
+    """
+
+    what: str
+    clients: tuple[str, ...]
+    before: int
+    after: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RoundRecord:
     """One exchange with the clients: one line of ``rounds.jsonl``.
 
@@ -59,6 +82,8 @@ class RoundRecord:
     elected : mapping of int to (mapping of str to float)
         What the clients of each cluster said of the scores of ``score=auto``: see
         `strategies.election`. The least wins.
+    changes : tuple of GroupChange
+        Clients that changed their cluster before the round.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -84,6 +109,7 @@ class RoundRecord:
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     watched: Mapping[int, float] = field(default_factory=dict)
     elected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    changes: tuple[GroupChange, ...] = ()
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

@@ -124,6 +124,17 @@ def clipped_line(record: RoundRecord) -> str:
     return printable(f"round {record.round}: longer than most, scaled down: {who}")
 
 
+def change_lines(record: RoundRecord) -> list[str]:
+    """Render who changed the cluster before a round."""
+    return [
+        printable(
+            f"round {record.round}: {one.what}: {_some(one.clients)}: cluster {one.before} to "
+            f"{one.after}, {one.why}"
+        )
+        for one in record.changes
+    ]
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
     members: dict[int, list[str]] = {}

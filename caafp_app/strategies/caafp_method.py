@@ -81,6 +81,8 @@ class CAAFPMethod(ClusteredMethod):
             self.models = {-1: pruning.cut(dense, saliency)}
             self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
+        for number in self.groups.changed:  # it is of the members of before
+            self.evidence.pop(number, None)
         # Before the round: its clients are asked for as many gradients as will be regrown.
         sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
         self.targets = {

@@ -126,6 +126,7 @@ LATE = {
     "mlflow": {"runs"},
     "optuna": {"tune"},
     "pandas": {"api", "datasets"},
+    "pyarrow": {"datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},
 }

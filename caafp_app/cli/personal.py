@@ -7,6 +7,7 @@ import typer
 
 from caafp_app.cli.ending import ending
 from caafp_app.cli.export import Formats, table
+from caafp_app.safe_text import printable
 
 personal = typer.Typer(
     no_args_is_help=True,
@@ -40,8 +41,8 @@ def list_models(state_dir: _StateDir = None) -> None:
             for score in (card.cluster_accuracy, card.personal_accuracy)
         ]
         typer.echo(
-            f"{'*' if one.served else ' '} {one.run:<20} {card.run_name or '-':<16} "
-            f"{card.written:<20} {scores[0]:>7} {scores[1]:>7} "
+            f"{'*' if one.served else ' '} {one.run:<20} {printable(card.run_name) or '-':<16} "
+            f"{printable(card.written):<20} {scores[0]:>7} {scores[1]:>7} "
             f"{card.train_examples} to train, {card.test_examples} to test"
         )
     typer.echo("* predicts" if kept else "none: a run leaves one after its personalise phase")

@@ -8,10 +8,10 @@ through `printable` or `csv_cell` where it is written.
 
 import re
 
-LABEL_FORM = "at most 100 letters, digits, . _ - + = @, and spaces between them"
+LABEL_FORM = "at most 100 letters, digits, . _ - + = @, and spaces between them, not dots alone"
 """How a client's label is written."""
 
-_LABEL = re.compile(r"[\w.+=@-](?:[\w.+=@ -]{0,98}[\w.+=@-])?")
+_LABEL = re.compile(r"(?!\.+$)[\w.+=@-](?:[\w.+=@ -]{0,98}[\w.+=@-])?")
 _FORMULA = ("=", "+", "-", "@")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 

@@ -46,6 +46,8 @@ install_wheels() {
         -r "$here/constraints-aarch64.txt"
     rm -rf "$site/bin"
     "$python" "$here/trim.py" "$site"
+    # Compiled here: emulated it takes minutes. Another Python than 3.11 compiles it for nothing.
+    "$python" -m compileall -q -s "$dir" "$site" "$dir/usr/lib/python3.11" >/dev/null || true
     du -sm "$site" | awk '{print "installed for aarch64, without the app: " $1 " MB"}'
 }
 
@@ -70,8 +72,10 @@ SCRIPTS
         'import platform; print(platform.machine(), platform.python_version())'
     ;;
 run)
+    # access(2) is answered for this machine's file of that name, so what is handed in lies in a
+    # folder that has the same name on both sides.
     exec env PROOT_NO_SECCOMP=1 proot -q "$(command -v qemu-aarch64-static)" -0 -r "$dir" \
-        -b /dev -b /proc -b /sys -b /etc/resolv.conf -b /etc/hosts -w / \
+        -b /dev -b /proc -b /sys -b /etc/resolv.conf -b /etc/hosts -b "${TMPDIR:-/tmp}" -w / \
         /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 \
         OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONUNBUFFERED=1 PYTHONPATH=/opt/app:/opt/site \
         FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 "$@"

@@ -56,3 +56,8 @@ def test_a_table_keeps_every_printable_text(text: str) -> None:
 @pytest.mark.parametrize("label", ["a", "part-0001", "Anna 2", "Łódź", "x=1", "a@b.c"])
 def test_labels(label: str) -> None:
     assert is_label(label)
+
+
+@pytest.mark.parametrize("label", ["", ".", "..", "a/b", " a", "a\nb", "x" * 101])
+def test_what_is_no_label(label: str) -> None:
+    assert not is_label(label)  # a device's label is the name of a folder on it

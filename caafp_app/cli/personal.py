@@ -8,6 +8,7 @@ import typer
 from caafp_app.cli.ending import ending
 from caafp_app.cli.export import Formats, tell
 from caafp_app.cli.options import StateDir, state_of
+from caafp_app.safe_text import printable
 
 personal = typer.Typer(
     no_args_is_help=True,
@@ -34,8 +35,8 @@ def list_models(state_dir: StateDir = None) -> None:
             for score in (card.cluster_accuracy, card.personal_accuracy)
         ]
         typer.echo(
-            f"{'*' if one.served else ' '} {one.run:<20} {card.run_name or '-':<16} "
-            f"{card.written:<20} {scores[0]:>7} {scores[1]:>7} "
+            f"{'*' if one.served else ' '} {one.run:<20} {printable(card.run_name) or '-':<16} "
+            f"{printable(card.written):<20} {scores[0]:>7} {scores[1]:>7} "
             f"{card.train_examples} to train, {card.test_examples} to test"
         )
     typer.echo("* predicts" if kept else "none: a run leaves one after its personalise phase")

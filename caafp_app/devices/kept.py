@@ -9,6 +9,7 @@ A new model never takes another's place in silence: all are scored on the window
 holds out today, and the best one is served, unless the operator chose one (``caafp personal use``).
 """
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import NodeConfig
 from caafp_app.devices.personal import MODEL, Card, keep_personal, load_personal
-from caafp_app.errors import DataError, SettingsError
+from caafp_app.errors import CaafpError, DataError, SettingsError, reading
 from caafp_app.runs.files import write_json
 from caafp_app.runs.place import check_name, default_home
 
@@ -195,9 +196,11 @@ def _serve_best(state: Path, before: Kept | None, score: Score) -> str:
     """Choose by accuracy on today's windows; of equal ones the newest, which knows the most."""
     scored: list[tuple[float, int, Kept]] = []
     for place, kept in enumerate(list_kept(state)):
-        accuracy = score(load_personal(kept.folder)[0], kept.card)
-        if accuracy is not None:
-            scored.append((accuracy, place, kept))
+        # One that this version cannot build, of another network, is not served and does no harm.
+        with contextlib.suppress(CaafpError), reading(kept.folder, DataError):
+            accuracy = score(load_personal(kept.folder)[0], kept.card)
+            if accuracy is not None:
+                scored.append((accuracy, place, kept))
     if not scored:
         newest = list_kept(state)[-1]
         _write(state, newest.run, "accuracy")

@@ -113,8 +113,10 @@ class Card:
 
     def _check(self) -> None:
         """Raise TypeError where a value that a model is built from is of no use for it."""
-        texts = (self.label, self.model, self.run, self.run_name, *self.class_names, *self.channels)
-        numbers = (self.sampling_rate, *self.mean, *self.deviation)
+        own = (self.label, self.model, self.run, self.run_name, self.written)
+        texts = (*own, *self.class_names, *self.channels)
+        scores = (self.cluster_accuracy or 0.0, self.personal_accuracy or 0.0)
+        numbers = (self.sampling_rate, *self.mean, *self.deviation, *scores)
         sizes = all(isinstance(size, int) and 0 < size < 10**6 for size in self.input_shape)
         if not (
             sizes

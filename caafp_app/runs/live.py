@@ -6,6 +6,7 @@ while a run goes on, and nothing is computed from it.
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 LIVE = "live.jsonl"
 _MOST_REASON = 300
 _MOST_BYTES = 256 * 1024 * 1024
+_NO_LINE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 
 
 @dataclass
@@ -89,10 +91,10 @@ class Live:
 
         Raises
         ------
-        TypeError, ValueError, KeyError
+        TypeError, ValueError, KeyError, OverflowError
             It is no line of `LiveLog`.
         """
-        when = float(event["t"])
+        when = _seconds(event["t"])
         self.ended = None  # a run may go on after its end
         match event.get("event"):
             case "present":
@@ -105,7 +107,7 @@ class Live:
                 self.left += [str(label) for label in event["left"]]
             case "asked":
                 self.phase, self.round = str(event["phase"]), int(event["round"])
-                self.deadline = float(event["deadline"])
+                self.deadline = _seconds(event["deadline"])
                 asked = set(event["labels"])
                 for device in self.devices.values():
                     if device.asked and device.answered is None:
@@ -124,6 +126,13 @@ class Live:
 
     def _device(self, label: object) -> Device:
         return self.devices.setdefault(str(label), Device(str(label)))
+
+
+def _seconds(told: Any) -> float:
+    seconds = float(told)
+    if not math.isfinite(seconds):
+        raise ValueError(f"expected seconds, found {seconds}")
+    return seconds
 
 
 class LiveLog:
@@ -179,6 +188,6 @@ class LiveReader:
             whole = piece[: piece.rfind(b"\n") + 1]
             self._place += len(whole)
             for line in whole.splitlines():
-                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                with contextlib.suppress(*_NO_LINE):
                     self.live.take(json.loads(line))
         return self.live

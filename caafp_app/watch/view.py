@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.live import LiveReader
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.runs.records import BETWEEN_ROUNDS
@@ -105,7 +106,10 @@ class Watcher:
         RunError
             It is no run directory, or a file of it is damaged.
         """
-        now = time.time() if now is None else now
+        with reading(self.folder, RunError):
+            return self._look(time.time() if now is None else now)
+
+    def _look(self, now: float) -> View:
         run, live = read_run(self.folder), self._live.read()
         finished = run.finished or live.ended is not None
         last = run.rounds[-1] if run.rounds else {}

@@ -69,6 +69,19 @@ def test_without_windows_to_judge_by_the_newest_is_served_and_it_is_said(tmp_pat
     assert "serves run 2, the newest: there are no windows to judge by" in said
 
 
+def test_a_model_that_this_version_cannot_build_does_no_harm(tmp_path: Path) -> None:
+    kept_run(tmp_path, "1", 0.9)
+
+    def today(arrays: object, card: Card) -> float | None:
+        if card.run == "1":
+            raise SettingsError("model: expected one of har-cnn, found 'other'")
+        return by_weight(arrays, card)
+
+    said = keep(tmp_path, {"w": np.array([0.6])}, replace(CARD, run="2"), today)
+    assert "serves run 2 (60.0 %" in said
+    assert len(list_kept(tmp_path)) == 2
+
+
 def test_what_the_operator_chose_stays_until_given_back(tmp_path: Path) -> None:
     kept_run(tmp_path, "1", 0.6, name="first")
     kept_run(tmp_path, "2", 0.9)

@@ -197,6 +197,8 @@ def test_no_model_says_how_to_get_one(data: Path, tmp_path: Path) -> None:
         (lambda path: _with_card(path, class_names=[]), "the model card"),
         (lambda path: _with_card(path, mean=[1.0]), "the model card"),
         (lambda path: _with_card(path, more=1), "the model card"),
+        (lambda path: _with_card(path, written=5), "the model card"),
+        (lambda path: _with_card(path, personal_accuracy="good"), "the model card"),
         (lambda path: _with_card(path, model="other"), "expected one of har-cnn.* found 'other'"),
         (lambda path: _with_card(path, input_shape=[32, 3]), "dense.weight|found"),
     ],

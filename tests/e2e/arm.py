@@ -7,6 +7,7 @@ this machine with TLS and node authentication, a device of this machine and one 
 to personal models and a prediction. Prints a transcript for docs/devices.md.
 """
 
+import compileall
 import json
 import re
 import shutil
@@ -52,22 +53,20 @@ def main() -> None:
 
 
 def _try_out(root: Path, folder: Path, versions: str) -> None:
-    inside = root / "opt" / "trial"
-    shutil.rmtree(inside, ignore_errors=True)
-    inside.mkdir()
     shutil.rmtree(root / "opt" / "app", ignore_errors=True)
     shutil.copytree(
         PACKAGE, root / "opt" / "app" / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__")
     )
+    # Compiled here, where that takes a second; another Python than 3.11 does it for nothing.
+    compileall.compile_dir(root / "opt" / "app", quiet=1, stripdir=str(root))
     say(_inside(root, "/usr/bin/python3.11", "-c", versions))
     keys = folder / "keys"
     make_server_keys(keys, [HOST])
     for device in ("native", "arm"):
         make_device_keys(keys, device)
     native, arm = write_devices(folder, 2)
-    shutil.copy(arm, inside / "windows.npz")
-    for name in ("ca.pem", "arm.key"):
-        shutil.copy(keys / name, inside / name)
+    # Of a device inside; temporary folders are the same there.
+    state, home = folder / "arm-state", folder / "arm-flwr"
 
     def admit(operator: Connection) -> None:
         for device in ("native", "arm"):
@@ -80,9 +79,9 @@ def _try_out(root: Path, folder: Path, versions: str) -> None:
                 timeout=120,
             )
 
-    def own(place: str, name: str) -> list[str]:
-        options = ["--root-certificates", f"{place}/ca.pem"]
-        return [*options, "--auth-supernode-private-key", f"{place}/{name}.key"]
+    def own(name: str) -> list[str]:
+        options = ["--root-certificates", str(keys / "ca.pem")]
+        return [*options, "--auth-supernode-private-key", str(keys / f"{name}.key")]
 
     names = {"ca-certfile": "ca.pem", "certfile": "server.pem", "keyfile": "server.key"}
     security = Security(
@@ -92,16 +91,16 @@ def _try_out(root: Path, folder: Path, versions: str) -> None:
         ],
         supernode=[],
         connection={"root-certificates": str(keys / "ca.pem")},
-        own=[own(str(keys), "native")],
+        own=[own("native")],
         admit=admit,
     )
     node = {"data-path": str(native), "label": "native", "state-dir": str(folder / "state")}
     with fleet(folder / "fleet", [node], security=security, warm=True) as running:
-        config = 'data-path="/opt/trial/windows.npz" label="arm" state-dir="/opt/trial/state"'
+        config = f'data-path="{arm}" label="arm" state-dir="{state}"'
         # Behind all else: the emulated processor wants what this one has.
         command = ["nice", "-n", "5", str(TOOL), "run", str(root)]
-        command += ["/usr/bin/env", "FLWR_HOME=/opt/trial/flwr"]
-        command += ["/usr/local/bin/caafp", "device", *own("/opt/trial", "arm")]
+        command += ["/usr/bin/env", f"FLWR_HOME={home}"]
+        command += ["/usr/local/bin/caafp", "device", *own("arm")]
         command += ["--superlink", running.address, "--host", HOST, "--port", str(free_port())]
         environment = running.connection.environment
         command += ["--node-config", config]
@@ -114,8 +113,8 @@ def _try_out(root: Path, folder: Path, versions: str) -> None:
         _report(directory, device)
     prediction = _inside(
         root,
-        *("/usr/local/bin/caafp", "predict", "--data", "/opt/trial/windows.npz"),
-        *("--state-dir", "/opt/trial/state", "--output", "/opt/trial/classes.csv"),
+        *("/usr/local/bin/caafp", "predict", "--data", str(arm)),
+        *("--state-dir", str(state), "--output", str(folder / "classes.csv")),
     )
     say(f"caafp predict inside: {prediction}")
 

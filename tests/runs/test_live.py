@@ -64,12 +64,16 @@ def test_torn_and_foreign_lines_do_no_harm(tmp_path: Path) -> None:
     log, reader = LiveLog(tmp_path), LiveReader(tmp_path)
     (tmp_path / LIVE).write_bytes(
         b'nonsense\n{"t": 1}\n{"t": "x"}\n[1]\n{"t": 1, "event": "asked"}\n'
+        b'{"t": NaN, "event": "present", "joined": {"a": 1}, "left": []}\n'
+        b'{"t": 1, "event": "asked", "phase": "", "round": 1e400, "deadline": 0, "labels": []}\n'
+        b'{"t": 1, "event": "asked", "phase": "", "round": 1, "deadline": "inf", "labels": []}\n'
     )
     log.present({"pi": 1})
     with (tmp_path / LIVE).open("ab") as file:
         file.write(b'{"t": 2, "event": "pre')
         file.flush()
         assert reader.read().devices["pi"].there
+        assert "a" not in reader.read().devices
         file.write(b'sent", "joined": {"late": 5}, "left": []}\n')
     assert reader.read().devices["late"].node == 5
 

@@ -93,6 +93,21 @@ def test_no_run_is_an_error(tmp_path: Path) -> None:
         Watcher(tmp_path).look()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plan.json", '{"rounds": 5}'),
+        ("rounds.jsonl", "[]\n"),
+        ("rounds.jsonl", '{"round": "x", "phase": 3, "seconds": "a", "bytes_down": null}\n'),
+        ("clusters.json", '{"clusters": {"0": 5}}'),
+    ],
+)
+def test_what_is_no_file_of_a_run_is_said(going: Path, name: str, text: str) -> None:
+    (going / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=r"cannot read .*walks"):
+        Watcher(going).look()
+
+
 def test_a_run_that_ended_early_says_why_until_it_goes_on(going: Path) -> None:
     LiveLog(going).ended("nobody trained")
     view = Watcher(going).look()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from caafp_app.devices.warm.compatibility import polls_can_be_quick, why_not_warm
 from caafp_app.devices.warm.pace import quicken
@@ -62,6 +63,9 @@ def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: flo
             "expected no --isolation: caafp device decides it; use --cold for a process for each "
             "message, or flower-supernode for anything else"
         )
+    key: Path = chosen.auth_supernode_private_key
+    if key.is_file() and key.stat().st_mode & 0o077:
+        _logger.warning("%s: others can read this key and play this device: chmod 600", key)
     why = "--cold" if cold else why_not_warm()
     if not why and chosen.allow_runtime_dependency_installation:
         why = "--allow-runtime-dependency-installation needs a process for each message"
@@ -88,6 +92,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", default=str(SUPERNODE_UVICORN_DEFAULT_PORT))
     parser.add_argument("--ssl-ca-certfile")
     parser.add_argument("--superexec-auth-secret-file")
+    parser.add_argument("--auth-supernode-private-key", type=Path, default=Path())
     parser.add_argument("--allow-runtime-dependency-installation", action="store_true")
     return parser.parse_known_args(arguments)[0]
 
@@ -105,14 +110,18 @@ def _keep_executor(runtime: Runtime, memory_mb: float) -> None:
     command = [sys.executable, "-m", "caafp_app.devices.warm.process", *runtime.options()]
     if memory_mb:
         command += ["--memory", str(memory_mb)]
-    leaving = threading.Event()
-    atexit.register(leaving.set)
+    leaving, running = threading.Event(), list[subprocess.Popen[bytes]]()
+
+    def leave() -> None:
+        leaving.set()  # first: an executor that ends now has not failed
+        for process in running:
+            process.terminate()
+
+    atexit.register(leave)
     while True:
         began = time.monotonic()
-        process = subprocess.Popen(command)
-        atexit.register(process.terminate)
-        code = process.wait()
-        atexit.unregister(process.terminate)
+        running[:] = [subprocess.Popen(command)]
+        code = running[0].wait()
         if leaving.is_set():
             return
         if time.monotonic() - began > SOON:

@@ -4,8 +4,10 @@ import importlib
 import io
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +99,51 @@ def test_a_task_gets_no_more_memory_than_it_may_take() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "refused\n"
+
+
+def test_an_executor_that_is_ended_with_its_device_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(start.atexit, "register", at_exit.append)
+    runtime = start.Runtime("127.0.0.1:9", None, None)
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    began: list[list[str]] = []
+
+    class Sleeping(subprocess.Popen[bytes]):
+        def __init__(self, command: list[str]) -> None:
+            began.append(command)
+            super().__init__(sleeping)
+
+    monkeypatch.setattr(start.subprocess, "Popen", Sleeping)
+    thread = threading.Thread(target=start._keep_executor, args=(runtime, 0.0), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while thread.is_alive() and time.monotonic() < deadline:
+        for leave in reversed(at_exit):
+            leave()
+        thread.join(timeout=0.1)
+    assert not thread.is_alive()
+    assert len(began) == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("mode", "said"), [(0o644, True), (0o600, False)])
+def test_a_key_that_others_can_read_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mode: int,
+    said: bool,
+) -> None:
+    key = tmp_path / "pi-1.key"
+    key.touch()
+    key.chmod(mode)
+    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["caafp"])
+    monkeypatch.setattr(start, "quicken", lambda: None)
+    start.start_device(["--auth-supernode-private-key", str(key)], cold=True)
+    assert ("others can read this key" in caplog.text) == said
 
 
 def test_isolation_is_decided_here() -> None:

@@ -41,6 +41,7 @@ ARROWS = {
     | {"devices"},
     "bench": ERRORS | {"registry", "settings", "runs", "launch"},
     "cli": ERRORS
+    | TEXT
     | {
         "registry",
         "settings",
@@ -55,6 +56,7 @@ ARROWS = {
         "client_app",
     },
     "devices": ERRORS
+    | {"clustering"}
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "client", "devices"},
@@ -126,6 +128,7 @@ LATE = {
     "mlflow": {"runs"},
     "optuna": {"tune"},
     "pandas": {"api", "datasets"},
+    "pyarrow": {"datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},
 }

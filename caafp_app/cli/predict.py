@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import StateDir, state_of
 
 
 def predict(
@@ -17,34 +18,41 @@ def predict(
             show_default=False,
         ),
     ],
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the SuperNode keeps its model: the state-dir of its node-config.",
-            show_default="the only one in ~/.caafp/personal",
-        ),
-    ] = None,
+    state_dir: StateDir = None,
     run: Annotated[
         str,
         typer.Option(
             metavar="RUN", help="Id or name of the run whose model predicts.", show_default="served"
         ),
     ] = "",
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A run directory, for a device that has no personal model: the general model, or "
+            "a cluster's that knows these windows better.",
+            show_default="none",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="CSV file to write.", show_default="standard output"),
     ] = None,
 ) -> None:
-    """Predict the class of each window by this device's personal model.
+    """Predict the class of each window by this device's personal model, or by a run's.
 
     [bold]caafp predict --data today.csv --output today-classes.csv[/]
     """
-    from caafp_app.devices.kept import find_kept, the_only_state
+    from caafp_app.devices.kept import find_kept
+    from caafp_app.devices.newcomer import predict_as_newcomer
     from caafp_app.devices.predict import predict as predicted
 
     with ending():
-        state = state_dir.expanduser() if state_dir is not None else the_only_state()
-        found = predicted(data.expanduser(), find_kept(state, run).folder)
+        if models is not None:
+            found, name = predict_as_newcomer(data.expanduser(), models.expanduser())
+            typer.echo(f"by {name} of {models}", err=True)
+        else:
+            found = predicted(data.expanduser(), find_kept(state_of(state_dir), run).folder)
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return

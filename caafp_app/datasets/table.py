@@ -34,7 +34,7 @@ from caafp_app.datasets.arrays import MAX_BYTES, AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.datasets.form import Form
 from caafp_app.datasets.windowing import window_rows
-from caafp_app.errors import DataError
+from caafp_app.errors import DataError, reading
 from caafp_app.settings.text import encoding_of
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def _read(path: Path) -> "DataFrame":
     """Return the cells of a file; of CSV as they are written, so that no word is taken for none."""
     import pandas as pd  # seconds on a small device, so only where a table is read
 
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB")
+    if _unpacked(path) > MAX_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, unpacked")
     if path.suffix.lower() == ".parquet":
         return _parquet(path)
     try:
@@ -138,18 +138,35 @@ def _read(path: Path) -> "DataFrame":
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
 
 
+def _unpacked(path: Path) -> int:
+    """Return the bytes of a file, of a gzipped one unpacked, as far as it may be."""
+    if path.suffix.lower() != ".gz":
+        return path.stat().st_size
+    size = 0
+    with reading(path, DataError), gzip.open(path) as file:
+        while size <= MAX_BYTES and (part := file.read(1 << 20)):
+            size += len(part)
+    return size
+
+
 def _parquet(path: Path) -> "DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_parquet(path)
+        from pyarrow.parquet import read_metadata
     except ImportError as error:
         raise DataError(
             f"{path}: reading Parquet needs the package pyarrow, found none; install it by `pip "
             "install pyarrow`, or save CSV"
         ) from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: expected a Parquet table, found {error}") from error
+    with reading(f"a Parquet table in {path}", DataError):
+        about = read_metadata(path)
+        # A value that is repeated takes no room in the file.
+        if 8 * about.num_rows * about.num_columns > MAX_BYTES:
+            raise DataError(
+                f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, found {about.num_rows} lines"
+            )
+        return pd.read_parquet(path)
 
 
 def _encoding(path: Path) -> str:

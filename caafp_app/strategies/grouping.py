@@ -16,9 +16,7 @@ from caafp_app.clustering.distance import cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
-from caafp_app.pruning.influence import capped
-from caafp_app.runner.model import SparseModel, mean_model
-from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.roster import Roster
 from caafp_app.runs.observer import Observer
 
 _MOST_COMPARED = 500
@@ -42,6 +40,9 @@ class Clustering:
     grouping : str
         ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
         by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
+    change : bool
+        Whether clients move, and clusters split and merge, in later rounds: see
+        `strategies.changing`. Only where `clusters` is auto and `grouping` is by rounds.
     """
 
     clusters: int | str = 0
@@ -49,6 +50,7 @@ class Clustering:
     min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
     grouping: str = ""
+    change: bool = True
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -67,7 +69,8 @@ class Clustering:
         if self.clusters == AUTO:
             number = "1 to 6 by a test"
         whence = ", by the rounds' updates" if self.by_rounds else ""
-        return f"{number}, {self.linkage} linkage{whence}"
+        change = ", may change" if self.changing else ""
+        return f"{number}, {self.linkage} linkage{whence}{change}"
 
     @property
     def fixed(self) -> int:
@@ -78,6 +81,11 @@ class Clustering:
     def by_rounds(self) -> bool:
         """Whether groups come from the warm-up's own updates."""
         return (self.grouping or ("rounds" if self.clusters == AUTO else "exchange")) == "rounds"
+
+    @property
+    def changing(self) -> bool:
+        """Whether groups change after they have been formed."""
+        return self.change and self.clusters == AUTO and self.by_rounds
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients.
@@ -137,41 +145,3 @@ class Clustering:
         if len(labels) <= _MOST_COMPARED:
             observer.on_distances(labels, cosine_distances(rows))
         return found
-
-
-def regrouped(
-    models: Mapping[int, SparseModel],
-    clients: Mapping[str, Client],
-    after: Mapping[str, int],
-    *,
-    robust: bool = False,
-) -> dict[int, SparseModel]:
-    """Move clients to other groups, and merge models into the new groups by weight.
-
-    A new group's model is the mean of the models that its members come from, each weighted by the
-    training examples of those members. What was learnt of old members is the caller's to forget;
-    what a lossy codec left over on a moved client, the client forgets.
-
-    Parameters
-    ----------
-    models : mapping of int to SparseModel
-        By group, before.
-    clients : mapping of str to Client
-        By label; their `cluster` is changed.
-    after : mapping of str to int
-        The new group of each client, by label; see `clustering.stable.keep_numbers`.
-    robust : bool
-        Count a client of many examples as the rule of influence lets it: as the strategy's.
-    """
-    counts = [float(max(clients[label].examples, 1)) for label in sorted(after)]
-    counts = capped(counts) if robust else counts
-    weights: dict[int, dict[int, float]] = {}
-    for (label, number), count in zip(sorted(after.items()), counts, strict=True):
-        client = clients[label]
-        shares = weights.setdefault(number, {})
-        shares[client.cluster] = shares.get(client.cluster, 0.0) + count
-        client.cluster = number
-    return {
-        number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
-        for number, shares in sorted(weights.items())
-    }

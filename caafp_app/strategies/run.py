@@ -20,9 +20,11 @@ from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.opened import Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Runner
+from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end
@@ -98,7 +100,7 @@ class Run:
                 uniform=strategy.uniform,
                 one_exchange=strategy.one_exchange,
                 timeout=timeout,
-                quorum=Quorum(strategy.min_replies, strategy.grace),
+                quorum=Quorum(strategy.min_replies, strategy.grace, strategy.patience),
                 rest_after=strategy.rest_after,
                 robust=strategy.robust,
                 known_devices=strategy.known_devices,
@@ -145,6 +147,7 @@ class Run:
         config = ConfigRecord(), ConfigRecord()
         run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)
         run.outside = run._watched = True
+        run.runner.keeps_models = False  # what is not held cannot be sent again
         run._meet()
         strategy.observer.on_plan(run.plan, run._facts())
         return run
@@ -163,6 +166,8 @@ class Run:
         """Hold all rounds, and those alone that a run to be resumed has left."""
         began = time.monotonic()
         strategy = self.strategy
+        if strategy.says_more:
+            strategy.summary()
         ended, earlier = 0, 0.0
         if resume is not None:
             ended, saved = resume
@@ -222,6 +227,7 @@ class Run:
     def _train(self, step: RoundPlan) -> None:
         """Hold the training of a round, as Flower's loop does."""
         runner, strategy = self.runner, self.strategy
+        before = ArrayRecord(dict(self.handed.arrays))
         messages = list(
             strategy.configure_train(step.round, self.handed.arrays, self.train_config, runner.grid)
         )
@@ -229,8 +235,9 @@ class Run:
         opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
-        if arrays is not None:
-            self._adopt(arrays)
+        if arrays is not None or self._watched:
+            # An override that returns none rejects the round: FedAvg goes on from the model before.
+            self._adopt(before if arrays is None else arrays)
         if metrics is not None:
             self.result.train_metrics_clientapp[step.round] = metrics
 
@@ -266,7 +273,8 @@ class Run:
         answers = runner.read(opened, replies, resend=not self.outside)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
-        self.last_models.note(step.round, method.models, changed=changed)
+        others = any(change.what != "move" for change in answers.tally.changes)
+        self.last_models.note(step.round, method.models, changed=changed or others)
         published = dict(sorted(method.published().items()))
         layers = None
         if changed or step.round == 1:
@@ -279,7 +287,9 @@ class Run:
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
             self.history.setdefault(number, []).append(row)
         aggregate = strategy.train_metrics_aggr_fn or aggregate_metricrecords
-        metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        metrics = answers.tally.aggregate(
+            aggregate, strategy.weighted_by_key, robust=strategy.robust
+        )
         if strategy.one_exchange:
             self.progress.note(round_, answers.tally)
         if self._watched:
@@ -317,10 +327,11 @@ class Run:
                 round_, self.handed.arrays, self.evaluate_config, runner.grid
             )
         )
-        if self._evaluating is None:
-            return
-        self._evaluating.keep(message.metadata.dst_node_id for message in messages)
-        replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
+        if self._evaluating is not None:
+            self._evaluating.keep(message.metadata.dst_node_id for message in messages)
+            replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
+        else:  # an override may write messages of its own, which are no queries of ours
+            replies = runner.send(messages, Tally(Action.EVALUATE, round_))
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:
             self.result.evaluate_metrics_clientapp[round_] = metrics
@@ -343,9 +354,11 @@ class Run:
 
     def aggregate_evaluate(self, round_: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return the mean of what the clients report."""
-        if self._evaluating is None:
-            return None
         strategy = self.strategy
+        aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
+        if self._evaluating is None:
+            contents = [reply.content for reply in replies if reply.has_content()]
+            return aggregate(contents, strategy.weighted_by_key) if contents else None
         opened, self._evaluating = self._evaluating, None
         answers = self.runner.read(opened, replies, resend=not self.outside)
         self.progress.note(round_, answers.tally)
@@ -353,8 +366,7 @@ class Run:
         published = sorted(self.method.published().items())
         density = {number: model.density for number, model in published}
         self.runner.close(answers, density, watched=watched)
-        aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
-        return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        return answers.tally.aggregate(aggregate, strategy.weighted_by_key, robust=strategy.robust)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:
         """Let the caller score the mean of the clusters' models."""

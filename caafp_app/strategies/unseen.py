@@ -5,29 +5,30 @@ clusters at no byte more. A rule gives a user a cluster's model where evidence w
 for it, and the general model otherwise.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from statistics import median_low
 
 import numpy as np
 from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
+from caafp_app.clustering.unlabelled import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import INPUT_STATISTICS, UNLABELLED
+from caafp_app.pruning.influence import norm_of
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Runner
 from caafp_app.runner.tally import pick
+from caafp_app.runner.told import MOST_TIMES
 from caafp_app.runs.records import UnseenRecord
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
 
-GENERAL = -1
-"""The number of the general model among the clusters'."""
-MARGIN = 0.1
-"""By how much a cluster's model has to be ahead of the general one, in nats."""
 NEARER = 0.7
 """How near a cluster's members have to be, as a share of the distance to everybody's middle."""
 
@@ -48,18 +49,11 @@ def surest(models: Evidence, distances: Nearness) -> int:
     return max(clusters, key=lambda k: models[k].get("sure", 0.0), default=GENERAL)
 
 
-def informed(models: Evidence, distances: Nearness) -> int:
-    """Give a model that is sure and yet tells classes apart, where it is ahead by a margin.
-
-    By the information between windows and predictions (Bridle, Heading, MacKay, 1991).
-    """
-
-    def information(number: int) -> float:
-        return models[number].get("variety", 0.0) - models[number].get("entropy", 0.0)
-
-    best = max((k for k in models if k != GENERAL), key=information, default=GENERAL)
-    ahead = best != GENERAL and information(best) > information(GENERAL) + MARGIN
-    return best if ahead else GENERAL
+def most_informed(models: Evidence, distances: Nearness) -> int:
+    """Give a model that is sure and yet tells classes apart, where it is ahead by a margin."""
+    return informed(
+        {k: one.get("variety", 0.0) - one.get("entropy", 0.0) for k, one in models.items()}
+    )
 
 
 def nearest(models: Evidence, distances: Nearness) -> int:
@@ -72,14 +66,14 @@ def nearest(models: Evidence, distances: Nearness) -> int:
 
 def agreed(models: Evidence, distances: Nearness) -> int:
     """Give a cluster's model where both kinds of evidence are for it."""
-    found = informed(models, distances)
+    found = most_informed(models, distances)
     return found if found == nearest(models, distances) else GENERAL
 
 
 RULES: dict[str, Callable[[Evidence, Nearness], int]] = {
     "general": always_general,
     "surest": surest,
-    "informed": informed,
+    "informed": most_informed,
     "nearest": nearest,
     "agreed": agreed,
 }
@@ -181,15 +175,18 @@ def distances_to(
 ) -> dict[int, float]:
     """Return how far a user is from the middle of each cluster, and of everybody.
 
-    Each statistic counts by its deviation over the clients.
+    Each statistic counts by its deviation over the clients. A client whose statistics are more than
+    `MOST_TIMES` as long as the median client's has made them up, and is left out.
     """
+    told = {label: np.array(row) for label, row in statistics.items() if len(row) == len(own) > 0}
+    norms = {label: norm_of(row) for label, row in told.items()}
+    longest = MOST_TIMES * median_low(norms.values()) if norms else 0.0
     rows: dict[int, list[NDArray[np.float64]]] = {}
     for number, clients in members.items():
         for client in clients:
-            row = statistics.get(client.label, [])
-            if own and len(row) == len(own):
-                rows.setdefault(number, []).append(np.array(row))
-    if not rows:
+            if norms.get(client.label, math.inf) <= longest < math.inf:
+                rows.setdefault(number, []).append(told[client.label])
+    if not rows or not math.isfinite(norm_of(np.array(own))):
         return {}
     everybody = np.stack([row for some in rows.values() for row in some])
     scale = everybody.std(axis=0)

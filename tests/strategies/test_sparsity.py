@@ -87,6 +87,16 @@ def test_a_named_figure_is_watched_and_without_any_nothing_is_pruned(
     assert "no figure to tune its sparsity by" in caplog.text
 
 
+def test_devices_of_several_levels_are_each_compared_with_themselves() -> None:
+    strategy, grid = foreign(0, levels="1,0.5")
+    places = [{**place, "level": (1.0, 0.5)[i // 4]} for i, place in enumerate(nodes(6))]
+    grid = LocalGrid(numpy_app.make_app(data=partial(unequal, 0)), places)
+    seen, _ = held(strategy, grid)
+    easy, hard = seen.labels["part-0000"], seen.labels["part-0001"]
+    assert path(seen, easy)[0] == path(seen, hard)[0] == 0.0  # of the whole model, not of a half
+    assert path(seen, easy)[-1] > path(seen, hard)[-1]
+
+
 def test_a_run_that_goes_on_decides_as_one_that_was_not_cut() -> None:
     strategy, grid = foreign(1)
     strategy.checkpoints = kept = Snapshots()

@@ -52,8 +52,8 @@ TODAY = 1000
 """Samples of the recording to be classified."""
 
 
-# Seen three times of four: a device whose message is at work when its run is stopped answers no
-# message of the resumed run for minutes. These tests have not been seen to pass, so none counts.
+# In one of four tries, maybe two, devices whose message was at work when their run was stopped
+# answered no message of the resumed run for minutes. These have not been seen to pass.
 stopped_devices_hang = pytest.mark.xfail(run=False, reason="devices hang after `flwr stop`")
 
 

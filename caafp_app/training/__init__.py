@@ -7,7 +7,7 @@ from caafp_app.training.evaluation import (
     macro_f1,
     probabilities,
 )
-from caafp_app.training.local import LocalTraining, decay, epochs, seeded, train
+from caafp_app.training.local import LocalTraining, decay, seeded, train
 from caafp_app.training.state import dump_arrays, load_arrays, place
 from caafp_app.training.stopping import MOST_EPOCHS, Stopped, Stopping, clearly_better, how_long
 
@@ -20,7 +20,6 @@ __all__ = [
     "clearly_better",
     "decay",
     "dump_arrays",
-    "epochs",
     "evaluate",
     "full_gradient",
     "how_long",

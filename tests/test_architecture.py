@@ -41,6 +41,7 @@ ARROWS = {
     | {"devices"},
     "bench": ERRORS | {"registry", "settings", "runs", "launch"},
     "cli": ERRORS
+    | TEXT
     | {
         "registry",
         "settings",

@@ -1,4 +1,4 @@
-"""docs/deploy.md: its commands, files and links. What it starts is in tests/e2e/test_secure.py."""
+"""docs/deploy.md: commands, files and links. What it starts is in tests/e2e/test_operator.py."""
 
 import re
 import shlex
@@ -6,13 +6,13 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from caafp_app import cli
 from caafp_app.launch.superlink import executable
 from tests.e2e import guide
+from tests.e2e.devices import write_walks
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = guide.GUIDE.read_text(encoding="utf-8")
@@ -62,17 +62,7 @@ def test_a_device_is_prepared_as_the_guide_says(
 ) -> None:
     """dataset.toml, a recording and `caafp node`, as they stand there."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    walks = tmp_path / "walks"
-    walks.mkdir()
-    (walks / "dataset.toml").write_text(guide.blocks()["form"], encoding="utf-8")
-    head = guide.blocks()["recording"].splitlines()[0]
-    rng = np.random.default_rng(0)
-    lines = [
-        ",".join([label, *(f"{value:.3f}" for value in rng.normal(size=3))])
-        for label in ("walking", "sitting")
-        for _ in range(1400)
-    ]
-    (walks / "today.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    walks = write_walks(tmp_path / "walks")
     words = guide.words("node", {"~/walks": str(walks)})
     done = CliRunner().invoke(cli.app, words[1:])
     assert done.exit_code == 0, done.output

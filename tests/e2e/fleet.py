@@ -6,6 +6,7 @@ its process id.
 """
 
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from caafp_app.launch.superlink import Connection, executable, flower_environmen
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 300.0
 RUN_SECONDS = 900.0
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 Values = Mapping[str, str | int | float | bool]
 """Keys and values of settings, or of what an operator types for a SuperNode: ``data-path`` ..."""
@@ -64,17 +66,26 @@ class Daemon:
     folder : Path
         Where both are.
     environment : mapping
+    own_home : bool
+        False for a command of the operator's, whose home the environment names.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        *,
+        own_home: bool = True,
     ) -> None:
         self.name = name
         self.command = list(command)
         self.log = folder / f"{name}.log"
-        home = folder / name
-        home.mkdir()
-        self._environment = {**environment, "FLWR_HOME": str(home)}
+        self._environment = dict(environment)
+        if own_home:
+            (folder / name).mkdir()
+            self._environment["FLWR_HOME"] = str(folder / name)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -97,7 +108,7 @@ class Daemon:
             self._process.wait()
 
     def await_line(self, words: str, seconds: float = STARTUP_SECONDS) -> None:
-        """Wait until its log has these words.
+        """Wait until its log has these words, in colours or without.
 
         Raises
         ------
@@ -111,10 +122,10 @@ class Daemon:
                 raise AssertionError(f"{self.name} did not come to {words!r}:\n{self.text()}")
             time.sleep(0.1)
 
-    def await_end(self) -> int:
+    def await_end(self, seconds: float = STARTUP_SECONDS) -> int:
         """Wait until it ends by itself; return its exit status."""
         assert self._process is not None
-        return self._process.wait(timeout=STARTUP_SECONDS)
+        return self._process.wait(timeout=seconds)
 
     @property
     def pid(self) -> int:
@@ -122,8 +133,8 @@ class Daemon:
         return self._process.pid if self._process is not None else 0
 
     def text(self) -> str:
-        """Return its log so far."""
-        return self.log.read_text(encoding="utf-8", errors="replace")
+        """Return its log so far, without the colours of a terminal."""
+        return _COLOURS.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
 
     def reap(self) -> None:
         """Take note of its death, so that no zombie stays."""

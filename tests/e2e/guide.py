@@ -37,6 +37,16 @@ def words(name: str, replaced: Mapping[str, str]) -> list[str]:
     return shlex.split(line)
 
 
+def inline(start: str, replaced: Mapping[str, str] | None = None) -> list[str]:
+    """Return the one command in the running text that begins so, as `words` does."""
+    text = GUIDE.read_text(encoding="utf-8")
+    codes = set(re.findall(r"`([^`\n]+)`", text))
+    (found,) = codes & {start} or {code for code in codes if code.startswith(start)}
+    given = shlex.split(found)
+    assert set(replaced or {}) <= set(given), found
+    return [(replaced or {}).get(word, word) for word in given]
+
+
 def options(command: list[str], *without: str) -> list[str]:
     """Return the options of a command, less some that take a value."""
     kept = command[1:]

@@ -59,9 +59,10 @@ def read_space(pairs: Iterable[str]) -> tuple[Space, dict[str, object]]:
         if not match and ("," not in text or key in commas):
             fixed.append(pair)
             continue
-        if key not in kinds or key in space:
-            known = "" if key in kinds else hint(key, kinds)
-            raise SettingsError(f"expected each setting once, found {key!r}{known}")
+        if key not in kinds:
+            raise SettingsError(f"unknown setting {key!r}{hint(key, kinds)}")
+        if key in space:
+            raise SettingsError(f"{key}: expected once, found twice")
         space[key] = _range(key, match, kinds[key]) if match else _choices(key, text)
     if not space:
         raise SettingsError(

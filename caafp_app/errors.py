@@ -54,8 +54,8 @@ def reading(what: object, kind: type[CaafpError]) -> Iterator[None]:
     except CaafpError:
         raise
     except Exception as error:
-        found = " ".join(str(error).split())[:300]
-        raise kind(
-            f"cannot read {what}: {found or 'no reason given'} ({type(error).__name__}); it is "
-            "damaged, or not what it is taken for"
-        ) from error
+        found = " ".join(str(error).split())[:300] or "no reason given"
+        why = "; it is damaged, or not what it is taken for"
+        if isinstance(error, OSError):  # it may be whole, and belong to somebody else
+            found, why = error.strerror or found, ""
+        raise kind(f"cannot read {what}: {found} ({type(error).__name__}){why}") from error

@@ -197,6 +197,7 @@ SCORES = Registry(
         "coherence-paper": "caafp_app.pruning.scores:coherence_paper",
         "consistency": "caafp_app.pruning.scores:consistency",
         "curvature": "caafp_app.pruning.scores:curvature",
+        "staleness": "caafp_app.pruning.staleness:staleness",
     },
 )
 SUMS = Registry(
@@ -226,6 +227,7 @@ ALLOCATIONS = Registry(
         "uniform": "caafp_app.pruning.allocation:uniform",
         "erk": "caafp_app.pruning.allocation:erk",
         "global": "caafp_app.pruning.allocation:global_",
+        "quota": "caafp_app.pruning.allocation:quota",
     },
 )
 SCHEDULES = Registry(

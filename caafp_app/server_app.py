@@ -29,7 +29,7 @@ MAY_CHANGE = frozenset(
         *("output-dir", "run-name", "data-dir", "track", "resume-from", "strategy-args"),
         *("checkpoint-every", "device", "engine"),
         *("min-available-nodes", "round-timeout", "min-replies"),
-        *("grace", "rest_after", "known-devices"),
+        *("grace", "patience", "rest_after", "known-devices"),
     }
 )
 """Settings, and arguments of the strategy, that a resumed run may have otherwise than the one that

@@ -83,7 +83,7 @@ class TestPresets:
     @pytest.mark.parametrize(
         ("content", "parts"),
         [
-            ("seed = ", ["expected TOML", "mine.toml"]),
+            ("seed = ", ["cannot read TOML", "mine.toml"]),
             ("[data]\nseed = 1\n", ["flat", "the table [data]"]),
             ("sparsity = 2.0\n", ["sparsity", "below 1"]),
         ],

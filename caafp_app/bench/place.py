@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caafp_app.bench.plan import BenchPlan, Case
-from caafp_app.errors import RunError, SettingsError
+from caafp_app.errors import RunError, SettingsError, reading
 from caafp_app.runs.files import write_json
 from caafp_app.runs.lock import sole_writer
 from caafp_app.runs.place import default_home
@@ -81,13 +81,13 @@ class BenchFolder:
 
     def differences(self, case: Case, seed: int) -> list[str]:
         """Say in which settings the finished run that is there differs; empty if in none."""
-        try:
-            text = (self.finished(case, seed) / "settings.json").read_text(encoding="utf-8")
-        except OSError:
+        path = self.finished(case, seed) / "settings.json"
+        if not path.is_file():
             return []
         wanted = case.at(seed).to_dict()
-        # A setting that came later had its default then.
-        found = Settings().to_dict() | dict(json.loads(text))
+        with reading(path, RunError):
+            # A setting that came later had its default then.
+            found = Settings().to_dict() | dict(json.loads(path.read_text(encoding="utf-8")))
         return [
             f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} here"
             for key in sorted(wanted.keys() | found.keys())

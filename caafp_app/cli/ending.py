@@ -45,14 +45,10 @@ def ending() -> Iterator[None]:
         )
         raise typer.Exit(MISUSED) from error
     except RuntimeError as error:
-        # pathlib's, for "~" where this user has no home directory
-        if "home directory" not in str(error):
+        # pathlib's, for "~" where this user has no home directory, and for links in a circle
+        if not any(words in str(error) for words in ("home directory", "Symlink loop")):
             raise
-        typer.echo(
-            "caafp: expected a home directory for a path with ~, found none for this user; write "
-            "the whole path",
-            err=True,
-        )
+        typer.echo(f"caafp: expected a path, found: {error}; write the whole path", err=True)
         raise typer.Exit(MISUSED) from error
     except KeyboardInterrupt as interrupt:
         typer.echo("caafp: stopped", err=True)

@@ -75,14 +75,11 @@ def export(
         trained, made = export_cluster(
             find_run(run, output_dir), cluster, format_ or ["safetensors"], output, level
         )
-        for line in table(trained, made):
-            typer.echo(line, err=True)
-        for one in made:
-            typer.echo(str(one.path))
+        tell(trained, made)
 
 
-def table(trained: "Trained", made: "Sequence[Exported]") -> list[str]:
-    """Say size, agreement and speed, a line for each file."""
+def tell(trained: "Trained", made: "Sequence[Exported]") -> None:
+    """Say size, agreement and speed, a line for each file on stderr; then the paths."""
     size = sum(array.size for array in trained.arrays.values())
     dense = 4 * trained.full_size
     lines = [
@@ -96,4 +93,7 @@ def table(trained: "Trained", made: "Sequence[Exported]") -> list[str]:
         f"{one.agreement:>10.1%} {1e3 * one.one:>6.2f} ms {1e3 * one.batch:>6.2f} ms"
         for one in made
     ]
-    return [*lines, "Times: this CPU, one thread, median. " + _HONEST]
+    for line in (*lines, "Times: this CPU, one thread, median. " + _HONEST):
+        typer.echo(line, err=True)
+    for one in made:
+        typer.echo(str(one.path))

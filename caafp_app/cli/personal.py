@@ -6,32 +6,26 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
-from caafp_app.cli.export import Formats, table
+from caafp_app.cli.export import Formats, tell
+from caafp_app.cli.options import StateDir, state_of
 
 personal = typer.Typer(
     no_args_is_help=True,
     help="See, choose and export the personal models that stayed on this device.",
 )
 
-_StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where the device keeps its models: the state-dir of its node-config.",
-        show_default="the only one in ~/.caafp/personal",
-    ),
-]
 _Run = Annotated[
     str, typer.Argument(metavar="RUN", help="Id or name of a run.", show_default=False)
 ]
 
 
 @personal.command("list")
-def list_models(state_dir: _StateDir = None) -> None:
+def list_models(state_dir: StateDir = None) -> None:
     """List the models: of which run, how good they were then, and which one predicts."""
     from caafp_app.devices.kept import list_kept
 
     with ending():
-        kept = list_kept(_state(state_dir))
+        kept = list_kept(state_of(state_dir))
     typer.echo(f"  {'run':<20} {'name':<16} {'written':<20} {'before':>7} {'after':>7} windows")
     for one in kept:
         card = one.card
@@ -48,13 +42,13 @@ def list_models(state_dir: _StateDir = None) -> None:
 
 
 @personal.command()
-def use(run: _Run, state_dir: _StateDir = None) -> None:
+def use(run: _Run, state_dir: StateDir = None) -> None:
     """Predict by the model of RUN from now on; [bold]best[/] lets the next run choose again."""
     from caafp_app.devices.kept import BEST
     from caafp_app.devices.kept import use as used
 
     with ending():
-        kept = used(_state(state_dir), run)
+        kept = used(state_of(state_dir), run)
     until = "until a better one comes" if run == BEST else "whatever comes"
     typer.echo(f"run {kept.run} predicts, {until}")
 
@@ -68,22 +62,13 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where to.")
     ] = Path(),
-    state_dir: _StateDir = None,
+    state_dir: StateDir = None,
 ) -> None:
     """Export a personal model, as [bold]caafp export[/] does a cluster's."""
     with ending():
         from caafp_app.devices.kept import find_kept
         from caafp_app.export import export_network, load_personal_network
 
-        trained = load_personal_network(find_kept(_state(state_dir), run).folder)
+        trained = load_personal_network(find_kept(state_of(state_dir), run).folder)
         made = export_network(trained, format_ or ["safetensors"], output.expanduser())
-        for line in table(trained, made):
-            typer.echo(line, err=True)
-        for one in made:
-            typer.echo(str(one.path))
-
-
-def _state(state_dir: Path | None) -> Path:
-    from caafp_app.devices.kept import the_only_state
-
-    return state_dir.expanduser() if state_dir is not None else the_only_state()
+        tell(trained, made)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import StateDir, state_of
 
 
 def predict(
@@ -17,13 +18,7 @@ def predict(
             show_default=False,
         ),
     ],
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the SuperNode keeps its model: the state-dir of its node-config.",
-            show_default="the only one in ~/.caafp/personal",
-        ),
-    ] = None,
+    state_dir: StateDir = None,
     run: Annotated[
         str,
         typer.Option(
@@ -39,12 +34,11 @@ def predict(
 
     [bold]caafp predict --data today.csv --output today-classes.csv[/]
     """
-    from caafp_app.devices.kept import find_kept, the_only_state
+    from caafp_app.devices.kept import find_kept
     from caafp_app.devices.predict import predict as predicted
 
     with ending():
-        state = state_dir.expanduser() if state_dir is not None else the_only_state()
-        found = predicted(data.expanduser(), find_kept(state, run).folder)
+        found = predicted(data.expanduser(), find_kept(state_of(state_dir), run).folder)
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import FAILED, ending
+from caafp_app.cli.options import ClientCpus
 from caafp_app.launch.prepared import Machine, prepare, resume_command, start
 from caafp_app.launch.presets import parse_pairs
 from caafp_app.launch.start import Interrupted, announced
@@ -34,9 +35,7 @@ def run(
         int | None,
         typer.Option(min=1, help="Simulated clients.", show_default="one per user of the data"),
     ] = None,
-    client_cpus: Annotated[
-        int, typer.Option(min=1, help="Cores that a client occupies; the others wait.")
-    ] = 1,
+    client_cpus: ClientCpus = 1,
     client_gpus: Annotated[
         float | None,
         typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import ClientCpus
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import read_preset
 
@@ -31,9 +32,7 @@ def tune(
     metric: Annotated[
         str, typer.Option(help="Whose accuracy counts: personal or cluster models.")
     ] = "personal",
-    client_cpus: Annotated[
-        int, typer.Option(min=1, help="Cores that a client occupies; the others wait.")
-    ] = 1,
+    client_cpus: ClientCpus = 1,
     output: Annotated[
         str,
         typer.Option(

@@ -46,13 +46,19 @@ class Network:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """Train from `arrays`: see `training.train`. The result is a `Fitted`."""
+class _OfWindows:
+    """A network with its arrays, and windows with their classes."""
 
     network: Network
     arrays: Arrays
     windows: NDArray[np.float32]
     classes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(_OfWindows):
+    """Train from `arrays`: see `training.train`. The result is a `Fitted`."""
+
     how: LocalTraining
     mask: Mask | None
     anchor: Arrays
@@ -73,23 +79,13 @@ class HowLong(Fit):
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluate:
+class Evaluate(_OfWindows):
     """Score `arrays`: see `training.evaluate`. The result is a `Score`."""
-
-    network: Network
-    arrays: Arrays
-    windows: NDArray[np.float32]
-    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Gradient:
+class Gradient(_OfWindows):
     """Take the gradient at `arrays`: see `training.full_gradient`. The result is by name."""
-
-    network: Network
-    arrays: Arrays
-    windows: NDArray[np.float32]
-    classes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

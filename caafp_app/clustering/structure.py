@@ -11,6 +11,7 @@ Only the products of the clients' vectors are needed, so that a draw costs no mo
 so many clients.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,16 @@ def find_structure(
     if chosen_k == 1:
         return Structure(labels, p, f"one cluster, none stable: {told}")
     return Structure(found[chosen_k], p, f"{chosen_k} clusters: {told}")
+
+
+def agreement(first: Mapping[str, int], second: Mapping[str, int]) -> float:
+    """Return the adjusted Rand index of two groupings over the clients in both; 0 without any."""
+    from sklearn.metrics import adjusted_rand_score
+
+    both = sorted(first.keys() & second.keys())
+    if not both:
+        return 0.0
+    return float(adjusted_rand_score([first[k] for k in both], [second[k] for k in both]))
 
 
 def _centred_products(vectors: NDArray[np.floating]) -> Matrix:

@@ -20,7 +20,7 @@ import numpy as np
 
 from caafp_app.datasets.arrays import AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
-from caafp_app.errors import DataError
+from caafp_app.errors import DataError, reading
 from caafp_app.registry import hint
 from caafp_app.settings.text import decoded
 
@@ -60,10 +60,8 @@ def read_form(path: Path) -> Form:
     file = _place(path)
     if not file.is_file():
         return Form()
-    try:
+    with reading(f"TOML in {file}", DataError):
         values = tomllib.loads(decoded(file.read_bytes()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{file}: expected TOML, found {error}") from error
     for key in values:
         if key not in _KEYS:
             raise DataError(f"{file}: expected {', '.join(_KEYS)}, found {key!r}{hint(key, _KEYS)}")

@@ -52,11 +52,9 @@ class SyntheticSource(DataSource):
 
     def windows(self, settings: DataSettings) -> Windows:
         """Generate all users."""
+        groups = tuple(self.group(settings, k) for k in range(settings.synthetic_users))
         return _all_users(
-            settings.data_seed,
-            settings.synthetic_users,
-            settings.synthetic_groups,
-            settings.synthetic_windows,
+            settings.data_seed, groups, settings.synthetic_groups, settings.synthetic_windows
         )
 
     def client(self, settings: DataSettings, index: int) -> Windows:
@@ -66,9 +64,12 @@ class SyntheticSource(DataSource):
                 f"synthetic: expected a user between 0 and {settings.synthetic_users - 1} "
                 f"(synthetic-users), found {index}"
             )
-        return _one_user(
-            settings.data_seed, settings.synthetic_groups, settings.synthetic_windows, index
-        )
+        group, groups = self.group(settings, index), settings.synthetic_groups
+        return _one_user(settings.data_seed, groups, settings.synthetic_windows, index, group)
+
+    def group(self, settings: DataSettings, index: int) -> int:
+        """Return the latent group of a user; a subclass may move some to another."""
+        return _group_of(settings.data_seed, settings.synthetic_groups, index)
 
 
 def planted_groups(settings: DataSettings) -> IntArray:
@@ -77,13 +78,13 @@ def planted_groups(settings: DataSettings) -> IntArray:
     int64 ``[synthetic-users]``, in ``0..synthetic-groups - 1``; sizes of groups differ by one at
     most.
     """
-    seed, groups = settings.data_seed, settings.synthetic_groups
-    return np.array([_group_of(seed, groups, k) for k in range(settings.synthetic_users)], np.int64)
+    source = SyntheticSource()
+    return np.array([source.group(settings, k) for k in range(settings.synthetic_users)], np.int64)
 
 
 @lru_cache(maxsize=2)
-def _all_users(seed: int, users: int, groups: int, windows: int) -> Windows:
-    parts = [_one_user(seed, groups, windows, k) for k in range(users)]
+def _all_users(seed: int, group_of: tuple[int, ...], groups: int, windows: int) -> Windows:
+    parts = [_one_user(seed, groups, windows, k, group) for k, group in enumerate(group_of)]
     return Windows(
         np.concatenate([part.x for part in parts]),
         np.concatenate([part.y for part in parts]),
@@ -92,8 +93,7 @@ def _all_users(seed: int, users: int, groups: int, windows: int) -> Windows:
     )
 
 
-def _one_user(seed: int, groups: int, windows: int, index: int) -> Windows:
-    group = _group_of(seed, groups, index)
+def _one_user(seed: int, groups: int, windows: int, index: int, group: int) -> Windows:
     rng = _generator(seed, _USER, index)
     labels = _activities(rng, windows, group)
     x = _signals(rng, labels, group, groups, _rotation(_generator(seed, _WORLD)))

@@ -39,7 +39,7 @@ from caafp_app.datasets.arrays import MAX_BYTES, AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.datasets.form import FILE, Form
 from caafp_app.datasets.windowing import window_rows
-from caafp_app.errors import DataError
+from caafp_app.errors import DataError, reading
 from caafp_app.registry import hint
 from caafp_app.settings.text import encoding_of
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 Names = npt.NDArray[np.str_]
 _HEADS = ("window", "label")
+_LONGEST_HEAD = 100_000
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]
 
 
@@ -122,8 +123,8 @@ def read_table(
 
 def _read(path: Path) -> "DataFrame":
     """Return the cells below each name of a column; of CSV, words as they are written."""
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB")
+    if _unpacked(path) > MAX_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, unpacked")
     table = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     # Without a name are the row numbers that pandas writes, and what a separator at the end makes.
     return table.loc[:, [not re.fullmatch(r"(Unnamed: \d+)?", name) for name in table.columns]]
@@ -134,7 +135,7 @@ def _csv(path: Path) -> "DataFrame":
 
     try:
         with _opened(path) as file:
-            head = file.readline()
+            head = file.readline(_LONGEST_HEAD)
         separator = max(",;\t", key=head.count)
         form: dict[str, Any] = {
             "encoding": _encoding(path),
@@ -171,18 +172,35 @@ def _csv(path: Path) -> "DataFrame":
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
 
 
+def _unpacked(path: Path) -> int:
+    """Return the bytes of a file, of a gzipped one unpacked, as far as it may be."""
+    if path.suffix.lower() != ".gz":
+        return path.stat().st_size
+    size = 0
+    with reading(path, DataError), gzip.open(path) as file:
+        while size <= MAX_BYTES and (part := file.read(1 << 20)):
+            size += len(part)
+    return size
+
+
 def _parquet(path: Path) -> "DataFrame":
     import pandas as pd
 
     try:
-        table = pd.read_parquet(path)
+        from pyarrow.parquet import read_metadata
     except ImportError as error:
         raise DataError(
             f"{path}: reading Parquet needs the package pyarrow, found none; install it by `pip "
             "install pyarrow`, or save CSV"
         ) from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: expected a Parquet table, found {error}") from error
+    with reading(f"a Parquet table in {path}", DataError):
+        about = read_metadata(path)
+        # A value that is repeated takes no room in the file.
+        if 8 * about.num_rows * about.num_columns > MAX_BYTES:
+            raise DataError(
+                f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, found {about.num_rows} lines"
+            )
+        table = pd.read_parquet(path)
     if table.index.name is not None:
         table = table.reset_index()
     table.columns = _names(table.columns)

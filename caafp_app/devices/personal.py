@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.form import read_form
 from caafp_app.datasets.resolve import NodeConfig
-from caafp_app.errors import DataError, ProtocolError, RunError
+from caafp_app.errors import DataError, ProtocolError, RunError, reading
 from caafp_app.runs.files import write_json
 from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
 from caafp_app.settings import Settings
@@ -96,7 +96,7 @@ class Card:
         DataError
             It is of another version, or was not written by it.
         """
-        try:
+        with reading(f"the model card in {where}", DataError):
             values = json.loads(text)
             if values["version"] != VERSION:
                 raise DataError(
@@ -110,8 +110,6 @@ class Card:
             card = cls(**given)
             card._check()
             return card
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{where}: expected a model card, found {error!r}") from error
 
     def _check(self) -> None:
         """Raise TypeError where a value that a model is built from is of no use for it."""

@@ -23,7 +23,16 @@ Perform = Callable[[Sequence[Task]], Sequence[Result | Exception]]
 
 class _Running(NamedTuple):
     received: Received
-    tasks: Tasks[RecordDict]
+    tasks: Tasks[list[RecordDict]]
+
+
+def _serve(received: Received, context: Context, load: Load) -> Tasks[list[RecordDict]]:
+    """Do what a message asks, once or for each trial of its model."""
+    contents = []
+    for content in received.each():
+        work = Work.of(content, context, load)
+        contents.append((yield from action(work, received.message.metadata.message_type)))
+    return contents
 
 
 def answer_all(
@@ -58,17 +67,12 @@ def answer_all(
         if isinstance(received, Message):
             replies[number] = received
             continue
-        try:
-            work = Work.of(received.content, context, load)
-        except Exception as error:
-            replies[number] = failure(message, error)
-        else:
-            running[number] = _Running(received, action(work, message.metadata.message_type))
+        running[number] = _Running(received, _serve(received, context, load))
 
-    def end(number: int, content: RecordDict) -> None:
+    def end(number: int, contents: list[RecordDict]) -> None:
         received = running.pop(number).received
-        reply = Message(content, reply_to=received.message)
-        replies[number] = mod.answer(received, reply, contexts[number])
+        said = [Message(content, reply_to=received.message) for content in contents]
+        replies[number] = mod.answer(received, said, contexts[number])
 
     results: dict[int, Result | Exception | None] = dict.fromkeys(running)
     while results:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.tensors import read_tensors, write_tensors
 
 FORMAT, VERSION = "caafp-sparse", "1"
@@ -85,10 +85,8 @@ def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[
 
 
 def _shapes(path: Path, told: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
-    try:
+    with reading(f"the shapes of the arrays in {path}", RunError):
         shapes = {name: tuple(shape) for name, shape in json.loads(told["shapes"]).items()}
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise RunError(f"{path}: expected the shapes of its arrays, found {error!r}") from error
     for name, shape in shapes.items():
         plain = len(shape) <= _MAX_AXES and all(type(n) is int and n >= 0 for n in shape)
         if not plain or math.prod(shape) > _MAX_ELEMENTS:

@@ -24,7 +24,7 @@ _ASK_SECONDS = 60.0
 _ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
 _HAND_OVER = 600.0
-_LINGER_SECONDS = 30.0
+LINGER_SECONDS = 30.0
 _SUCCESS = "finished:completed"
 _FAILURE = "finished:failed"
 _STOP_SECONDS = 15.0
@@ -129,7 +129,7 @@ def follow(
             while (line := _next(lines, patience, echo)) is not None:
                 if run_id is not None and (reason := ended()) is not None:
                     over = over or time.monotonic()
-                    if time.monotonic() - over > _LINGER_SECONDS:
+                    if time.monotonic() - over > LINGER_SECONDS:
                         echo("the run has ended; stopping clients that still train for it")
                         process.kill()
                         stop(run_id, connection)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from caafp_app.errors import SettingsError
+from caafp_app.errors import SettingsError, reading
 from caafp_app.launch.following import follow
 from caafp_app.launch.source import default_config, presets_folder
 from caafp_app.registry import hint
@@ -94,10 +94,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     SettingsError
         It cannot be read, or is not TOML.
     """
-    try:
+    with reading(f"TOML in {path}", SettingsError):
         return tomllib.loads(decoded(path.read_bytes()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"expected TOML in {path}, found: {error}") from error
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
@@ -127,7 +125,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
 def _parse(text: str) -> object:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         # As people and other languages write them.
         if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", text):
             return float(text)

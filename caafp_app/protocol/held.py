@@ -23,10 +23,11 @@ _Kept = TypeVar("_Kept", str, bytes)
 _HELD = "caafp.held"
 _HELD_ARRAYS = "caafp.held.arrays"
 _REQUEST = "caafp.request"
+_MODEL = "model"
 
 
 class MaskUnknownError(ProtocolError):
-    """A request names a mask that this client does not hold."""
+    """A request names a mask, or a model, that this client does not hold."""
 
 
 def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
@@ -104,6 +105,25 @@ def remember_mask(mask: Mask, context: Context) -> None:
         return
     _keep(context, {"layout": mask.layout.to_json(), "digest": mask.digest})
     context.state[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
+
+
+def find_model(request: Request, context: Context) -> Mapping[str, NDArray[Any]]:
+    """Return the packed arrays of a request: its own, or those kept that it names.
+
+    Raises MaskUnknownError if it names others than are kept.
+    """
+    if request.arrays or not request.model:
+        return request.arrays
+    if _kept(context, _MODEL, str) != request.model:
+        raise MaskUnknownError(f"model {request.model!r} is not held here")
+    return kept_arrays(context, _MODEL)
+
+
+def remember_model(request: Request, context: Context) -> None:
+    """Keep the packed arrays of a request that says so, in place of those kept before."""
+    if request.arrays and request.model:
+        keep_record(context, _MODEL, request.arrays)
+        _keep(context, {_MODEL: request.model})
 
 
 def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:

@@ -6,11 +6,12 @@ app returns, and sends the update at active positions alone. Messages of other s
 untouched.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
 
+import numpy as np
 from flwr.app import (
     ArrayRecord,
     ConfigRecord,
@@ -23,23 +24,26 @@ from flwr.app import (
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode as FlowerCode
 from flwr.common.logger import log
+from numpy.typing import NDArray
 
 from caafp_app.errors import CaafpError, ProtocolError
 from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.held import (
     MaskUnknownError,
     find_mask,
+    find_model,
     keep_text,
     kept_record,
     kept_text,
     remember_mask,
+    remember_model,
     show_request,
 )
 from caafp_app.protocol.identity import KEY_PATH, Proof, prove
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import HEADER, Action, Answer, ErrorCode, Request, is_ours
-from caafp_app.protocol.packing import Parts, unpack_parts
+from caafp_app.protocol.packing import Parts, unpack_parts, unpack_trials
 from caafp_app.protocol.payload import detached
 from caafp_app.protocol.trained import PERSONAL, pack_training, returned_name, strip_records
 
@@ -122,6 +126,8 @@ class Received:
         Of the model.
     parts : Parts, optional
         The model in parts; None if it is the personal one, which is kept here.
+    trials : NDArray[np.bool_], optional
+        Which active weights each trial of the model keeps [n, mask.count].
     """
 
     message: Message
@@ -129,6 +135,17 @@ class Received:
     request: Request
     mask: Mask
     parts: Parts | None
+    trials: NDArray[np.bool_] | None = None
+
+    def each(self) -> Iterator[RecordDict]:
+        """Yield what the app is to see: once, or for each trial the model cut as it says."""
+        if self.trials is None or self.parts is None:
+            yield self.content
+            return
+        parts, key = self.parts, self.request.arrays_key
+        for kept in self.trials:
+            record = _record_of(self.mask, parts._replace(values=np.where(kept, parts.values, 0)))
+            yield RecordDict({**self.content, key: record})
 
 
 class SparseMod:
@@ -153,16 +170,16 @@ class SparseMod:
         received = self.receive(message, context)
         if isinstance(received, Message):
             return received
-        sent = message.content
-        message.content = received.content
+        sent, replies = message.content, []
         try:
-            reply = call_next(message, context)
+            for message.content in received.each():
+                replies.append(call_next(message, context))
         except Exception as error:  # the app's own code: any error of it is an error reply
             return failure(message, error)
         finally:
             message.content = sent  # mods around this one find their message as it was
             show_request(context, None)
-        return self.answer(received, reply, context)
+        return self.answer(received, replies, context)
 
     def receive(self, message: Message, context: Context) -> Received | Message:
         """Unpack a message of ours; return the reply itself where it takes no app to make it."""
@@ -184,10 +201,11 @@ class SparseMod:
         except Exception as error:
             return failure(message, error)
 
-    def answer(self, received: Received, reply: Message, context: Context) -> Message:
-        """Pack the app's reply to what `receive` unpacked, in place."""
+    def answer(self, received: Received, replies: Sequence[Message], context: Context) -> Message:
+        """Pack the app's replies to what `Received.each` yields, in place of the last one."""
         request = received.request
         show_request(context, None)
+        reply = next((one for one in replies if not one.has_content()), replies[-1])
         if not reply.has_content():
             if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
                 # By another code the server tells a mod after this one from one before it.
@@ -195,6 +213,8 @@ class SparseMod:
                 return _refuse(received.message, ErrorCode.CLIENT_FAILED, reason)
             return reply
         try:
+            if len(replies) > 1:
+                _join_metrics(reply.content, [one.content for one in replies])
             answer = Answer(
                 request.action,
                 request.round,
@@ -275,16 +295,35 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         if record is None:
             reason = "this client keeps no personal model: personalise it first"
             raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
-        mask, parts = find_mask(request, context), None
+        mask, parts, trials = find_mask(request, context), None, None
     else:
         mask = find_mask(request, context)
-        parts = unpack_parts(request.arrays, mask, request.down, request.rest)
+        arrays = find_model(request, context)
+        parts = unpack_parts(arrays, mask, request.down, request.rest)
+        trials = None
+        if request.trials is not None and request.action is Action.EVALUATE:
+            trials = unpack_trials(request.trials, mask.count)
         remember_mask(mask, context)
-        model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
-        record = to_record(mask.layout.unflatten(model, copy=False))
+        remember_model(request, context)
+        record = _record_of(mask, parts)
     users = detached(content)
     show_request(context, users.config_records.pop(HEADER))
-    return Received(message, _for_the_app(request, record, users), request, mask, parts)
+    return Received(message, _for_the_app(request, record, users), request, mask, parts, trials)
+
+
+def _record_of(mask: Mask, parts: Parts) -> ArrayRecord:
+    """Return the dense model of parts."""
+    model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
+    return to_record(mask.layout.unflatten(model, copy=False))
+
+
+def _join_metrics(content: RecordDict, said: Sequence[RecordDict]) -> None:
+    """Let a metric that differs between trials be the list of what was said of each."""
+    for name, metrics in content.metric_records.items():
+        for key, value in list(metrics.items()):
+            found = [one.metric_records[name][key] for one in said]
+            if any(one != value for one in found):
+                metrics[key] = [float(one) for one in found]  # type: ignore[arg-type]
 
 
 def _for_the_app(request: Request, record: ArrayRecord, users: RecordDict) -> RecordDict:

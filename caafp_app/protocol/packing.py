@@ -17,6 +17,9 @@ VALUES, REST, OTHER = "values", "rest", "other/"
 GRADIENT_INDEX, GRADIENT_VALUE = "gradient-index", "gradient-value"
 """Names of the arrays that a client's answer may have besides."""
 
+MOST_TRIALS = 16
+"""A message asks for no more evaluations than these."""
+
 
 class Parts(NamedTuple):
     """A model, or an update of one, without its pruned weights.
@@ -92,6 +95,26 @@ def unpack_parts(
             )
         other[entry.name] = array
     return Parts(values, rest, other)
+
+
+def pack_trials(kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pack which active weights each trial of a model keeps [n, A], as [n, ceil(A / 8)]."""
+    return np.packbits(kept, axis=1)
+
+
+def unpack_trials(packed: NDArray[Any], size: int) -> NDArray[np.bool_]:
+    """Unpack what `pack_trials` made of masks of `size` weights, of unknown origin.
+
+    Raises ProtocolError if it is no such array, or of more than `MOST_TRIALS`.
+    """
+    wanted = -(-size // 8)
+    if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != wanted:
+        raise ProtocolError(
+            f"trials: expected uint8 [n, {wanted}], found {packed.dtype} {packed.shape}"
+        )
+    if not 1 <= len(packed) <= MOST_TRIALS:
+        raise ProtocolError(f"trials: expected 1 to {MOST_TRIALS}, found {len(packed)}")
+    return np.unpackbits(packed, axis=1, count=size).astype(np.bool_)
 
 
 def encoding_rng(seed: int, round_: int, direction: str, label: str) -> np.random.Generator:

@@ -74,10 +74,11 @@ def layer_counts(
     - ``global``: the most important weights of the whole model stay. Where more are to be active
       than there are scores, each layer keeps what it has, and the rest goes by the layers' free
       places. Ties: earlier layer, lower index.
+    - ``quota``: the same, but each layer keeps between half and twice its uniform count.
 
-    Law: the counts of ``erk`` and ``global`` sum to ``floor(N d + 1/2)``. In all rules each layer
-    keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more than the
-    density allows, it is what is returned.
+    Law: the counts of ``erk``, ``global`` and ``quota`` sum to ``floor(N d + 1/2)``. In all rules
+    each layer keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more
+    than the density allows, it is what is returned.
 
     Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
     MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.
@@ -144,6 +145,17 @@ def _global(layers: Layers) -> Counts:
     return np.array(counts, dtype=np.int64) + kept - active
 
 
+def _quota(layers: Layers) -> Counts:
+    """Hold the counts of ``global`` to quotas, and divide evenly what these free or take."""
+    fair = _uniform(layers)
+    lower, upper = np.maximum(layers.least, fair // 2), np.minimum(layers.sizes, 2 * fair)
+    counts = _global(layers)
+    if not lower.sum() <= layers.total <= upper.sum():
+        return counts
+    counts = np.clip(counts, lower, upper)
+    return _apportion(counts.astype(np.float64), layers.total, lower, upper)
+
+
 def _apportion(quotas: NDArray[np.float64], total: int, lower: Counts, upper: Counts) -> Counts:
     """Round quotas to whole numbers of a given sum, by largest remainder within the bounds."""
     counts = np.clip(np.floor(quotas).astype(np.int64), lower, upper)
@@ -158,3 +170,4 @@ def _apportion(quotas: NDArray[np.float64], total: int, lower: Counts, upper: Co
 uniform = Allocation(_uniform)
 erk = Allocation(_erk)
 global_ = Allocation(_global, needs_scores=True)
+quota = Allocation(_quota, needs_scores=True)

@@ -23,6 +23,7 @@ class Phase(StrEnum):
     TRAIN = "train"
     WARM_UP = "warm-up"
     CLUSTER = "cluster"
+    ELECTION = "election"
     CLUSTER_WARM_UP = "cluster-warm-up"
     PRUNE = "prune"
     PERSONALISE = "personalise"

@@ -8,7 +8,18 @@ from caafp_app.registry import PATH_FORM, SCORES, hint
 DEFAULT_SCORE = "0.5 magnitude + 0.25 coherence + 0.25 consistency"
 """The paper's weights."""
 
+RIVALS = (DEFAULT_SCORE, "magnitude", "consistency", "curvature")
+"""What ``score="auto"`` lets clients choose between; the first wins where none is better."""
+
+STALENESS = "staleness"
+"""The term that says nothing of active weights: see `pruning.staleness`."""
+
 _TERM = re.compile(r"(?:(\d+(?:\.\d*)?|\.\d+)\s+)?([A-Za-z_][\w.:-]*)", re.ASCII)
+
+
+def rivals_of(text: str) -> tuple[str, ...]:
+    """Return the scores that a setting leaves to be chosen from: itself, or of ``auto`` all."""
+    return RIVALS if text == "auto" else (text,)
 
 
 def parse_score(text: str) -> tuple[tuple[str, float], ...]:
@@ -37,6 +48,8 @@ def parse_score(text: str) -> tuple[tuple[str, float], ...]:
         if name in dict(terms):
             raise SettingsError(f"score: expected each name once, found {name!r} twice")
         terms.append((name, float(match[1] or 1.0)))
-    if not any(weight for _, weight in terms):
-        raise SettingsError(f"score: expected a weight above 0, found none in {text!r}")
+    if not any(weight for name, weight in terms if name != STALENESS):
+        raise SettingsError(
+            f"score: expected a weight above 0 besides that of staleness, found none in {text!r}"
+        )
     return tuple(terms)

@@ -7,6 +7,7 @@ present density, and returns the search with the density to go on with.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
+from statistics import median
 from typing import Any, Self
 
 from caafp_app.pruning.schedule import RoundPlan
@@ -69,8 +70,8 @@ class Figure:
 
         Each client is compared with itself: clients differ more from one another than a model
         differs from the next. Figures up to 1 are shares, up to 100 percentages where more is
-        better; all others are measured against their mean before. A client's change counts up to
-        `most`.
+        better; all others are measured against their median before, which one client's lie does not
+        move. A client's change counts up to `most`.
 
         Parameters
         ----------
@@ -82,7 +83,7 @@ class Figure:
         labels = sorted(before.keys() & after.keys())
         if not labels:
             return None
-        usual = sum(abs(before[label]) for label in labels) / len(labels)
+        usual = median(abs(before[label]) for label in labels)
         scale = usual or 1.0
         if not self.smaller and usual <= 100:
             scale = 1.0 if usual <= 1 else 100.0

@@ -75,8 +75,28 @@ def clusters(run: RunFiles) -> str:
         "Clusters",
         paragraph(str(run.clusters.get("note") or "")),
         table(heads, rows, sortable=True),
+        _timeline(run),
         _distances(run, found),
     )
+
+
+def _timeline(run: RunFiles) -> str:
+    """Return what of the groups changed, round by round."""
+    changes = run.clusters.get("changes", [])
+    rows: list[Row] = [
+        [
+            number(one["round"], 0),
+            str(one["what"]),
+            f"{one['before']} to {one['after']}",
+            ", ".join(map(str, one["clients"])),
+            str(one["why"]),
+        ]
+        for one in changes
+    ]
+    if not rows:
+        return ""
+    heads = ["before round", "change", "cluster", "clients", "why"]
+    return paragraph("Timeline of the groups, after they were formed:") + table(heads, rows)
 
 
 def _distances(run: RunFiles, found: Mapping[str, Any]) -> str:

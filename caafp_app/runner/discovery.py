@@ -87,8 +87,25 @@ def discover(runner: Runner) -> list[Client]:
     roster.meet(nodes)
     new = roster.unknown(nodes)
     found = _ask_who(runner, new) if new else []
-    runner.announce()
+    _announce(runner)
     return found
+
+
+def _announce(runner: Runner) -> None:
+    """Say who has come and who is out of reach since this was last called."""
+    before = runner.present
+    present = {client.label: client.node for client in runner.roster.reachable()}
+    if present == before:
+        return
+    if before:
+        for what, labels in (
+            ("out of reach", before.keys() - present.keys()),
+            ("there now", present.keys() - before.keys()),
+        ):
+            if labels:
+                log(INFO, "%s: %s", what, ", ".join(sorted(labels)))
+    runner.present = present
+    runner.observer.on_present(present)
 
 
 def _ask_who(runner: Runner, new: list[int]) -> list[Client]:

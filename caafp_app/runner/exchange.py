@@ -8,10 +8,12 @@ where bytes are counted.
 """
 
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from statistics import median
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -32,21 +34,29 @@ HELD_BYTES = 64 << 20
 BATCH = 256
 """Messages handed to the grid at once: it sends them in one HTTP request, each a kilobyte or so."""
 
+LEAST_WAIT = 1.0
+"""Seconds of an exchange that nobody is too slow for."""
+
 
 @dataclass(frozen=True)
 class Quorum:
-    """How many replies an exchange needs, and how long they are waited for beyond its timeout.
+    """How many replies an exchange needs, and how long it waits for them and for more.
 
     Attributes
     ----------
     replies : int
         That are of use: an error, or what is refused, is none. 0: any number, even none.
     grace : float
-        Seconds; no longer than until there are as many replies.
+        Seconds beyond the timeout; no longer than until there are as many replies.
+    patience : float
+        Once there are as many, the others are waited for until so many times the median of their
+        answering times, at least `LEAST_WAIT`: one slow client does not set the pace. 0, or without
+        `replies`: until the timeout.
     """
 
     replies: int = 0
     grace: float = 0.0
+    patience: float = 0.0
 
 
 NO_QUORUM = Quorum()
@@ -131,7 +141,8 @@ class Exchange:
         self._outstanding, self._lost = {}, []
         self._largest, self._asking = 1, 0.0
         self.missing = ()
-        deadline = self._clock() + timeout
+        began, times = self._clock(), list[float]()
+        deadline = began + timeout
         self.send(messages)
         pause = FIRST_PAUSE / GROWTH
         while self._outstanding:
@@ -149,11 +160,16 @@ class Exchange:
                     continue
                 yield reply
                 del reply
+                if taken() > len(times):
+                    insort(times, self._clock() - began)
             if self._stop():
                 raise RunError(f"told to end while {phase}, round {round}, was going on")
             left = deadline - self._clock()
             if taken() < quorum.replies:
                 left += quorum.grace
+            elif quorum.replies and quorum.patience and times:
+                enough = began + max(quorum.patience * median(times), LEAST_WAIT)
+                left = min(left, enough - self._clock())
             if left <= 0:
                 break
             pause = FIRST_PAUSE if answered else min(pause * GROWTH, LONGEST_PAUSE)

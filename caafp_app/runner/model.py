@@ -69,6 +69,10 @@ class SparseModel:
         """Return the model as named arrays; see `Layout.unflatten`."""
         return self.layout.unflatten(self.flat, copy=copy)
 
+    def at(self, mask: Mask) -> NDArray[np.floating]:
+        """Return the weights that `mask` has, and the rest, as one vector [mask.count + R]."""
+        return np.concatenate([mask.select(self.flat.weights), self.flat.rest])
+
     def with_mask(self, mask: Mask) -> Self:
         """Return the model inside another mask; weights that are new to it are zero."""
         return replace(self, mask=mask)

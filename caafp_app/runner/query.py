@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord
+from numpy.typing import NDArray
 
 from caafp_app.protocol.messages import Action
 from caafp_app.runner.model import SparseModel
@@ -43,6 +45,8 @@ class Query:
         Called with each client's update; what it returns is kept, by label.
     adds : bool
         Whether the updates are added up at all.
+    trials : NDArray[np.bool_], optional
+        Which active weights to keep [n, mask.count]: the model is evaluated once for each row.
     level : int
         Which part of the group's model the clients are given, from the whole one on; parts have
         bounds of their own.
@@ -60,3 +64,4 @@ class Query:
     each: Callable[[Update], Any] | None = None
     adds: bool = True
     level: int = 0
+    trials: NDArray[np.bool_] | None = None

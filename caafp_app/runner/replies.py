@@ -91,8 +91,10 @@ def failure(message: Message) -> tuple[int, str] | None:
         return None
     code = message.error.code
     ours = code in set(ErrorCode)
-    lines = (message.error.reason or "").strip().splitlines() or ["no reason given"]
-    # Flower and Ray send a whole traceback, whose last line says what was wrong.
+    # Flower and Ray send a traceback, whose last line says what was wrong; a liar sends megabytes.
+    told = (message.error.reason or "").strip()
+    told = told[: 4 * MAX_REASON] if ours else told[-4 * MAX_REASON :]
+    lines = told.splitlines() or ["no reason given"]
     reason = sentence(" ".join(lines if ours else lines[-1:]), MAX_REASON) + _CURES.get(code, "")
     name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
     return code, f"{name}: {reason}"

@@ -1,5 +1,6 @@
 """Building the messages of one exchange: the model once per query, the mask only where it lacks."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from caafp_app.protocol.held import mask_difference
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import HEADER, TRAINING, Action, Request
-from caafp_app.protocol.packing import encoding_rng, pack_model
+from caafp_app.protocol.packing import encoding_rng, pack_model, pack_trials
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 
 KEPT_MASKS = 64
+KEPT_BYTES = 1 << 28
+"""Models that the clients of a run keep are at most so many bytes together: a simulation has them
+all in one memory."""
 
 
 class RequestWriter:
@@ -38,13 +42,19 @@ class RequestWriter:
         # Packed bits by digest, a hundredth of what a mask takes once it has been worked with.
         self._masks: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
         self._layouts: dict[str, str] = {}  # digests of layouts by those of masks sent
-        self._records: dict[tuple[Query, str], RecordDict] = {}
-        self._phase, self._round = "", 0
+        self._records: dict[tuple[Query, str, bool], RecordDict] = {}
+        self._digests: dict[Query, str] = {}
+        self._phase, self._round, self._keep = "", 0, 0
 
-    def open(self, phase: str, round_: int) -> None:
-        """Begin an exchange, and forget the records of the one before."""
-        self._phase, self._round = phase, round_
+    def open(self, phase: str, round_: int, keep: int = 0) -> None:
+        """Begin an exchange, and forget the records of the one before.
+
+        A client that evaluates a packed model of at most `keep` bytes keeps it, and is not sent it
+        again to train it.
+        """
+        self._phase, self._round, self._keep = phase, round_, keep
         self._records.clear()
+        self._digests.clear()
 
     def describe(self, node: int) -> Message:
         """Ask a node who it is."""
@@ -63,14 +73,41 @@ class RequestWriter:
         self._layouts[mask.digest] = layout
         known = self._masks.get(base)
         self._remember(mask)
-        if (query, base) not in self._records:
+        model = self._digest(query)
+        holds = bool(model) and client.model == model and base == mask.digest
+        if in_full:
+            client.model = ""
+        if query.action is Action.EVALUATE:
+            client.model = model
+        if (query, base, holds) not in self._records:
             request = _with_mask(self._request(query), mask, base, known)
+            if holds:
+                request = replace(request, arrays={}, model=model)
+            elif query.action is Action.EVALUATE:
+                request = replace(request, model=model)
             records = _ordered(request, self._config(query))
             if not base:
                 records.update(query.records)
-            self._records[query, base] = records
+            self._records[query, base, holds] = records
         route = MessageType.TRAIN if query.action in TRAINING else MessageType.EVALUATE
-        return Message(self._records[query, base], client.node, route)
+        return Message(self._records[query, base, holds], client.node, route)
+
+    def _digest(self, query: Query) -> str:
+        """Name the packed model of a query; empty if no client is to keep it.
+
+        Rounded at random it is another in each exchange.
+        """
+        if not self._keep or query.action is Action.EVALUATE_PERSONAL:
+            return ""
+        if query not in self._digests:
+            request = self._request(query)
+            size = sum(array.nbytes for array in request.arrays.values())
+            named = hashlib.sha256(repr((request.mask_digest, request.down, request.rest)).encode())
+            for name, array in request.arrays.items() if size <= self._keep else ():
+                named.update(name.encode())
+                named.update(np.ascontiguousarray(array).tobytes())
+            self._digests[query] = named.hexdigest()[:16] if 0 < size <= self._keep else ""
+        return self._digests[query]
 
     def _request(self, query: Query) -> Request:
         """Say what is asked, with the packed model."""
@@ -91,6 +128,7 @@ class RequestWriter:
             up=wire.up,
             rest=wire.rest,
             arrays=arrays,
+            trials=None if query.trials is None else pack_trials(query.trials),
             gradient_counts=query.gradients,
             evaluate=action in TRAINING and options.one_exchange,
             arrays_key=options.arrayrecord_key,

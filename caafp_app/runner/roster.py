@@ -27,6 +27,8 @@ class Client:
         Its cluster; -1 while it has none.
     held : str
         Digest of the mask it holds, as far as known; empty: not even the layout.
+    model : str
+        Digest of the packed model it keeps, as far as known: see `Request.model`.
     failures, rests_until : int
         Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
     silent : bool
@@ -44,6 +46,7 @@ class Client:
     examples: int = -1
     cluster: int = -1
     held: str = ""
+    model: str = ""
     failures: int = 0
     rests_until: int = -1
     silent: bool = False
@@ -112,7 +115,7 @@ class Roster:
             known = self.clients[answer.label] = Client(answer.label, node, answer.examples)
         else:
             self._label_of.pop(known.node, None)
-            known.node, known.examples, known.held = node, answer.examples, ""
+            known.node, known.examples, known.held, known.model = node, answer.examples, "", ""
             known.failures, known.rests_until, known.silent, known.absent = 0, -1, False, 0
         known.strength = answer.strength
         self.idle.pop(node, None)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from logging import INFO, WARNING
+from logging import WARNING
 
 from flwr.app import Message
 from flwr.common.logger import log
@@ -18,10 +18,10 @@ from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
 from caafp_app.runner.intake import Intake, Reply
+from caafp_app.runner.opened import Asked, Opened, waiting_for
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import (
-    Expected,
     failure,
     read_answer,
     read_metrics,
@@ -29,8 +29,8 @@ from caafp_app.runner.replies import (
     read_update,
     read_weight,
 )
-from caafp_app.runner.requests import RequestWriter
-from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.requests import KEPT_BYTES, RequestWriter
+from caafp_app.runner.roster import Roster
 from caafp_app.runner.summed import Summed
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.ledger import Ledger
@@ -62,44 +62,6 @@ class Answers:
     enough: bool
 
 
-@dataclass
-class _Asked:
-    """A client that was asked and has not answered yet."""
-
-    client: Client
-    summed: Summed
-    expected: Expected
-    retried: bool = False
-
-
-@dataclass
-class Opened:
-    """An exchange whose messages are written, and whose replies are still to come.
-
-    Attributes
-    ----------
-    summed, tally, quorum
-        What will be filled by the replies, and how many are waited for.
-    messages : list of Message
-    waiting : dict
-        Who has not answered yet, by label in alphabetic order.
-    """
-
-    summed: tuple[Summed, ...]
-    tally: Tally
-    quorum: Quorum
-    messages: list[Message]
-    waiting: dict[str, _Asked]
-
-    def keep(self, nodes: Iterable[int]) -> None:
-        """Wait for these nodes alone: an override may leave out messages."""
-        sent = set(nodes)
-        for label, one in list(self.waiting.items()):
-            if one.client.node not in sent:
-                del self.waiting[label]
-        self.tally.asked = list(self.waiting)
-
-
 class Runner:
     """Holds the exchanges of one run.
 
@@ -120,6 +82,8 @@ class Runner:
         Every message is recorded in it.
     influence : Influence
         How far one client may move a sum.
+    present : dict of int
+        The node of each client that can be reached, by label, as it was told last.
     """
 
     def __init__(
@@ -134,23 +98,9 @@ class Runner:
         # Without bounds the rule holds nothing, scales nothing and caps nothing.
         self.influence: Influence[Reply] = Influence() if options.robust else Influence(0.0, 0.0)
         self.writer = RequestWriter(options, total_rounds)
-        self._present: dict[str, int] = {}
+        self.keeps_models = not options.one_exchange  # ours is sent a model once in a round
+        self.present: dict[str, int] = {}
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
-
-    def announce(self) -> None:
-        """Say who has come and who is out of reach since this was last called."""
-        present = {client.label: client.node for client in self.roster.reachable()}
-        if present == self._present:
-            return
-        if self._present:
-            for what, labels in (
-                ("out of reach", self._present.keys() - present.keys()),
-                ("there now", present.keys() - self._present.keys()),
-            ):
-                if labels:
-                    log(INFO, "%s: %s", what, ", ".join(sorted(labels)))
-        self._present = present
-        self.observer.on_present(present)
 
     def ask(
         self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
@@ -171,20 +121,21 @@ class Runner:
 
     def open(
         self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
-    ) -> "Opened":
+    ) -> Opened:
         """Write the messages of an exchange, for `ask` or a caller that sends them itself."""
         free = phase in WITHOUT_QUORUM or not needed
         quorum = NO_QUORUM if free else self.options.quorum
         summed = tuple(Summed(query, self.options.aggregation) for query in queries)
-        waiting = self._expect(summed, round_)
+        waiting = waiting_for(summed, round_, self.options.wire)
         tally = Tally(str(phase), round_, asked=list(waiting))
         deadline = time.time() + self.options.timeout
         self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
-        self.writer.open(str(phase), round_)
+        keep = KEPT_BYTES // max(1, len(self.roster.clients)) if self.keeps_models else 0
+        self.writer.open(str(phase), round_, keep)
         messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
         return Opened(summed, tally, quorum, messages, waiting)
 
-    def read(self, opened: "Opened", replies: Iterable[Message], *, resend: bool = True) -> Answers:
+    def read(self, opened: Opened, replies: Iterable[Message], *, resend: bool = True) -> Answers:
         """Check the replies of an exchange as they come, and add them.
 
         Parameters
@@ -208,6 +159,7 @@ class Runner:
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
         watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
     ) -> None:
         """Tell the observer of an exchange, when what follows from it is done.
 
@@ -221,6 +173,8 @@ class Runner:
             Densities by cluster and array.
         watched : mapping, optional
             The figure that the method goes by, by cluster.
+        elected : mapping, optional
+            What was said of each score, by cluster.
         """
         tally = answers.tally
         record = tally.record(
@@ -229,6 +183,7 @@ class Runner:
             mask_updated=mask_updated,
             layers=layers,
             watched=watched,
+            elected=elected,
             used=answers.enough,
         )
         self.observer.on_round(record, self.total_rounds)
@@ -259,29 +214,10 @@ class Runner:
             taken=lambda: len(tally.contents),
         )
 
-    def _expect(self, summed: Sequence[Summed], round_: int) -> dict[str, _Asked]:
-        """Note what each client's reply must match, by label in alphabetic order."""
-        wire = self.options.wire
-        asked = {}
-        for one in summed:
-            query = one.query
-            for client in query.clients:
-                expected = Expected(
-                    query.action,
-                    round_,
-                    client.label,
-                    query.model.mask,
-                    wire.up,
-                    wire.rest,
-                    sum(query.gradients),
-                )
-                asked[client.label] = _Asked(client, one, expected)
-        return dict(sorted(asked.items()))
-
     def _read(
         self,
         replies: Iterable[Message],
-        waiting: dict[str, _Asked],
+        waiting: dict[str, Asked],
         tally: Tally,
         *,
         resend: bool,
@@ -291,7 +227,7 @@ class Runner:
         def refuse(label: str, error: ProtocolError) -> None:
             tally.refuse(label, str(error))
             if (client := self.roster.known(label)) is not None:
-                client.held = ""
+                client.held = client.model = ""
             self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
 
         intake = Intake(self.influence, self.options.aggregation, refuse)
@@ -320,7 +256,7 @@ class Runner:
         intake.finish()
         tally.clipped = intake.clipped
 
-    def _take(self, reply: Message, asked: _Asked, intake: Intake, tally: Tally) -> None:
+    def _take(self, reply: Message, asked: Asked, intake: Intake, tally: Tally) -> None:
         """Check one reply and take it in; raise ProtocolError before anything of it is used."""
         client, expected, summed = asked.client, asked.expected, asked.summed
         check_budget(reply.content)

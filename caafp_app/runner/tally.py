@@ -1,6 +1,5 @@
 """What came of one exchange: who was asked, who answered, who was refused and why."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -12,9 +11,10 @@ from flwr.common.logger import log
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.runner.replies import MAX_REASON
+from caafp_app.runner.told import believed, bounded
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.memory import current_memory_mb, peak_memory_mb
-from caafp_app.runs.records import RoundRecord
+from caafp_app.runs.records import GroupChange, RoundRecord
 from caafp_app.safe_text import sentence
 
 Aggregate = Callable[[list[RecordDict], str], MetricRecord]
@@ -40,6 +40,8 @@ class Tally:
         Labels that had nothing to train or evaluate on.
     clipped : set of str
         Labels of which a vector was scaled down: see `pruning.influence`.
+    changes : list of GroupChange
+        Clients that changed their cluster before this exchange.
     seconds : dict of float
         From the beginning to each kept answer, by label.
     """
@@ -54,6 +56,7 @@ class Tally:
     empty: set[str] = field(default_factory=set)
     clipped: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+    changes: list[GroupChange] = field(default_factory=list)
 
     @property
     def all_failed(self) -> bool:
@@ -86,11 +89,13 @@ class Tally:
             for label in sorted(self.contents)
         }
 
-    def aggregate(self, function: Aggregate, weighted_by: str) -> MetricRecord | None:
+    def aggregate(
+        self, function: Aggregate, weighted_by: str, *, robust: bool = False
+    ) -> MetricRecord | None:
         """Aggregate the metrics as the user's function does, in the order of labels.
 
         Replies whose metrics have other names or lengths than most are left out, with a warning:
-        one client's slip must not end a run.
+        one client's slip must not end a run. If `robust`, metrics are bounded, see `told.bounded`.
         """
         if not self.contents:
             return None
@@ -104,20 +109,24 @@ class Tally:
         if function is aggregate_metricrecords and not any(counts):
             log(WARNING, "no mean of metrics: %s is 0 of every client", weighted_by)
             return None
+        if robust:
+            kept = _bounded(kept, weighted_by)
         return function(kept, weighted_by)
 
     def mean(self, kind: str, labels: Collection[str] | None = None) -> float | None:
-        """Return the mean over clients of a metric, without those that do not report it.
+        """Return the mean over clients of a metric, without those that report none that can be.
 
-        With `labels` over these clients alone.
+        With `labels` over these clients alone. See `told.believed`.
         """
-        values = [
-            pick(metrics, kind)
+        said = {
+            label: value
             for label, metrics in self.metrics().items()
-            if label not in self.empty and (labels is None or label in labels)
-        ]
-        known = [value for value in values if value is not None and math.isfinite(value)]
-        return sum(known) / len(known) if known else None
+            if label not in self.empty
+            and (labels is None or label in labels)
+            and (value := pick(metrics, kind)) is not None
+        }
+        known = believed(kind, said)
+        return sum(known.values()) / len(known) if known else None
 
     def held(self, labels: Collection[str]) -> float | None:
         """Return the mean over clients of ``held-accuracy``; None where none of them reports it.
@@ -147,6 +156,7 @@ class Tally:
         mask_updated: bool = False,
         layers: Mapping[int, Mapping[str, float]] | None = None,
         watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
         used: bool = True,
     ) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
@@ -172,6 +182,8 @@ class Tally:
             mask_updated=mask_updated,
             layer_density=layers or {},
             watched=watched or {},
+            elected=elected or {},
+            changes=tuple(self.changes),
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),
         )
@@ -192,6 +204,17 @@ def pick(metrics: MetricRecord | ConfigRecord, kind: str, model: str = "cluster"
         if kind[:3] in name.lower() and "train" not in name and isinstance(value, int | float):
             return float(value)
     return None
+
+
+def _bounded(contents: list[RecordDict], weighted_by: str) -> list[RecordDict]:
+    """Return the contents with bounded metrics; those that are kept do not change."""
+    fair = bounded([next(iter(one.metric_records.values())) for one in contents], weighted_by)
+    made = []
+    for content, metrics in zip(contents, fair, strict=True):
+        copy = RecordDict(dict(content.items()))
+        copy[next(iter(content.metric_records))] = metrics
+        made.append(copy)
+    return made
 
 
 def _shape(metrics: MetricRecord) -> tuple[tuple[str, int], ...]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.tensors import PRIVATE, read_tensors, storable, write_tensors
 
 VERSION = 1
@@ -178,11 +178,12 @@ def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State
         arrays, metadata = read_tensors(path)
         text = metadata.get("state", "")
         if len(text) > _TEXT_LIMIT or metadata.get("sha256") != _digest(text, arrays):
-            raise ValueError("its SHA-256 is another than the one it was saved with")
+            raise RunError("its SHA-256 is another than the one it was saved with")
         if metadata.get("version") == str(VERSION):
-            document = json.loads(text)
-            return int(document["round"]), dict(document["terms"]), State(document["facts"], arrays)
-    except (RunError, ValueError, LookupError, TypeError) as error:
+            with reading("its state", RunError):
+                facts = json.loads(text)
+                return int(facts["round"]), dict(facts["terms"]), State(facts["facts"], arrays)
+    except RunError as error:
         # Not the first that is whole: what a run goes on from is for its operator to say.
         before = f"the one before is {older[-1].name}" if older else "there is none before it"
         raise RunError(

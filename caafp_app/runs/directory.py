@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.files import append_line, plain, write_atomic, write_json
 from caafp_app.runs.place import check_name, make_folder
 from caafp_app.runs.records import ClientRecord, RoundRecord
@@ -65,7 +66,8 @@ class RunDirectory:
         if path.is_file():
             text = path.read_bytes()
             whole = text[: text.rfind(b"\n") + 1].splitlines(keepends=True)
-            kept = [line for line in whole if int(json.loads(line)["round"]) <= last]
+            with reading(path, RunError):
+                kept = [line for line in whole if int(json.loads(line)["round"]) <= last]
             write_atomic(path, b"".join(kept))
 
     def note(self) -> str:
@@ -75,6 +77,15 @@ class RunDirectory:
             return str(found["note"])
         except (OSError, ValueError, KeyError, TypeError):
             return ""
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Return the changes of groups, as ``rounds.jsonl`` has them, each with its round."""
+        try:
+            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+            records = [json.loads(line) for line in lines]
+            return [{"round": r["round"], **one} for r in records for one in r.get("changes", [])]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
         """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""

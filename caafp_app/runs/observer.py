@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -13,17 +14,9 @@ from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
 from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
+from caafp_app.runs.report_text import report_lines
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
-
-__all__ = [
-    "CompositeObserver",
-    "DirectoryObserver",
-    "LogObserver",
-    "Observer",
-    "RoundPlanLike",
-]
-
 
 SO_FAR_SECONDS = 10.0
 """How long after the last word the log says how many clients of an exchange have answered."""
@@ -72,52 +65,15 @@ class CompositeObserver(Observer):
     """Hands every call on to several observers, in their order."""
 
     def __init__(self, observers: Iterable[Observer]) -> None:
-        self._observers = tuple(observers)
+        everyone = tuple(observers)
 
-    def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_plan(plan, facts)
+        def hand_on(call: str, *said: object, **more: object) -> None:
+            for observer in everyone:
+                getattr(observer, call)(*said, **more)
 
-    def on_round(self, record: RoundRecord, total_rounds: int) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_round(record, total_rounds)
-
-    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_distances(labels, distances)
-
-    def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_clusters(labels, note)
-
-    def on_present(self, nodes: Mapping[str, int]) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_present(nodes)
-
-    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_asked(labels, phase, round, deadline)
-
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_answer(label, ok, reason)
-
-    def on_key(self, label: str, key: str) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_key(label, key)
-
-    def on_finish(self, report: RunReport) -> None:
-        """Hand on."""
-        for observer in self._observers:
-            observer.on_finish(report)
+        for call in vars(Observer):
+            if call.startswith("on_"):
+                setattr(self, call, partial(hand_on, call))
 
 
 class DirectoryObserver(Observer):
@@ -136,7 +92,7 @@ class DirectoryObserver(Observer):
         self.directory = directory
         self._settings = dict(settings)
         self._rounds = 0
-        self._note = directory.note()  # of a run that is resumed
+        self._note, self._changes = directory.note(), directory.changes()  # of a resumed run
         self._live = LiveLog(directory.path)
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
@@ -157,6 +113,7 @@ class DirectoryObserver(Observer):
         """Append to ``rounds.jsonl``."""
         # By number, not by count: a resumed run has had rounds that this process did not see.
         self._rounds = max(self._rounds, min(record.round, total_rounds))
+        self._changes += [{"round": record.round, **plain(one)} for one in record.changes]
         self.directory.append_round(record)
 
     def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
@@ -165,12 +122,18 @@ class DirectoryObserver(Observer):
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Write a first ``clusters.json``, so that a run cut short has one."""
-        self._note = note
+        self._note = note or self._note
         members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
         for label, number in sorted(labels.items()):
             members[number].append(label)
         clusters = {number: {"members": names} for number, names in members.items()}
-        self.directory.write_clusters({"note": note, "clusters": clusters})
+        self._write_clusters(clusters)
+
+    def _write_clusters(self, clusters: Mapping[int, object]) -> None:
+        found = {"note": self._note, "clusters": plain(clusters)}
+        if self._changes:
+            found["changes"] = self._changes
+        self.directory.write_clusters(found)
 
     def on_present(self, nodes: Mapping[str, int]) -> None:
         """Append to ``live.jsonl``."""
@@ -203,7 +166,7 @@ class DirectoryObserver(Observer):
             for share, bits in cluster.parts.items():
                 self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
-        self.directory.write_clusters({"note": self._note, "clusters": plain(clusters)})
+        self._write_clusters(clusters)
         self.directory.write_clients(report.clients)
         self.directory.write_summary(
             build_summary(report, settings=self._settings, rounds=self._rounds)
@@ -239,6 +202,7 @@ class LogObserver(Observer):
         """Log one line, and a warning if clients are missing or refused."""
         self._time_left.add(record.phase, record.seconds)
         left = self._time_left.after(record.round)
+        self._log(text.change_lines(record))
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         if clipped := text.clipped_line(record):
             self._log([clipped])
@@ -275,7 +239,7 @@ class LogObserver(Observer):
 
     def on_finish(self, report: RunReport) -> None:
         """Log the table of clusters and the totals."""
-        self._log(text.report_lines(report))
+        self._log(report_lines(report))
 
     def _log(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.records import ClientRecord
 from caafp_app.runs.tensors import read_tensors
 from caafp_app.safe_text import from_csv_cell
@@ -55,12 +55,13 @@ class RunFiles:
         if not path.is_file():
             return None
         matrix, metadata = _tensor(path, "distances")
-        labels = json.loads(metadata.get("labels", "[]"))
+        with reading(f"the labels in {path}", RunError):
+            labels = [str(label) for label in json.loads(metadata.get("labels", "[]"))]
         if matrix.shape != (len(labels), len(labels)):
             raise RunError(
                 f"expected distances of {len(labels)} clients in {path}, found {matrix.shape}"
             )
-        return [str(label) for label in labels], matrix
+        return labels, matrix
 
 
 def read_run(path: Path) -> RunFiles:
@@ -86,20 +87,16 @@ def _text(path: Path) -> str:
     """Return what the file says; nothing, where a run was cut short before it wrote it."""
     if not path.is_file():
         return ""
-    try:
+    with reading(path, RunError):
         size = path.stat().st_size
         if size > _TEXT_LIMIT:
             raise RunError(f"expected at most {_TEXT_LIMIT} bytes in {path}, found {size}")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
+    with reading(f"JSON in {path}", RunError):
         value = json.loads(_text(path) or "{}")
-    except ValueError as error:
-        raise RunError(f"expected JSON in {path}, found: {error}") from error
     if not isinstance(value, dict):
         raise RunError(f"expected a JSON object in {path}, found {type(value).__name__}")
     return value
@@ -107,18 +104,14 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     text = _text(path)
-    try:
+    with reading(f"a JSON object in each line of {path}", RunError):
         # What stands behind the last line break was torn by a crash.
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError as error:
-        raise RunError(f"expected a JSON object in each line of {path}, found: {error}") from error
 
 
 def _clients(path: Path) -> list[ClientRecord]:
-    try:
+    with reading(f"a row of numbers for each client in {path}", RunError):
         return [_client(row) for row in csv.DictReader(io.StringIO(_text(path), newline=""))]
-    except (TypeError, ValueError) as error:
-        raise RunError(f"expected a row of numbers for each client in {path}: {error}") from error
 
 
 def _client(row: Mapping[str, str]) -> ClientRecord:

@@ -16,8 +16,34 @@ MOST_EXAMPLES = 10**9
 MOST_LOSS = 1e6
 """No loss is larger in size; beyond it a client has made it up, or its training has diverged."""
 
-BETWEEN_ROUNDS = ("describe", "saliency", "cluster", "evaluate", "personalise", "unseen")
+BETWEEN_ROUNDS = (
+    *("describe", "saliency", "cluster", "election"),
+    *("evaluate", "personalise", "unseen"),
+)
 """Phases of records that are no rounds of training, whatever their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupChange:
+    """Clients that have another cluster from the beginning of a round on.
+
+    Attributes
+    ----------
+    what : str
+        ``move``, ``split`` or ``merge``.
+    clients : tuple of str
+        Labels.
+    before, after : int
+        Cluster.
+    why : str
+        The figures behind it, in words.
+    """
+
+    what: str
+    clients: tuple[str, ...]
+    before: int
+    after: int
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +79,11 @@ class RoundRecord:
     watched : mapping of int to float
         Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
         answered; of the received model.
+    elected : mapping of int to (mapping of str to float)
+        What the clients of each cluster said of the scores of ``score=auto``: see
+        `strategies.election`. The least wins.
+    changes : tuple of GroupChange
+        Clients that changed their cluster before the round.
     server_memory_mb, server_memory_peak_mb : float or None
         Resident memory of the server at the end of the round, and its peak so far, in MB.
     """
@@ -77,6 +108,8 @@ class RoundRecord:
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     watched: Mapping[int, float] = field(default_factory=dict)
+    elected: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    changes: tuple[GroupChange, ...] = ()
     server_memory_mb: float | None = None
     server_memory_peak_mb: float | None = None
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, reading
 from caafp_app.runs.files import replaced
 
 PRIVATE = 0o600
@@ -58,7 +58,7 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
     Memory is taken for what the file holds, whatever its header says. Raises RunError if there is
     none, or it is too large, damaged or of dtypes that numpy does not know.
     """
-    try:
+    with reading(f"a safetensors file at {path}", RunError):
         size = path.stat().st_size
         if size > limit:
             raise RunError(f"expected at most {limit} bytes in {path}, found {size}")
@@ -69,8 +69,6 @@ def read_tensors(path: Path, *, limit: int = _LIMIT) -> Tensors:
             if odd:
                 raise TypeError(f"dtype {odd[0]}")
             return Tensors(arrays, file.metadata() or {})
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:
-        raise RunError(f"expected a safetensors file at {path}, found: {error}") from error
 
 
 def storable(name: str, array: NDArray[Any]) -> NDArray[Any]:

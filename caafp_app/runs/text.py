@@ -1,17 +1,13 @@
 """The log as a report: plan, rounds and clusters as plain lines of text."""
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from io import StringIO
 from itertools import groupby, pairwise
-from statistics import median
 
-from rich.box import SIMPLE
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.tree import Tree
 
-from caafp_app.runs.records import ClientRecord, RoundRecord, RunReport
-from caafp_app.runs.summary import known, spread
+from caafp_app.runs.records import RoundRecord
 from caafp_app.runs.timeleft import RoundPlanLike
 from caafp_app.safe_text import printable
 
@@ -42,7 +38,7 @@ def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> li
             continue
         for entry in updates:
             node.add(f"mask update in round {entry.round}: sparsity {entry.sparsity or 0.0:.3f}")
-    return _render(tree)
+    return render(tree)
 
 
 def _update_span(updates: Sequence[RoundPlanLike]) -> str:
@@ -73,8 +69,8 @@ def round_line(
     parts = [
         f"{number}{record.phase:<{phase_width}}",
         f"{record.answered:>{len(asked)}}/{asked} clients",
-        f"accuracy {_number(record.accuracy, 3)}",
-        f"loss {_number(record.loss, 2)}",
+        f"accuracy {figure(record.accuracy, 3)}",
+        f"loss {figure(record.loss, 2)}",
         f"density {_densities(record.density)}",
         *([f"watched {_densities(record.watched)}"] if record.watched else []),
         megabytes(record.bytes_down + record.bytes_up),
@@ -105,7 +101,7 @@ def trouble_line(record: RoundRecord) -> str:
 def presence_line(nodes: Mapping[str, int]) -> str:
     """Render who is there: label and id of the node, which Flower's commands go by."""
     named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
-    return printable(f"{_count(named, 'device')}: {_some(named)}")
+    return printable(f"{counted(named, 'device')}: {_some(named)}")
 
 
 def answer_line(label: str, reason: str) -> str:
@@ -128,99 +124,29 @@ def clipped_line(record: RoundRecord) -> str:
     return printable(f"round {record.round}: longer than most, scaled down: {who}")
 
 
+def change_lines(record: RoundRecord) -> list[str]:
+    """Render who changed the cluster before a round."""
+    return [
+        printable(
+            f"round {record.round}: {one.what}: {_some(one.clients)}: cluster {one.before} to "
+            f"{one.after}, {one.why}"
+        )
+        for one in record.changes
+    ]
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
     members: dict[int, list[str]] = {}
     for label, cluster in sorted(labels.items()):
         members.setdefault(cluster, []).append(label)
-    head = f"{_count(labels, 'client')} in {_count(members, 'cluster')}" + (
+    head = f"{counted(labels, 'client')} in {counted(members, 'cluster')}" + (
         f": {note}" if note else ""
     )
     return [printable(head)] + [
-        printable(f"  cluster {cluster}: {_count(names, 'client')}: {_some(names)}")
+        printable(f"  cluster {cluster}: {counted(names, 'client')}: {_some(names)}")
         for cluster, names in sorted(members.items())
     ]
-
-
-def report_lines(report: RunReport) -> list[str]:
-    """Render the end of a run: a table of clusters, then accuracies, bytes and seconds."""
-    table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
-    all_clients = report.clients
-    total = (
-        "all",
-        str(len(all_clients)),
-        str(sum(cluster.examples for cluster in report.clusters.values())),
-        "",
-        _percent(known(client.cluster_accuracy for client in all_clients)),
-        _percent(known(client.personal_accuracy for client in all_clients)),
-    )
-    names = ("cluster", "clients", "examples", "density", "cluster model", "personal models")
-    for name, footer in zip(names, total, strict=True):
-        table.add_column(name, footer=footer, justify="right")
-    for number, cluster in sorted(report.clusters.items()):
-        clients = [client for client in all_clients if client.cluster == number]
-        table.add_row(
-            str(number),
-            str(len(cluster.members)),
-            str(cluster.examples),
-            f"{cluster.density:.3f}",
-            _percent(known(client.cluster_accuracy for client in clients)),
-            _percent(known(client.personal_accuracy for client in clients)),
-        )
-    ledger, seconds = report.ledger, report.seconds
-    return [
-        f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
-        *_render(table),
-        _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
-        _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
-        *_f1_line(all_clients),
-        *_epochs_lines([client.finetune_epochs for client in all_clients]),
-        f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
-        f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
-        f"(papers' formula: {megabytes(ledger.formula_total)})",
-        _time_line(seconds),
-    ]
-
-
-def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
-    """Say how long clients that found it themselves have fine-tuned; nothing of others."""
-    found = sorted(known(epochs))
-    if not found:
-        return []
-    kept = found.count(0)
-    those = (
-        f"; {_count(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
-    )
-    return [
-        f"epochs of fine-tuning, found by each client: median {median(found):g}, "
-        f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
-    ]
-
-
-def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
-    """Render macro-F1; nothing where no client reports it."""
-    kinds = {
-        "cluster models": [client.cluster_f1 for client in clients],
-        "personal models": [client.personal_f1 for client in clients],
-    }
-    told = [
-        f"{what} mean {_number(figures['mean'], 3)}, worst tenth "
-        f"{_number(figures['worst_tenth'], 3)}"
-        for what, values in kinds.items()
-        if (figures := spread(values))["clients"]
-    ]
-    return [f"macro-F1: {'; '.join(told)}"] if told else []
-
-
-def _time_line(seconds: Mapping[str, float]) -> str:
-    """Render the time of a run as a sum that adds up to the digit."""
-    after = seconds["total"] - seconds["startup"] - seconds["rounds"]
-    names = ("start-up", "rounds", "personal models")
-    parts = [round(value, 1) for value in (seconds["startup"], seconds["rounds"], max(after, 0.0))]
-    added = " + ".join(f"{name} {part:.1f} s" for name, part in zip(names, parts, strict=True))
-    total = sum(parts)
-    rough = f" ({duration(total)})" if total >= 119.95 else ""
-    return f"time of the server: {added} = {total:.1f} s{rough}"
 
 
 def megabytes(size: int) -> str:
@@ -236,17 +162,6 @@ def duration(seconds: float, *, rough: bool = False) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _accuracy_line(what: str, values: Iterable[float | None]) -> str:
-    figures = spread(values)
-    if not figures["clients"]:
-        return f"accuracy of {what}: not reported"
-    return (
-        f"accuracy of {what}: mean {_number(figures['mean'], 3)}, "
-        f"std {_number(figures['std'], 3)}, min {_number(figures['min'], 3)}, "
-        f"worst tenth {_number(figures['worst_tenth'], 3)}, {figures['clients']} clients"
-    )
-
-
 def _span(entries: Sequence[RoundPlanLike]) -> str:
     first, last = entries[0].round, entries[-1].round
     return f"round {first}" if first == last else f"rounds {first}-{last}"
@@ -259,15 +174,13 @@ def _densities(densities: Mapping[int, float]) -> str:
     return " ".join(f"{value:.2f}" for value in values) or "-"
 
 
-def _percent(values: Sequence[float]) -> str:
-    return f"{100 * sum(values) / len(values):.1f}" if values else "-"
-
-
-def _number(value: float | None, digits: int) -> str:
+def figure(value: float | None, digits: int) -> str:
+    """Render a figure with so many digits; one that is not known as a dash."""
     return "-" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def _count(things: Sized, name: str) -> str:
+def counted(things: Sized, name: str) -> str:
+    """Render how many there are: ``1 client``, ``2 clients``."""
     return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
@@ -276,7 +189,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{listed} and {len(names) - _LISTED} more" if len(names) > _LISTED else listed
 
 
-def _render(content: RenderableType) -> list[str]:
+def render(content: RenderableType) -> list[str]:
     """Render by rich without colours or markup: the lines go to files as well as terminals."""
     out = StringIO()
     console = Console(

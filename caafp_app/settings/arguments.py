@@ -18,7 +18,7 @@ def parse_arguments(text: str) -> Mapping[str, Scalar]:
     """
     try:
         parsed = tomllib.loads(f"arguments = {{{text}}}")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"strategy-args: expected {_FORM}, found {text!r} ({error})") from error
     if len(parsed) != 1:  # the text closed the table, and began another key
         raise SettingsError(f"strategy-args: expected {_FORM}, found {text!r}")

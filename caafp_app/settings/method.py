@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.levels import parse_levels
-from caafp_app.pruning.score_text import parse_score
+from caafp_app.pruning.score_text import parse_score, rivals_of
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
@@ -92,7 +92,8 @@ class PruneSettings(Group):
     )
     score: str = knob(
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
-        "what makes a weight important: a weighted sum of scores, or one name",
+        "what makes a weight important: a weighted sum of scores, or one name; auto: whichever "
+        "loses clients the least",
     )
     levels: str = knob(
         "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
@@ -117,7 +118,8 @@ class PruneSettings(Group):
                 "allocation: whole filters (granularity 'filter') go evenly over layers; expected "
                 f"uniform, found {self.allocation!r}"
             )
-        parse_score(self.score)
+        for score in rivals_of(self.score):
+            parse_score(score)
         parse_levels(self.levels)
 
     @property

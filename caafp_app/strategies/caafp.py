@@ -15,7 +15,9 @@ from caafp_app.protocol.messages import Action
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, build_plan
+from caafp_app.pruning.staleness import Ages, older
 from caafp_app.pruning.tuning import at_most
+from caafp_app.runner.health import available
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
@@ -23,6 +25,7 @@ from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.deadline import Deadline
+from caafp_app.strategies.election import Election
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.masks import Pruning, Vector
@@ -96,6 +99,11 @@ class CAAFP(MethodStrategy):
         if self.pruning.sparsity == "auto" and len(parse_levels(self.pruning.levels)) > 1:
             raise SettingsError(
                 "sparsity: 'auto' compares what clients say of one model; expected a number with "
+                f"levels, found levels {self.pruning.levels!r}"
+            )
+        if len(self.pruning.rivals) > 1 and len(parse_levels(self.pruning.levels)) > 1:
+            raise SettingsError(
+                "score: 'auto' lets clients try the whole model; expected a sum of scores with "
                 f"levels, found levels {self.pruning.levels!r}"
             )
         if self.pruning.sparsity == "entropy" and not self.one_exchange:
@@ -187,10 +195,12 @@ class CAAFPMethod(ClusteredMethod):
         super().__init__(model, args.clustering, args.seed, Nested(levels, model))
         self.args = args
         self.sparsity = sparsity or Sparsity()
+        self.election = Election(pruning, own=args.one_exchange)
         self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
         self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.
         self.evidence: dict[int, dict[int, Evidence]] = {}
+        self.ages: dict[int, Ages] = {}  # how long weights are pruned, where that counts
 
     def facts(self) -> dict[str, object]:
         """Say how many clusters there will be, and how sparse they end."""
@@ -209,6 +219,8 @@ class CAAFPMethod(ClusteredMethod):
             self.models = {-1: pruning.cut(dense, saliency)}
             self.nested.choose(-1, self.models[-1], saliency)
         super().before(runner, step, newcomers)
+        for number in self.groups.changed:  # it is of the members of before
+            self.evidence.pop(number, None)
         # Before the round: its clients are asked for as many gradients as will be regrown.
         sizes = {number: len(members) for number, members in runner.roster.clusters().items()}
         self.targets = {
@@ -216,6 +228,10 @@ class CAAFPMethod(ClusteredMethod):
             for number, model in self.models.items()
             if step.mask_update
         }
+        if step.mask_update:
+            known = {n: (m, self._known(n, m), self.targets[n]) for n, m in self.models.items()}
+            clients = self.args.draw(available(runner.roster.reachable(), step.round), step.round)
+            self.election.hold(runner, self.args.seed, step.round, clients, known)
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask for what the next mask update needs besides the update."""
@@ -226,7 +242,7 @@ class CAAFPMethod(ClusteredMethod):
             queries = [
                 replace(
                     query,
-                    config={**query.config, **self.sparsity.config},
+                    config={**query.config, **self.sparsity.config, **self.election.config},
                     wants=wants,
                     gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
                     if step.gradients
@@ -278,16 +294,23 @@ class CAAFPMethod(ClusteredMethod):
         self, number: int, model: SparseModel, gradient: Vector | None, sparsity: float
     ) -> None:
         """Change a cluster's mask, and choose the parts of its levels anew inside of it."""
-        known = self.nested.pooled(number, model, self.evidence.get(number, {}))
-        pruning = self.args.pruning
-        self.models[number] = pruning.evolve(model, known, gradient, sparsity)
+        known, pruning = self._known(number, model), self.election.winner(number)
+        ages = self.ages.get(number, self.ages.get(-1))
+        self.models[number] = pruning.evolve(model, known, gradient, sparsity, ages)
+        if self.args.pruning.bonus:
+            self.ages[number] = older(ages, self.models[number].mask.bits)
         if self.nested:  # a grown weight has no score yet, and is the last to be in a part
             scores = model.mask.scatter(pruning.scores(model, known))
             self.nested.choose(number, self.models[number], scores)
 
+    def _known(self, number: int, model: SparseModel) -> Evidence:
+        return self.nested.pooled(number, model, self.evidence.get(number, {}))
+
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
         state = super().state()
+        ages = {str(number): one for number, one in self.ages.items()}
+        state.put("ages", State({"clusters": sorted(self.ages)}, ages))
         state.put("sparsity", self.sparsity.state())
         state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
         for number, known in self.evidence.items():
@@ -299,6 +322,8 @@ class CAAFPMethod(ClusteredMethod):
         """Take it up."""
         super().restore(state)
         self.sparsity.restore(state.part("sparsity"))
+        ages = state.part("ages")
+        self.ages = {int(n): ages.array(str(n)) for n in ages.fact("clusters")}
         self.evidence = {
             int(number): {
                 int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)

@@ -6,13 +6,11 @@ Bustincio et al., Annals of Telecommunications 80 (2025); SNIP: Lee et al., ICLR
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caafp_app.protocol.mask import Mask
-from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.schedule import RoundPlan, even_plan
-from caafp_app.pruning.select import magnitude_mask
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Runner
+from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.saliency import ask_saliency
 from caafp_app.strategies.strategy import MethodStrategy
@@ -53,13 +51,8 @@ class _FedSNIP(Method):
 
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
         """Ask all clients, and cut; no layer is emptied."""
-        if step.round != 1:
-            return
-        dense = self.models[-1]
-        layout = dense.layout
-        saliency = ask_saliency(runner, runner.roster.reachable(), dense, uniform=True)
-        sizes = [entry.size for entry in layout.weight_entries]
-        scores = [saliency[segment] for segment in layout.segments]
-        counts = layer_counts(sizes, 1 - self.sparsity, "global", scores=scores)
-        bits = magnitude_mask(saliency, counts, layout.segments)
-        self.models = {-1: dense.with_mask(Mask(layout, bits))}
+        if step.round == 1:
+            dense = self.models[-1]
+            saliency = ask_saliency(runner, runner.roster.reachable(), dense, uniform=True)
+            once = Pruning(initial_sparsity=self.sparsity, allocation="global")
+            self.models = {-1: once.cut(dense, saliency)}

@@ -42,6 +42,9 @@ class Clustering:
     grouping : str
         ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
         by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
+    change : bool
+        Whether clients move, and clusters split and merge, in later rounds: see
+        `strategies.changing`. Only where `clusters` is auto and `grouping` is by rounds.
     """
 
     clusters: int | str = 0
@@ -49,6 +52,7 @@ class Clustering:
     min_cluster_size: int = 1
     min_silhouette: float = LEAST_SILHOUETTE
     grouping: str = ""
+    change: bool = True
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -67,7 +71,8 @@ class Clustering:
         if self.clusters == AUTO:
             number = "1 to 6 by a test"
         whence = ", by the rounds' updates" if self.by_rounds else ""
-        return f"{number}, {self.linkage} linkage{whence}"
+        change = ", may change" if self.changing else ""
+        return f"{number}, {self.linkage} linkage{whence}{change}"
 
     @property
     def fixed(self) -> int:
@@ -78,6 +83,11 @@ class Clustering:
     def by_rounds(self) -> bool:
         """Whether groups come from the warm-up's own updates."""
         return (self.grouping or ("rounds" if self.clusters == AUTO else "exchange")) == "rounds"
+
+    @property
+    def changing(self) -> bool:
+        """Whether groups change after they have been formed."""
+        return self.change and self.clusters == AUTO and self.by_rounds
 
     def check(self, roster: Roster) -> None:
         """Refuse more clusters than clients.

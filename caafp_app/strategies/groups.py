@@ -69,6 +69,11 @@ class Groups:
         """Whether clients have been compared: what they trained then is what late ones train."""
         return self._base is not None
 
+    @property
+    def changed(self) -> set[int]:
+        """Clusters that have other members or another model since the round before."""
+        return set()
+
     def form_or_place(
         self,
         runner: Runner,

@@ -1,6 +1,7 @@
 """How a cluster's mask is made and changed: single weights pruned and regrown, or whole filters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,11 @@ from caafp_app.pruning.allocation import layer_counts
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.filters import choose_by_weight, choose_filters, filter_mask
 from caafp_app.pruning.levels import parse_levels
-from caafp_app.pruning.score_text import DEFAULT_SCORE, parse_score
+from caafp_app.pruning.score_text import DEFAULT_SCORE, STALENESS, parse_score, rivals_of
 from caafp_app.pruning.scores import Mix, importance, sums_needed
 from caafp_app.pruning.segments import active_counts, packed_segments, sizes_of
 from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
+from caafp_app.pruning.staleness import Ages, with_bonus
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.registry import ALLOCATIONS
 from caafp_app.runner.model import SparseModel
@@ -41,14 +43,15 @@ class Pruning:
     initial_mask : {"magnitude", "random", "snip"}
         What decides the first mask of a model that is sparse from the start.
     allocation : str
-        A registered name: ``uniform``, ``erk`` or ``global``.
+        A registered name: ``uniform``, ``erk``, ``global`` or ``quota``.
     regrow : float
         Share of a layer's active weights exchanged in an update.
     granularity : {"weight", "filter"}
         What is pruned. Whole filters (of plain chains of convolutions and dense layers) do not grow
         back, and go evenly over layers; `regrow` and `allocation` are of single weights.
     score : str
-        A weighted sum of registered scores: see `parse_score`.
+        A weighted sum of registered scores: see `parse_score`. ``auto``: the one of several by
+        which a cluster's clients lose the least, see `strategies.election`.
     levels : str
         Shares of a model that devices of different strength train: see `parse_levels`.
     tolerance : float
@@ -116,13 +119,24 @@ class Pruning:
 
     @property
     def mix(self) -> Mix:
-        """The scores by name, and their shares."""
-        return parse_score(self.score)
+        """The scores by name, and their shares; of ``auto`` those of the first rival."""
+        return parse_score(rivals_of(self.score)[0])
+
+    @property
+    def rivals(self) -> tuple[Self, ...]:
+        """The same with each score that there is to choose from."""
+        return tuple(replace(self, score=score) for score in rivals_of(self.score))
+
+    @property
+    def bonus(self) -> float:
+        """What the oldest pruned weight's growth gains: see `pruning.staleness`."""
+        stale = dict(self.mix).get(STALENESS, 0.0)
+        return stale / (sum(share for _, share in self.mix) - stale)
 
     @property
     def sums(self) -> frozenset[str]:
         """The sums that the scores need."""
-        return sums_needed(self.mix)
+        return frozenset().union(*(sums_needed(rival.mix) for rival in self.rivals))
 
     def check(self, model: SparseModel) -> None:
         """Refuse a network that has no filters to cut, where filters are to be cut.
@@ -163,8 +177,20 @@ class Pruning:
         segments = packed_segments(model.mask.bits, model.layout.segments)
         return importance(model.mask.select(model.flat.weights), evidence, segments, self.mix)
 
+    def proposed(
+        self, model: SparseModel, evidence: Evidence, sparsity: float
+    ) -> NDArray[np.bool_]:
+        """Return which active weights [A] an update would keep if all others were worth growing."""
+        every = np.ones(model.layout.weight_count)
+        return model.mask.select(self.evolve(model, evidence, every, sparsity).mask.bits)
+
     def evolve(
-        self, model: SparseModel, evidence: Evidence, gradient: Vector | None, sparsity: float
+        self,
+        model: SparseModel,
+        evidence: Evidence,
+        gradient: Vector | None,
+        sparsity: float,
+        ages: Ages | None = None,
     ) -> SparseModel:
         """Return the model inside its next mask: pruned by scores, regrown by gradients.
 
@@ -179,6 +205,8 @@ class Pruning:
             Mean of the clients' gradients over all weights [P]; None: nothing speaks for a weight.
         sparsity : float
             Of the new mask.
+        ages : NDArray[np.uint16], optional
+            For how many updates each weight [P] has been pruned; None: alike for all.
         """
         scores = self.scores(model, evidence)
         if self.by_filters:
@@ -186,6 +214,8 @@ class Pruning:
         counts = self._counts(model, 1 - sparsity, scores)
         if gradient is None:
             gradient = np.zeros(model.layout.weight_count)
+        if ages is not None:
+            gradient = with_bonus(gradient, ages, self.bonus)
         layers = model.layout.segments
         change = update_mask(model.mask.bits, scores, gradient, counts, self.regrow, layers)
         return model.with_mask(Mask(model.layout, change.mask))

@@ -17,7 +17,13 @@ from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport, UnseenRecord
+from caafp_app.runs.records import (
+    MOST_EXAMPLES,
+    ClientRecord,
+    ClusterReport,
+    RunReport,
+    UnseenRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def build_report(
     clusters = {
         number: ClusterReport(
             members=tuple(c.label for c in members[number]),
-            examples=sum(max(c.examples, 0) for c in members[number]),
+            examples=sum(min(max(c.examples, 0), MOST_EXAMPLES) for c in members[number]),
             density=model.mask.density,
             arrays=model.arrays(),
             mask_bits=model.mask.packed,

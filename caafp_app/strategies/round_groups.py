@@ -22,15 +22,16 @@ from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.query import Query
-from caafp_app.runner.roster import Client
+from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
+from caafp_app.strategies.changing import Changes
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.groups import IN_CLUSTERS, Groups, sketch_by, sketcher_of
 
 
 class RoundGroups(Groups):
-    """Groups that are formed once, by the updates of the warm-up; see `Groups`.
+    """Groups that are formed by the updates of the warm-up, and may change later; see `Groups`.
 
     Without a round of warm-up there is nothing to go by, and all train once, as for `Groups`.
     """
@@ -42,6 +43,10 @@ class RoundGroups(Groups):
         self._effects = Effects(0)
         self._common: NDArray[Any] | None = None  # of the round that newcomers train in
         self._largest = 0  # where a client is until it is placed
+        changes = Changes(seed, rule.linkage, rule.min_cluster_size)
+        self._changes = changes if rule.changing else None
+        self._roster = Roster()  # of this round, as are the models
+        self._models: dict[int, SparseModel] = {}
 
     def form_or_place(
         self,
@@ -51,12 +56,28 @@ class RoundGroups(Groups):
         models: Mapping[int, SparseModel],
     ) -> dict[int, SparseModel]:
         """Form the groups when the warm-up is over; let newcomers wait until they are drawn."""
+        found = self._form_or_place(runner, step, newcomers, models)
+        self._roster, self._models = runner.roster, found
+        return found
+
+    def _form_or_place(
+        self,
+        runner: Runner,
+        step: RoundPlan,
+        newcomers: Sequence[Client],
+        models: Mapping[int, SparseModel],
+    ) -> dict[int, SparseModel]:
         if self._centroids is not None:
             for client in newcomers:
                 client.cluster = self._largest
             if len(self._centroids) > 1:
                 self._unplaced |= {client.label for client in newcomers}
-            return dict(models)
+            if self._changes is None:
+                return dict(models)
+            found = self._changes.decide(runner, models)
+            members = runner.roster.clusters()
+            self._largest = max(found, key=lambda number: len(members.get(number, [])))
+            return found
         if step.phase in IN_CLUSTERS:
             if self.rule.fixed != 1 and len(self._effects):
                 return self._form_by_rounds(runner, models)
@@ -74,6 +95,8 @@ class RoundGroups(Groups):
         each = sketch_by(self._sketcher)
         if self._centroids is None:
             return [replace(query, each=each) for query in queries]
+        if self._changes is not None:
+            queries = self._changes.watch(queries, self._models, len(self._roster.clients))
         late = tuple(c for query in queries for c in query.clients if c.label in self._unplaced)
         if not late or self._base is None:
             return list(queries)
@@ -92,6 +115,8 @@ class RoundGroups(Groups):
                 self._effects.add(updates)
                 self._base = answers.summed[0].query.model
             return answers
+        if self._changes is not None:
+            self._changes.learn(answers, self._roster.clusters())
         left = tuple(one for one in answers.summed if one.query.adds)
         for one in answers.summed:
             for client in () if one.query.adds else one.query.clients:
@@ -99,7 +124,8 @@ class RoundGroups(Groups):
                     row = unit(one.kept[client.label]) - (
                         0 if self._common is None else self._common
                     )
-                    client.cluster = int(assign(row[None], self._centroids)[0])
+                    found = int(assign(row[None], self._centroids)[0])
+                    client.cluster = self._changes.now(found) if self._changes else found
                     self._unplaced.discard(client.label)
                     log(INFO, "placed: %s -> %d", client.label, client.cluster)
         return replace(answers, summed=left)
@@ -120,6 +146,11 @@ class RoundGroups(Groups):
         runner.observer.on_clusters(numbers, found.note)
         return dict.fromkeys(range(found.k), models[-1])
 
+    @property
+    def changed(self) -> set[int]:
+        """See `Groups.changed`."""
+        return self._changes.changed if self._changes is not None else set()
+
     def state(self) -> State:
         """Return the updates' sums, or what newcomers are placed by."""
         state = State({"unplaced": sorted(self._unplaced), "largest": self._largest})
@@ -128,6 +159,8 @@ class RoundGroups(Groups):
         state.arrays |= {"clients": clients, "rounds": rounds}
         if self._base is not None:
             state.put("base", self._base.to_state())
+        if self._changes is not None:
+            state.put("changes", self._changes.state())
         for name, array in (("centroids", self._centroids), ("common", self._common)):
             if array is not None:
                 state.arrays[name] = array
@@ -141,4 +174,6 @@ class RoundGroups(Groups):
         if "base" in state.facts:
             self._base = SparseModel.from_state(layout, state.part("base"))
             self._sketcher = sketcher_of(self._base, self.seed, int(state.fact("budget")))
+        if self._changes is not None:
+            self._changes.restore(state.part("changes"))
         self._centroids, self._common = state.arrays.get("centroids"), state.arrays.get("common")

@@ -20,9 +20,10 @@ from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.opened import Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Opened, Runner
+from caafp_app.runner.runner import Runner
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end
@@ -98,7 +99,7 @@ class Run:
                 uniform=strategy.uniform,
                 one_exchange=strategy.one_exchange,
                 timeout=timeout,
-                quorum=Quorum(strategy.min_replies, strategy.grace),
+                quorum=Quorum(strategy.min_replies, strategy.grace, strategy.patience),
                 rest_after=strategy.rest_after,
                 robust=strategy.robust,
                 known_devices=strategy.known_devices,
@@ -145,6 +146,7 @@ class Run:
         config = ConfigRecord(), ConfigRecord()
         run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)
         run.outside = run._watched = True
+        run.runner.keeps_models = False  # what is not held cannot be sent again
         run._meet()
         strategy.observer.on_plan(run.plan, run._facts())
         return run
@@ -266,7 +268,8 @@ class Run:
         answers = runner.read(opened, replies, resend=not self.outside)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
-        self.last_models.note(step.round, method.models, changed=changed)
+        others = any(change.what != "move" for change in answers.tally.changes)
+        self.last_models.note(step.round, method.models, changed=changed or others)
         published = dict(sorted(method.published().items()))
         layers = None
         if changed or step.round == 1:
@@ -279,7 +282,9 @@ class Run:
             row = ClusterRound.of(answers.tally, members.get(number, []), share)
             self.history.setdefault(number, []).append(row)
         aggregate = strategy.train_metrics_aggr_fn or aggregate_metricrecords
-        metrics = answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        metrics = answers.tally.aggregate(
+            aggregate, strategy.weighted_by_key, robust=strategy.robust
+        )
         if strategy.one_exchange:
             self.progress.note(round_, answers.tally)
         if self._watched:
@@ -354,7 +359,7 @@ class Run:
         density = {number: model.density for number, model in published}
         self.runner.close(answers, density, watched=watched)
         aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
-        return answers.tally.aggregate(aggregate, strategy.weighted_by_key)
+        return answers.tally.aggregate(aggregate, strategy.weighted_by_key, robust=strategy.robust)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:
         """Let the caller score the mean of the clusters' models."""

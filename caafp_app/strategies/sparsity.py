@@ -23,6 +23,7 @@ from caafp_app.pruning.tuning import (
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.runner import Answers
 from caafp_app.runner.tally import pick
+from caafp_app.runner.told import believed
 from caafp_app.runs.checkpoint import State
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Tuned(Sparsity):
                 and client.label not in tally.empty
                 and (value := self._figure_in(metrics[client.label])) is not None
             }
+            if self.figure is not None:
+                said = believed(self.figure.name, said)
             if not said:
                 continue
             self.watched[number] = sum(said.values()) / len(said)

@@ -64,9 +64,10 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         says.
     split : str
         Which held-out part the clients score on, ``test`` or ``validation``; for the report.
-    min_replies, grace
+    min_replies, grace, patience
         A round needs so many replies to move the models, and waits so many seconds for them beyond
-        the timeout: see `Quorum`.
+        the timeout. Once they are there it waits for the others until `patience` times the median
+        answering time: see `Quorum`.
     rest_after : int
         Failures in a row after which a client rests for some rounds; 0: never. See `health`.
     robust : bool
@@ -120,6 +121,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     split: str = "test"
     min_replies: int = 0
     grace: float = 0.0
+    patience: float = 2.5
     rest_after: int = 3
     robust: bool = False
     known_devices: Mapping[str, str] | None = None

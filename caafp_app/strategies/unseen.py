@@ -5,8 +5,10 @@ clusters at no byte more. A rule gives a user a cluster's model where evidence w
 for it, and the general model otherwise.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from statistics import median_low
 
 import numpy as np
 from flwr.app import MetricRecord
@@ -15,11 +17,13 @@ from numpy.typing import NDArray
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import INPUT_STATISTICS, UNLABELLED
+from caafp_app.pruning.influence import norm_of
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Runner
 from caafp_app.runner.tally import pick
+from caafp_app.runner.told import MOST_TIMES
 from caafp_app.runs.records import UnseenRecord
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
@@ -181,15 +185,18 @@ def distances_to(
 ) -> dict[int, float]:
     """Return how far a user is from the middle of each cluster, and of everybody.
 
-    Each statistic counts by its deviation over the clients.
+    Each statistic counts by its deviation over the clients. A client whose statistics are more than
+    `MOST_TIMES` as long as the median client's has made them up, and is left out.
     """
+    told = {label: np.array(row) for label, row in statistics.items() if len(row) == len(own) > 0}
+    norms = {label: norm_of(row) for label, row in told.items()}
+    longest = MOST_TIMES * median_low(norms.values()) if norms else 0.0
     rows: dict[int, list[NDArray[np.float64]]] = {}
     for number, clients in members.items():
         for client in clients:
-            row = statistics.get(client.label, [])
-            if own and len(row) == len(own):
-                rows.setdefault(number, []).append(np.array(row))
-    if not rows:
+            if norms.get(client.label, math.inf) <= longest < math.inf:
+                rows.setdefault(number, []).append(told[client.label])
+    if not rows or not math.isfinite(norm_of(np.array(own))):
         return {}
     everybody = np.stack([row for some in rows.values() for row in some])
     scale = everybody.std(axis=0)

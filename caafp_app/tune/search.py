@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caafp_app.errors import CaafpError, RunError, SettingsError
+from caafp_app.errors import CaafpError, RunError, SettingsError, reading
 from caafp_app.launch.presets import combined, to_toml
 from caafp_app.runs.files import write_atomic, write_json
 from caafp_app.runs.lock import sole_writer
@@ -183,7 +183,8 @@ def _study(what: Search, folder: Path) -> "Study":
     card = folder / _CARD
     mine = json.loads(json.dumps(what.card()))
     if card.is_file():
-        there = json.loads(card.read_text(encoding="utf-8"))
+        with reading(card, RunError):
+            there = dict(json.loads(card.read_text(encoding="utf-8")))
         other = [key for key in mine if there.get(key) != mine[key]]
         if other:
             raise SettingsError(

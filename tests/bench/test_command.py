@@ -98,52 +98,40 @@ def test_other_settings_are_not_overwritten_silently(
     assert invoke(*arguments, "--force").exit_code == 0
 
 
-BENCH = """
-[bench]
-preset = "smoke"
-seeds = [3]
-
-[settings]
-synthetic-users = 4
-warmup-rounds = 1
-prune-rounds = 2
-
-[[case]]
-name = "{strategy}"
-strategy = ["caafp", "fedavg"]
-"""
+SMALL = {
+    **{"synthetic-users": 4, "synthetic-windows": 40, "clients-per-round": 4},
+    **{"warmup-rounds": 1, "prune-rounds": 2, "prune-every": 1},
+}
 
 
 @pytest.mark.e2e
-def test_flwr_run_gives_the_very_numbers(tmp_path: Path) -> None:
-    """Of a grid in this process: neither Ray, nor a SuperLink, changes a digit."""
-    path = tmp_path / "tiny.toml"
-    path.write_text(BENCH, encoding="utf-8")
-    # `flwr run` is as slow to start as all else together: one of it will do.
-    rows = _compare(path, ["--only", "caafp"], tmp_path, users=4)
-    assert set(rows) == {"caafp"}
+def test_flowers_simulation_gives_the_very_numbers_of_a_grid_in_this_process(
+    tmp_path: Path,
+) -> None:
+    assert set(_compare(["--in-process", "--only", "caafp", "engine=ray"], tmp_path)) == {"caafp"}
 
 
 @pytest.mark.e2e
 def test_smoke_runs_every_strategy_two_at_once(tmp_path: Path) -> None:
-    """The bench `smoke`, in Flower's simulation, to the same digits as one by one here."""
-    rows = _compare("smoke", ["--in-process", "--jobs", 2], tmp_path, users=6)
+    """The bench `smoke`, by `caafp run`, to the same digits as one by one here."""
+    rows = _compare(["--jobs", 2, "engine=batched"], tmp_path)
     assert set(rows) == set(STRATEGIES.builtin) - {"heterofl", "cahfp"}
     table = (tmp_path / "out" / "table.md").read_text()
     assert all(name in table for name in rows)
 
 
-def _compare(bench: object, options: list[object], folder: Path, users: int) -> dict[str, Any]:
-    """Run a bench, compare each of its runs with one in this process, return the rows by case."""
+def _compare(options: list[object], folder: Path) -> dict[str, Any]:
+    """Run `smoke`, compare each of its runs with one in this process, return the rows by case."""
     out = folder / "out"
-    result = invoke(bench, "--output", out, *options)
+    fewer = [f"{name}={value}" for name, value in SMALL.items()]
+    result = invoke("smoke", "--output", out, *options, *fewer)
     assert result.exit_code == 0, result.output
     with (out / "results.csv").open(newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     for name, row in rows.items():
         place = out / "runs" / name / row["seed"]
         settings = json.loads((place / "settings.json").read_text())
-        truth = _here(settings, folder / name, users)
+        truth = _here(settings, folder / name)
         found = json.loads((place / "summary.json").read_text())
         assert found["accuracy"] == truth["accuracy"], name
         assert found["clusters"] == truth["clusters"], name
@@ -153,10 +141,10 @@ def _compare(bench: object, options: list[object], folder: Path, users: int) -> 
     return rows
 
 
-def _here(settings: dict[str, Any], folder: Path, users: int) -> dict[str, Any]:
+def _here(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Run the same settings in this process and return the summary."""
     config = settings | {"output-dir": str(folder), "run-name": "here"}
-    grid = LocalGrid(client_app, nodes(users), config)
+    grid = LocalGrid(client_app, nodes(SMALL["synthetic-users"]), config)
     server_app(grid, Context(1, 1, {}, RecordDict(), config))
     summary: dict[str, Any] = json.loads((folder / "runs" / "here" / "summary.json").read_text())
     return summary

@@ -83,7 +83,7 @@ def test_the_seed_of_the_command_line_goes_before_the_files(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("[bench", ["expected TOML"]),
+        ("[bench", ["cannot read TOML"]),
         ("[benches]\n" + CASE, ["unknown table 'benches'", "did you mean 'bench'"]),
         ("[bench]\nseed = 1\n" + CASE, ["unknown key 'seed'", "did you mean 'seeds'"]),
         ("[bench]\nseeds = [1, 1]\n" + CASE, ["different whole numbers"]),

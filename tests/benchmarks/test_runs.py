@@ -71,8 +71,7 @@ def test_memory_of_many_clients_is_judged_within_clusters(monkeypatch: pytest.Mo
 
 @pytest.mark.e2e
 def test_records_of_a_real_run() -> None:
-    pytest.importorskip("ray")
-    finished = federated.run(TINY)
+    finished = federated.run(TINY | {"engine": "batched"})
     numbered = finished.numbered()
     assert [entry["round"] for entry in numbered] == [1, 2, 3, 4, 5]
     assert all(entry["answered"] == 3 and entry["seconds"] > 0 for entry in numbered)

@@ -134,7 +134,7 @@ def test_labels_may_be_missing_where_they_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("classes = [", "expected TOML"),
+        ("classes = [", "cannot read TOML"),
         ('clases = ["a"]', "did you mean 'classes'"),
         ('classes = "a,b"', "expected classes to be a list of different names"),
         ('classes = ["a", "a"]', "list of different names"),

@@ -6,9 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
+
+import caafp_app
+from caafp_app.errors import RunError
+from caafp_app.launch import follow
 
 pytestmark = pytest.mark.e2e
 pytest.importorskip("ray")
@@ -30,41 +36,44 @@ def started(home: Path, *arguments: str, **environment: str) -> "subprocess.Pope
     )
 
 
-def test_two_runs_of_the_same_second_in_odd_environments_have_a_folder_each(
+def test_two_runs_of_the_same_second_have_a_folder_each_and_the_same_numbers(
     tmp_path: Path,
 ) -> None:
-    """A proxy that leads nowhere, and a terminal that knows ASCII alone, change nothing."""
-    odd = {
-        0.3: {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"},
-        0.6: {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
-    }
-    runs = {value: started(tmp_path, f"sparsity={value}", **odd[value]) for value in odd}
-    for value, process in runs.items():
+    """`flwr run` with a proxy that leads nowhere, in a terminal of ASCII alone, and our engine."""
+    odd = {"http_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    odd |= {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    runs = [started(tmp_path, "engine=ray", **odd), started(tmp_path, "engine=batched")]
+    folders = []
+    for process in runs:
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
-        settings = json.loads((Path(out.strip()) / "settings.json").read_text(encoding="utf-8"))
-        assert settings["sparsity"] == value
+        folders.append(Path(out.splitlines()[-1]))
+    engines = [json.loads((folder / "settings.json").read_text())["engine"] for folder in folders]
+    assert engines == ["ray", "batched"]
+    tables = [(folder / "clients.csv").read_text() for folder in folders]
+    assert tables[0] == tables[1]
+    for name in ("masks/cluster-0.safetensors", "models/cluster-0.safetensors"):
+        one, two = (load_file(folder / name) for folder in folders)
+        assert all(one[key].tobytes() == two[key].tobytes() for key in one), name
 
 
-def test_a_run_that_nobody_answers_fails(tmp_path: Path) -> None:
-    process = started(
-        tmp_path, "round-timeout=25", "local-epochs=100000", "synthetic-users=2", "clusters=1"
-    )
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
+def test_a_run_that_nobody_answers_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LINGER_SECONDS", 2.0)
+    rounds = {"warmup_rounds": 1, "cluster_rounds": 0, "prune_rounds": 0, "sparsity": 0.0}
+    never = {"local_epochs": 100_000, "round_timeout": 20, "synthetic_users": 2, "clusters": 1}
+    lines: list[str] = []
     # How far it gets before nobody answers depends on how fast the machine is.
-    said = ("caafp: expected an update from somebody", "caafp: no client takes part")
-    assert any(words in err for words in said), err
+    with pytest.raises(RunError, match=r"expected an update from somebody|no client takes part"):
+        caafp_app.run("smoke", **rounds, **never, output_dir=str(tmp_path), say=lines.append)
+    assert any("flwr run" in line for line in lines)
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
     process = started(tmp_path, "warmup-rounds=500")
     assert process.stderr is not None
-    for line in process.stderr:
-        if "round " in line:
-            break
+    said = list(takewhile(lambda line: "answered: " not in line, process.stderr))
     children = _descendants(process.pid)
-    assert len(children) > 3  # SuperLink, SuperExec, the simulation, Ray
+    assert len(children) > 3, said  # SuperLink, SuperExec, the simulation, Ray
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 60

@@ -14,12 +14,12 @@ from tests.e2e.variant import variant
 
 pytestmark = pytest.mark.e2e
 
-CLIENTS = 6
+CLIENTS = 4
 SETTINGS = {
     "synthetic-users": CLIENTS,
-    "synthetic-windows": 60,
+    "synthetic-windows": 20,
     "warmup-rounds": 1,
-    "cluster-rounds": 1,
+    "cluster-rounds": 0,
     "prune-rounds": 1,
     "prune-every": 1,
     "clients-per-round": CLIENTS,
@@ -27,8 +27,8 @@ SETTINGS = {
     "finetune-epochs": 1,
     "clusters": 2,
 }
-EXCHANGES = 6
-"""Describe, three rounds, the comparison for the clusters, personalise; all of all clients."""
+EXCHANGES = 5
+"""Describe, two rounds, the comparison for the clusters, personalise; all of all clients."""
 
 
 def test_clients_run_on_both_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def test_flwr_run_runs_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     with private_superlink() as connection:
         command = [executable("flwr"), "run", str(ROOT / "examples" / "sklearn-digits"), "--stream"]
         command += ["--federation-config", "num-supernodes=4 client-resources-num-cpus=1"]
-        command += ["--run-config", "num-rounds=5 local-epochs=1"]
+        command += ["--run-config", "num-rounds=3 local-epochs=1"]
         done = subprocess.run(
             command,
             env=connection.environment,

@@ -42,13 +42,9 @@ def reference(rounds: int, clients: int, per_round: int, seed: int) -> list[NDAr
     velocity = [np.zeros_like(part) for part in model]
     everyone = [Client(f"part-{k:04d}", k) for k in range(clients)]
     for number in range(1, rounds + 1):
-        local, sizes = [], []
-        for client in sample(everyone, per_round, generator(seed, number, "sample")):
-            x, y = numpy_app.windows(client.node)
-            x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-            local.append(numpy_app.descend([p.astype(np.float32) for p in model], x, y))
-            sizes.append(len(y))
-        mean = [np.average(parts, axis=0, weights=sizes) for parts in zip(*local, strict=True)]
+        drawn = sample(everyone, per_round, generator(seed, number, "sample"))
+        start = [part.astype(np.float32) for part in model]
+        mean = numpy_app.averaged((client.node for client in drawn), start)
         velocity = [0.5 * v + m - w for v, m, w in zip(velocity, mean, model, strict=True)]
         model = [w + v for w, v in zip(model, velocity, strict=True)]
     return model
@@ -106,10 +102,10 @@ def test_it_has_a_row_in_the_table_beside_fedavg(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write, "OF_A_RUN", {})  # drawing takes its time
-    pytest.importorskip("ray", reason="the extra 'simulation' is not installed")
-    fewer = ["seed=3", "synthetic-users=4", "warmup-rounds=1", "cluster-rounds=1", "prune-rounds=2"]
+    fewer = ["engine=batched", "seed=3", "synthetic-users=4"]
+    fewer += ["warmup-rounds=1", "cluster-rounds=1", "prune-rounds=2"]
     only = ["--only", "fedavg", "--only", "fedavgm"]
-    arguments = ["bench", EXAMPLE / "bench.toml", "--in-process", *only, *fewer]
+    arguments = ["bench", EXAMPLE / "bench.toml", "--in-process", "--jobs", 2, *only, *fewer]
     done = CliRunner().invoke(cli.app, [*map(str, arguments), "--output", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert "| fedavg | 1 |" in done.output

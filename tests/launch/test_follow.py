@@ -70,7 +70,7 @@ def test_clients_that_still_train_do_not_keep_a_run_that_has_ended(
 ) -> None:
     stopped: list[int] = []
     monkeypatch.setattr(module, "stop", lambda run_id, connection: stopped.append(run_id))
-    monkeypatch.setattr(module, "_LINGER_SECONDS", 0.5)
+    monkeypatch.setattr(module, "LINGER_SECONDS", 0.5)
     command = [sys.executable, "-c", HANDED_OVER + "time.sleep(600)"]
     lines: list[str] = []
     assert follow(command, Connection({}), lines.append, ended=lambda: "").succeeded

@@ -19,6 +19,7 @@ from caafp_app.protocol.messages import (
     Request,
 )
 from caafp_app.protocol.mod import Description, SparseMod, describe_node
+from caafp_app.protocol.packing import pack_trials
 from caafp_app.protocol.payload import attached
 from tests.protocol.support import (
     Arrays,
@@ -257,6 +258,28 @@ def test_mods_within_see_an_ordinary_message_and_reply() -> None:
 
     answer = server.add(Node(training(identity), sparse_mod, noise).ask(server.records()))
     np.testing.assert_allclose(answer.arrays["values"], 1, rtol=1e-6)
+
+
+def test_each_trial_is_evaluated_as_a_model_of_its_own() -> None:
+    server, seen = sparse_server(), []
+
+    def app(message: Message, context: Context) -> Message:
+        arrays = contents(message.content.array_records["arrays"])
+        seen.append(float(sum(np.abs(a).sum() for a in arrays.values() if a.dtype.kind == "f")))
+        metrics = MetricRecord({"num-examples": 3, "loss": seen[-1], "alike": 0.5})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    kept = np.random.default_rng(0).random((3, server.mask.count)) < 0.5
+    records = server.request(Action.EVALUATE, trials=pack_trials(kept)).to_records()
+    reply = Node(app).ask(records, "evaluate")
+    values = np.abs(server.mask.select(server.model.weights)).astype(float)
+    lost = [seen[0] - one for one in seen]
+    assert lost == pytest.approx([values @ (1.0 * kept[0] - one) for one in kept], abs=1e-4)
+    metrics = reply.content.metric_records["metrics"]
+    assert metrics == {"num-examples": 3, "loss": seen, "alike": 0.5}
+
+    bad = server.request(Action.EVALUATE, trials=pack_trials(kept[:, 8:])).to_records()
+    assert failed(Node(app).ask(bad, "evaluate"), ErrorCode.BAD_REQUEST, "trials: expected")
 
 
 # -- failures ------------------------------------------------------------------------------------

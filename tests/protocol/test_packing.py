@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.packing import encoding_rng, pack_model, unpack_parts
+from caafp_app.protocol.packing import (
+    encoding_rng,
+    pack_model,
+    pack_trials,
+    unpack_parts,
+    unpack_trials,
+)
 from tests.protocol.support import Arrays, models, random_mask, same
 
 MODEL: Arrays = {
@@ -87,6 +93,18 @@ def test_values_where_none_belong_are_refused() -> None:
     none = Mask(LAYOUT, np.zeros(12, np.bool_))
     with pytest.raises(ProtocolError, match=r"expected float32 \[0\]"):
         unpack_parts(good(), none, "float32", "float32")
+
+
+@pytest.mark.parametrize("size", [1, 8, 13])
+def test_trials_come_back_and_anything_else_is_refused(size: int) -> None:
+    kept = np.random.default_rng(size).random((3, size)) < 0.5
+    packed = pack_trials(kept)
+    assert np.array_equal(unpack_trials(packed, size), kept)
+    for bad in (packed[:0], packed[0], packed.astype(np.int8), np.tile(packed, (6, 1))):
+        with pytest.raises(ProtocolError, match="trials: expected"):
+            unpack_trials(bad, size)
+    with pytest.raises(ProtocolError, match="trials: expected"):
+        unpack_trials(packed, size + 8)
 
 
 def test_a_gradient_beside_the_update_is_left_alone() -> None:

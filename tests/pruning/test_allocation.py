@@ -80,11 +80,28 @@ def test_global_fills_free_places_when_scores_run_out():
     assert layer_counts([10, 5], 1.0, "global", scores=scores).tolist() == [10, 5]
 
 
+def test_quota_is_global_between_half_and_twice_uniform():
+    rng = np.random.default_rng(0)
+    sizes = [400, 200, 300]
+    scores = [rng.random(n) * peak for n, peak in zip(sizes, (0.01, 1.0, 0.3), strict=True)]
+    free = layer_counts(sizes, 0.2, "global", scores=scores)
+    assert free.tolist() == by_sorting(scores, 180)
+    assert free[0] < 40  # of 80, 40 and 60 by uniform
+    assert free[1] > 80
+    assert free[2] <= 30
+    held = layer_counts(sizes, 0.2, "quota", scores=scores)
+    # 40, 80 and 30 by quotas; the 30 that are left go to the two that may have more.
+    assert held.tolist() == [55, 80, 45]
+    even = [rng.random(n) for n in sizes]
+    alike = layer_counts(sizes, 0.2, "global", scores=even)
+    assert layer_counts(sizes, 0.2, "quota", scores=even).tolist() == alike.tolist()
+
+
 @settings(deadline=None, max_examples=80)
 @given(
     shapes=shapes,
     density=st.floats(0.001, 1.0),
-    rule=st.sampled_from(["uniform", "erk", "global"]),
+    rule=st.sampled_from(["uniform", "erk", "global", "quota"]),
     minimum=st.integers(0, 3),
     active=st.floats(0, 1),
     seed=st.integers(0, 99),

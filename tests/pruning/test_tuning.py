@@ -118,3 +118,16 @@ def test_the_authors_entropy_rule() -> None:
     assert entropy_sparsity(1.0, 5) == 0.5
     assert entropy_sparsity(0.5, 5) == pytest.approx(0.55)
     assert entropy_sparsity(0.2, 100) == pytest.approx(0.56)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "loss"])
+def test_a_liar_does_not_change_what_the_others_changes_are_measured_by(name: str) -> None:
+    """It made them vanish, so that a mask was pruned to the bound whatever it cost."""
+    before, after = dict.fromkeys("abcdefg", 0.9), dict.fromkeys("abcdefg", 0.8)
+    if name == "loss":
+        before, after = after, before
+    honest = Figure.called(name).gain(before, after)
+    liar = Figure.called(name).gain({**before, "liar": 1e300}, {**after, "liar": 1e300})
+    assert honest is not None
+    assert liar is not None
+    assert liar.mean == pytest.approx(honest.mean * 7 / 8)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,36 +50,28 @@ document.body.append(out);
 </script></body>"""
 
 
+def dumped(url: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    """The page as the browser has it in the end, and what the browser said."""
+    if BROWSER is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the path, and CHROMIUM not set")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", *more]
+    options += ["--disable-background-networking", f"--user-data-dir={folder / 'profile'}"]
+    options += ["--enable-logging=stderr", "--v=0", "--dump-dom"]
+    return subprocess.run(
+        [BROWSER, *options, url], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """What the script saw, and what the browser said."""
-    if BROWSER is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the path, and CHROMIUM not set")
     folder = tmp_path_factory.mktemp("browser")
     accuracies = [0.5, 1.0, 0.095, 0.75, 0.25, 0.3, 0.2, 0.6, 0.7, 0.8, 0.9]
     labels = [f"user-{i}" for i in range(len(accuracies))]
     run = leave_run(folder / "run", accuracies, labels=labels)
     page = folder / "page.html"
     page.write_text(build_page([read_run(run)]).replace("</body>", PERSON), encoding="utf-8")
-    done = subprocess.run(
-        [
-            BROWSER,
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            f"--user-data-dir={folder / 'profile'}",
-            "--enable-logging=stderr",
-            "--v=0",
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = dumped(page.as_uri(), folder)
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, flags=re.DOTALL)
     assert found, done.stderr[-2000:]
     return json.loads(unescape(found[1])), done.stderr

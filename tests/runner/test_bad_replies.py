@@ -3,20 +3,20 @@
 import copy
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
-from caafp_app import CAAFP
 from caafp_app.errors import RunError
 from caafp_app.runner.replies import MAX_REASON
 from caafp_app.strategies import Clustering, Pruning
-from tests.local_grid import LocalGrid, Tamper
+from tests.local_grid import Tamper
 from tests.protocol.support import repacked
-from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, bits_of, failed, lost, nodes, only
+from tests.strategies.support import bits_of, failed, lost, only
+from tests.strategies.trial import Trial
 
 CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
 """Round 3 of 5 is the first sparse one, and its replies bring gradients."""
@@ -24,47 +24,13 @@ CLIENTS, VICTIM, ROUND = 4, "part-0002", 3
 Change = Callable[[RecordDict], None]
 
 
-class Trial:
-    """A run of the numpy app; replies pass through `tamper`."""
-
-    def __init__(
-        self,
-        tamper: Tamper | None = None,
-        timeout: float = 5.0,
-        rounds: tuple[int, int, int] = (1, 1, 3),
-        duplicate: bool = False,
-    ) -> None:
-        self.seen, self.kept = Recorder(), Snapshots()
-        self.strategy = CAAFP(
-            warmup_rounds=rounds[0],
-            cluster_rounds=rounds[1],
-            prune_rounds=rounds[2],
-            fraction_evaluate=0.0,
-            personalise=False,
-            spare_below=0,
-            clustering=Clustering(2),
-            pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
-            seed=3,
-            observer=self.seen,
-            checkpoints=self.kept,
-        )
-        self.grid = LocalGrid(
-            numpy_app.make_app(),
-            nodes(CLIENTS),
-            serialise=False,
-            tamper=tamper,
-            duplicate=duplicate,
-        )
-        self.timeout, self.rounds = timeout, sum(rounds)
-
-    def start(self) -> "Trial":
-        self.result = self.strategy.start(
-            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
-        )
-        return self
-
-    def seen_label(self, node: int) -> str:
-        return f"part-{int(self.grid.contexts[node].node_config['partition-id']):04d}"
+clustered = partial(
+    Trial,
+    configs=CLIENTS,
+    clustering=Clustering(2),
+    pruning=Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.2),
+    seed=3,
+)
 
 
 def changed(change: Change) -> Tamper:
@@ -204,12 +170,12 @@ BAD: dict[str, tuple[Change, str]] = {
 @pytest.fixture(scope="module")
 def without_victim() -> dict[int, tuple[bytes, bytes, bytes]]:
     """The models of a run in which the reply in question got lost."""
-    silent = Trial(only(lost, VICTIM, rounds=[ROUND]), timeout=0.05).start()
+    silent = clustered(only(lost, VICTIM, rounds=[ROUND]), timeout=0.05).start()
     record = silent.seen.round(ROUND)
     assert record.missing == (VICTIM,)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 0)
     bits = bits_of(silent.result)
-    assert bits != bits_of(Trial().start().result)  # its reply does make a difference
+    assert bits != bits_of(clustered().start().result)  # its reply does make a difference
     return bits
 
 
@@ -218,7 +184,7 @@ def test_a_bad_reply_is_refused_and_leaves_no_trace(
     name: str, without_victim: dict[int, tuple[bytes, bytes, bytes]]
 ) -> None:
     change, reason = BAD[name]
-    trial = Trial(changed(change)).start()
+    trial = clustered(changed(change)).start()
 
     record = trial.seen.round(ROUND)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, CLIENTS - 1, 1)
@@ -231,12 +197,8 @@ def test_a_bad_reply_is_refused_and_leaves_no_trace(
     # It is asked again, in full, and its next reply counts.
     for number in (ROUND + 1, ROUND + 2):
         assert trial.seen.round(number).answered == CLIENTS
-    node = next(n for n in trial.grid.contexts if trial.seen_label(n) == VICTIM)
-    again = [
-        passage
-        for passage in trial.grid.passages
-        if passage.direction == "down" and passage.node == node
-    ][-2:]
+    (node,) = trial.nodes_of(2)
+    again = [p for p in trial.grid.passages if (p.direction, p.node) == ("down", node)][-2:]
     assert "layout" in again[0].header
     assert "layout" not in again[1].header
 
@@ -257,14 +219,14 @@ def test_a_reply_of_a_past_round_sent_again_is_refused(
                 return replayed
         return reply
 
-    trial = Trial(keep_and_replay).start()
+    trial = clustered(keep_and_replay).start()
     assert kept
     assert trial.seen.round(ROUND).reasons == {f"reply of round {ROUND - 1} in round {ROUND}": 1}
     assert bits_of(trial.result) == without_victim
 
 
 def test_a_duplicate_reply_counts_once() -> None:
-    plain, doubled = Trial().start(), Trial(duplicate=True).start()
+    plain, doubled = clustered().start(), clustered(duplicate=True).start()
     assert bits_of(plain.result) == bits_of(doubled.result)
     for one, two in zip(plain.seen.rounds, doubled.seen.rounds, strict=True):
         assert (one.answered, one.refused, one.bytes_up) == (
@@ -283,7 +245,7 @@ def test_a_node_cannot_answer_for_another(
         reply.metadata.__dict__["_src_node_id"] = min(others)
         return reply
 
-    trial = Trial(only(misdirect, VICTIM, rounds=[ROUND]))
+    trial = clustered(only(misdirect, VICTIM, rounds=[ROUND]))
     trial.start()
     record = trial.seen.round(ROUND)
     assert (record.answered, record.refused, record.missing) == (CLIENTS - 1, 0, (VICTIM,))
@@ -298,7 +260,7 @@ def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
         error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
         return error
 
-    trial = Trial(only(unavailable, VICTIM, rounds=[ROUND])).start()
+    trial = clustered(only(unavailable, VICTIM, rounds=[ROUND])).start()
     assert trial.seen.round(ROUND).missing == (VICTIM,)
     assert bits_of(trial.result) == without_victim
 
@@ -309,7 +271,7 @@ def test_a_client_whose_code_raises_is_named_with_what_it_raised(
     def fail(request: Message, reply: Message) -> Message:
         return failed(request, reply, why="ZeroDivisionError: division by zero")
 
-    trial = Trial(only(fail, VICTIM, rounds=[ROUND])).start()
+    trial = clustered(only(fail, VICTIM, rounds=[ROUND])).start()
     assert trial.seen.round(ROUND).reasons == {
         "client-failed: ZeroDivisionError: division by zero": 1
     }
@@ -321,7 +283,7 @@ def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons(
         mine = reply.content.config_records["caafp"]["label"] == VICTIM
         return failed(request, reply, why="no data" if mine else "out of memory")
 
-    trial = Trial(only(fail, rounds=[2, 3, 4]))
+    trial = clustered(only(fail, rounds=[2, 3, 4]))
     with pytest.raises(RunError, match="found none in 3 rounds in a row; in round 4: ") as error:
         trial.start()
     assert "client-failed: out of memory (3 clients)" in str(error.value)
@@ -332,18 +294,18 @@ def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons(
 
 
 def test_a_run_outlives_two_rounds_in_which_every_client_fails() -> None:
-    trial = Trial(only(failed, rounds=[3, 4])).start()
+    trial = clustered(only(failed, rounds=[3, 4])).start()
     assert [trial.seen.round(n).answered for n in range(1, 6)] == [4, 4, 0, 0, 4]
 
 
 def test_a_run_that_ends_without_one_usable_update_says_so() -> None:
-    trial = Trial(only(failed), rounds=(1, 1, 0))
+    trial = clustered(only(failed), rounds=(1, 1, 0))
     with pytest.raises(RunError, match="found none in 2 rounds in a row; in round 2: "):
         trial.start()
 
 
 def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> None:
-    trial = Trial(only(lost, rounds=[4]), timeout=0.05).start()
+    trial = clustered(only(lost, rounds=[4]), timeout=0.05).start()
     record = trial.seen.round(4)
     assert (record.asked, record.answered, record.refused) == (CLIENTS, 0, 0)
     assert record.missing == tuple(f"part-{k:04d}" for k in range(CLIENTS))
@@ -354,7 +316,7 @@ def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> Non
 
 
 def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask() -> None:
-    trial = Trial(only(lost, rounds=[ROUND]), timeout=0.05).start()
+    trial = clustered(only(lost, rounds=[ROUND]), timeout=0.05).start()
     assert trial.seen.round(ROUND).answered == 0
     assert trial.seen.round(ROUND).mask_updated
     assert set(trial.seen.round(ROUND).density.values()) == {0.5}
@@ -368,7 +330,7 @@ def test_clustering_waits_for_a_round_that_is_answered() -> None:
         lost = phase == "cluster" and reply.content.config_records["caafp"]["round"] == 2
         return None if lost else reply
 
-    trial = Trial(silent, timeout=0.05)
+    trial = clustered(silent, timeout=0.05)
     trial.start()
     record = trial.seen.round(2, "cluster")
     assert (record.asked, record.answered) == (CLIENTS, 0)
@@ -386,15 +348,14 @@ def test_a_run_that_trains_on_nothing_is_a_failed_run() -> None:
             metrics["num-examples"] = 0
         return reply
 
-    trial = Trial(only(none))
+    trial = clustered(only(none))
     with pytest.raises(RunError, match=r"found none in 5 rounds: each of the 4 .* has 0 examples"):
         trial.start()
     assert trial.seen.report is None
 
 
 def test_a_run_of_too_few_replies_in_each_round_is_a_failed_run() -> None:
-    trial = Trial(only(lost, VICTIM), timeout=0.2)
-    trial.strategy.min_replies, trial.strategy.grace = CLIENTS, 0.0
+    trial = clustered(only(lost, VICTIM), timeout=0.2, min_replies=CLIENTS)
     with pytest.raises(RunError, match="clients answered, fewer than min_replies"):
         trial.start()
     assert trial.seen.report is None

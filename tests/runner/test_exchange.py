@@ -316,6 +316,37 @@ def test_a_reply_that_is_of_no_use_does_not_count_for_the_quorum() -> None:
     assert 13.0 <= world.clock.now <= 13.0 + LONGEST_PAUSE
 
 
+@pytest.mark.parametrize(
+    ("replies", "patience", "found", "ends"),
+    [
+        (3, 2.0, [1, 2, 3], 8.0),  # the median is 4 s
+        (2, 3.0, [1, 2, 3], 12.0),
+        (2, 1.0, [1, 2], 4.0),
+        (4, 2.0, [1, 2, 3, 4], 99.0),  # a slow one that is needed
+        (3, 0.0, [1, 2, 3, 4], 99.0),
+        (0, 2.0, [1, 2, 3, 4], 99.0),  # any number is enough: all are waited for
+    ],
+)
+def test_who_is_much_slower_than_most_does_not_set_the_pace(
+    replies: int, patience: float, found: list[int], ends: float
+) -> None:
+    """B13: a client that always answers just inside the deadline."""
+    world = World({1: 3.0, 2: 4.0, 3: 5.0, 4: 99.0})
+    taken: list[int] = []
+    run = world.exchange.run(
+        [to(node) for node in (1, 2, 3, 4)],
+        phase="warm-up",
+        round=3,
+        timeout=100.0,
+        quorum=Quorum(replies, 0.0, patience),
+        taken=lambda: len(taken),
+    )
+    for message in run:
+        taken.append(message.metadata.src_node_id)
+    assert taken == found
+    assert ends <= world.clock.now <= ends + (1 + patience) * LONGEST_PAUSE
+
+
 def test_who_is_told_to_end_does_not_wait_for_the_deadline() -> None:
     world = World({1: 2.0, 2: None})
     stopping = Exchange(

@@ -1,7 +1,7 @@
 """Devices that fail, leave, come back and lie: the run goes on, and says so."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -9,83 +9,22 @@ import numpy as np
 import pytest
 from flwr.app import Message, MetricRecord
 
-from caafp_app import CAAFP
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner import discovery
 from caafp_app.runner.roster import GONE_AFTER, Client, Roster
-from caafp_app.runs.records import RunReport
 from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.fedavg import FedAvg
-from tests.local_grid import LocalGrid, Tamper
+from tests.local_grid import Tamper
 from tests.protocol.support import repacked
-from tests.strategies import numpy_app
-from tests.strategies.support import (
-    Recorder,
-    Snapshots,
-    bits_of,
-    failed,
-    lost,
-    members_of,
-    nodes,
-    only,
-    prepare,
-)
+from tests.strategies.support import bits_of, failed, lost, members_of, only, prepare
+from tests.strategies.trial import Trial
 
 VICTIM = "part-0002"
 
-
-class Trial:
-    """A run of the numpy app."""
-
-    def __init__(
-        self,
-        tamper: Tamper | None = None,
-        *,
-        rounds: int = 10,
-        configs: list[Mapping[str, Any]] | None = None,
-        timeout: float = 0.05,
-        kind: type[Any] = FedAvg,
-        **more: Any,
-    ) -> None:
-        self.seen, self.kept = Recorder(), Snapshots()
-        defaults = {
-            "fraction_evaluate": 0.0,
-            "personalise": False,
-            "spare_below": 0,
-            "observer": self.seen,
-            "checkpoints": self.kept,
-        }
-        self.strategy = kind(**{**defaults, **more})
-        self.grid = LocalGrid(
-            numpy_app.make_app(), configs or list(nodes(5)), serialise=False, tamper=tamper
-        )
-        self.rounds, self.timeout = rounds, timeout
-
-    def start(self) -> "Trial":
-        self.result = self.strategy.start(
-            self.grid, numpy_app.initial(), num_rounds=self.rounds, timeout=self.timeout
-        )
-        return self
-
-    @property
-    def report(self) -> RunReport:
-        assert self.result.report is not None
-        return self.result.report
-
-    def nodes_of(self, part: int) -> list[int]:
-        """Nodes of a client, a restarted one among them."""
-        return [n for n, c in self.grid.contexts.items() if c.node_config["partition-id"] == part]
-
-    def asked(self, label: str) -> list[int]:
-        """Rounds in which a label was asked."""
-        asked = self.nodes_of(int(label[-4:]))
-        return [
-            int(p.header["round"])
-            for p in self.grid.passages
-            if p.direction == "down" and p.node in asked and p.header["action"] == "train"
-        ]
+averaged = partial(Trial, kind=FedAvg, rounds=10, timeout=0.05)
+clustered = partial(Trial, timeout=0.05)
 
 
 # -- resting -------------------------------------------------------------------------------
@@ -94,7 +33,7 @@ class Trial:
 @pytest.mark.parametrize("how", ["silent", "refused"])
 def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
     tamper = only(lost if how == "silent" else failed, VICTIM)
-    trial = Trial(tamper, rounds=25).start()
+    trial = averaged(tamper, rounds=25).start()
     # Three failures, then 2, 4, 8 rounds of rest.
     assert trial.asked(VICTIM) == [1, 2, 3, 6, 11, 20]
     assert trial.asked("part-0001") == list(range(1, 26))
@@ -105,13 +44,13 @@ def test_who_fails_again_and_again_rests_longer_and_longer(how: str) -> None:
 
 
 def test_who_answers_again_is_well_again_and_nobody_rests_if_told_so() -> None:
-    trial = Trial(only(lost, VICTIM, rounds=[1, 2, 4, 5, 7, 8, 10])).start()
+    trial = averaged(only(lost, VICTIM, rounds=[1, 2, 4, 5, 7, 8, 10])).start()
     assert trial.asked(VICTIM) == list(range(1, 11))
-    assert Trial(only(lost, VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
+    assert averaged(only(lost, VICTIM), rest_after=0).start().asked(VICTIM) == list(range(1, 11))
 
 
 def test_if_all_rest_all_are_asked() -> None:
-    trial = Trial(only(lost, rounds=[1, 2]), rounds=4, timeout=0.02, rest_after=1).start()
+    trial = averaged(only(lost, rounds=[1, 2]), rounds=4, timeout=0.02, rest_after=1).start()
     assert [trial.seen.round(n).asked for n in range(1, 5)] == [5] * 4
     assert trial.seen.round(3).answered == 5
 
@@ -121,7 +60,7 @@ def test_if_all_rest_all_are_asked() -> None:
 
 def test_too_few_replies_do_not_move_the_model() -> None:
     late = [f"part-{k:04d}" for k in (2, 3, 4)]
-    trial = Trial(only(lost, *late, rounds=[2]), rounds=3, min_replies=3).start()
+    trial = averaged(only(lost, *late, rounds=[2]), rounds=3, min_replies=3).start()
     assert trial.kept.bits(1) == trial.kept.bits(2) != trial.kept.bits(3)
     assert [trial.seen.round(n).used for n in (1, 2, 3)] == [True, False, True]
     assert trial.seen.round(2).missing == ("part-0002", "part-0003", "part-0004")
@@ -129,13 +68,9 @@ def test_too_few_replies_do_not_move_the_model() -> None:
 
 def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
     others = [f"part-{k:04d}" for k in (0, 1, 3, 4)]
-    trial = Trial(
+    trial = clustered(
         only(lost, *others, rounds=[3, 4, 5]),
-        kind=CAAFP,
-        rounds=5,
-        warmup_rounds=1,
-        cluster_rounds=1,
-        prune_rounds=3,
+        rounds=(1, 1, 3),
         min_replies=2,
         clustering=Clustering(2),
         pruning=Pruning(sparsity=0.5, every=1),
@@ -147,7 +82,7 @@ def test_a_mask_update_after_too_few_replies_is_still_exact() -> None:
 @pytest.mark.parametrize("code", [470, 472])
 def test_what_is_refused_is_no_reply_and_the_others_are_waited_for(code: int) -> None:
     """470 is answered by sending all again, whose reply would have counted a second time."""
-    trial = Trial(
+    trial = averaged(
         only(partial(failed, code=code), VICTIM), rounds=1, min_replies=4, grace=30.0, timeout=0.1
     )
     pull, asked = trial.grid.pull_messages, time.monotonic()
@@ -174,7 +109,7 @@ def test_a_label_that_comes_back_before_its_old_node_is_given_up(
 ) -> None:
     monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
     configs = [{"partition-id": k % 4, "num-partitions": 4} for k in range(5)]  # 0 comes twice
-    trial = Trial(rounds=6, configs=configs)
+    trial = averaged(rounds=6, configs=configs)
     old, new = trial.nodes_of(0)
     trial.grid.offline.add(new)
     dead: set[int] = set()
@@ -197,12 +132,8 @@ def test_a_label_that_comes_back_before_its_old_node_is_given_up(
 
 
 def test_who_comes_back_is_not_placed_anew() -> None:
-    trial = Trial(
-        kind=CAAFP,
-        rounds=6,
-        warmup_rounds=1,
-        cluster_rounds=3,
-        prune_rounds=2,
+    trial = clustered(
+        rounds=(1, 3, 2),
         clustering=Clustering(2),
         pruning=Pruning(sparsity=0.5, every=2),
         configs=[{"partition-id": k % 5, "num-partitions": 5} for k in range(6)],
@@ -225,15 +156,11 @@ def test_who_comes_back_is_not_placed_anew() -> None:
 def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
     configs = [{"partition-id": k % 6, "num-partitions": 6} for k in range(7)]
     terms: dict[str, Any] = {
-        "kind": CAAFP,
-        "rounds": 8,
-        "warmup_rounds": 1,
-        "cluster_rounds": 6,
-        "prune_rounds": 1,
+        "rounds": (1, 6, 1),
         "clustering": Clustering(2),
         "pruning": Pruning(sparsity=0.0),
     }
-    trial = Trial(**terms, configs=configs)
+    trial = clustered(**terms, configs=configs)
     # The last node is the first one again, after a restart.
     old, new = trial.nodes_of(0)
     trial.grid.offline.add(new)
@@ -253,7 +180,7 @@ def test_who_missed_the_clustering_is_placed_once_it_is_back(how: str) -> None:
         trial.seen.at[4, "cluster-warm-up"] = restart
     trial.strategy.rest_after = 0
     trial.start()
-    whole = Trial(**terms, configs=configs[:6]).start()
+    whole = clustered(**terms, configs=configs[:6]).start()
     mates, wanted = (
         {frozenset(cluster.members) for cluster in t.result.clusters.values()}
         for t in (trial, whole)
@@ -284,7 +211,7 @@ def test_an_outage_counts_as_one_round_however_long_it_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(discovery, "POLL_SECONDS", 0.001)
-    trial = Trial(rounds=5, timeout=10.0, min_available_nodes=1)
+    trial = averaged(rounds=5, timeout=10.0, min_available_nodes=1)
     idle, away, *rest = trial.grid.contexts
 
     trial.grid.tamper = lambda request, reply: (
@@ -326,7 +253,7 @@ def test_the_roster_comes_back_from_its_state_without_nodes() -> None:
 
 def test_if_all_are_gone_the_run_waits_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "POLL_SECONDS", 0.01)
-    trial = Trial(rounds=4, min_available_nodes=1)
+    trial = averaged(rounds=4, min_available_nodes=1)
     trial.seen.at[2, "train"] = lambda: trial.grid.offline.update(trial.grid.contexts)
     with pytest.raises(RunError, match=r"found 0 within 0\.05 s"):
         trial.start()
@@ -339,12 +266,12 @@ def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
         return reply
 
     empty = only(nothing, action="evaluate")
-    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
+    trial = averaged(empty, rounds=1, fraction_evaluate=1.0).start()
     record = trial.seen.round(1, "evaluate")
     assert (record.asked, record.answered, record.refused) == (5, 5, 0)
     assert record.accuracy is None
     empty = only(nothing, VICTIM, action="evaluate")
-    trial = Trial(empty, rounds=1, fraction_evaluate=1.0).start()
+    trial = averaged(empty, rounds=1, fraction_evaluate=1.0).start()
     record = trial.seen.round(1, "evaluate")
     assert (record.answered, record.refused) == (5, 0)
     assert record.accuracy is not None
@@ -376,11 +303,11 @@ def apart(one: Trial, other: Trial) -> float:
 @pytest.mark.parametrize("first", [1, 4])
 @pytest.mark.parametrize("by", [1000.0, -1000.0])
 def test_an_absurdly_long_update_is_scaled_down_and_named(by: float, first: int) -> None:
-    trial = Trial(scaled(by, first), rounds=6, robust=True).start()
+    trial = averaged(scaled(by, first), rounds=6, robust=True).start()
     assert all(VICTIM in trial.seen.round(n).clipped for n in range(first, 7))
     assert all(trial.seen.round(n).refused == 0 for n in range(1, 7))
-    honest = Trial(rounds=6, robust=True).start()
-    free = Trial(scaled(by, first), rounds=6).start()
+    honest = averaged(rounds=6, robust=True).start()
+    free = averaged(scaled(by, first), rounds=6).start()
     assert apart(free, honest) > 50 * apart(trial, honest)
     assert free.seen.round(6).clipped == ()
 
@@ -388,7 +315,7 @@ def test_an_absurdly_long_update_is_scaled_down_and_named(by: float, first: int)
 @pytest.mark.parametrize("aggregation", AGGREGATIONS.builtin)
 def test_the_order_of_arrival_does_not_show_where_updates_are_clipped(aggregation: str) -> None:
     def ordered(seed: int) -> Trial:
-        trial = Trial(scaled(50.0), rounds=3, robust=True, aggregation=aggregation)
+        trial = averaged(scaled(50.0), rounds=3, robust=True, aggregation=aggregation)
         trial.grid.order = np.random.default_rng(seed)
         return trial.start()
 
@@ -403,9 +330,9 @@ def test_a_claim_of_many_examples_buys_nothing() -> None:
 
         return only(claim, VICTIM)
 
-    one, other = (Trial(claiming(n), rounds=2, robust=True).start() for n in (10**8, 60))
+    one, other = (averaged(claiming(n), rounds=2, robust=True).start() for n in (10**8, 60))
     assert bits_of(one.result) == bits_of(other.result)
-    free = Trial(claiming(10**8), rounds=2).start()
+    free = averaged(claiming(10**8), rounds=2).start()
     assert bits_of(free.result) != bits_of(one.result)
 
 
@@ -414,8 +341,8 @@ def test_a_robust_mean_is_not_moved_far_by_one_that_lies_within_the_bounds(
     aggregation: str,
 ) -> None:
     def distance(rule: str) -> float:
-        lied = Trial(scaled(-9.0), rounds=2, aggregation=rule).start()
-        honest = Trial(rounds=2, aggregation=rule).start()
+        lied = averaged(scaled(-9.0), rounds=2, aggregation=rule).start()
+        honest = averaged(rounds=2, aggregation=rule).start()
         pairs = zip(*(t.result.arrays.to_numpy_ndarrays()[:2] for t in (lied, honest)), strict=True)
         return float(max(np.abs(a - b).max() for a, b in pairs))
 
@@ -423,12 +350,8 @@ def test_a_robust_mean_is_not_moved_far_by_one_that_lies_within_the_bounds(
 
 
 def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
-    trial = Trial(
-        kind=CAAFP,
-        rounds=4,
-        warmup_rounds=1,
-        cluster_rounds=1,
-        prune_rounds=2,
+    trial = clustered(
+        rounds=(1, 1, 2),
         clustering=Clustering(1),
         pruning=Pruning(sparsity=0.5, every=2),
         aggregation="median",
@@ -455,6 +378,6 @@ def test_clusterfl_has_no_mean_to_make_robust() -> None:
 
 
 def test_undisturbed_runs_do_not_depend_on_any_of_it() -> None:
-    plain = Trial(rounds=4).start()
-    guarded = Trial(rounds=4, min_replies=5, grace=1.0, rest_after=1).start()
+    plain = averaged(rounds=4).start()
+    guarded = averaged(rounds=4, min_replies=5, grace=1.0, rest_after=1).start()
     assert bits_of(plain.result) == bits_of(guarded.result)

@@ -50,12 +50,9 @@ class World:
 
 def trained(part: int, model: SparseModel = MODEL) -> tuple[np.ndarray, np.ndarray, int]:
     """What a client's update has to be: of weights [P], of the rest, and its examples."""
-    x, y = numpy_app.windows(part)
-    x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-    arrays = list(model.arrays().values())
-    after = numpy_app.descend(arrays, x, y)
+    after, examples = numpy_app.trained(part, list(model.arrays().values()))
     flat = LAYOUT.flatten(dict(zip(ARRAYS, after, strict=True)))
-    return flat.weights - model.flat.weights, flat.rest - model.flat.rest, len(y)
+    return flat.weights - model.flat.weights, flat.rest - model.flat.rest, examples
 
 
 def clipped(parts: list[Any]) -> list[Any]:

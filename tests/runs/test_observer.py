@@ -12,15 +12,9 @@ from safetensors.numpy import load_file
 from caafp_app.pruning.schedule import build_plan
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
-from caafp_app.runs.records import RoundRecord, RunReport
-from caafp_app.runs.text import (
-    cluster_lines,
-    duration,
-    plan_lines,
-    report_lines,
-    round_line,
-    trouble_line,
-)
+from caafp_app.runs.records import GroupChange, RoundRecord, RunReport
+from caafp_app.runs.report_text import report_lines
+from caafp_app.runs.text import cluster_lines, duration, plan_lines, round_line, trouble_line
 from caafp_app.runs.timeleft import TimeLeft
 
 
@@ -255,7 +249,8 @@ def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
     }
     for entry in PLAN:
         observer.on_round(record(entry.round, entry.phase), 6)
-    observer.on_round(record(7, "personalise"), 6)
+    moved = GroupChange(what="move", clients=("c",), before=0, after=1, why="led there")
+    observer.on_round(record(7, "personalise", changes=(moved,)), 6)
     assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 7
     distances = np.array([[0.0, 0.5], [0.5, 0.0]])
     observer.on_distances(["a", "b"], distances)
@@ -266,6 +261,7 @@ def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
     assert first == {
         "note": "k = 2",
         "clusters": {"0": {"members": ["a", "b"]}, "1": {"members": ["c"]}},
+        "changes": run.changes(),  # of rounds.jsonl: a resumed run takes them up
     }
     assert not (tmp_path / "summary.json").exists()
 
@@ -274,6 +270,9 @@ def test_directory_of_a_whole_run(tmp_path: Path, report: RunReport) -> None:
     assert summary["rounds"] == 6
     final = json.loads((tmp_path / "clusters.json").read_text())
     assert final["note"] == "k = 2"
+    assert final["changes"] == [
+        {"round": 7, "what": "move", "clients": ["c"], "before": 0, "after": 1, "why": "led there"}
+    ]
     assert final["clusters"]["1"]["members"] == ["c", "d", "e"]
     with (tmp_path / "clients.csv").open(newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == list("abcde")

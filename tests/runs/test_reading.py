@@ -73,7 +73,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("summary.json", b"{", "expected JSON"),
+        ("summary.json", b"{", "cannot read JSON"),
         ("plan.json", b"[]", "expected a JSON object"),
         ("clusters.json", b"\xff", "cannot read"),
         ("rounds.jsonl", b"{}\n{\n", "in each line"),

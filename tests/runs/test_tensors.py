@@ -78,13 +78,13 @@ def content_of(dtype: str, shape: list[int], end: int, size: int) -> bytes:
 def test_a_file_that_is_damaged_is_refused_by_its_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
-    with pytest.raises(RunError, match=f"expected a safetensors file at {path}"):
+    with pytest.raises(RunError, match=f"cannot read a safetensors file at {path}"):
         read_tensors(path)
 
 
 def test_no_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RunError, match="expected a safetensors file"):
+        with pytest.raises(RunError, match="cannot read a safetensors file"):
             read_tensors(path)
 
 

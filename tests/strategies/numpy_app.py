@@ -3,7 +3,7 @@
 The one line that a user adds is ``mods=[sparse_mod]``. It trains densely, whatever the mask.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,19 @@ def descend(model: Arrays, x: NDArray[Any], y: NDArray[Any], epochs: int = 3) ->
         gradient, _, _ = slopes(model, x, y)
         model = [w - np.float32(0.5) * g for w, g in zip(model, gradient, strict=True)]
     return model
+
+
+def trained(part: int, model: Arrays) -> tuple[Arrays, int]:
+    """What a client makes of a model, and of how many examples."""
+    x, y = windows(part)
+    return descend(model, x[:-TEST], y[:-TEST]), len(y) - TEST
+
+
+def averaged(parts: Iterable[int], model: Arrays, *, alike: bool = False) -> Arrays:
+    """The mean of what clients make of a model, by their examples or alike."""
+    local, sizes = zip(*(trained(part, model) for part in parts), strict=True)
+    weights = None if alike else sizes
+    return [np.average(arrays, axis=0, weights=weights) for arrays in zip(*local, strict=True)]
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Whole runs of our own app in this process, small and quick, and all that can be seen of them."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Snapshots(Checkpoints):
         self.states: dict[int, State] = {}
 
     def save(self, round_: int, state: State) -> Path:
-        self.states[round_] = state
+        self.states[round_] = deepcopy(state)  # evidence is added to in place
         return self.folder
 
     def models(self, round_: int) -> dict[int, State]:

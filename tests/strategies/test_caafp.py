@@ -1,6 +1,6 @@
 """What CA-AFP decides: rounds, masks, counts, weights of the mean."""
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ from caafp_app import CAAFP
 from caafp_app.errors import SettingsError
 from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.rounds import divide_rounds
-from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, nodes, run
+from tests.strategies.support import run
+from tests.strategies.trial import Trial
 
 SHORT = {"prune-rounds": 2, "cluster-rounds": 0, "prune-every": 1}
 
@@ -61,35 +61,8 @@ def test_too_few_rounds_to_prune_in_are_refused_by_the_name_that_the_caller_know
     assert not any(step.mask_update for step in chosen)
 
 
-class Plugin:
-    """The numpy app: two prunable layers of 36 weights and a bias of 3."""
-
-    def __init__(self, pruning: Pruning, count: int = 4, **kwargs: Any) -> None:
-        self.seen, self.kept = Recorder(), Snapshots()
-        settings = {
-            "warmup_rounds": 1,
-            "cluster_rounds": 1,
-            "prune_rounds": 4,
-            "fraction_evaluate": 0.0,
-            "personalise": False,
-            "spare_below": 0,
-            "clustering": Clustering(2),
-            "observer": self.seen,
-            "checkpoints": self.kept,
-        }
-        self.strategy = CAAFP(pruning=pruning, **{**settings, **kwargs})
-        self.grid = LocalGrid(numpy_app.make_app(), nodes(count), serialise=False)
-
-    def start(self, initial: ArrayRecord | None = None) -> "Plugin":
-        self.result = self.strategy.start(self.grid, initial or numpy_app.initial(), num_rounds=6)
-        return self
-
-    def active(self) -> list[list[int]]:
-        """Active weights of each layer, by cluster."""
-        return [
-            [int(mask.sum()) for mask in cluster.mask.values()]
-            for cluster in self.result.clusters.values()
-        ]
+clustered = partial(Trial, rounds=(1, 1, 4), configs=4, clustering=Clustering(2))
+"""The numpy app has two prunable layers of 36 weights and a bias of 3."""
 
 
 def dense(record: ArrayRecord) -> list[np.ndarray]:
@@ -103,28 +76,28 @@ def skewed() -> ArrayRecord:
 
 
 def test_allocation_says_which_layers_are_pruned() -> None:
-    uniform = Plugin(Pruning(sparsity=0.75, every=2)).start(skewed())
+    uniform = clustered(pruning=Pruning(sparsity=0.75, every=2)).start(skewed())
     assert uniform.active() == [[9, 9], [9, 9]]
-    whole = Plugin(Pruning(sparsity=0.75, every=2, allocation="global")).start(skewed())
+    whole = clustered(pruning=Pruning(sparsity=0.75, every=2, allocation="global")).start(skewed())
     for counts in whole.active():
         assert sum(counts) == 18
     assert whole.active() != uniform.active()
 
 
 def test_spared_layers_stay_dense() -> None:
-    first = Plugin(Pruning(sparsity=0.5, every=2), spare_first=True).start()
+    first = clustered(pruning=Pruning(sparsity=0.5, every=2), spare_first=True).start()
     assert [set(c.mask) for c in first.result.clusters.values()] == [{"1"}, {"1"}]
     assert first.active() == [[18], [18]]
-    named = Plugin(Pruning(sparsity=0.5, every=2), prunable=["0"]).start()
+    named = clustered(pruning=Pruning(sparsity=0.5, every=2), prunable=["0"]).start()
     assert [set(c.mask) for c in named.result.clusters.values()] == [{"0"}, {"0"}]
 
 
 def test_density_follows_the_plan_in_every_round() -> None:
     pruning = Pruning(sparsity=0.8, initial_sparsity=0.2, schedule="linear", every=2, regrow=0.2)
-    plugin = Plugin(pruning).start()
-    found = {r.round: r for r in plugin.seen.rounds if r.phase != "cluster"}
-    assert [s.round for s in plugin.seen.plan if s.mask_update] == [2, 4]
-    for step in plugin.seen.plan:
+    trial = clustered(pruning=pruning).start()
+    found = {r.round: r for r in trial.seen.rounds if r.phase != "cluster"}
+    assert [s.round for s in trial.seen.plan if s.mask_update] == [2, 4]
+    for step in trial.seen.plan:
         record = found[step.round]
         assert record.mask_updated == step.mask_update
         for density in record.density.values():
@@ -133,8 +106,9 @@ def test_density_follows_the_plan_in_every_round() -> None:
 
 
 def test_masks_differ_between_clusters_and_evolve() -> None:
-    plugin = Plugin(Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3)).start()
-    kept = {n: [bits[0] for bits in plugin.kept.bits(n).values()] for n in range(3, 7)}
+    pruning = Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3)
+    trial = clustered(pruning=pruning).start()
+    kept = {n: [bits[0] for bits in trial.kept.bits(n).values()] for n in range(3, 7)}
     assert all(one != other for one, other in kept.values())
     # The last round trains with the mask that it has.
     assert [kept[n] != kept[n + 1] for n in (3, 4, 5)] == [True, True, False]
@@ -145,10 +119,10 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
     pruning = Pruning(sparsity=0.5, initial_sparsity=0.5, initial_mask=kind, every=1, regrow=0.2)
     masks: list[np.ndarray] = []
     for seed in (1, 1, 2):
-        plugin = Plugin(pruning, seed=seed).start()
-        packed = plugin.kept.models(1)[-1].array("mask")
+        trial = clustered(pruning=pruning, seed=seed).start()
+        packed = trial.kept.models(1)[-1].array("mask")
         masks.append(np.unpackbits(packed, count=72, bitorder="little").astype(bool))
-        densities = {d for r in plugin.seen.rounds for d in r.density.values()}
+        densities = {d for r in trial.seen.rounds for d in r.density.values()}
         assert densities == {0.5}
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0] == masks[2]).all() == (kind == "magnitude")
@@ -174,40 +148,28 @@ def test_snip_asks_clients_which_initial_weights_matter() -> None:
 def test_clients_weigh_by_examples_or_alike() -> None:
     """One round of one cluster, against the mean made by hand."""
     start = numpy_app.initial().to_numpy_ndarrays()
-    local, sizes = [], []
-    for part in range(4):
-        x, y = numpy_app.windows(part)
-        x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-        local.append(numpy_app.descend(start, x, y))
-        sizes.append(len(y))
-    for uniform, weights in ((False, sizes), (True, [1, 1, 1, 1])):
-        strategy = CAAFP(
-            warmup_rounds=1,
-            cluster_rounds=0,
-            prune_rounds=0,
+    for uniform in (False, True):
+        trial = clustered(
+            rounds=(1, 0, 0),
             pruning=Pruning(sparsity=0.0),
             clustering=Clustering(1),
             uniform=uniform,
-            personalise=False,
-            fraction_evaluate=0.0,
-        )
-        grid = LocalGrid(numpy_app.make_app(), nodes(4))
-        result = strategy.start(grid, numpy_app.initial(), num_rounds=1)
-        for k, array in enumerate(result.arrays.to_numpy_ndarrays()):
-            truth = np.average([model[k] for model in local], axis=0, weights=weights)
+        ).start()
+        means = numpy_app.averaged(range(4), start, alike=uniform)
+        for array, truth in zip(trial.result.arrays.to_numpy_ndarrays(), means, strict=True):
             np.testing.assert_allclose(array, truth, rtol=0, atol=1e-6)
 
 
 def test_more_clusters_than_clients_are_refused_before_anybody_trains() -> None:
-    plugin = Plugin(Pruning(), clustering=Clustering(5))
+    trial = clustered(pruning=Pruning(), clustering=Clustering(5))
     with pytest.raises(SettingsError, match=r"expected at most the 4 clients .* found 5"):
-        plugin.start()
-    actions = {m.content.config_records["caafp"]["action"] for m in plugin.grid.requests}
+        trial.start()
+    actions = {m.content.config_records["caafp"]["action"] for m in trial.grid.requests}
     assert actions == {"describe"}
 
 
 def test_one_cluster_is_formed_without_asking_anybody() -> None:
-    plugin = Plugin(Pruning(sparsity=0.5, every=2), clustering=Clustering(1)).start()
-    assert [len(c.members) for c in plugin.result.clusters.values()] == [4]
-    assert "cluster" not in {record.phase for record in plugin.seen.rounds}
-    assert set(plugin.seen.labels.values()) == {0}
+    trial = clustered(pruning=Pruning(sparsity=0.5, every=2), clustering=Clustering(1)).start()
+    assert [len(c.members) for c in trial.result.clusters.values()] == [4]
+    assert "cluster" not in {record.phase for record in trial.seen.rounds}
+    assert set(trial.seen.labels.values()) == {0}

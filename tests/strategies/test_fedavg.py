@@ -15,13 +15,8 @@ def reference(rounds: int, clients: int, per_round: int, seed: int) -> list[np.n
     model = numpy_app.initial().to_numpy_ndarrays()
     everyone = [Client(f"part-{k:04d}", k) for k in range(clients)]
     for number in range(1, rounds + 1):
-        local, sizes = [], []
-        for client in sample(everyone, per_round, generator(seed, number, "sample")):
-            x, y = numpy_app.windows(client.node)
-            x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-            local.append(numpy_app.descend(model, x, y))
-            sizes.append(len(y))
-        model = [np.average(parts, axis=0, weights=sizes) for parts in zip(*local, strict=True)]
+        drawn = sample(everyone, per_round, generator(seed, number, "sample"))
+        model = numpy_app.averaged((client.node for client in drawn), model)
     return model
 
 

@@ -7,10 +7,10 @@ from flwr.app import Message
 from caafp_app.registry import CODECS
 from caafp_app.strategies import WireFormat
 from caafp_app.strategies.fedsnip import FedSNIP
-from tests.local_grid import LocalGrid
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, nodes, run
+from tests.strategies.support import run
+from tests.strategies.trial import Trial
 
 KEPT = 22  # of 72, at sparsity 0.7
 
@@ -20,17 +20,12 @@ def flat(model: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([array.ravel() for array in model if array.ndim > 1])
 
 
-def training(part: int) -> tuple[np.ndarray, np.ndarray]:
-    x, y = numpy_app.windows(part)
-    return x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-
-
 def reference_mask(*parts: int) -> np.ndarray:
     """The largest sums of |g w|, each client's divided by its mean; the app's drift is -g."""
     model = numpy_app.initial().to_numpy_ndarrays()
     total = np.zeros(72)
     for part in parts:
-        drift = flat(numpy_app.descend(model, *training(part))) - flat(model)
+        drift = flat(numpy_app.trained(part, model)[0]) - flat(model)
         saliency = np.abs(drift * flat(model)).astype(np.float64)
         total += saliency / saliency.mean()
     mask = np.zeros(72, dtype=bool)
@@ -39,16 +34,11 @@ def reference_mask(*parts: int) -> np.ndarray:
 
 
 def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
-    seen = Recorder()
-    kept = Snapshots()
-    strategy = FedSNIP(
-        clients_per_round=2, sparsity=0.7, spare_below=0, seed=3, observer=seen, checkpoints=kept
-    )
-    grid = LocalGrid(numpy_app.make_app(), nodes(5))
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=3)
+    trial = Trial(kind=FedSNIP, rounds=3, clients_per_round=2, seed=3, personalise=True).start()
+    seen, result = trial.seen, trial.result
     truth = reference_mask(*range(5))
     for number in (1, 2, 3):
-        mask = kept.models(number)[-1].array("mask")
+        mask = trial.kept.models(number)[-1].array("mask")
         np.testing.assert_array_equal(np.unpackbits(mask, count=72, bitorder="little"), truth)
     asked = [(record.phase, record.asked) for record in seen.rounds]
     assert asked[0] == ("saliency", 5)
@@ -59,16 +49,11 @@ def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
 
 
 def test_a_round_is_sparse_fedavg() -> None:
-    strategy = FedSNIP(sparsity=0.7, spare_below=0, personalise=False, fraction_evaluate=0.0)
-    result = strategy.start(
-        LocalGrid(numpy_app.make_app(), nodes(4)), numpy_app.initial(), num_rounds=1
-    )
+    result = Trial(kind=FedSNIP, rounds=1, configs=4).start().result
     start, mask = numpy_app.initial().to_numpy_ndarrays(), reference_mask(*range(4))
     for array, part in zip(start[:2], np.split(mask, 2), strict=True):
         array *= part.reshape(array.shape)
-    local = [numpy_app.descend(start, *training(part)) for part in range(4)]
-    sizes = [len(training(part)[1]) for part in range(4)]
-    truth = [np.average(parts, axis=0, weights=sizes) for parts in zip(*local, strict=True)]
+    truth = numpy_app.averaged(range(4), start)
     found = result.arrays.to_numpy_ndarrays()
     np.testing.assert_allclose(flat(found), np.where(mask, flat(truth), 0), atol=1e-5)
     np.testing.assert_allclose(found[2], truth[2], atol=1e-5)
@@ -76,7 +61,6 @@ def test_a_round_is_sparse_fedavg() -> None:
 
 def test_one_client_does_not_decide_the_mask() -> None:
     """What a client says is at a scale of its own only if it keeps to it."""
-    seen = Recorder()
 
     def claim(request: Message, reply: Message) -> Message:
         header = reply.content.config_records["caafp"]
@@ -85,30 +69,18 @@ def test_one_client_does_not_decide_the_mask() -> None:
             repacked(reply.content, lambda arrays: arrays.update(values=loud))
         return reply
 
-    strategy = FedSNIP(
-        sparsity=0.7, spare_below=0, personalise=False, fraction_evaluate=0.0, observer=seen
-    )
-    grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=claim)
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=1)
+    trial = Trial(claim, kind=FedSNIP, rounds=1, configs=6).start()
     honest = reference_mask(0, 1, 2, 4, 5)
-    np.testing.assert_array_equal(flat(list(result.clusters[-1].mask.values())), honest)
-    refusals = seen.round(0, "saliency").refusals
+    np.testing.assert_array_equal(flat(list(trial.result.clusters[-1].mask.values())), honest)
+    refusals = trial.seen.round(0, "saliency").refusals
     assert refusals.keys() == {"part-0003"}
     assert refusals["part-0003"].startswith("saliency: expected a mean of 1, found 5e+06")
 
 
 @pytest.mark.parametrize("codec", CODECS.builtin)
 def test_what_a_codec_does_to_the_mean_is_no_reason_to_refuse(codec: str) -> None:
-    seen = Recorder()
-    strategy = FedSNIP(
-        personalise=False,
-        spare_below=0,
-        fraction_evaluate=0.0,
-        observer=seen,
-        wire=WireFormat(up=codec),
-    )
-    strategy.start(LocalGrid(numpy_app.make_app(), nodes(12)), numpy_app.initial(), num_rounds=1)
-    record = seen.round(0, "saliency")
+    trial = Trial(kind=FedSNIP, rounds=1, configs=12, wire=WireFormat(up=codec)).start()
+    record = trial.seen.round(0, "saliency")
     assert (record.answered, record.refused) == (12, 0)
 
 

@@ -72,11 +72,9 @@ def test_levels_move_each_weight_by_the_mean_of_the_clients_that_have_it() -> No
             mask[:weights] = np.arange(weights) % 2 == 0
         given = np.split(np.where(mask, start, 0), np.cumsum([a.size for a in initial])[:-1])
         model = [g.reshape(a.shape).astype(np.float32) for g, a in zip(given, initial, strict=True)]
-        x, y = numpy_app.windows(part)
-        x, y = x[: -numpy_app.TEST], y[: -numpy_app.TEST]
-        moved = flat(numpy_app.descend(model, x, y)) - flat(model)
-        total += len(y) * np.where(mask, moved, 0)
-        having += len(y) * mask
+        after, examples = numpy_app.trained(part, model)
+        total += examples * np.where(mask, flat(after) - flat(model), 0)
+        having += examples * mask
     np.testing.assert_allclose(
         flat(result.arrays.to_numpy_ndarrays()), start + total / having, atol=1e-5
     )

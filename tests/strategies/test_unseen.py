@@ -89,6 +89,8 @@ def test_distances_are_to_the_middle_of_members_in_deviations_over_all() -> None
     scale = np.std([0, 2, 4])
     assert found == pytest.approx({GENERAL: 1 / scale, 0: 0.0, 1: 3 / scale})
     assert distances_to([], members, rows) == {}
+    for lie in (1e308, -1e200, 1e4):
+        assert distances_to([1.0, 10.0], members, {**rows, "d": [lie, lie]}) == found
 
 
 def test_what_clients_tell_without_labels() -> None:

@@ -14,6 +14,9 @@ from caafp_app.protocol.messages.vocabulary import RESERVED, Action
 from caafp_app.protocol.payload import attach, attached
 from caafp_app.registry import CODECS
 
+_NOTHING = {"action": np.zeros(1, np.uint8)}
+"""What stands in an ArrayRecord of the user's name where there is no model: mods look for one."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -34,6 +37,12 @@ class Request:
     mask : ndarray of uint8, or None
         Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
         positions at which the mask differs from the one of that digest, which the client holds.
+    trials : ndarray of uint8, or None
+        Packed bits of each trial over the active weights: see `packing.pack_trials`. The model is
+        evaluated once for each, without the weights that it leaves out.
+    model : str
+        Digest of `arrays`, which the client keeps under it; without arrays: it takes those that it
+        keeps. An app is often asked to train just what it has evaluated.
     gradient_counts : tuple of int
         How many gradients at inactive positions are wanted of each layer; empty: none.
     evaluate : bool
@@ -60,6 +69,8 @@ class Request:
     layout: bytes = b""
     mask: NDArray[np.uint8] | None = None
     mask_base: str = ""
+    trials: NDArray[np.uint8] | None = None
+    model: str = ""
     gradient_counts: tuple[int, ...] = ()
     evaluate: bool = False
     arrays_key: str = "arrays"
@@ -89,6 +100,8 @@ class Request:
                 header["layout"] = self.layout
             if self.mask_base:
                 header["mask-base"] = self.mask_base
+            if self.model:
+                header["model"] = self.model
             if self.arrays_key != "arrays":
                 header["arrays-key"] = self.arrays_key
             if self.config_key:
@@ -96,9 +109,11 @@ class Request:
             arrays = dict(self.arrays)
             if self.mask is not None:
                 arrays["mask"] = self.mask
-            attach(records, arrays, self.record)
+            if self.trials is not None:
+                arrays["trials"] = self.trials
+            attach(records, arrays or (_NOTHING if self.record else {}), self.record)
         elif self.record:
-            attach(records, {"action": np.zeros(1, np.uint8)}, self.record)
+            attach(records, _NOTHING, self.record)
         return records
 
     @classmethod
@@ -119,7 +134,8 @@ class Request:
             raise ProtocolError(f"header 'arrays-key': {arrays_key!r} is a name of the protocol")
         codecs = header.names("codecs", 3, CODECS)
         arrays = attached(records)
-        mask = arrays.pop("mask", None)
+        arrays.pop("action", None)
+        mask, trials = arrays.pop("mask", None), arrays.pop("trials", None)
         return cls(
             action,
             round_,
@@ -134,6 +150,8 @@ class Request:
             layout=header.blob("layout", b""),
             mask=mask,
             mask_base=header.text("mask-base", ""),
+            trials=trials,
+            model=header.text("model", ""),
             gradient_counts=header.wholes("gradient-counts"),
             evaluate=header.flag("evaluate"),
             arrays_key=arrays_key,

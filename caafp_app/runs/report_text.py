@@ -1,0 +1,106 @@
+"""The end of a run as plain lines of text: its clusters, accuracies, bytes and seconds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from caafp_app.runs.records import ClientRecord, RunReport
+from caafp_app.runs.summary import known, spread
+from caafp_app.runs.text import counted, duration, figure, megabytes, render
+
+
+def report_lines(report: RunReport) -> list[str]:
+    """Render the end of a run: a table of clusters, then accuracies, bytes and seconds."""
+    table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
+    all_clients = report.clients
+    total = (
+        "all",
+        str(len(all_clients)),
+        str(sum(cluster.examples for cluster in report.clusters.values())),
+        "",
+        _percent(known(client.cluster_accuracy for client in all_clients)),
+        _percent(known(client.personal_accuracy for client in all_clients)),
+    )
+    names = ("cluster", "clients", "examples", "density", "cluster model", "personal models")
+    for name, footer in zip(names, total, strict=True):
+        table.add_column(name, footer=footer, justify="right")
+    for number, cluster in sorted(report.clusters.items()):
+        clients = [client for client in all_clients if client.cluster == number]
+        table.add_row(
+            str(number),
+            str(len(cluster.members)),
+            str(cluster.examples),
+            f"{cluster.density:.3f}",
+            _percent(known(client.cluster_accuracy for client in clients)),
+            _percent(known(client.personal_accuracy for client in clients)),
+        )
+    ledger, seconds = report.ledger, report.seconds
+    return [
+        f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
+        *render(table),
+        _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
+        _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
+        *_f1_line(all_clients),
+        *_epochs_lines([client.finetune_epochs for client in all_clients]),
+        f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
+        f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
+        f"(papers' formula: {megabytes(ledger.formula_total)})",
+        _time_line(seconds),
+    ]
+
+
+def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
+    """Say how long clients that found it themselves have fine-tuned; nothing of others."""
+    found = sorted(known(epochs))
+    if not found:
+        return []
+    kept = found.count(0)
+    those = (
+        f"; {counted(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
+    )
+    return [
+        f"epochs of fine-tuning, found by each client: median {median(found):g}, "
+        f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
+    ]
+
+
+def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
+    """Render macro-F1; nothing where no client reports it."""
+    kinds = {
+        "cluster models": [client.cluster_f1 for client in clients],
+        "personal models": [client.personal_f1 for client in clients],
+    }
+    told = [
+        f"{what} mean {figure(figures['mean'], 3)}, worst tenth {figure(figures['worst_tenth'], 3)}"
+        for what, values in kinds.items()
+        if (figures := spread(values))["clients"]
+    ]
+    return [f"macro-F1: {'; '.join(told)}"] if told else []
+
+
+def _time_line(seconds: Mapping[str, float]) -> str:
+    """Render the time of a run as a sum that adds up to the digit."""
+    after = seconds["total"] - seconds["startup"] - seconds["rounds"]
+    names = ("start-up", "rounds", "personal models")
+    parts = [round(value, 1) for value in (seconds["startup"], seconds["rounds"], max(after, 0.0))]
+    added = " + ".join(f"{name} {part:.1f} s" for name, part in zip(names, parts, strict=True))
+    total = sum(parts)
+    rough = f" ({duration(total)})" if total >= 119.95 else ""
+    return f"time of the server: {added} = {total:.1f} s{rough}"
+
+
+def _accuracy_line(what: str, values: Iterable[float | None]) -> str:
+    figures = spread(values)
+    if not figures["clients"]:
+        return f"accuracy of {what}: not reported"
+    return (
+        f"accuracy of {what}: mean {figure(figures['mean'], 3)}, "
+        f"std {figure(figures['std'], 3)}, min {figure(figures['min'], 3)}, "
+        f"worst tenth {figure(figures['worst_tenth'], 3)}, {figures['clients']} clients"
+    )
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{100 * sum(values) / len(values):.1f}" if values else "-"

@@ -1,0 +1,138 @@
+"""Which score a cluster's mask is made by, where the settings leave it to the clients.
+
+Before the round at whose end masks change, each score says which weights it would keep. Some of the
+round's clients evaluate the model cut in each of these ways, on windows that they hold out of
+training, and the score by which they lose the least makes the cluster's next mask.
+"""
+
+from collections.abc import Mapping, Sequence
+from logging import INFO
+from math import isfinite
+
+import numpy as np
+from flwr.app import MetricRecord
+from flwr.common.logger import log
+
+from caafp_app.protocol.messages import Action
+from caafp_app.protocol.objective import HELD_OUT
+from caafp_app.pruning.evidence import Evidence
+from caafp_app.pruning.schedule import Phase
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.query import Query
+from caafp_app.runner.roster import Client, generator, sample
+from caafp_app.runner.runner import Runner
+from caafp_app.runner.tally import pick
+from caafp_app.strategies.masks import Pruning
+from caafp_app.strategies.method import by_cluster
+from caafp_app.strategies.sparsity import HELD
+
+FEWEST = 2
+"""At least so many of each cluster are among the half of a round's clients that is asked."""
+
+
+class Election:
+    """The choice of one round; without rivals there is none, and nothing is asked.
+
+    Parameters
+    ----------
+    pruning : Pruning
+    own : bool
+        Whether clients run the app of this package: then they hold out windows to be scored on.
+
+    Attributes
+    ----------
+    config : mapping of str to float
+        Told to the clients with each training, too: what judges is not trained on.
+    """
+
+    def __init__(self, pruning: Pruning, *, own: bool) -> None:
+        self.rivals = pruning.rivals
+        self.config: Mapping[str, float] = {HELD_OUT: HELD} if own and len(self.rivals) > 1 else {}
+        self._elected: dict[int, Pruning] = {}
+
+    def winner(self, number: int) -> Pruning:
+        """Return how the mask of a cluster is made; by the first rival where nobody chose."""
+        return self._elected.get(number, self.rivals[0])
+
+    def hold(
+        self,
+        runner: Runner,
+        seed: int,
+        round_: int,
+        clients: Sequence[Client],
+        known: Mapping[int, tuple[SparseModel, Evidence, float]],
+    ) -> None:
+        """Let clients choose for each cluster; the choice holds until the next one.
+
+        Parameters
+        ----------
+        runner : Runner
+        seed : int
+            Decides who is asked.
+        round_ : int
+        clients : sequence of Client
+            Those of the round.
+        known : mapping
+            By cluster: the model, what is known of its weights, and the sparsity it shall have.
+        """
+        self._elected = {}
+        if len(self.rivals) < 2:
+            return
+        half = -(-len(clients) // 2)
+        asked = sample(clients, half, generator(seed, round_, "election"), FEWEST)
+        queries = []
+        for number, members in by_cluster(asked).items():
+            model, evidence, sparsity = known[number]
+            trials = np.stack([one.proposed(model, evidence, sparsity) for one in self.rivals])
+            if evidence.replies and (trials != trials[0]).any():
+                queries.append(
+                    Query(
+                        Action.EVALUATE, model, members, number, config=self.config, trials=trials
+                    )
+                )
+        if not queries:
+            return
+        answers = runner.ask(queries, Phase.ELECTION, round_, needed=False)
+        said, metrics = {}, answers.tally.metrics()
+        for query in queries:
+            replies = [metrics[one.label] for one in query.clients if one.label in metrics]
+            votes = [vote for reply in replies if (vote := vote_of(reply, len(self.rivals)))]
+            if not votes:
+                continue
+            means = np.mean(votes, axis=0)
+            self._elected[query.group] = winner = self.rivals[int(means.argmin())]
+            said[query.group] = {
+                one.score: float(mean) for one, mean in zip(self.rivals, means, strict=True)
+            }
+            log(INFO, "cluster %d: %d clients chose %r", query.group, len(votes), winner.score)
+        density = {query.group: query.model.density for query in queries}
+        runner.close(answers, density, elected=said)
+
+
+def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
+    """Return what a client says of each rival: 0 of its best loss, 1 of its worst.
+
+    So clients count alike, whatever their losses; one to which all are alike says 0 of each. None
+    where a loss is missing or not finite.
+
+    Parameters
+    ----------
+    metrics : MetricRecord
+        With lists of the trials' figures, or one number where these are alike.
+    rivals : int
+    """
+    losses: list[float] = []
+    for place in range(rivals):
+        one: dict[str, int | float | list[int] | list[float]] = {}
+        for name, value in metrics.items():
+            if isinstance(value, list) and len(value) == rivals:
+                one[name] = value[place]
+            elif not isinstance(value, list):
+                one[name] = value
+        held = one.get("held-loss")
+        loss = held if isinstance(held, int | float) else pick(MetricRecord(one), "loss")
+        if loss is None or not isfinite(loss):
+            return None
+        losses.append(float(loss))
+    least, span = min(losses), max(losses) - min(losses)
+    return [(loss - least) / span if span else 0.0 for loss in losses]

@@ -1,0 +1,137 @@
+"""``score="auto"``: the clients of each cluster choose what its mask is made by."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message, MetricRecord
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caafp_app import CAAFP
+from caafp_app.errors import SettingsError
+from caafp_app.pruning.score_text import DEFAULT_SCORE, RIVALS
+from caafp_app.runner.options import WireFormat
+from caafp_app.runs.checkpoint import Saved
+from caafp_app.strategies import Clustering, Pruning
+from caafp_app.strategies.election import vote_of
+from tests.local_grid import LocalGrid, Tamper
+from tests.strategies import numpy_app
+from tests.strategies.support import Recorder, Snapshots, nodes, only, run
+
+ROUNDS = 8
+
+
+def foreign(
+    score: str = "auto", tamper: Tamper | None = None, **more: Any
+) -> tuple[Recorder, dict[int, Any], numpy_app.Seen, Snapshots]:
+    """Hold a run of somebody else's project: masks change after rounds 2, 4 and 6."""
+    seen, told, kept = numpy_app.Seen(), Recorder(), Snapshots()
+    strategy = CAAFP(
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=ROUNDS - 2,
+        spare_below=0,
+        personalise=False,
+        fraction_evaluate=0.0,
+        clustering=Clustering(2),
+        pruning=Pruning(score=score, every=2),
+        wire=WireFormat("float32", "float32", "float32"),  # what is rounded off lives on clients
+        observer=told,
+        checkpoints=kept,
+    )
+    grid = LocalGrid(numpy_app.make_app(seen), nodes(6), tamper=tamper)
+    strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, **more)
+    return told, kept.bits(ROUNDS), seen, kept
+
+
+def chosen(seen: Recorder) -> dict[int, dict[int, str]]:
+    """Of each election the winners, by round and cluster."""
+    return {
+        r.round: {n: min(said, key=lambda one: said[one]) for n, said in r.elected.items()}
+        for r in seen.rounds
+        if r.phase == "election"
+    }
+
+
+def praising(*losses: float) -> Tamper:
+    """Let every client say these losses of the rivals."""
+
+    def change(request: Message, reply: Message) -> Message:
+        next(iter(reply.content.metric_records.values()))["eval_loss"] = list(losses)
+        return reply
+
+    return only(change, action="evaluate")
+
+
+def test_an_app_evaluates_each_trial_as_a_model_of_its_own() -> None:
+    told, _, seen, _ = foreign()
+    assert list(chosen(told)) == [4, 6]  # before round 2 nothing is known of any weight
+    for round_ in (4, 6):
+        record = told.round(round_, "election")
+        assert record.answered == record.asked == 3
+        assert record.elected.keys() == {0, 1}
+        for said in record.elected.values():
+            assert tuple(said) == RIVALS
+            assert all(0 <= one <= 1 for one in said.values())
+    trials = [model for kind, _, model in seen.models if kind == "evaluate"]
+    assert len(trials) == 2 * 3 * len(RIVALS)
+    left = [np.concatenate([w.ravel() for w in one[:2]]) != 0 for one in trials[: len(RIVALS)]]
+    assert len({int(one.sum()) for one in left}) == 1  # of one size, and not all of one kind
+    assert any((one != left[0]).any() for one in left)
+
+
+def test_the_winner_makes_the_mask() -> None:
+    for place, score in enumerate(RIVALS):
+        losses = [float(place != other) for other in range(len(RIVALS))]
+        told, bits, _, _ = foreign(tamper=praising(*losses))
+        assert chosen(told)[6] == {0: score, 1: score}
+        if score == DEFAULT_SCORE:  # nothing but the choice differs
+            assert bits == foreign(score)[1]
+            others = bits
+        else:
+            assert bits != others
+
+
+def test_without_usable_losses_the_papers_mix_stays() -> None:
+    told, bits, _, _ = foreign(tamper=praising(1.0, float("nan"), 0.0, 1.0))
+    assert set(chosen(told)) == {4, 6}
+    assert not any(r.elected for r in told.rounds)
+    assert bits == foreign(DEFAULT_SCORE)[1]
+
+
+def test_a_run_that_goes_on_chooses_as_one_that_was_not_cut() -> None:
+    whole, bits, _, kept = foreign()
+    rest, again, _, _ = foreign(resume=Saved(3, kept.states[3]))
+    assert chosen(rest) == chosen(whole)
+    assert again == bits
+
+
+def test_our_own_app_is_scored_on_what_it_holds_out_of_training() -> None:
+    ended = run({"score": "auto", "synthetic-windows": 40})
+    record = ended.seen.round(6, "election")
+    assert record.elected
+    told = [p for p in ended.grid.passages if p.header.get("phase") == "election"]
+    assert {p.header["action"] for p in told} == {"evaluate"}
+    assert set(ended.asked()[6, "election"]) < set(ended.asked()[6, "prune"])
+
+
+@given(st.lists(st.integers(-999, 999), min_size=4, max_size=4), st.floats(0.1, 100))
+def test_a_vote_is_bounded_and_blind_to_the_scale_of_losses(
+    losses: list[int], scale: float
+) -> None:
+    said = [float(one) for one in losses]
+    vote = vote_of(MetricRecord({"num-examples": 3, "eval_loss": said}), 4)
+    assert vote is not None
+    assert min(vote) == 0.0
+    assert max(vote) == (1.0 if len(set(said)) > 1 else 0.0)
+    other = vote_of(MetricRecord({"eval_loss": [scale * one + 7 for one in said]}), 4)
+    if len(set(said)) > 1:
+        assert other == pytest.approx(vote, abs=1e-6)
+    assert vote_of(MetricRecord({"eval_loss": said[:3], "accuracy": 0.5}), 4) is None
+    assert vote_of(MetricRecord({"eval_loss": 1.5}), 4) == [0.0] * 4  # alike in all
+
+
+def test_levels_and_elections_do_not_go_together() -> None:
+    with pytest.raises(SettingsError, match="score: 'auto' lets clients try the whole model"):
+        CAAFP(pruning=Pruning(score="auto", levels="1,0.5"))

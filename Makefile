@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 PRESET ?= caafp
 ARGS   ?=
+WORKERS ?= 2
 VERSIONS ?= 3.11 3.12 3.13
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two workers at once; a file's tests stay together, so that they share what is slow to make.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# A file's tests stay together, so that they share what is slow to make.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # Tests of what computes with torch, and may differ in the last bits between processors.
 TORCH := tests/training tests/models tests/export tests/test_models.py tests/test_masking.py \
@@ -37,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP)  ## Train on the embedded data: PRESET=caafp ARGS="sparsity=0.8"
 	$(BIN)/caafp run $(PRESET) $(ARGS)
 
-test: $(STAMP)  ## Run the tests: ARGS="-k mask"
+test: $(STAMP)  ## Run the tests, two at once: ARGS="-k mask" WORKERS=4
 	$(PYTEST) $(ARGS)
 
 portable: $(STAMP)  ## Run the tests that use torch as on an old processor, without AVX

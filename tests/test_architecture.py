@@ -55,6 +55,7 @@ ARROWS = {
         "client_app",
     },
     "devices": ERRORS
+    | {"clustering"}
     | {"settings", "datasets", "protocol", "pruning", "runs", "models", "training"},
     "client": ERRORS | {"settings", "datasets", "protocol", "models", "training", "devices"},
     "client_app": ERRORS | {"settings", "datasets", "protocol", "client", "devices"},
@@ -126,6 +127,7 @@ LATE = {
     "mlflow": {"runs"},
     "optuna": {"tune"},
     "pandas": {"api", "datasets"},
+    "pyarrow": {"datasets"},
     "datasets": {"datasets"},
     "flwr_datasets": {"datasets"},
 }

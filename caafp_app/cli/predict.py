@@ -25,20 +25,34 @@ def predict(
             metavar="RUN", help="Id or name of the run whose model predicts.", show_default="served"
         ),
     ] = "",
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A run directory, for a device that has no personal model: the general model, or "
+            "a cluster's that knows these windows better.",
+            show_default="none",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="CSV file to write.", show_default="standard output"),
     ] = None,
 ) -> None:
-    """Predict the class of each window by this device's personal model.
+    """Predict the class of each window by this device's personal model, or by a run's.
 
     [bold]caafp predict --data today.csv --output today-classes.csv[/]
     """
     from caafp_app.devices.kept import find_kept
+    from caafp_app.devices.newcomer import predict_as_newcomer
     from caafp_app.devices.predict import predict as predicted
 
     with ending():
-        found = predicted(data.expanduser(), find_kept(state_of(state_dir), run).folder)
+        if models is not None:
+            found, name = predict_as_newcomer(data.expanduser(), models.expanduser())
+            typer.echo(f"by {name} of {models}", err=True)
+        else:
+            found = predicted(data.expanduser(), find_kept(state_of(state_dir), run).folder)
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from caafp_app.client.tasks import Arrays, Evaluate, Fitted, HowLong, Tasks
 from caafp_app.client.work import Work
 from caafp_app.datasets.split import hold_out
-from caafp_app.training import LocalTraining, Score, Stopped
+from caafp_app.training import LocalTraining, Score, Stopped, clearly_better
 
 HELD_SHARE = 0.2
 """Of the train windows, by which a client finds how long to train."""
@@ -30,9 +30,9 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
     """Train `start`; with ``finetune-epochs=auto`` in a personalise phase, for as long as it helps.
 
     Then the client holds out the last part of its train windows, trains on the rest while the
-    model gets better on that part, and then from the start for as many epochs on all of them. What
-    is returned is the best by that part: the model trained, the one it started from, or `rival`.
-    The last two take 0 epochs.
+    model gets better on that part, and then from the start for as many epochs on all of them. Where
+    the model it started from, or `rival`, is clearly better on that part, that one is returned and
+    0 epochs are taken: see `training.Stopping`.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
     found: Stopped = yield HowLong(work.network, start, x, y, how, work.mask, work.received, held)
     if rival is not start:
         score: Score = yield Evaluate(work.network, rival, *held)
-        if score.accuracy > found.score.accuracy:
+        if clearly_better(score, found.score):
             return Tuned(0.0, rival, 0)
     if found.epochs == 0:
         return Tuned(0.0, start, 0)

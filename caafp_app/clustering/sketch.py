@@ -11,12 +11,12 @@ COMPONENTS = 1024  # of a projection; cosines are then off by 1 / sqrt(1024), ab
 DEFAULT_BUDGET = 2**17  # values per client: the paper's models are kept exactly
 
 
-def sketch_budget(clients: int, memory: int = 2**28) -> int:
-    """Return how many values a sketch may have, so that those of all clients fit into `memory`.
+def sketch_budget(clients: int) -> int:
+    """Return how many float32 values a sketch may have, so that all clients' fit into 256 MiB.
 
-    `memory` is in bytes, 4 to a value; at least 64 values: with fewer, cosines mean little.
+    At least 64: with fewer, cosines mean little.
     """
-    return max(64, memory // (4 * max(clients, 1)))
+    return max(64, 2**28 // (4 * max(clients, 1)))
 
 
 class Sketcher:

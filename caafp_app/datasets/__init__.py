@@ -3,7 +3,7 @@
 Importing this imports neither torch nor pandas, Ray or flwr-datasets; what needs them imports them.
 """
 
-from caafp_app.datasets.base import ClientData, DataShape, DataSource, Windows
+from caafp_app.datasets.base import DataShape, DataSource, Windows
 from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.resolve import (
     ClientDescription,
@@ -14,7 +14,6 @@ from caafp_app.datasets.resolve import (
 from caafp_app.datasets.synthetic import planted_groups
 
 __all__ = [
-    "ClientData",
     "ClientDescription",
     "DataShape",
     "DataSource",

@@ -168,16 +168,16 @@ class DataSource(ABC):
     standardise: ClassVar[str] = "none"
     form_known: ClassVar[bool] = False
 
-    @abstractmethod
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what a model has to fit, without reading the data where that is possible."""
+        """Return what a model has to fit; override it where no data has to be read for that."""
+        return self.windows(settings).shape
 
-    @abstractmethod
     def population(self, settings: DataSettings) -> int:
         """Return the number of users: of clients, where users are the clients.
 
         Raises SettingsError if there are no users to count.
         """
+        return len(self.windows(settings).users)
 
     @abstractmethod
     def windows(self, settings: DataSettings) -> Windows:

@@ -56,20 +56,13 @@ class FolderSource(DataSource):
         numbers = tuple(str(k) for k in range(settings.class_count))
         return DataShape(settings.shape, settings.names_of_classes or numbers)
 
-    def population(self, settings: DataSettings) -> int:
-        """Refuse: there are as many clients as devices."""
-        raise _not_here()
-
     def windows(self, settings: DataSettings) -> Windows:
         """Refuse: no place has all windows."""
-        raise _not_here()
-
-
-def _not_here() -> DataError:
-    return DataError(
-        "dataset 'folder': expected data-path in the node-config of a SuperNode (one client's own "
-        "windows on a device), found none; for a simulation choose another dataset, such as npz"
-    )
+        raise DataError(
+            "dataset 'folder': expected data-path in the node-config of a SuperNode (one client's "
+            "own windows on a device), found none; for a simulation choose another dataset, such "
+            "as npz"
+        )
 
 
 def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Windows:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caafp_app.datasets.arrays import as_windows
-from caafp_app.datasets.base import DataShape, DataSource, FloatArray, Windows
+from caafp_app.datasets.base import DataSource, FloatArray, Windows
 from caafp_app.datasets.npz import labels_of, users_of
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -40,12 +40,6 @@ _GREY = 255.0
 class HuggingFaceSource(DataSource):
     """The data set that ``data-dir`` names."""
 
-    name = "hf"
-
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return the shape of the windows in the data set."""
-        return self.windows(settings).shape
-
     def population(self, settings: DataSettings) -> int:
         """Return the number of users.
 
@@ -60,7 +54,7 @@ class HuggingFaceSource(DataSource):
                 f"partition: {settings.data_dir} has no column of users ({', '.join(USERS)}); "
                 "expected dirichlet, shards or iid, found 'natural'"
             )
-        return len(windows.users)
+        return super().population(settings)
 
     def to_fetch(self, settings: DataSettings) -> str:
         """Name the data set on the hub; what the hub's own cache holds of it is not looked at."""

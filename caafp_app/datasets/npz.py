@@ -26,7 +26,7 @@ from caafp_app.datasets.arrays import (
     user_names,
     whole,
 )
-from caafp_app.datasets.base import DataShape, DataSource, IntArray, Windows
+from caafp_app.datasets.base import DataSource, IntArray, Windows
 from caafp_app.datasets.cache import signature
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -34,14 +34,6 @@ from caafp_app.settings import DataSettings
 
 class NpzSource(DataSource):
     """The file that ``data-dir`` names."""
-
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return the shape of the windows in the file."""
-        return self.windows(settings).shape
-
-    def population(self, settings: DataSettings) -> int:
-        """Return the number of users in the file."""
-        return len(self.windows(settings).users)
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return what the file holds; it is read once per process."""

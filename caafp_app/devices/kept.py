@@ -77,7 +77,7 @@ def the_only_state() -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(
             f"{states}: expected the personal models of one device, found {names}; say which by "
-            "--state-dir"
+            "--state-dir, or take a run's models by --models"
         )
     return found[0]
 
@@ -128,7 +128,8 @@ def find_kept(state: Path, run: str = "") -> Kept:
     if not kept:
         raise DataError(
             f"{state}: expected the personal model of this device, found nothing; a run leaves it "
-            "after its personalise phase, in the state-dir of the SuperNode's node-config"
+            "after its personalise phase, in the state-dir of the SuperNode's node-config; a "
+            "device that took no part predicts by a copy of a run directory: caafp predict --models"
         )
     known = ", ".join(f"{one.run} {one.card.run_name}".strip() for one in kept)
     raise DataError(

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def predict(data: Path, folder: Path) -> Prediction:
     arrays, card = load_personal(folder)
     shape = DataShape(card.input_shape, card.class_names)
     windows = read_unlabelled(data, shape, Form((), card.channels, card.sampling_rate))
-    return Prediction(card.class_names, _probabilities(arrays, card, _scaled(windows, card)))
+    return Prediction(card.class_names, probabilities_by(arrays, card, _scaled(windows, card)))
 
 
 def held_out_accuracy(
@@ -93,7 +94,7 @@ def held_out_accuracy(
     windows = data.test_x
     if data.scaling is not None:  # back to what was recorded: each model scales by its own card
         windows = (windows * data.scaling.deviation + data.scaling.mean).astype(np.float32)
-    found = _probabilities(dict(arrays), card, _scaled(windows, card)).argmax(axis=1)
+    found = probabilities_by(dict(arrays), card, _scaled(windows, card)).argmax(axis=1)
     return float((found == data.test_y).mean())
 
 
@@ -103,9 +104,10 @@ def _scaled(windows: FloatArray, card: Card) -> FloatArray:
     return Scaling(np.array(card.mean), np.array(card.deviation)).apply(windows)
 
 
-def _probabilities(
-    arrays: dict[str, NDArray[np.float32]], card: Card, windows: FloatArray
+def probabilities_by(
+    arrays: dict[str, NDArray[Any]], card: Card, windows: FloatArray
 ) -> NDArray[np.float64]:
+    """Return what a model gives each class, float64 ``[n, classes]``, of windows as it is fed."""
     # Seconds on a small device, so not before the data is known to be sound.
     from caafp_app import training
     from caafp_app.models import build_model

@@ -2,7 +2,7 @@
 
 from caafp_app.export.export import Exported, export_cluster, export_network
 from caafp_app.export.formats import FORMATS
-from caafp_app.export.sparse import read_sparse, write_sparse
+from caafp_app.export.sparse import read_sparse
 from caafp_app.export.trained import Trained, load_cluster, load_personal_network
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "load_cluster",
     "load_personal_network",
     "read_sparse",
-    "write_sparse",
 ]

@@ -20,12 +20,16 @@ MAX_AXES = 32
 
 @dataclass(frozen=True)
 class Entry:
-    """Name, shape and dtype of an array, and whether it may be pruned."""
+    """Name, shape and dtype of an array, and whether it may be pruned.
+
+    `carried`: it is of floating numbers, but of infinite ones too, as a mask of attention is.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     prunable: bool
+    carried: bool = False
 
     @property
     def size(self) -> int:
@@ -34,8 +38,8 @@ class Entry:
 
     @property
     def averaged(self) -> bool:
-        """Whether the array is of floating numbers."""
-        return self.dtype in FLOATS
+        """Whether the array is of floating numbers that can be averaged."""
+        return self.dtype in FLOATS and not self.carried
 
     def check(self) -> None:
         """Refuse what no model holds, before memory is taken for it.
@@ -54,8 +58,8 @@ class Entry:
             raise ProtocolError(f"array {self.name!r} is empty or not floating: not prunable")
 
     def to_row(self) -> list[object]:
-        """Return the entry as JSON takes it: name, shape, dtype, 1 if prunable else 0."""
-        return [self.name, list(self.shape), self.dtype, int(self.prunable)]
+        """Return the entry as JSON takes it: name, shape, dtype, 1 if prunable, 2 if carried."""
+        return [self.name, list(self.shape), self.dtype, 2 if self.carried else int(self.prunable)]
 
     @classmethod
     def from_row(cls, row: Any) -> Self:
@@ -64,9 +68,10 @@ class Entry:
         Raises ValueError or TypeError if it is not such a row. What it says is not looked at: see
         `check`.
         """
-        name, shape, dtype, prunable = _typed(row, list)
+        name, shape, dtype, kind = _typed(row, list)
         axes = tuple(_typed(axis, int) for axis in _typed(shape, list))
-        return cls(_typed(name, str), axes, _typed(dtype, str), _typed(prunable, int) == 1)
+        kind = _typed(kind, int)
+        return cls(_typed(name, str), axes, _typed(dtype, str), kind == 1, kind == 2)
 
 
 def _typed(value: Any, kind: type) -> Any:

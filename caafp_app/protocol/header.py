@@ -79,9 +79,9 @@ class Header:
             raise ProtocolError(f"header {key!r}: expected a finite number, found {value}")
         return value
 
-    def flag(self, key: str, default: bool | None = None) -> bool:
+    def flag(self, key: str) -> bool:
         """Read a truth value."""
-        return self._get(key, bool, default)
+        return self._get(key, bool, None)
 
     def blob(self, key: str, default: bytes | None = None) -> bytes:
         """Read bytes."""

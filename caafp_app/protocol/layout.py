@@ -2,7 +2,8 @@
 
 A model is split in three parts. *Weights*: the prunable arrays, one after another in one flat
 vector; masks and scores are indexed by it. *Rest*: the other floating arrays (biases, norms),
-likewise. *Other*: integer and boolean buffers, which are carried but never averaged.
+likewise. *Other*: integer and boolean buffers, and floating ones with infinity in them, which are
+carried but never averaged.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.entry import MAX_ELEMENTS, Entry
+from caafp_app.protocol.entry import FLOATS, MAX_ELEMENTS, Entry
 from caafp_app.protocol.prunable import PrunableRule as PrunableRule
 from caafp_app.protocol.prunable import prunable_names
 
@@ -81,8 +82,13 @@ class Layout:
 
         Which may be pruned: see `prunable.prunable_names`.
         """
+        carried = {
+            name
+            for name, array in arrays.items()
+            if array.dtype.name in FLOATS and not np.isfinite(array).all()
+        }
         picked = prunable_names(
-            arrays,
+            {name: array for name, array in arrays.items() if name not in carried},
             prunable,
             spare_first=spare_first,
             spare_last=spare_last,
@@ -90,7 +96,7 @@ class Layout:
         )
         return cls(
             tuple(
-                Entry(name, tuple(array.shape), array.dtype.name, name in picked)
+                Entry(name, tuple(array.shape), array.dtype.name, name in picked, name in carried)
                 for name, array in arrays.items()
             )
         )
@@ -146,7 +152,7 @@ class Layout:
 
         As with FedAvg, any plain numbers will do for a floating array, and a scalar may come as an
         array of one: axes of length 1 do not count. For an integer buffer floating numbers are
-        rounded, because FedAvg's mean of a counter is one.
+        rounded if it is of no axes, because FedAvg's mean of a counter is one.
 
         Raises ProtocolError if a name is missing or too many, a shape differs otherwise, or a
         buffer's numbers do not fit its dtype.
@@ -240,14 +246,16 @@ def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _carried(array: NDArray[Any], entry: Entry) -> NDArray[Any]:
     """Return a buffer in its own dtype and shape, in a copy."""
-    if array.dtype.kind == "f" and np.dtype(entry.dtype).kind in "iu":
-        array = np.rint(array)
+    if array.dtype.kind == "f" and np.dtype(entry.dtype).kind in "iu" and not entry.shape:
+        array = np.rint(array)  # what is a counter in floating numbers is near to one
     with np.errstate(invalid="ignore", over="ignore"):
         cast = array.astype(entry.dtype)
-    if array.dtype.kind != "c" and not np.array_equal(cast, array):
+    nan = cast.dtype.kind == "f"
+    if array.dtype.kind != "c" and not np.array_equal(cast, array, equal_nan=nan):
         raise ProtocolError(
             f"array {entry.name!r}: expected numbers of dtype {entry.dtype}, found {array.dtype} "
-            "with one that is none"
+            "with one that is none; what is trained has to be of floating numbers in the initial "
+            "arrays"
         )
     return cast.reshape(entry.shape)
 

@@ -205,6 +205,10 @@ class SparseMod:
         """Pack the app's replies to what `Received.each` yields, in place of the last one."""
         request = received.request
         show_request(context, None)
+        for one in replies:
+            if not isinstance(one, Message):
+                found = f"expected a Message of the ClientApp, found {one!r:.80}: return one"
+                return _refuse(received.message, ErrorCode.CLIENT_FAILED, found)
         reply = next((one for one in replies if not one.has_content()), replies[-1])
         if not reply.has_content():
             if reply.error.code == FlowerCode.MOD_FAILED_PRECONDITION:
@@ -275,7 +279,13 @@ def failure(message: Message, error: Exception) -> Message:
     if isinstance(error, CaafpError):
         return _refuse(message, ErrorCode.CLIENT_FAILED, str(error))
     log(ERROR, "the ClientApp raised", exc_info=error)
-    return _refuse(message, ErrorCode.CLIENT_FAILED, f"{type(error).__name__}: {error}")
+    reason = f"{type(error).__name__}: {error}"
+    if "fitins." in reason or "evaluateins." in reason:
+        reason += (
+            "; ClientApp(client_fn=...) is of Flower's older interface, and takes no messages of "
+            "flwr.serverapp: write the app with @app.train() and @app.evaluate()"
+        )
+    return _refuse(message, ErrorCode.CLIENT_FAILED, reason)
 
 
 class _RefusalError(ProtocolError):

@@ -95,7 +95,7 @@ class SparseModel:
             weights[self.mask.active] = active
         _add(rest, step.rest)
         keep_variances(rest, _variances(self.layout))
-        other = dict(step.other) or self.flat.other
+        other = {**self.flat.other, **step.other}
         return replace(self, flat=FlatModel(weights, rest, other))
 
     def to_state(self) -> State:

@@ -28,7 +28,8 @@ _CURES = {
     # Whatever the app itself raises, sparse_mod turns into an error of ours.
     FlowerCode.CLIENT_APP_RAISED_EXCEPTION: (
         "; this was raised outside of sparse_mod: is it among the mods of the whole ClientApp, "
-        "ClientApp(mods=[sparse_mod]), and do mods that work on the model come after it?"
+        "ClientApp(mods=[sparse_mod])? Mods that need the model, or the app's metrics of every "
+        "reply, come after it"
     ),
     FlowerCode.MOD_FAILED_PRECONDITION: (
         "; before sparse_mod a mod sees packed updates, and no model: put it after, as in "
@@ -95,7 +96,14 @@ def failure(message: Message) -> tuple[int, str] | None:
     told = (message.error.reason or "").strip()
     told = told[: 4 * MAX_REASON] if ours else told[-4 * MAX_REASON :]
     lines = told.splitlines() or ["no reason given"]
-    reason = sentence(" ".join(lines if ours else lines[-1:]), MAX_REASON) + _CURES.get(code, "")
+    reason = sentence(" ".join(lines if ours else lines[-1:]), MAX_REASON)
+    if "function registered with name" in reason:
+        reason += (
+            "; nodes are asked who they are by the default train function: the app needs one, "
+            "@app.train(), and @app.evaluate() unless fraction_evaluate=0"
+        )
+    else:
+        reason += _CURES.get(code, "")
     name = ErrorCode(code).name.lower().replace("_", "-") if ours else f"error {code}"
     return code, f"{name}: {reason}"
 

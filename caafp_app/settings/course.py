@@ -81,7 +81,9 @@ class RoundSettings(Group):
         0.0, "seconds a round may take a device before its level falls; 0: none", low=0.0
     )
     average_last: int = knob(0, "rounds whose models are averaged at the end; 0: none", low=0)
-    min_replies: int = knob(0, "replies that a round needs to move the models; 0: any", low=0)
+    min_replies: int = knob(
+        0, "replies that a round needs; then it leaves out who is much slower; 0: any", low=0
+    )
     known_devices: str = knob(
         "", "folder of the devices' public keys, LABEL.pub; empty: the first key seen for a label"
     )

@@ -127,8 +127,9 @@ class Changes:
                     runner, "move", [client], target, f"led there by {pull:.2f}, twice in a row"
                 )
         for number, members in runner.roster.clusters().items():
-            if len(members) < self.min_size and number in after and len(after) > 1:
+            if len(members) < self.min_size and number in after:
                 self._dissolve(runner, members, set(after) - {number})
+                break  # one a round: two of them must not take in each other
         for first, second in self._book.merges():
             if not {first, second} & self.changed and {first, second} <= after.keys():
                 self._merge(runner, after, first, second)
@@ -139,9 +140,10 @@ class Changes:
                     self._split(runner, after, number, window)
             self._windows = {}
         held = {client.cluster for client in clients.values()}
-        for number in [n for n in after if n not in held]:  # all have moved on
+        went = {one.before: one.after for one in self._told if one.what != "split"}
+        for number in after.keys() & went.keys() - held:  # all have moved on
             del after[number]
-            self._into[number] = next(t.after for t in self._told[::-1] if t.before == number)
+            self._into[number] = went[number]
         self._forget(runner)
         return after
 

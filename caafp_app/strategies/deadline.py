@@ -23,13 +23,11 @@ ROOM = 0.8
 _LONGEST = 1e7
 
 
-def choose_level(
-    seconds: float, level: int, sizes: Sequence[float], deadline: float, *, room: float = ROOM
-) -> int:
+def choose_level(seconds: float, level: int, sizes: Sequence[float], deadline: float) -> int:
     """Return the widest level that a device can train in time, judged by its last training.
 
     Law: ``t_m = seconds size_m / size_level`` for level m. A level at least as narrow as the
-    device's own has to keep to the deadline, a wider one to `room` of it: so a device near the
+    device's own has to keep to the deadline, a wider one to `ROOM` of it: so a device near the
     border does not change with every round. Where none does, it is the narrowest.
 
     Parameters
@@ -44,7 +42,7 @@ def choose_level(
         Seconds.
     """
     for wider, size in enumerate(sizes):
-        if seconds * size / sizes[level] <= deadline * (room if wider < level else 1.0):
+        if seconds * size / sizes[level] <= deadline * (ROOM if wider < level else 1.0):
             return wider
     return len(sizes) - 1
 

@@ -7,7 +7,6 @@ training, and the score by which they lose the least makes the cluster's next ma
 
 from collections.abc import Mapping, Sequence
 from logging import INFO
-from math import isfinite
 
 import numpy as np
 from flwr.app import MetricRecord
@@ -22,6 +21,7 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.runner.runner import Runner
 from caafp_app.runner.tally import pick
+from caafp_app.runs.records import MOST_LOSS
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import by_cluster
 from caafp_app.strategies.sparsity import HELD
@@ -113,7 +113,7 @@ def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
     """Return what a client says of each rival: 0 of its best loss, 1 of its worst.
 
     So clients count alike, whatever their losses; one to which all are alike says 0 of each. None
-    where a loss is missing or not finite.
+    where a loss is missing or larger than `MOST_LOSS`.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
                 one[name] = value
         held = one.get("held-loss")
         loss = held if isinstance(held, int | float) else pick(MetricRecord(one), "loss")
-        if loss is None or not isfinite(loss):
+        if loss is None or not abs(loss) <= MOST_LOSS:  # so that no difference overflows
             return None
         losses.append(float(loss))
     least, span = min(losses), max(losses) - min(losses)

@@ -16,9 +16,7 @@ from caafp_app.clustering.distance import cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
-from caafp_app.pruning.influence import capped
-from caafp_app.runner.model import SparseModel, mean_model
-from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.roster import Roster
 from caafp_app.runs.observer import Observer
 
 _MOST_COMPARED = 500
@@ -147,41 +145,3 @@ class Clustering:
         if len(labels) <= _MOST_COMPARED:
             observer.on_distances(labels, cosine_distances(rows))
         return found
-
-
-def regrouped(
-    models: Mapping[int, SparseModel],
-    clients: Mapping[str, Client],
-    after: Mapping[str, int],
-    *,
-    robust: bool = False,
-) -> dict[int, SparseModel]:
-    """Move clients to other groups, and merge models into the new groups by weight.
-
-    A new group's model is the mean of the models that its members come from, each weighted by the
-    training examples of those members. What was learnt of old members is the caller's to forget;
-    what a lossy codec left over on a moved client, the client forgets.
-
-    Parameters
-    ----------
-    models : mapping of int to SparseModel
-        By group, before.
-    clients : mapping of str to Client
-        By label; their `cluster` is changed.
-    after : mapping of str to int
-        The new group of each client, by label; see `clustering.stable.keep_numbers`.
-    robust : bool
-        Count a client of many examples as the rule of influence lets it: as the strategy's.
-    """
-    counts = [float(max(clients[label].examples, 1)) for label in sorted(after)]
-    counts = capped(counts) if robust else counts
-    weights: dict[int, dict[int, float]] = {}
-    for (label, number), count in zip(sorted(after.items()), counts, strict=True):
-        client = clients[label]
-        shares = weights.setdefault(number, {})
-        shares[client.cluster] = shares.get(client.cluster, 0.0) + count
-        client.cluster = number
-    return {
-        number: mean_model((models[old], weight) for old, weight in sorted(shares.items()))
-        for number, shares in sorted(weights.items())
-    }

@@ -1,5 +1,6 @@
 """The mean model as Flower's names hand it out, and what others change in it."""
 
+import numpy as np
 from flwr.app import ArrayRecord, RecordDict
 
 from caafp_app.errors import ProtocolError, RunError
@@ -51,4 +52,9 @@ class HandedOut:
             ) from error
         self.put(arrays)
         full = Mask.full(self.layout)
-        return MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0)
+        other = {
+            name: array
+            for name, array in new.other.items()
+            if not np.array_equal(array, old.other[name])
+        }
+        return MeanUpdate(full, new.weights - old.weights, new.rest - old.rest, 1.0, other)

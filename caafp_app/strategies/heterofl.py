@@ -11,7 +11,8 @@ import numpy as np
 from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan, even_plan
 from caafp_app.runner.model import SparseModel
-from caafp_app.strategies.caafp import CAAFP, CAAFPMethod
+from caafp_app.strategies.caafp import CAAFP
+from caafp_app.strategies.caafp_method import CAAFPMethod
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import Method

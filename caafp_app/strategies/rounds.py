@@ -74,7 +74,7 @@ def default_sparsity(total: int, usual: float) -> float:
     Weights that have hardly been trained show little of what they will be good for, and there is
     no time to mend what pruning breaks.
     """
-    return 0.0 if total < 3 else min(usual, 0.03 * total)
+    return 0.0 if total < 3 else min(usual, 0.015 * total)
 
 
 def divide_rounds(

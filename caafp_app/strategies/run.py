@@ -24,6 +24,7 @@ from caafp_app.runner.opened import Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Runner
+from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end
@@ -165,6 +166,8 @@ class Run:
         """Hold all rounds, and those alone that a run to be resumed has left."""
         began = time.monotonic()
         strategy = self.strategy
+        if strategy.says_more:
+            strategy.summary()
         ended, earlier = 0, 0.0
         if resume is not None:
             ended, saved = resume
@@ -224,6 +227,7 @@ class Run:
     def _train(self, step: RoundPlan) -> None:
         """Hold the training of a round, as Flower's loop does."""
         runner, strategy = self.runner, self.strategy
+        before = ArrayRecord(dict(self.handed.arrays))
         messages = list(
             strategy.configure_train(step.round, self.handed.arrays, self.train_config, runner.grid)
         )
@@ -231,8 +235,9 @@ class Run:
         opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
-        if arrays is not None:
-            self._adopt(arrays)
+        if arrays is not None or self._watched:
+            # An override that returns none rejects the round: FedAvg goes on from the model before.
+            self._adopt(before if arrays is None else arrays)
         if metrics is not None:
             self.result.train_metrics_clientapp[step.round] = metrics
 
@@ -322,10 +327,11 @@ class Run:
                 round_, self.handed.arrays, self.evaluate_config, runner.grid
             )
         )
-        if self._evaluating is None:
-            return
-        self._evaluating.keep(message.metadata.dst_node_id for message in messages)
-        replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
+        if self._evaluating is not None:
+            self._evaluating.keep(message.metadata.dst_node_id for message in messages)
+            replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
+        else:  # an override may write messages of its own, which are no queries of ours
+            replies = runner.send(messages, Tally(Action.EVALUATE, round_))
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:
             self.result.evaluate_metrics_clientapp[round_] = metrics
@@ -348,9 +354,11 @@ class Run:
 
     def aggregate_evaluate(self, round_: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return the mean of what the clients report."""
-        if self._evaluating is None:
-            return None
         strategy = self.strategy
+        aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
+        if self._evaluating is None:
+            contents = [reply.content for reply in replies if reply.has_content()]
+            return aggregate(contents, strategy.weighted_by_key) if contents else None
         opened, self._evaluating = self._evaluating, None
         answers = self.runner.read(opened, replies, resend=not self.outside)
         self.progress.note(round_, answers.tally)
@@ -358,7 +366,6 @@ class Run:
         published = sorted(self.method.published().items())
         density = {number: model.density for number, model in published}
         self.runner.close(answers, density, watched=watched)
-        aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
         return answers.tally.aggregate(aggregate, strategy.weighted_by_key, robust=strategy.robust)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:

@@ -48,8 +48,8 @@ class Sparsity:
         self.config: Mapping[str, float] = {}
         self.watched: dict[int, float] = {}
 
-    def hear(self, answers: Answers) -> None:
-        """Take in what clients say of the models that they were sent."""
+    def hear(self, answers: Answers, models: Mapping[int, SparseModel]) -> None:
+        """Take in what clients say of the clusters' models, or of the parts that they were sent."""
 
     def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
         """Return the sparsity of a cluster's model after the mask update of this round.
@@ -117,30 +117,30 @@ class Tuned(Sparsity):
         self.config = {HELD_OUT: HELD, HELD_TRAINED: 1.0} if own else {}
         self.clusters: dict[int, _Watched] = {}
 
-    def hear(self, answers: Answers) -> None:
-        """Note the figures of each cluster's clients.
+    def hear(self, answers: Answers, models: Mapping[int, SparseModel]) -> None:
+        """Note the figures of each cluster's clients, of all levels together.
 
         A model that was just cut tells little of what it will be: the first ones after a change do
         not count.
         """
         tally, self.watched = answers.tally, {}
         metrics = tally.metrics()
+        heard: dict[int, dict[str, float]] = {}
+        trains = any(summed.query.action is Action.TRAIN for summed in answers.summed)
         for summed in answers.summed:
-            number, action = summed.query.group, summed.query.action
-            said = {
-                client.label: value
-                for client in summed.query.clients
-                if client.label in metrics
-                and client.label not in tally.empty
-                and (value := self._figure_in(metrics[client.label])) is not None
-            }
-            if self.figure is not None:
-                said = believed(self.figure.name, said)
+            for client in summed.query.clients:
+                if client.label not in metrics or client.label in tally.empty:
+                    continue
+                value = self._figure_in(metrics[client.label])
+                if value is not None:
+                    heard.setdefault(summed.query.group, {})[client.label] = value
+        for number, told in heard.items():
+            said = believed(self.figure.name, told) if self.figure is not None else told
             if not said:
                 continue
             self.watched[number] = sum(said.values()) / len(said)
-            one = self._of(number, summed.query.model)
-            if tally.round - (action is Action.TRAIN) > one.since:
+            one = self._of(number, models[number])
+            if tally.round - trains > one.since:
                 one.earlier = {label: one.now[label] for label in said if label in one.now}
                 one.now |= said
 
@@ -249,7 +249,7 @@ class ByEntropy(Sparsity):
         self.config = {LABEL_ENTROPY: 1.0}
         self.entropies: dict[int, dict[str, float]] = {}
 
-    def hear(self, answers: Answers) -> None:
+    def hear(self, answers: Answers, models: Mapping[int, SparseModel]) -> None:
         """Note what the clients say."""
         metrics = answers.tally.metrics()
         self.watched = {}

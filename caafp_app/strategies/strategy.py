@@ -146,6 +146,11 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         names = ("configure_train", "aggregate_train", "configure_evaluate")
         return any(getattr(type(self), n) is not getattr(MethodStrategy, n) for n in names)
 
+    @property
+    def says_more(self) -> bool:
+        """Whether a subclass has a summary of its own; the plan says what ours does."""
+        return type(self).summary is not MethodStrategy.summary
+
     @abstractmethod
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Return the rounds, numbered from 1.

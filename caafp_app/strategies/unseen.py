@@ -14,6 +14,7 @@ import numpy as np
 from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
+from caafp_app.clustering.unlabelled import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import INPUT_STATISTICS, UNLABELLED
@@ -28,10 +29,6 @@ from caafp_app.runs.records import UnseenRecord
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
 
-GENERAL = -1
-"""The number of the general model among the clusters'."""
-MARGIN = 0.1
-"""By how much a cluster's model has to be ahead of the general one, in nats."""
 NEARER = 0.7
 """How near a cluster's members have to be, as a share of the distance to everybody's middle."""
 
@@ -52,18 +49,11 @@ def surest(models: Evidence, distances: Nearness) -> int:
     return max(clusters, key=lambda k: models[k].get("sure", 0.0), default=GENERAL)
 
 
-def informed(models: Evidence, distances: Nearness) -> int:
-    """Give a model that is sure and yet tells classes apart, where it is ahead by a margin.
-
-    By the information between windows and predictions (Bridle, Heading, MacKay, 1991).
-    """
-
-    def information(number: int) -> float:
-        return models[number].get("variety", 0.0) - models[number].get("entropy", 0.0)
-
-    best = max((k for k in models if k != GENERAL), key=information, default=GENERAL)
-    ahead = best != GENERAL and information(best) > information(GENERAL) + MARGIN
-    return best if ahead else GENERAL
+def most_informed(models: Evidence, distances: Nearness) -> int:
+    """Give a model that is sure and yet tells classes apart, where it is ahead by a margin."""
+    return informed(
+        {k: one.get("variety", 0.0) - one.get("entropy", 0.0) for k, one in models.items()}
+    )
 
 
 def nearest(models: Evidence, distances: Nearness) -> int:
@@ -76,14 +66,14 @@ def nearest(models: Evidence, distances: Nearness) -> int:
 
 def agreed(models: Evidence, distances: Nearness) -> int:
     """Give a cluster's model where both kinds of evidence are for it."""
-    found = informed(models, distances)
+    found = most_informed(models, distances)
     return found if found == nearest(models, distances) else GENERAL
 
 
 RULES: dict[str, Callable[[Evidence, Nearness], int]] = {
     "general": always_general,
     "surest": surest,
-    "informed": informed,
+    "informed": most_informed,
     "nearest": nearest,
     "agreed": agreed,
 }

@@ -7,9 +7,9 @@ from caafp_app.training.evaluation import (
     macro_f1,
     probabilities,
 )
-from caafp_app.training.local import LocalTraining, decay, epochs, seeded, train
+from caafp_app.training.local import LocalTraining, decay, seeded, train
 from caafp_app.training.state import dump_arrays, load_arrays, place
-from caafp_app.training.stopping import MOST_EPOCHS, Stopped, Stopping, how_long
+from caafp_app.training.stopping import MOST_EPOCHS, Stopped, Stopping, clearly_better, how_long
 
 __all__ = [
     "MOST_EPOCHS",
@@ -17,9 +17,9 @@ __all__ = [
     "Score",
     "Stopped",
     "Stopping",
+    "clearly_better",
     "decay",
     "dump_arrays",
-    "epochs",
     "evaluate",
     "full_gradient",
     "how_long",

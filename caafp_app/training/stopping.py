@@ -14,7 +14,7 @@ from caafp_app.training.state import Arrays
 MOST_EPOCHS = 50
 """After which training stops in any case."""
 
-PATIENCE = 5
+PATIENCE = 15
 """Epochs in a row that do not improve the model, after which training stops."""
 
 
@@ -25,12 +25,24 @@ class Stopped(NamedTuple):
     score: Score
 
 
+CLEARLY = 5
+"""Windows held out that a model has to have right, and another wrong, to be clearly better: if each
+of five were as likely either way, all would be for one of them once in 32 times."""
+
+
+def clearly_better(score: Score, than: Score) -> bool:
+    """Say whether a model has `CLEARLY` more of the same windows right than another."""
+    return round((score.accuracy - than.accuracy) * score.examples) >= CLEARLY
+
+
 class Stopping:
     """Takes the score on held-out windows after each epoch, and says when to stop.
 
-    Of two models the better one classifies more windows correctly; of equals, the one of less
-    loss. With windows of one class only, whose loss falls for as long as the model unlearns the
-    others, equals are equal: the earlier one stays.
+    Of two epochs the better one classifies more windows correctly; of equals, the one of less
+    loss. The model as it came was trained on these windows in the rounds, and looks better than it
+    is: it has to be clearly better than the best epoch. With windows of one class only, whose loss
+    falls for as long as the model unlearns the others, the earliest of equals is the best, the
+    model as it came included.
 
     Parameters
     ----------
@@ -41,18 +53,26 @@ class Stopping:
     """
 
     def __init__(self, score: Score, *, several: bool) -> None:
-        self.best = Stopped(0, score)
         self.over = False
+        self._start = Stopped(0, score)
+        self._best: Stopped | None = None
         self._several = several
+
+    @property
+    def best(self) -> Stopped:
+        """The best epoch so far, or the model as it came."""
+        start, best = self._start, self._best
+        if best is None or clearly_better(start.score, best.score):
+            return start
+        return best if self._several or best.score.accuracy > start.score.accuracy else start
 
     def add(self, epoch: int, score: Score) -> None:
         """Take the score after an epoch, numbered from 1."""
-        if self._better(score):
-            self.best = Stopped(epoch, score)
-        self.over = self.over or epoch - self.best.epochs >= PATIENCE
+        if self._best is None or self._better(score, self._best.score):
+            self._best = Stopped(epoch, score)
+        self.over = self.over or epoch - self._best.epochs >= PATIENCE
 
-    def _better(self, score: Score) -> bool:
-        best = self.best.score
+    def _better(self, score: Score, best: Score) -> bool:
         if score.accuracy != best.accuracy:
             return score.accuracy > best.accuracy
         return self._several and score.loss < best.loss

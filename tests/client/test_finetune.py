@@ -60,11 +60,11 @@ def test_it_trains_on_all_windows_for_as_long_as_the_last_ones_got_better() -> N
 @pytest.mark.parametrize(
     ("found", "rival", "model"),
     [
-        (Stopped(0, Score(0.9, 0.2, 6)), 0.9, OURS),
-        (Stopped(9, Score(0.9, 0.2, 6)), 0.95, CLUSTERS),
+        (Stopped(0, Score(0.5, 0.2, 6)), 1.0, OURS),
+        (Stopped(9, Score(1 / 6, 0.2, 6)), 1.0, CLUSTERS),
     ],
 )
-def test_the_better_of_the_clusters_model_and_its_own_is_kept(
+def test_the_clearly_better_of_the_clusters_model_and_its_own_is_kept(
     found: Stopped, rival: float, model: Any
 ) -> None:
     client = work([0] * 20 + [1] * 10)

@@ -18,8 +18,8 @@ CLIENTS = 4
 SETTINGS = {
     "synthetic-users": CLIENTS,
     "synthetic-windows": 20,
-    "warmup-rounds": 1,
-    "cluster-rounds": 0,
+    "warmup-rounds": 0,
+    "cluster-rounds": 1,
     "prune-rounds": 1,
     "prune-every": 1,
     "clients-per-round": CLIENTS,

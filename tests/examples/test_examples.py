@@ -19,7 +19,12 @@ from tests.local_grid import LocalGrid
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CLIENTS = 10
-NEEDS = {"jax-digits": "jax", "pytorch-digits": "torch", "sklearn-digits": "sklearn"}
+NEEDS = {
+    "jax-digits": "jax",
+    "keras-digits": "keras",
+    "pytorch-digits": "torch",
+    "sklearn-digits": "sklearn",
+}
 ONE_IN_MAKE_TEST = "sklearn-digits"
 """The others take as long again each, and differ in the client's framework alone."""
 

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.client import NumPyClient
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 
 from caafp_app import CAAFP, sparse_mod
 from caafp_app.errors import RunError, SettingsError
@@ -63,6 +65,51 @@ def test_a_model_that_is_none_of_the_run_ends_it_with_the_cause_told_once(
     if change is not a_tree:
         assert str(ended.value).count("client-failed") == 1
         assert f"({CLIENTS} clients)" in str(ended.value)
+
+
+def returns_nothing(message: Message, context: Context) -> Any:
+    return None
+
+
+def of_the_older_interface() -> ClientApp:
+    class Client(NumPyClient):
+        def fit(self, parameters: Any, config: Any) -> Any:
+            return parameters, 1, {}
+
+    return ClientApp(lambda context: Client().to_client(), mods=[sparse_mod])
+
+
+def app_of(function: Any, *mods: Any, **actions: str) -> ClientApp:
+    app = ClientApp(mods=[*mods, sparse_mod])
+    app.train(**actions)(function)
+    return app
+
+
+def reads_the_loss(message: Message, context: Context, call: ClientAppCallable) -> Message:
+    reply = call(message, context)
+    assert reply.content["metrics"]["train_loss"]
+    return reply
+
+
+def in_fractions(arrays: Any, part: int) -> Any:
+    return {**arrays, "counts": np.full(3, part + 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        (app_of(returns_nothing), "expected a Message of the ClientApp, found None"),
+        (of_the_older_interface(), r"write the app with @app.train\(\)"),
+        (app_of(App().make(), action="mine"), r"the app needs one, @app.train\(\)"),
+        (app_of(App().make(), reads_the_loss), "metrics of every reply, come after it"),
+        (app_that_returns(in_fractions), "has to be of floating numbers in the initial arrays"),
+    ],
+    ids=["None", "client_fn", "action", "metrics", "fractions"],
+)
+def test_an_app_that_cannot_work_is_told_what_to_do(app: ClientApp, told: str) -> None:
+    initial = {**arrays_of(), "counts": np.zeros(3, np.int64)}
+    with pytest.raises(RunError, match=told):
+        CAAFP(fraction_evaluate=0.0).start(grid_of(app), record_of(initial), num_rounds=3)
 
 
 @pytest.mark.parametrize("route", ["train", "evaluate"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp.mod import adaptiveclipping_mod, fixedclipping_mod
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideAdaptiveClipping,
@@ -100,6 +100,63 @@ def test_an_override_of_each_evaluation_is_called() -> None:
 
     start(as_fedavg(Watching), sparse_mod, rounds=2)
     assert calls == [("configure", 1), ("aggregate", 1), ("configure", 2), ("aggregate", 2)]
+
+
+def by_hand(base: type[Any]) -> type[Any]:
+    """Evaluation messages of one's own, made of the arrays that one is handed."""
+
+    class ByHand(base):  # type: ignore[misc]
+        def configure_evaluate(self, server_round: int, arrays: Any, config: Any, grid: Any) -> Any:
+            config["server-round"] = server_round
+            content = RecordDict({"arrays": arrays, "config": config})
+            return [Message(content, node, "evaluate") for node in grid.get_node_ids()]
+
+    return ByHand
+
+
+def rejecting(base: type[Any]) -> type[Any]:
+    """A server that rejects the second round: the next one starts from the model before."""
+
+    class Rejecting(base):  # type: ignore[misc]
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            return (None if server_round == 2 else arrays), metrics
+
+    return Rejecting
+
+
+def schedule(base: type[Any]) -> type[Any]:
+    """A rate for every second client, in messages that are made anew."""
+
+    class Schedule(base):  # type: ignore[misc]
+        def configure_train(self, *args: Any) -> Any:
+            for message in super().configure_train(*args):
+                config = ConfigRecord({**message.content["config"], "lr": 0.3 / args[0]})
+                content = RecordDict({**message.content, "config": config})
+                yield Message(content, message.metadata.dst_node_id, "train")
+
+    return Schedule
+
+
+@pytest.mark.parametrize("change", [by_hand, rejecting, schedule])
+def test_what_an_override_does_is_done_as_around_fedavg(change: Any) -> None:
+    ours, theirs = start(as_fedavg(change(CAAFP)), sparse_mod), start(change(FedAvg)())
+    same(ours.arrays, theirs.arrays)
+    assert ours.evaluate_metrics_clientapp.keys() == theirs.evaluate_metrics_clientapp.keys()
+    last = max(theirs.evaluate_metrics_clientapp)
+    assert ours.evaluate_metrics_clientapp[last] == theirs.evaluate_metrics_clientapp[last]
+
+
+def test_a_summary_of_ones_own_is_told() -> None:
+    told: list[str] = []
+
+    class Telling(CAAFP):
+        def summary(self) -> None:
+            super().summary()
+            told.append("mine")
+
+    start(as_fedavg(Telling), sparse_mod, rounds=1)
+    assert told == ["mine"]
 
 
 def loop(strategy: Any, *mods: Any) -> ArrayRecord:

@@ -169,6 +169,31 @@ def test_a_model_of_large_numbers_makes_fedavgs_mean(size: float) -> None:
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
+@pytest.mark.parametrize("odd", [-np.inf, np.inf, np.nan])
+def test_an_array_of_infinite_numbers_is_carried(odd: float) -> None:
+    """As the mask of attention that a module keeps among its buffers."""
+    initial = {**arrays_of(), "mask": np.where(np.tri(40) > 0, 0, odd).astype(np.float32)}
+
+    def keeps(message: Any, context: Any, call_next: Any) -> Any:
+        before = numpy_of(message.content["arrays"])
+        reply = call_next(message, context)
+        if message.metadata.message_type == "train":
+            arrays = {**numpy_of(reply.content["arrays"]), "mask": before["mask"]}
+            reply.content["arrays"] = record_of(arrays)
+        return reply
+
+    results = [
+        strategy.start(
+            grid_of(App().make(*mods, keeps)),
+            record_of(initial),
+            num_rounds=2,
+            train_config=ConfigRecord({"lr": 0.3}),
+        )
+        for strategy, mods in ((as_fedavg(), (sparse_mod,)), (FedAvg(), ()))
+    ]
+    assert_same(*results)
+
+
 def in_other_numbers(message: Any, context: Any, call_next: Any) -> Any:
     """As JAX returns counters in 32 bits, and scikit-learn a scalar as an array of one."""
     reply = call_next(message, context)

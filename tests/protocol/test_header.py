@@ -36,7 +36,6 @@ def test_missing_fields_take_their_defaults() -> None:
     assert read.text("t", "d") == "d"
     assert read.whole("w", -1, low=-1) == -1
     assert read.number("n", 0.0) == 0
-    assert read.flag("f", False) is False
     assert read.blob("b", b"") == b""
     assert read.wholes("ws") == ()
 

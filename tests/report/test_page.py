@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -67,6 +68,15 @@ def test_all_parts_of_a_run(tmp_path: Path) -> None:
     assert client[1:7] == ["1", "12", "4", "90.00", "100.00", "10.00"]
     assert ["1", "2", "20", "52.50", "62.50", "user-02, user-03"] in outline.rows
     assert ["5", "prune"] in [row[:2] for row in outline.rows]
+
+
+def test_changes_of_groups_are_a_timeline(tmp_path: Path) -> None:
+    run = leave_run(tmp_path / "one")
+    clusters = json.loads((run / "clusters.json").read_text())
+    told = {"what": "move", "clients": ["<b>a"], "before": 0, "after": 1, "why": "led there"}
+    clusters["changes"] = [{"round": 21, **told}]
+    (run / "clusters.json").write_text(json.dumps(clusters))
+    assert ["21", "move", "0 to 1", "<b>a", "led there"] in Outline(page_of(run)).rows
 
 
 def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_a_round_is_written_as_plain_json() -> None:
         "mask_updated": True,
         "layer_density": {"0": {"conv": 0.5}},
         "watched": {},
+        "elected": {},
+        "changes": [],
         "server_memory_mb": 100.0,
         "server_memory_peak_mb": None,
     }

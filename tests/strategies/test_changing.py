@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from caafp_app.runs.checkpoint import Saved
 from caafp_app.runs.records import GroupChange, RoundRecord
 from caafp_app.strategies import CAAFP, Clustering, Pruning
+from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes
+from tests.strategies.support import Recorder, Snapshots, bits_of, nodes
 
 CLIENTS, ROUNDS, DRIFT = 12, 30, 11
 
@@ -49,10 +51,20 @@ class Seen(Recorder):
 
 
 def held(world: World, **clustering: Any) -> Seen:
-    """Run CA-AFP over a world, six of twelve clients a round."""
+    """Run CA-AFP over a world, eight of twelve clients a round."""
     seen = Seen()
     seen.at = {(DRIFT - 1, "cluster-warm-up"): world.drift}
-    strategy = CAAFP(
+    start(strategy_of(seen, **clustering), world)
+    return seen
+
+
+def start(strategy: CAAFP, world: World, **how: Any) -> ClusteredResult:
+    grid = LocalGrid(numpy_app.make_app(data=world.windows), nodes(CLIENTS), serialise=False)
+    return strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, **how)
+
+
+def strategy_of(seen: Seen, **clustering: Any) -> CAAFP:
+    return CAAFP(
         warmup_rounds=6,
         cluster_rounds=4,
         prune_rounds=20,
@@ -64,9 +76,6 @@ def held(world: World, **clustering: Any) -> Seen:
         personalise=False,
         fraction_evaluate=0.0,
     )
-    grid = LocalGrid(numpy_app.make_app(data=world.windows), nodes(CLIENTS), serialise=False)
-    strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS)
-    return seen
 
 
 def index(groups: Mapping[str, int], truth: Sequence[int]) -> float:
@@ -102,13 +111,29 @@ def test_a_cluster_splits_when_half_of_it_goes_another_way() -> None:
     before = [part % 2 for part in range(CLIENTS)]
     after = [2 if part in (1, 5, 9) else group for part, group in enumerate(before)]
     seen = held(World(before, after))
-    print(seen.changes)
     assert index(seen.groups[DRIFT - 1], before) == 1.0
     assert index(seen.labels, after) == 1.0
+    assert [one.after for _, one in seen.changes if one.what == "split"] == [2]
 
 
 def test_clusters_merge_when_they_have_become_alike() -> None:
     after = [min(group, 1) for group in THREE]
     seen = held(World(THREE, after))
-    print(seen.changes)
     assert index(seen.labels, after) == 1.0
+
+
+def test_a_run_that_is_resumed_changes_the_same() -> None:
+    """Cut when one drifted client has been led away once; the next checkpoint has moved it."""
+    after = [1, 1, 0, *THREE[3:]]
+    world, kept, whole = World(THREE, after), Snapshots(), Seen()
+    whole.at = {(DRIFT - 1, "cluster-warm-up"): world.drift}
+    strategy = strategy_of(whole)
+    strategy.checkpoints = kept
+    expected = start(strategy, world)
+    first = whole.changes[0][0]
+    for round_ in (first - 2, first - 1, first):
+        seen = Seen()
+        resumed = Saved(round_, kept.states[round_])
+        found = start(strategy_of(seen), World(after, after), resume=resumed)
+        assert bits_of(found) == bits_of(expected)
+        assert seen.changes == [one for one in whole.changes if one[0] > round_]

@@ -130,6 +130,8 @@ def test_a_vote_is_bounded_and_blind_to_the_scale_of_losses(
         assert other == pytest.approx(vote, abs=1e-6)
     assert vote_of(MetricRecord({"eval_loss": said[:3], "accuracy": 0.5}), 4) is None
     assert vote_of(MetricRecord({"eval_loss": 1.5}), 4) == [0.0] * 4  # alike in all
+    # A difference that overflows would be no vote, and yet decide.
+    assert vote_of(MetricRecord({"eval_loss": [1e308, -1e308, 1.0, 2.0]}), 4) is None
 
 
 def test_levels_and_elections_do_not_go_together() -> None:

@@ -17,7 +17,7 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies import CAHFP, HeteroFL
-from caafp_app.strategies.caafp import CAAFPMethod
+from caafp_app.strategies.caafp_method import CAAFPMethod
 from caafp_app.strategies.levels import Levels, Nested
 from tests.strategies.support import Run, Setup, Snapshots, accuracies, bits_of, prepare, run
 

@@ -29,10 +29,13 @@ def test_planted_groups_are_found_without_an_exchange(seed: int) -> None:
 
 
 def test_trainings_are_those_of_the_rounds_and_the_personal_phase() -> None:
+    """R f n + n at most: 8 rounds of 4, and 12 clients once."""
     ended = run({**BY_ROUNDS, "clients-per-round": 4})
-    asked = [len(labels) for (_, phase), labels in ended.asked().items() if phase != "personalise"]
-    assert asked == [4] * 8
-    assert len(ended.asked()[9, "personalise"]) == 12
+    phases = ended.ledger.by_phase()
+    told = {phase: traffic.messages["down"] for phase, traffic in phases.items()}
+    told.pop("describe")  # who are you? Nobody trains for it
+    assert set(told) == {"warm-up", "cluster-warm-up", "prune", "personalise"}
+    assert (sum(told.values()), told["personalise"]) == (8 * 4 + 12, 12)
 
 
 def test_who_was_in_no_round_is_placed_when_it_is_first_drawn() -> None:

@@ -60,7 +60,7 @@ def path(seen: Recorder, cluster: int) -> list[float]:
     return [one for i, one in enumerate(found) if i == 0 or one != found[i - 1]]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_cluster_with_an_easier_task_ends_sparser(seed: int) -> None:
     seen, _ = held(*foreign(seed))
     easy, hard = seen.labels["part-0000"], seen.labels["part-0001"]
@@ -85,6 +85,16 @@ def test_a_named_figure_is_watched_and_without_any_nothing_is_pruned(
     seen, _ = held(*foreign(0, evaluates=False))
     assert path(seen, 0) == path(seen, 1) == [0.0]
     assert "no figure to tune its sparsity by" in caplog.text
+
+
+def test_devices_of_several_levels_are_each_compared_with_themselves() -> None:
+    strategy, grid = foreign(0, levels="1,0.5")
+    places = [{**place, "level": (1.0, 0.5)[i // 4]} for i, place in enumerate(nodes(6))]
+    grid = LocalGrid(numpy_app.make_app(data=partial(unequal, 0)), places)
+    seen, _ = held(strategy, grid)
+    easy, hard = seen.labels["part-0000"], seen.labels["part-0001"]
+    assert path(seen, easy)[0] == path(seen, hard)[0] == 0.0  # of the whole model, not of a half
+    assert path(seen, easy)[-1] > path(seen, hard)[-1]
 
 
 def test_a_run_that_goes_on_decides_as_one_that_was_not_cut() -> None:

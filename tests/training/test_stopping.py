@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,22 +31,27 @@ def followed(curve: list[Score], *, several: bool = True) -> tuple[Stopped, int]
 
 
 @given(CURVES)
-def test_it_finds_the_best_of_what_it_has_seen_and_goes_on_for_no_longer_than_it_has_to(
+def test_it_finds_the_best_epoch_it_has_seen_and_goes_on_for_no_longer_than_it_has_to(
     curve: list[Score],
 ) -> None:
     best, ended = followed(curve)
-    seen = curve[: ended + 1]
-    order = [(score.accuracy, -score.loss) for score in seen]
-    assert best == Stopped(order.index(max(order)), curve[best.epochs])
-    assert ended <= best.epochs + PATIENCE
+    order = [(score.accuracy, -score.loss) for score in curve[1 : ended + 1]]
+    if order:
+        assert best == Stopped(order.index(max(order)) + 1, curve[best.epochs])
     assert ended in (best.epochs + PATIENCE, len(curve) - 1)
 
 
 @given(CURVES)
-def test_with_one_class_a_smaller_loss_is_no_reason_to_go_on(curve: list[Score]) -> None:
+def test_with_one_class_only_more_windows_right_are_a_reason_to_train(curve: list[Score]) -> None:
     best, ended = followed(curve, several=False)
     accuracy = [score.accuracy for score in curve[: ended + 1]]
     assert best.epochs == accuracy.index(max(accuracy))
+
+
+@pytest.mark.parametrize(("right", "epochs"), [(12, 1), (13, 1), (16, 1), (17, 0), (20, 0)])
+def test_the_model_as_it_came_stays_where_it_is_clearly_better(right: int, epochs: int) -> None:
+    curve = [Score(right / 20, 0.0, 20), Score(12 / 20, 1.0, 20), Score(11 / 20, 0.5, 20)]
+    assert followed(curve)[0] == Stopped(epochs, curve[epochs])
 
 
 def test_the_epochs_found_lead_to_the_score_found() -> None:
@@ -64,16 +70,10 @@ def test_a_model_that_training_makes_worse_is_kept() -> None:
     model = Small()
     train(model, x, y, LocalTraining(30, 16, 0.01))
     right = evaluate(model, *held)
-    found = how_long(model, x, (y + 1) % 3, held, LocalTraining(40, 16, 0.01))
+    found = how_long(model, x, (y + 1) % 3, held, LocalTraining(40, 16, 0.05))
     assert found == Stopped(0, right)
 
 
 def test_training_ends_at_the_bound() -> None:
     (x, y), held = parts()
     assert how_long(Small(), x, y, held, LocalTraining(2, 16, 0.001)).epochs <= 2
-
-
-def test_it_needs_windows_to_be_held() -> None:
-    x, y = data(20)
-    found = how_long(Small(), x, y, (x[:0], y[:0]), LocalTraining(9, 16))
-    assert found.epochs == 0

@@ -11,6 +11,7 @@ from caafp_app.runs.palette import COLOURS
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
+_LONGEST = 24
 HEAT = "cividis"
 """Colour map of heat maps: as bright as it is blue to yellow, in grey too."""
 
@@ -69,6 +70,6 @@ def width(count: int) -> float:
     return max(5.5, min(16.0, 1.5 + 0.55 * count))
 
 
-def short(names: Sequence[str], limit: int = 24) -> list[str]:
+def short(names: Sequence[str]) -> list[str]:
     """Cut long names, so that they leave room for the figure."""
-    return [name if len(name) <= limit else f"{name[: limit - 1]}…" for name in names]
+    return [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]

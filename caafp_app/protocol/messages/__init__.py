@@ -5,7 +5,7 @@ What is ours travels in the ConfigRecord ``caafp``, its arrays too unless they a
 """
 
 from caafp_app.protocol.arrays import ARRAYS, from_record, to_record
-from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, is_ours
+from caafp_app.protocol.header import HEADER, is_ours
 from caafp_app.protocol.messages.answer import MAX_EXAMPLES, Answer
 from caafp_app.protocol.messages.request import Request
 from caafp_app.protocol.messages.vocabulary import GRADIENT, RESERVED, TRAINING, Action, ErrorCode
@@ -16,7 +16,6 @@ __all__ = [
     "GRADIENT",
     "HEADER",
     "MAX_EXAMPLES",
-    "PROTOCOL_VERSION",
     "RESERVED",
     "TRAINING",
     "Action",

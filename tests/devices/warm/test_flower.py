@@ -86,7 +86,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     run.fab_id, run.fab_version, run.fab_hash = "tests/troubled", "1.0.0", digest
     state.store_run(run)
     state.store_fab(Fab(digest, content, {}))
-    config = {"round-timeout": 12.0}
+    config = {"round-timeout": 6.0}
     state.set_run_series_context(run.series_id, Context(RUN, NODE, {}, RecordDict(), config))
     port = free_port()
     server = uvicorn.Server(
@@ -127,7 +127,7 @@ def test_bad_tasks_are_error_replies_and_the_next_one_is_answered(
     for what, why in (
         ("killed", "it was killed, as the system does when memory runs out"),
         ("exited", "its exit status was 7"),
-        ("hung", "it was ended after 11 s, nine tenths of round-timeout"),
+        ("hung", "it was ended after 5 s, nine tenths of round-timeout"),
         ("greedy", "Unable to allocate"),
     ):
         reply = ask(what)

@@ -104,6 +104,10 @@ class TestPairs:
         [
             ("seed=7", 7),
             ("sparsity = 0.5", 0.5),
+            ("sparsity=.5", 0.5),
+            ("learning-rate=1.", 1.0),
+            ("finetune-dense=True", True),
+            ("sparsity=0,5", "0,5"),
             ("finetune-dense=true", True),
             ("dataset=uci-har", "uci-har"),
             ('dataset="uci-har"', "uci-har"),
@@ -159,7 +163,7 @@ class TestPlan:
     @pytest.mark.parametrize("pair", ["clusters=5", "min-available-nodes=5"])
     def test_too_few_supernodes_are_refused(self, pair: str) -> None:
         settings = presets.merged("smoke", [pair])
-        with pytest.raises(SettingsError, match="at most the 4 SuperNodes, found 5"):
+        with pytest.raises(SettingsError, match="number of clients, 4, found 5"):
             plan.count_supernodes(settings, 4)
 
     def test_a_folder_of_a_device_cannot_be_simulated(self) -> None:
@@ -288,6 +292,11 @@ class TestMisuse:
             (["smoke", "prune-rounds=-inf"], ["prune-rounds", "found -inf"]),
             (["smoke", "strategy=fedprox"], ["strategy", "one of caafp"]),
             (["smoke", "sparsity"], ["expected key=value"]),
+            (["sparsity=0.5"], ["expected the name of a preset before the settings"]),
+            (["smoke", "clusters=-1"], ["clusters: expected", "found -1"]),
+            (["smoke", "--client-cpus", "9999"], ["--client-cpus: expected at most the", "9999"]),
+            (["smoke", "--sparsity", "0.5"], ["setting; write sparsity=0.5"]),
+            (["smoke", "--seed=1"], ["setting; write seed=1"]),
             (["smoke", "--superlink", "x", "--num-supernodes", "3"], ["--num-supernodes"]),
         ],
     )

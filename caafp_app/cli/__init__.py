@@ -14,6 +14,7 @@ from caafp_app.cli.device import OPTIONS, device
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
+from caafp_app.cli.options import WithSettings
 from caafp_app.cli.personal import personal
 from caafp_app.cli.predict import predict
 from caafp_app.cli.privacy import privacy
@@ -47,15 +48,15 @@ def _options(
     """Take the options that stand before a command."""
 
 
-app.command()(run)
-app.command()(bench)
-app.command()(tune)
+app.command(cls=WithSettings)(run)
+app.command(cls=WithSettings)(bench)
+app.command(cls=WithSettings)(tune)
 app.command()(watch)
 app.command()(report)
 app.command()(export)
 app.command("settings")(list_settings)
 app.add_typer(keys, name="keys")
-app.command()(node)
+app.command(cls=WithSettings)(node)
 app.command(context_settings=OPTIONS)(device)
 app.command()(predict)
 app.add_typer(personal, name="personal")

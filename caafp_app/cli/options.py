@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
+
+from caafp_app.settings import knobs
 
 OutputDir = Annotated[
     str, typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it.")
@@ -28,3 +31,17 @@ def state_of(state_dir: Path | None) -> Path:
     from caafp_app.devices.kept import the_only_state
 
     return state_dir.expanduser() if state_dir is not None else the_only_state()
+
+
+class WithSettings(TyperCommand):
+    """A command that takes settings: it tells who writes one as an option how it is written."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Look for settings among the options first."""
+        keys = {knob.key for knob in knobs()}
+        for place, word in enumerate(args):
+            key, equals, value = word.removeprefix("--").partition("=")
+            if word.startswith("--") and key in keys:
+                value = value if equals else (args[place + 1 : place + 2] or ["VALUE"])[0]
+                ctx.fail(f"{key} is a setting; write {key}={value}, without --")
+        return super().parse_args(ctx, args)

@@ -3,7 +3,7 @@
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,33 @@ def read_npz(
                 f"{total / 2**30:.1f} GiB"
             )
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in wanted}
+            return {name: _plain(data, name, path) for name in wanted}
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path}: expected an .npz file that is whole, found {error}") from error
     except (ValueError, OSError) as error:
         raise DataError(
-            f"{path}: expected plain arrays, found one that cannot be read ({error}); "
-            "save numbers and strings, not Python objects"
+            f"{path}: expected plain arrays, found one that cannot be read ({error})"
         ) from error
+
+
+def _plain(data: Mapping[str, AnyArray], name: str, path: Path) -> AnyArray:
+    """Return one array, or say which one holds Python objects."""
+    try:
+        return data[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: expected {name} to be numbers or strings, found Python objects, which may "
+            f"hold anything; save {name}.astype(str), or .astype(float)"
+        ) from error
+
+
+def whole(values: AnyArray) -> AnyArray:
+    """Return whole numbers as int64 where they were saved as float, all else as it is."""
+    if values.dtype.kind != "f" or not (np.isfinite(values) & (values == np.round(values))).all():
+        return values
+    return values.astype(np.int64) if (np.abs(values) < 2**53).all() else values
 
 
 def as_windows(x: AnyArray, where: str) -> FloatArray:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caafp_app.datasets.arrays import AnyArray, as_codes, as_numbers, as_windows, read_npz
+from caafp_app.datasets.arrays import AnyArray, as_codes, as_numbers, as_windows, read_npz, whole
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.form import (
     FILE,
@@ -146,6 +146,7 @@ def _picked(own: Form, run: Form) -> Form:
 
 def _numbered(y: AnyArray, count: int, names: tuple[str, ...], where: str) -> IntArray:
     """Return labels of an array file, numbers or names, as class numbers."""
+    y = whole(y)
     if y.dtype.kind in "iu":
         return as_numbers(y, "y", count, where)
     codes, found = as_codes(y, "y", count, where)

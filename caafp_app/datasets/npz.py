@@ -24,6 +24,7 @@ from caafp_app.datasets.arrays import (
     as_windows,
     read_npz,
     user_names,
+    whole,
 )
 from caafp_app.datasets.base import DataSource, IntArray, Windows
 from caafp_app.datasets.cache import signature
@@ -82,6 +83,7 @@ def labels_of(
     DataError
         They are no labels, or one is none of the names.
     """
+    y = whole(y)
     if y.dtype.kind in "iu":
         return as_classes(as_numbers(y, "y", count, where), names, where)
     codes, found = as_codes(y, "y", count, where)
@@ -104,6 +106,7 @@ def users_of(user: AnyArray, count: int, where: str) -> tuple[IntArray, tuple[st
     DataError
         They are neither whole numbers nor strings.
     """
+    user = whole(user)
     if user.dtype.kind in "iu":
         return as_numbers(user, "user", count, where), ()
     codes, found = as_codes(user, "user", count, where)

@@ -1,13 +1,15 @@
 """Samples in a CSV or Parquet file: recordings that are cut here, or windows that are cut already.
 
-The first line names the columns. A recording has a label and the channels, a line per sample, in
-the order of recording; it is cut wherever the label changes, then into windows that overlap::
+The first line names the columns; one without a name is left out. Commas, semicolons or tabs part
+them; with the last two a number may have a decimal comma. A recording has a label and the channels,
+a line per sample, in the order of recording; it is cut wherever the label changes, then into
+windows that overlap::
 
     label,acc_x,acc_y,acc_z
     walking,0.01,0.98,0.13
     walking,0.02,0.97,0.11
 
-With a column ``window`` before the label, lines that follow each other with the same ``window`` are
+With a column ``window``, lines that follow each other with the same ``window`` are
 one window, of as many lines as a window has samples::
 
     window,label,acc_x,acc_y,acc_z
@@ -22,25 +24,31 @@ A label is a class number 0..k-1 or the name of a class.
 import csv
 import gzip
 import itertools
+import re
+import warnings
 import zlib
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from caafp_app.datasets.arrays import MAX_BYTES, AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
-from caafp_app.datasets.form import Form
+from caafp_app.datasets.form import FILE, Form
 from caafp_app.datasets.windowing import window_rows
 from caafp_app.errors import DataError, reading
+from caafp_app.registry import hint
 from caafp_app.settings.text import encoding_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Names = npt.NDArray[np.str_]
+_HEADS = ("window", "label")
+_LONGEST_HEAD = 100_000
 _MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]
 
 
@@ -86,16 +94,19 @@ def read_table(
         )
     time, count = shape.input_shape
     table = _read(path)
-    columns = [str(column) for column in table.columns]
-    heads = ["window", "label"] if "window" in columns else ["label"]
-    if not labelled and "label" not in columns:
-        heads.remove("label")
-    channels = list(form.channels) or columns[len(heads) :]
-    if columns[: len(heads)] != heads or len(channels) != count or not set(channels) <= {*columns}:
+    columns = list(table.columns)
+    heads = [name for name in _HEADS if name in columns]
+    if labelled and "label" not in columns:
+        heads.append("label")
+    channels = list(form.channels) or [name for name in columns if name not in _HEADS]
+    if not {*heads, *channels} <= {*columns} or len(channels) != count:
         wanted = ", ".join(form.channels) or f"{count} channels"
+        which = " and ".join(filter(None, [", ".join(heads), wanted]))
+        more = set(heads) <= set(columns) and not form.channels and len(channels) > count
         raise DataError(
-            f"{path}: expected the columns {', '.join(heads)} and {wanted}, "
-            f"found {', '.join(columns)}"
+            f"{path}: expected the columns {which}, found "
+            f"{', '.join(columns) or 'none with a name'}"
+            + (f"; name those to read in {FILE}: channels = [...]" if more else "")
         )
     if not len(table):
         raise TooShortError("no lines")
@@ -103,7 +114,7 @@ def read_table(
     label = np.full(len(samples), shape.class_names[0])
     if labelled:
         label = _words(path, table, "label")
-    if heads[:1] == ["window"]:
+    if "window" in heads:
         rows = _windows(path, _words(path, table, "window"), label, time)
     else:
         rows = _recordings(path, label, time, form.stride or max(time // 2, 1))
@@ -111,29 +122,52 @@ def read_table(
 
 
 def _read(path: Path) -> "DataFrame":
-    """Return the cells of a file; of CSV as they are written, so that no word is taken for none."""
-    import pandas as pd  # seconds on a small device, so only where a table is read
-
+    """Return the cells below each name of a column; of CSV, words as they are written."""
     if _unpacked(path) > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, unpacked")
-    if path.suffix.lower() == ".parquet":
-        return _parquet(path)
+    table = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    # Without a name are the row numbers that pandas writes, and what a separator at the end makes.
+    return table.loc[:, [not re.fullmatch(r"(Unnamed: \d+)?", name) for name in table.columns]]
+
+
+def _csv(path: Path) -> "DataFrame":
+    import pandas as pd  # seconds on a small device, so only where a table is read
+
     try:
-        columns = pd.read_csv(
-            path, encoding=_encoding(path), nrows=0, skipinitialspace=True
-        ).columns
-        words = [name for name in ("window", "label") if name in columns]
+        with _opened(path) as file:
+            head = file.readline(_LONGEST_HEAD)
+        separator = max(",;\t", key=head.count)
+        form: dict[str, Any] = {
+            "encoding": _encoding(path),
+            "sep": separator,
+            "skipinitialspace": True,
+        }
+        names = _names(pd.read_csv(path, nrows=0, **form).columns)
+        words = [name for name in names if name in _HEADS]
         # pandas takes null, None, NA and the like for missing; in a column of words they are words.
-        return pd.read_csv(
-            path,
-            encoding=_encoding(path),
-            dtype=dict.fromkeys(words, str),
-            keep_default_na=False,
-            na_values={name: _MISSING for name in columns if name not in words},
-            skipinitialspace=True,
-        )
+        with warnings.catch_warnings():
+            # Lines longer than the first one, of which pandas would drop the end.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                **form,
+                names=names,
+                header=0,
+                index_col=False,
+                # A number with a point is read as well: see `_numbers`.
+                decimal="." if separator == "," else ",",
+                dtype=dict.fromkeys(words, str),
+                keep_default_na=False,
+                na_values={name: _MISSING for name in names if name not in words},
+            )
     except pd.errors.EmptyDataError:
         raise TooShortError("an empty file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8, found {error}; save it as UTF-8") from error
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"{path}: expected a name in the first line for each cell of a line, found more cells"
+        ) from error
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a table of samples, found {error}") from error
 
@@ -166,7 +200,22 @@ def _parquet(path: Path) -> "DataFrame":
             raise DataError(
                 f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, found {about.num_rows} lines"
             )
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
+    if table.index.name is not None:
+        table = table.reset_index()
+    table.columns = _names(table.columns)
+    return table
+
+
+def _names(columns: Iterable[object]) -> list[str]:
+    """Return names of columns without blanks around them; `label` and `window` in small letters."""
+    names = [str(name).strip() for name in columns]
+    return [name.lower() if name.lower() in _HEADS else name for name in names]
+
+
+def _opened(path: Path) -> TextIO:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    return cast(TextIO, opened(path, "rt", encoding=_encoding(path), newline=""))
 
 
 def _encoding(path: Path) -> str:
@@ -184,7 +233,7 @@ def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         cell = found.iloc[wrong[0]]
-        what = "an empty cell" if cell is None or cell != cell else repr(cell)
+        what = "an empty cell" if cell is None or cell != cell else repr(str(cell))
         more = f", and {len(wrong) - 1} more such lines" if len(wrong) > 1 else ""
         raise DataError(
             f"{path}, line {_line(path, int(wrong[0]))}: expected a number in column {column!r}, "
@@ -208,8 +257,7 @@ def _line(path: Path, row: int) -> int:
     """Return the line of a file where a row of its table stands; blank lines are no rows."""
     if path.suffix.lower() == ".parquet":
         return row + 2
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding=_encoding(path), newline="") as file:
+    with _opened(path) as file:
         reader = csv.reader(file)
         rows = (reader.line_num for cells in reader if cells)
         return next(itertools.islice(rows, row + 1, None), row + 2)
@@ -257,13 +305,15 @@ def _recordings(path: Path, label: Names, time: int, stride: int) -> IntArray:
 
 def _classes(path: Path, label: Names, shape: DataShape) -> IntArray:
     """Look up the numbers of labels."""
-    # A name goes before a number, where the names are numbers themselves.
-    classes = {str(k): k for k in range(len(shape.class_names))}
+    # A name goes before a number, where the names are numbers themselves. Other programs write 2.0
+    # for the 2 of a column that once had gaps.
+    classes = {text: k for k in range(len(shape.class_names)) for text in (str(k), f"{k}.0")}
     classes |= {name: k for k, name in enumerate(shape.class_names)}
     unknown = sorted(set(label) - set(classes))
     if unknown:
         raise DataError(
             f"{path}: expected labels 0..{len(shape.class_names) - 1} or one of "
             f"{', '.join(shape.class_names)}, found {', '.join(unknown[:5])}"
+            f"{hint(unknown[0], shape.class_names)}"
         )
     return np.array([classes[name] for name in label], np.int64)

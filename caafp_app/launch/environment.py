@@ -116,8 +116,8 @@ def _unreachable(address: str) -> str:
     """Say why there is no connection to ``host:port``; empty if there is one."""
     if address == "auto":
         return ""
-    target = urlsplit(address if "://" in address else f"//{address}")
     try:
+        target = urlsplit(address if "://" in address else f"//{address}")
         if target.hostname is None or target.port is None:
             return "an address is host:port, auto or local"
         socket.create_connection((target.hostname, target.port), _CONNECT_SECONDS).close()

@@ -73,7 +73,7 @@ def follow(values: Values, given: Collection[str]) -> list[str]:
             most, found = rule.most(*(values[name] for name in rule.leaders)), values[rule.key]
         except (KeyError, TypeError):
             continue  # the check of the settings will say what is wrong
-        if not isinstance(found, int | float) or not _is_number(most) or found <= most:
+        if not isinstance(found, int | float) or not _is_number(most) or not 0 <= most < found:
             continue
         values[rule.key] = type(found)(most)
         why = ", ".join(f"{name}={values[name]}" for name in named)

@@ -65,7 +65,9 @@ def count_supernodes(settings: Settings, asked: int | None) -> int:
         ("min-available-nodes", settings.rounds.min_available_nodes),
     ):
         if found < least:
-            raise SettingsError(f"{key}: expected at most the {found} SuperNodes, found {least}")
+            raise SettingsError(
+                f"{key}: expected at most the number of clients, {found}, found {least}; set {key}="
+            )
     return found
 
 
@@ -88,6 +90,21 @@ def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> floa
     if settings.train.device != "cuda":
         return 0.0
     return round(1.0 / max(1, (os.cpu_count() or 1) // client_cpus), 4)
+
+
+def check_share(settings: Settings, client_cpus: int) -> None:
+    """Refuse a client that would wait for ever for more cores than there are.
+
+    Raises
+    ------
+    SettingsError
+        It is to occupy more cores than this machine has, and Ray runs here alone.
+    """
+    cores = os.cpu_count() or 1
+    if settings.run.engine == "ray" and not os.environ.get("RAY_ADDRESS") and client_cpus > cores:
+        raise SettingsError(
+            f"--client-cpus: expected at most the {cores} cores here, found {client_cpus}"
+        )
 
 
 def named(settings: Settings, now: datetime) -> Settings:

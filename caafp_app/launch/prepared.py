@@ -13,7 +13,7 @@ from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.outcome import End
-from caafp_app.launch.plan import Simulation, gpu_share, placed
+from caafp_app.launch.plan import Simulation, check_share, gpu_share, placed
 from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
 from caafp_app.launch.start import Say, deploy, simulate
 from caafp_app.settings import Settings, knobs
@@ -132,6 +132,7 @@ def prepare(
         if wants_pool(settings.to_dict()):
             start_early()
         checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
+        check_share(settings, machine.client_cpus)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 

@@ -4,6 +4,7 @@ Three layers, the later over the earlier: the app's defaults, the preset, the pa
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,6 +36,8 @@ def app_file(name: str, what: str, folder: Path) -> Path:
     SettingsError
         There is neither; `what` the folder has and the nearest of its names are in the message.
     """
+    if "=" in name and name.partition("=")[0] in {knob.key for knob in knobs()}:
+        raise SettingsError(f"expected the name of a {what} before the settings, found {name!r}")
     path = Path(name).expanduser()
     if path.suffix == ".toml" or len(path.parts) > 1:
         if not path.is_file():
@@ -110,7 +113,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
     for pair in pairs:
         key, equals, text = (part.strip() for part in pair.partition("="))
         if not key or not equals:
-            raise SettingsError(f"expected key=value, found {pair!r}")
+            raise SettingsError(f"expected key=value without blanks, found {pair!r}")
         if key in values:
             raise SettingsError(f"{key}: expected once, found twice")
         value = _parse(text)
@@ -123,7 +126,10 @@ def _parse(text: str) -> object:
     try:
         parsed = tomllib.loads(f"value = {text}")
     except (tomllib.TOMLDecodeError, RecursionError):
-        return text
+        # As people and other languages write them.
+        if re.fullmatch(r"[+-]?(\.\d+|\d+\.)", text):
+            return float(text)
+        return {"True": True, "False": False}.get(text, text)
     return parsed["value"] if len(parsed) == 1 else text
 
 

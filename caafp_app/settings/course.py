@@ -45,7 +45,7 @@ class RunSettings(Group):
         unknown = [name for name in self.trackers if not TRACKERS.accepts(name)]
         if unknown or len(set(self.trackers)) < len(self.trackers):
             raise SettingsError(
-                f"track: expected different names of {', '.join(TRACKERS)}, or {PATH_FORM}, with "
+                f"track: expected names of {', '.join(TRACKERS)}, or {PATH_FORM}, each once, with "
                 f"commas between, found {self.track!r}{hint((*unknown, '')[0], TRACKERS)}"
             )
 

@@ -8,7 +8,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.registry import hint, is_path
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
-from caafp_app.settings.knob import Scalar, key_of
+from caafp_app.settings.knob import Scalar, checked, key_of
 from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
 from caafp_app.settings.removed import REMOVED
 
@@ -41,6 +41,14 @@ def knobs() -> Iterator[Knob]:
             rule, default = item.metadata["rule"], cast(Scalar, item.default)
             expected = rule.expected(type(default))
             yield Knob(group, key_of(item.name), default, expected, rule.comment)
+
+
+def check_value(key: str, value: object) -> None:
+    """Raise SettingsError where no run could have this value of the setting `key`."""
+    for cls in GROUPS.values():
+        for item in fields(cls):
+            if key_of(item.name) == key:
+                checked(key, value, type(item.default), item.metadata["rule"])
 
 
 @dataclass(frozen=True)

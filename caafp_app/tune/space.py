@@ -9,6 +9,7 @@ from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import parse_pairs
 from caafp_app.registry import hint
 from caafp_app.settings import Scalar, knobs
+from caafp_app.settings.resolve import check_value
 
 _RANGE = re.compile(r"\s*([-+.\deE]+?)\s*\.\.\s*([-+.\deE]+)\s*")
 _LOGARITHMIC = 10.0
@@ -59,10 +60,14 @@ def read_space(pairs: Iterable[str]) -> tuple[Space, dict[str, object]]:
         if not match and ("," not in text or key in commas):
             fixed.append(pair)
             continue
-        if key not in kinds or key in space:
-            known = "" if key in kinds else hint(key, kinds)
-            raise SettingsError(f"expected each setting once, found {key!r}{known}")
-        space[key] = _range(key, match, kinds[key]) if match else _choices(key, text)
+        if key not in kinds:
+            raise SettingsError(f"unknown setting {key!r}{hint(key, kinds)}")
+        if key in space:
+            raise SettingsError(f"{key}: expected once, found twice")
+        part = _range(key, match, kinds[key]) if match else _choices(key, text)
+        for value in (part.low, part.high) if isinstance(part, Range) else part:
+            check_value(key, value)
+        space[key] = part
     if not space:
         raise SettingsError(
             "expected a setting to search over, as learning-rate=0.0003..0.01 (a range) or "

@@ -31,6 +31,28 @@ def test_a_table_of_samples(tmp_path: Path) -> None:
     assert windows.shape == SHAPE
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label;ax;ay\n0;1,5;2\n",
+        "label;ax;ay\n0;1.5;2\n",
+        "label\tax\tay\n0\t1.5\t2\n",
+        "ax,ay,label\n1.5,2,0\n",
+        "Label , ax , ay\n0 , 1.5 , 2\n",
+        ",label,ax,ay\n7,0,1.5,2\n",
+        "label,ax,ay,\n0,1.5,2,\n",
+        "label,ax,ay\n0.0,1.5,2\n",
+        '"label","ax","ay"\r\n"0","1.5","2"\r\n',
+    ],
+)
+def test_a_table_as_other_programs_write_it(tmp_path: Path, text: str) -> None:
+    head, *line = text.splitlines()
+    (tmp_path / "a.csv").write_text("\n".join([head, *line * 3]))
+    windows = read_folder(tmp_path, SHAPE)
+    assert windows.x.tolist() == [[[1.5, 2.0]] * 3]
+    assert windows.y.tolist() == [0]
+
+
 def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     table(tmp_path / "day-2.csv", [("0", "1")])
     table(tmp_path / "day-1.csv", [("0", "0"), ("1", "0")])
@@ -60,7 +82,12 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
     [
         ("", "an empty file"),
         ("window,label,ax,ay\n", "no lines"),
-        ("label,window,ax,ay\n1,0,1,1\n", "expected the columns window, label and 2 channels"),
+        ("window,ax,ay\n1,1,1\n", "expected the columns window, label and 2 channels"),
+        ("t,label,ax,ay\n1,0,1,1\n", r"found t, label, ax, ay; name those .* channels = \["),
+        ("label,ax,ay\n0,1,1,9\n", "a name in the first line"),
+        ("label,ax,ay\n0,inf,1\n", "line 2: .* column 'ax', found 'inf'"),
+        ("label,ax,ay\n" + "Walk,1,1\n" * 3, "did you mean 'walk'"),
+        ("label;ax;ay\n0;1.000,5;1\n", "found '1.000,5'"),
         ("window,label,ax\n0,0,1\n", "found window, label, ax"),
         ("window,label,ax,ay\n0,0,1,1\n0,0,1,1\n", "expected 3 lines per window, found 2"),
         (

@@ -53,6 +53,13 @@ def test_any_whole_numbers_may_be_labels(tmp_path: Path) -> None:
     assert windows.y.tolist() == [2, 0, 2, 1]
 
 
+def test_whole_numbers_may_be_saved_as_floats(tmp_path: Path) -> None:
+    windows = load(saved(tmp_path, y=np.array([4.0, 0, 4, 7]), user=np.array([1.0, 1, 2, 2])))
+    assert windows.class_names == ("0", "4", "7")
+    assert windows.y.tolist() == [1, 0, 1, 2]
+    assert windows.users.tolist() == [1, 2]
+
+
 def test_other_number_types_are_converted(tmp_path: Path) -> None:
     windows = load(saved(tmp_path, X=np.arange(40).reshape(4, 5, 2), label_names=[b"a", b"b"]))
     assert windows.x.dtype == np.float32
@@ -70,9 +77,12 @@ def test_other_number_types_are_converted(tmp_path: Path) -> None:
         ({"X": np.full((4, 5, 2), np.nan)}, "NaN or infinity in 4 of 4"),
         ({"X": np.full((4, 5, 2), 1e300)}, "NaN or infinity in 4 of 4"),
         ({"X": np.full((4, 5, 2), "a")}, "found <U1"),
-        ({"X": np.array([[None] * 2] * 4)}, "not Python objects"),
+        (
+            {"X": np.array([[None] * 2] * 4)},
+            "expected X to be numbers or strings, found Python objects",
+        ),
         ({"y": np.zeros(3, int)}, r"expected y to be 4 whole numbers.*found int64 \[3\]"),
-        ({"y": np.zeros(4)}, "found float64"),
+        ({"y": np.full(4, 0.5)}, "found float64"),
         ({"user": np.array([0.5] * 4)}, "expected user to be 4 whole numbers or strings"),
         ({"label_names": np.array(["a"])}, r"expected labels 0..0.*found 0..1"),
         ({"label_names": np.array(["a", "a"])}, "expected label_names to differ"),

@@ -29,6 +29,9 @@ def test_ranges_choices_and_what_is_fixed() -> None:
         (["local-epochs=1.5..2"], "expected low..high"),
         (["allocation=1..2"], "expected choices"),
         (["sparsity=0.5,0.5"], "different values"),
+        (["sparsity=0.5..1.5"], "sparsity: expected .* below 1, .* found 1.5"),
+        (["allocation=uniform,erc"], "did you mean 'erk'"),
+        (["local-epochs=1..2", "local-epochs=1..3"], "local-epochs: expected once"),
     ],
 )
 def test_what_is_no_space_is_refused(pairs: list[str], message: str) -> None:

@@ -1,5 +1,6 @@
 """Tasks as forks: what the executor does with those that end well, crash, hang or go wrong."""
 
+import base64
 import json
 import os
 import signal
@@ -7,11 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
+from flwr.app import Message, MessageType, RecordDict
+from flwr.common.serde import message_to_proto
 from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec
+from flwr.supercore.task_identity import TaskIdentity
 
 from caafp_app.devices.warm import executor as module
 from caafp_app.devices.warm.executor import ForkExecutor
@@ -145,3 +153,46 @@ def test_a_task_that_is_no_clientapp_starts_as_flower_starts_it(
     )
     executor.launch(spec)
     assert launched == [spec]
+
+
+class _TurnsAway(BaseHTTPRequestHandler):
+    """What a SuperNode says of a task whose run was stopped: its token is no longer known."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(HTTPStatus.UNAUTHORIZED)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_answer_that_is_turned_away_does_not_end_the_executor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    asked = Message(RecordDict(), 7, MessageType.TRAIN)
+    asked.metadata.__dict__["_message_id"] = asked.object_id
+    envelope = base64.b64encode(message_to_proto(asked).SerializeToString()).decode()
+
+    def of_a_stopped_run(spec: ExecutionSpec, tell: int, memory: float | None, app: str) -> int:
+        say(tell, message=envelope, node=7, run=1)
+        return 1
+
+    monkeypatch.setattr(module, "run_task", of_a_stopped_run)
+    signals: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: signals.append(number))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _TurnsAway)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        executor = ForkExecutor()
+        executor.launch(replace(SPEC, runtime_api_address=f"127.0.0.1:{server.server_port}"))
+        executor.reconcile()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        signal.signal(signal.SIGINT, before)
+    assert signals == []

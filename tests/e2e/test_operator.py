@@ -52,11 +52,6 @@ TODAY = 1000
 """Samples of the recording to be classified."""
 
 
-# In one of four tries, maybe two, devices whose message was at work when their run was stopped
-# answered no message of the resumed run for minutes. These have not been seen to pass.
-stopped_devices_hang = pytest.mark.xfail(run=False, reason="devices hang after `flwr stop`")
-
-
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guided]:
     """Follow the guide: keys, SuperLink, registration, three devices."""
@@ -196,7 +191,6 @@ def test_a_prediction_leaves_the_data_as_they_are(secured: Guided, first: Path) 
     assert caafp(words) == before
 
 
-@stopped_devices_hang
 def test_a_poorer_run_leaves_the_better_model_in_its_place(secured: Guided, second: Second) -> None:
     for name in NAMES[:2]:
         kept = {one.card.run_name: one for one in list_kept(secured.state(name))}
@@ -210,7 +204,6 @@ def test_a_poorer_run_leaves_the_better_model_in_its_place(secured: Guided, seco
     assert find_kept(secured.state("pi-4")).card.run_name == "second"
 
 
-@stopped_devices_hang
 def test_the_operator_chooses_among_the_models(secured: Guided, second: Second) -> None:
     state = ["--state-dir", str(secured.state("pi-1"))]
     shown = caafp([*guide.inline("caafp personal list"), *state])
@@ -224,18 +217,16 @@ def test_the_operator_chooses_among_the_models(secured: Guided, second: Second) 
     assert Path(exported.splitlines()[-1]).is_file()
 
 
-@stopped_devices_hang
 def test_a_run_is_stopped_and_resumed(secured: Guided, second: Second) -> None:
     assert "stopped" in second.stopped
     text = (second.directory / "rounds.jsonl").read_text(encoding="utf-8")
     rounds = [json.loads(line)["round"] for line in text.splitlines()]
-    assert sorted(set(rounds)) == [1, 2, 3, 4, 5, 6]
+    assert sorted(set(rounds)) == list(range(8))  # 0 is SNIP's exchange, 7 the personal models
     # The log of the run that was stopped is still there.
     log = secured.flwr(guide.inline("flwr log", {"ID": second.number, "devices": "fleet"}))
     assert "round 1/" in re.sub(r"\x1b\[[\d;]*m", "", log)
 
 
-@stopped_devices_hang
 def test_who_is_lost_and_who_comes_is_said(second: Second) -> None:
     assert re.search(r"out of reach: .*pi-3", second.resumed), second.resumed
     assert re.search(r"there now: .*pi-4", second.resumed), second.resumed
@@ -245,7 +236,6 @@ def test_who_is_lost_and_who_comes_is_said(second: Second) -> None:
     assert summary["accuracy"]["personal"]["clients"] == 3  # pi-1, pi-2 and pi-4
 
 
-@stopped_devices_hang
 def test_the_page_names_a_lost_device_within_seconds_of_its_deadline(second: Second) -> None:
     if BROWSER is None:
         pytest.skip("no browser: none of Chromium's names on the path, and CHROMIUM not set")

@@ -16,9 +16,12 @@ from tests.e2e.variant import variant
 
 pytestmark = pytest.mark.e2e
 
-MOST_SECONDS = 1.0
-"""Processor time of a training message on a device, its own waiting included."""
+MOST_SECONDS = 1.25
+"""Processor time of a training message on a device, its own waiting included.
 
+Alone on two cores it is 0.77 s, for a limit of 1. Beside the other worker of these tests, which
+shares caches and memory, 1.04 s was seen.
+"""
 
 TIMEOUT = 20.0
 """``round-timeout`` of the run with trouble: a task that hangs is ended after nine tenths of it."""

@@ -10,7 +10,7 @@ All by the updates that rounds bring anyway, and without a byte more:
   windows of rounds in a row (`clustering.effects`, `clustering.structure`).
 
 Cluster numbers are stable: a moved client takes the number it moves to, the largest part of a split
-cluster keeps its number and the others get free ones, and of two merged clusters the larger one's
+cluster keeps its number and the others get new ones, and of two merged clusters the larger one's
 stays.
 """
 

@@ -208,7 +208,6 @@ def _push_error(task: _Task, reason: str) -> None:
     from flwr.supercore.runtime import RuntimeHttpClient
     from flwr.supercore.tls import validate_and_resolve_root_certificates
     from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
-    from httpx import HTTPStatusError
 
     packed = base64.b64decode(task.said["message"], validate=True)
     asked = message_from_proto(ProtoMessage.FromString(packed))
@@ -216,10 +215,9 @@ def _push_error(task: _Task, reason: str) -> None:
     context = Context(run, node, {}, RecordDict(), {})
     spec = task.spec
     retry = make_simple_http_retry_invoker()
-    retry.max_tries = 2
-    # Flower's own rule interrupts the process whose token is refused, as that of a stopped run is.
-    # That is right for a task; here it would end the device's executor.
-    retry.should_giveup = lambda error: isinstance(error, HTTPStatusError)
+    # Once, and without Flower's own rule, which interrupts the process whose token is refused, as
+    # that of a stopped run is. It is right for a task; here it would end the device's executor.
+    retry.should_giveup = lambda error: True
     client = RuntimeHttpClient.from_server_address(
         server_address=spec.runtime_api_address,
         insecure=spec.insecure,

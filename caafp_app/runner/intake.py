@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import Action
-from caafp_app.pruning.influence import Admitted, Influence, norm_of, scaled
+from caafp_app.pruning.influence import Admitted, Influence, norm_of, opposed, scaled
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.replies import Update
 from caafp_app.runner.summed import Summed
@@ -57,11 +57,16 @@ class Intake:
     aggregation : Aggregation
     refuse : callable
         Called with label and error if a reply turns out not to fit into a sum.
+    compares : bool
+        Whether updates that most others oppose are left out. Each update is then held until
+        `finish`.
 
     Attributes
     ----------
     clipped : set of str
         Labels of the clients of which a vector was scaled down.
+    opposed : set of str
+        Labels of the clients whose update was left out.
     """
 
     def __init__(
@@ -69,8 +74,12 @@ class Intake:
         rule: Influence[Reply],
         aggregation: Aggregation,
         refuse: Callable[[str, ProtocolError], None],
+        *,
+        compares: bool = False,
     ) -> None:
         self.clipped: set[str] = set()
+        self.opposed: set[str] = set()
+        self._compares = compares
         self._rule = rule
         self._shares = aggregation.shares
         self._refuse = refuse
@@ -109,32 +118,37 @@ class Intake:
         for one in self._rule.release():
             self._pass(one)
         for held in self._held.values():
-            self._share(sorted(held, key=lambda one: one[0]))
+            self._weigh(sorted(held, key=lambda one: one[0]))
         self._held = {}
         self._rule.end_round()
 
     def _pass(self, one: Admitted[Reply]) -> None:
-        """Scale an admitted reply, and add it, or hold it for an aggregation that compares."""
+        """Scale an admitted reply, and add it, or hold it to be compared with the others."""
         if one.clipped:
             self.clipped.add(one.label)
         reply = _scaled(one)
+        query = reply.summed.query
         weight = 1.0 if reply.uniform else one.weight
-        if self._shares is None or reply.summed.query.each is not None:
-            self._add(one.label, reply, weight)
-        else:
+        compared = self._compares and query.action is Action.TRAIN
+        if query.adds and (compared or self._shares is not None):
             self._held.setdefault(id(reply.summed), []).append((one.label, reply, weight))
+        else:
+            self._add(one.label, reply, weight)
 
-    def _share(self, held: list[tuple[str, Reply, float]]) -> None:
-        """Give each client of one query its share, which every sum is then weighted by."""
-        assert self._shares is not None
+    def _weigh(self, held: list[tuple[str, Reply, float]]) -> None:
+        """Add the replies of one query, each with the weight that the others leave it."""
         weights = [weight for *_, weight in held]
-        vectors = [np.concatenate([r.update.values, r.update.rest]) for _, r, _ in held]
-        shares = self._shares(vectors, weights)
-        del vectors
-        for (label, reply, _), share in zip(held, shares, strict=True):
-            weight = float(share) * sum(weights)
-            if weight >= LEAST_WEIGHT:
-                self._add(label, reply, weight)
+        if self._shares is not None:
+            vectors = [np.concatenate([r.update.values, r.update.rest]) for _, r, _ in held]
+            weights = [float(s) * sum(weights) for s in self._shares(vectors, weights)]
+            del vectors
+        else:
+            against = opposed([reply.update.values for _, reply, _ in held])
+            against |= opposed([reply.update.rest for _, reply, _ in held])
+            self.opposed.update(label for (label, *_), no in zip(held, against, strict=True) if no)
+            weights = [0.0 if no else w for w, no in zip(weights, against, strict=True)]
+        for (label, reply, _), weight in zip(held, weights, strict=True):
+            self._add(label, reply, weight if weight >= LEAST_WEIGHT else 0.0)
 
     def _add(self, label: str, reply: Reply, weight: float) -> None:
         try:
@@ -150,13 +164,14 @@ def _kind(name: str, level: int) -> str:
 
 def _norms(update: Update, summed: Summed) -> dict[str, float]:
     """Return the norm of each vector that is clipped by itself, by the kind of vector."""
-    if summed.query.each is not None:  # compared by direction, which one factor leaves as it is
-        return {"compared": norm_of(update.values, update.rest)}
     if summed.query.action is Action.SALIENCY:
         return {"saliency": norm_of(update.values)}
-    norms = {"values": norm_of(update.values)}
-    if update.rest.size:
-        norms["rest"] = norm_of(update.rest)
+    if summed.query.each is not None:  # compared by direction, which one factor leaves as it is
+        norms = {"compared": norm_of(update.values, update.rest)}
+    else:
+        norms = {"values": norm_of(update.values)}
+        if update.rest.size:
+            norms["rest"] = norm_of(update.rest)
     if update.gradient is not None:
         norms["gradient"] = norm_of(update.gradient.value)
     return norms

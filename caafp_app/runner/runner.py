@@ -13,7 +13,7 @@ from caafp_app.errors import ProtocolError
 from caafp_app.protocol.budget import check_budget
 from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import HEADER, Action, ErrorCode
-from caafp_app.pruning.influence import Influence
+from caafp_app.pruning.influence import HOLD_BYTES, Influence
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
@@ -100,6 +100,7 @@ class Runner:
         self.writer = RequestWriter(options, total_rounds)
         self.keeps_models = not options.one_exchange  # ours is sent a model once in a round
         self.present: dict[str, int] = {}
+        self._told_size = False
         self._exchange = Exchange(grid, self.ledger, stop=options.stop)
 
     def ask(
@@ -230,7 +231,9 @@ class Runner:
                 client.held = client.model = ""
             self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
 
-        intake = Intake(self.influence, self.options.aggregation, refuse)
+        intake = Intake(
+            self.influence, self.options.aggregation, refuse, compares=self._compares(waiting)
+        )
         for reply in replies:
             client = self.roster.at(reply.metadata.src_node_id)
             asked = waiting.get(client.label) if client else None
@@ -254,7 +257,27 @@ class Runner:
             except ProtocolError as error:
                 refuse(client.label, error)
         intake.finish()
-        tally.clipped = intake.clipped
+        tally.clipped, tally.opposed = intake.clipped, intake.opposed
+
+    def _compares(self, waiting: Mapping[str, Asked]) -> bool:
+        """Tell whether the updates of an exchange are held and compared.
+
+        Decided by who was asked, not by who is first to answer.
+        """
+        if not self.options.robust:
+            return False
+        queries = [asked.summed.query for asked in waiting.values()]
+        most = sum(4 * query.model.layout.parameter_count for query in queries)
+        if most > HOLD_BYTES and not self._told_size:
+            self._told_size = True
+            log(
+                WARNING,
+                "updates are not compared by their direction: expected at most %d MB in a round, "
+                "found up to %d; fewer clients-per-round would do",
+                HOLD_BYTES >> 20,
+                most >> 20,
+            )
+        return most <= HOLD_BYTES
 
     def _take(self, reply: Message, asked: Asked, intake: Intake, tally: Tally) -> None:
         """Check one reply and take it in; raise ProtocolError before anything of it is used."""

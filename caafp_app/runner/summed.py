@@ -82,6 +82,7 @@ class Summed:
         label : str
         update : Update
         weight : float
+            0: it is shown to `Query.each` alone.
         peaks : tuple of float
             ``max |.|`` of its values and of its rest, see `vectors.scan`.
 
@@ -92,7 +93,7 @@ class Summed:
         """
         each = self.query.each
         seen = each(update) if each is not None else None
-        if self.query.adds:
+        if self.query.adds and weight:
             self._add_to_sums(label, update, weight, peaks)
         if each is not None:
             self.kept[label] = seen

@@ -40,6 +40,8 @@ class Tally:
         Labels that had nothing to train or evaluate on.
     clipped : set of str
         Labels of which a vector was scaled down: see `pruning.influence`.
+    opposed : set of str
+        Labels whose update is in no sum, because it points against most others'.
     changes : list of GroupChange
         Clients that changed their cluster before this exchange.
     seconds : dict of float
@@ -55,6 +57,7 @@ class Tally:
     missing: tuple[str, ...] = ()
     empty: set[str] = field(default_factory=set)
     clipped: set[str] = field(default_factory=set)
+    opposed: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
     changes: list[GroupChange] = field(default_factory=list)
 
@@ -178,6 +181,7 @@ class Tally:
             reasons=dict(Counter(self.refusals.values())),
             refusals=dict(sorted(self.refusals.items())),
             clipped=tuple(sorted(self.clipped)),
+            opposed=tuple(sorted(self.opposed)),
             used=used,
             mask_updated=mask_updated,
             layer_density=layers or {},

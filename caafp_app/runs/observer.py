@@ -204,8 +204,7 @@ class LogObserver(Observer):
         left = self._time_left.after(record.round)
         self._log(text.change_lines(record))
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
-        if clipped := text.clipped_line(record):
-            self._log([clipped])
+        self._log(text.influence_lines(record))
         if trouble := text.trouble_line(record):
             self._logger.warning("%s", trouble)
 

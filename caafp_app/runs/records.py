@@ -69,6 +69,8 @@ class RoundRecord:
         Why answers were refused: how often, and by the label of each client.
     clipped : tuple of str
         Labels of the clients that sent a vector much longer than most: it was scaled down.
+    opposed : tuple of str
+        Labels of the clients whose update pointed against most others': it was left out.
     used : bool
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     mask_updated : bool
@@ -104,6 +106,7 @@ class RoundRecord:
     reasons: Mapping[str, int] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
     clipped: tuple[str, ...] = ()
+    opposed: tuple[str, ...] = ()
     used: bool = True
     mask_updated: bool = False
     layer_density: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

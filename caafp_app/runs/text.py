@@ -116,12 +116,19 @@ def so_far_line(phase: str, answered: int, asked: int, seconds: float) -> str:
     )
 
 
-def clipped_line(record: RoundRecord) -> str:
-    """Render whose updates were scaled down; empty if nobody's."""
-    if not record.clipped:
-        return ""
-    who = f"{len(record.clipped)} of {record.answered} updates: {_some(record.clipped)}"
-    return printable(f"round {record.round}: longer than most, scaled down: {who}")
+def influence_lines(record: RoundRecord) -> list[str]:
+    """Render whose updates were scaled down and whose were left out; none if nobody's."""
+    told = {
+        "longer than most, scaled down": record.clipped,
+        "against most others, left out": record.opposed,
+    }
+    return [
+        printable(
+            f"round {record.round}: {what}: {len(who)} of {record.answered} updates: {_some(who)}"
+        )
+        for what, who in told.items()
+        if who
+    ]
 
 
 def change_lines(record: RoundRecord) -> list[str]:

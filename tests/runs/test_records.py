@@ -46,6 +46,7 @@ def test_a_round_is_written_as_plain_json() -> None:
         "reasons": {"NaN": 1},
         "refusals": {},
         "clipped": [],
+        "opposed": [],
         "used": True,
         "mask_updated": True,
         "layer_density": {"0": {"conv": 0.5}},

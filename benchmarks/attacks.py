@@ -5,6 +5,7 @@
 See README.md for what is measured and how.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -140,6 +141,24 @@ def against_inner_product(scene: Scene) -> Model:
     return _as_long(_times(mean, -1.0), scene.update, 2.0)
 
 
+def unnoticed(scene: Scene) -> Model:
+    """Go as far against the others as the rule lets pass; all liars add the same noise."""
+    own = [np.concatenate([part.ravel() for part in ally.values()]) for ally in scene.allies]
+    units = [part / max(float(np.linalg.norm(part)), 1e-12) for part in own]
+    together = np.mean(units, axis=0)
+    long = float(np.linalg.norm(together))
+    # The mean of the units has the mean cosine as its square; an honest update agrees with it by
+    # about `agree` / `long`, and half of `agree` is noticed.
+    agree = (len(units) * long**2 - 1) / max(len(units) - 1, 1)
+    against = 0.3 * long if agree > 0 else 1.0
+    noise = np.random.default_rng(scene.round).normal(size=together.size)
+    noise *= math.sqrt(1 - against**2) / np.linalg.norm(noise)
+    sent = noise - against * together / max(long, 1e-12)
+    cuts = np.cumsum([part.size for part in scene.update.values()])[:-1]
+    parts = zip(scene.update, np.split(sent, cuts), strict=True)
+    return _as_long({n: part.reshape(scene.update[n].shape) for n, part in parts}, scene.update, 9)
+
+
 def only_clustering(scene: Scene) -> Model:
     """Lie only where clients are compared."""
     return _times(scene.update, -9.0) if scene.phase == "cluster" else scene.update
@@ -165,6 +184,7 @@ ATTACKS = (
     Attack("3 of 10 train on wrong labels, x 9", reverse(-9.0), flips=True, share=0.3),
     Attack("3 of 10 against the inner product", against_inner_product, share=0.3),
     Attack("3 of 10 within the spread", little, share=0.3),
+    Attack("3 of 10 unnoticed, claim 10^9", unnoticed, share=0.3, claims=MANY),
     Attack("2 of 10 lie in the clustering only", only_clustering, share=0.2, groups=2),
 )
 
@@ -311,23 +331,29 @@ def hold(attack: Attack, aggregation: str, seed: int, count: int, robust: bool) 
     return Outcome(float(np.mean(scores)), models, masks)
 
 
-def compare(honest: Outcome, attacked: Outcome) -> tuple[float, float]:
-    """Return the share of the most important weights that were pruned, and the masks' overlap.
+def compare(honest: Outcome, attacked: Outcome, absent: Outcome) -> tuple[float, float, float]:
+    """Return what became of the honest run's most important weights, and the masks' overlap.
 
-    Important are the `IMPORTANT` largest weights of a client's cluster in the honest run. Both are
-    means over the clients that are honest in the attacked run; NaN for a run that failed.
+    Important are the `IMPORTANT` largest weights of a client's cluster in the honest run: the share
+    of them that is pruned; the share that is pruned, and would be kept if the liars sent nothing
+    (`absent`); overlap with the honest run's masks. Means over the clients that are honest in the
+    attacked run; NaN for a run that failed.
     """
-    lost, overlap = [], []
+    found = []
     for label, masks in attacked.masks.items():
-        size = np.concatenate([np.abs(honest.models[label][n]).ravel() for n in masks])
-        kept = np.concatenate([masks[n].ravel() for n in masks])
-        usual = np.concatenate([honest.masks[label][n].ravel() for n in masks])
-        important = size >= np.quantile(size, 1 - IMPORTANT)
-        lost.append(float((important & ~kept).sum() / important.sum()))
-        overlap.append(float((kept & usual).sum() / max((kept | usual).sum(), 1)))
-    if not lost:
-        return float("nan"), float("nan")
-    return float(np.mean(lost)), float(np.mean(overlap))
+        size, *bits = (
+            np.concatenate([part[name].ravel() for name in masks])
+            for part in (honest.models[label], masks, absent.masks[label], honest.masks[label])
+        )
+        kept, without, usual = (part.astype(bool) for part in bits)
+        important = np.abs(size) >= np.quantile(np.abs(size), 1 - IMPORTANT)
+        pruned = important & ~kept
+        overlap = (kept & usual).sum() / max((kept | usual).sum(), 1)
+        found.append((*(x.sum() / important.sum() for x in (pruned, pruned & without)), overlap))
+    if not found:
+        return float("nan"), float("nan"), float("nan")
+    pruned, blamed, overlap = np.mean(found, axis=0)
+    return float(pruned), float(blamed), float(overlap)
 
 
 def measure(
@@ -349,57 +375,77 @@ def measure(
             "below": "below honest",
             "worst": "worst seed",
             "pruned": f"of the top {IMPORTANT:.0%} pruned, %",
+            "blamed": "because of the liars, %",
             "overlap": "masks' overlap",
             "failed": "runs that failed",
         },
     )
 
     @cache
-    def honest(groups: int, aggregation: str, seed: int) -> Outcome:
-        without = Attack(HONEST.name, share=0.0, groups=groups)
-        return hold(without, aggregation, seed, count, robust)
+    def without(share: float, groups: int, aggregation: str, seed: int) -> Outcome:
+        """Run while this share of the clients fails; none: the honest run."""
+        failing = Attack("some fail", fail, share=share, groups=groups)
+        return hold(failing, aggregation, seed, count, robust)
 
     for attack in (HONEST, *attacks):
         for aggregation in aggregations:
-            usual = [honest(attack.groups, aggregation, seed) for seed in seeds]
-            found = [
-                before if attack is HONEST else hold(attack, aggregation, seed, count, robust)
-                for before, seed in zip(usual, seeds, strict=True)
-            ]
-            report.rows.append(_row(attack, aggregation, usual, found))
+            usual, absent = (
+                [without(share, attack.groups, aggregation, seed) for seed in seeds]
+                for share in (0.0, attack.share)
+            )
+            if attack is HONEST or attack.lie is fail:
+                found = absent
+            else:
+                found = [hold(attack, aggregation, seed, count, robust) for seed in seeds]
+            report.rows.append(_row(attack, aggregation, usual, found, absent))
     report.notes = [
         "accuracy: of the honest clients' cluster models on images that nobody trains on; below "
         "honest: points lost against the same run without liars, aggregation and seed alike",
         f"pruned: of the largest {IMPORTANT:.0%} of the honest run's weights; by chance "
-        f"{SPARSITY:.0%} of them would be",
+        f"{SPARSITY:.0%} of them would be; because of the liars: those that would be kept if the "
+        "liars sent nothing",
     ]
     if aggregations[0] == "mean":
         one = [row for row in report.rows if row["aggregation"] == "mean" and row["one"]]
         if one:
-            worst = max(row["below"] for row in one)
-            report.targets = [Target("points lost to one liar of ten, mean", worst, 3.0)]
-            pruned = max(row["pruned"] for row in one)
-            report.targets.append(Target("of the most important weights pruned", pruned, 10.0, "%"))
+            blamed = max(row["blamed"] for row in one)
+            report.targets = [
+                Target("points lost to one liar of ten, mean", max(r["worst"] for r in one), 3.0),
+                Target("of the most important weights pruned by it", blamed, 10.0, "%"),
+            ]
+        if three := [row["worst"] for row in report.rows if row["three"]]:
+            most = Target("points lost to three liars of ten, mean", max(three), 12.0)
+            report.targets.append(most)
     return report
 
 
 def _row(
-    attack: Attack, aggregation: str, usual: Sequence[Outcome], found: Sequence[Outcome]
+    attack: Attack,
+    aggregation: str,
+    usual: Sequence[Outcome],
+    found: Sequence[Outcome],
+    absent: Sequence[Outcome],
 ) -> Row:
     losses = [
         100 * (before.accuracy - after.accuracy) for before, after in zip(usual, found, strict=True)
     ]
-    pairs = [compare(before, after) for before, after in zip(usual, found, strict=True)]
+    compared = [compare(*runs) for runs in zip(usual, found, absent, strict=True)]
+    pruned, blamed, overlap = (
+        median([value for value in part if not np.isnan(value)])
+        for part in zip(*compared, strict=True)
+    )
     return {
         "attack": attack.name,
         "aggregation": aggregation,
         "accuracy": round(100 * median([after.accuracy for after in found]), 1),
         "below": round(median(losses), 1),
         "worst": round(max(losses), 1),
-        "pruned": round(100 * median([pair[0] for pair in pairs if not np.isnan(pair[0])]), 1),
-        "overlap": round(median([pair[1] for pair in pairs if not np.isnan(pair[1])]), 2),
+        "pruned": round(100 * pruned, 1),
+        "blamed": round(100 * blamed, 1),
+        "overlap": round(overlap, 2),
         "failed": sum(bool(after.failed) for after in found),
         "one": 0 < attack.share <= 0.1,
+        "three": attack.share > 0.2 and aggregation == "mean",
         "losses": losses,
         "reasons": sorted({after.failed for after in found if after.failed}),
     }

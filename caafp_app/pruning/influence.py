@@ -26,10 +26,10 @@ from caafp_app.errors import ProtocolError
 from caafp_app.pruning.robust import inner_products
 from caafp_app.vectors.chunks import chunks
 
-NORM_FACTOR = 1.5
+NORM_FACTOR = 2.0
 """A vector is at most so many times as long as the median one."""
 
-WEIGHT_FACTOR = 1.0
+WEIGHT_FACTOR = 2.0
 """A client weighs at most so many times the median client.
 
 The two multiply: with 2 and 2, one liar of ten that claims many examples cost 15 points, with 1.5

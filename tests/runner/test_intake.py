@@ -7,7 +7,7 @@ import pytest
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import Action
-from caafp_app.pruning.influence import NORM_FACTOR, Influence
+from caafp_app.pruning.influence import NORM_FACTOR, WEIGHT_FACTOR, Influence
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.intake import Intake
 from caafp_app.runner.query import Query
@@ -18,10 +18,17 @@ from tests.runner.support import Sent, model_of, sums_of, updates_for
 MODEL = model_of(0.6)
 
 
-def taken(sent: Sent, query: Query, aggregation: str = "mean") -> tuple[Summed, Intake, dict]:
+def taken(
+    sent: Sent, query: Query, aggregation: str = "mean", *, compares: bool = False
+) -> tuple[Summed, Intake, dict]:
     refused: dict[str, str] = {}
     rule = AGGREGATIONS[aggregation]
-    intake = Intake(Influence(), rule, lambda label, error: refused.update({label: str(error)}))
+    intake = Intake(
+        Influence(0.0, 0.0) if compares else Influence(),
+        rule,
+        lambda label, error: refused.update({label: str(error)}),
+        compares=compares,
+    )
     summed = Summed(query, rule)
     for label, update, weight in sent:
         intake.take(label, update, summed, weight, alike=False)
@@ -53,12 +60,15 @@ def test_mean_rest_sums_and_gradients_get_the_same_liar_scaled_down() -> None:
     one, other = found.mean(), honest.mean()
     assert one is not None
     assert other is not None
-    assert found.update.weight == 90.0
+    assert found.update.weight == 80 + 10 * WEIGHT_FACTOR
     usual = sorted(float(np.linalg.norm(u.values)) for _, u, _ in sent)[4]
-    assert np.linalg.norm(one.values - other.values) <= 2 * NORM_FACTOR * usual * 1.2 / 9
+    pull = (1 + NORM_FACTOR * WEIGHT_FACTOR) / (8 + WEIGHT_FACTOR)
+    assert np.linalg.norm(one.values - other.values) <= 1.2 * pull * usual
     assert np.linalg.norm(one.rest - other.rest) < 1.0
-    most = found.sums["squares"].read(slice(0, MODEL.mask.count)).sum() / 90
-    assert most < honest.sums["squares"].read(slice(0, MODEL.mask.count)).sum() / 90 * 1.5
+    most = found.sums["squares"].read(slice(0, MODEL.mask.count)).sum()
+    assert most < honest.sums["squares"].read(slice(0, MODEL.mask.count)).sum() * (
+        1 + 1.2 * NORM_FACTOR**2 * WEIGHT_FACTOR / 9
+    )
     assert found.gradient is not None
     assert np.abs(found.gradient.mean()).max() < 2.0
 
@@ -108,6 +118,29 @@ def test_what_clients_are_compared_by_keeps_its_direction() -> None:
     assert kept @ whole == pytest.approx(np.linalg.norm(kept) * np.linalg.norm(whole), rel=1e-4)
     assert np.linalg.norm(kept) < 20
     assert intake.clipped >= {"z"}
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "trimmed-mean", "median"])
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_what_most_others_oppose_is_in_no_sum(aggregation: str, looked_at: bool) -> None:
+    way = updates_for(MODEL, 1, 7)[0][1]
+    sent = [
+        (label, replace(update, values=way.values + update.values / 4), weight)
+        for label, update, weight in updates_for(MODEL, 6)
+    ]
+    query = replace(QUERY, each=lambda update: float(update.values[0])) if looked_at else QUERY
+    lied = [("z", longer(sent[0][1], -1.0), 10.0), *sent]
+    found, intake, _ = taken(lied, query, aggregation, compares=True)
+    honest, alone, _ = taken(sent, query, aggregation, compares=True)
+    assert (intake.opposed, alone.opposed) == ({"z"}, set())
+    assert found.replies == honest.replies == 6
+    for name in query.wants:
+        one, other = (s.sums[name].read(slice(0, MODEL.mask.count)) for s in (found, honest))
+        assert one.tobytes() == other.tobytes()
+    assert found.gradient is not None
+    assert honest.gradient is not None
+    assert found.gradient.mean().tobytes() == honest.gradient.mean().tobytes()
+    assert set(found.kept) == ({label for label, *_ in lied} if looked_at else set())
 
 
 @pytest.mark.parametrize("part", ["values", "rest"])

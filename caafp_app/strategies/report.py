@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import to_record
-from caafp_app.pruning.influence import NORM_FACTOR, capped, norm_of, shrink
+from caafp_app.pruning.influence import capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
@@ -24,6 +24,10 @@ from caafp_app.runs.records import (
     RunReport,
     UnseenRecord,
 )
+
+MODEL_FACTOR = 1.5
+"""In the mean of the clusters' models one is at most so many times as long as the median client's:
+models, unlike updates, are not compared by their direction."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,8 @@ def mean_of_clusters(
 ) -> SparseModel:
     """Return the mean of the clusters' models, weighted by their members' training examples.
 
-    A client of which nothing is known counts as one example. If `robust`, one of many counts as the
-    rule of influence lets it, and a model that is longer than most clients' is scaled down: liars
+    A client of which nothing is known counts as one example. If `robust`, one of many counts as
+    the median one, and a model that is longer than most clients' is scaled down: liars
     in a cluster of their own may have driven it anywhere. Without members: the first model.
     """
     everybody = [client for clients in members.values() for client in clients]
@@ -172,13 +176,13 @@ def mean_of_clusters(
 def _no_longer(
     weighted: Sequence[tuple[SparseModel, float]], counts: Sequence[int]
 ) -> list[tuple[SparseModel, float]]:
-    """Scale down models whose norm is above the rule's multiple of the median client's.
+    """Scale down models whose norm is above `MODEL_FACTOR` times the median client's.
 
     One that has diverged to infinity is left out.
     """
     norms = [norm_of(model.flat.weights, model.flat.rest) for model, _ in weighted]
     usual = [norm for norm, count in zip(norms, counts, strict=True) for _ in range(count)]
-    longest = NORM_FACTOR * statistics.median_low(usual) if usual else math.inf
+    longest = MODEL_FACTOR * statistics.median_low(usual) if usual else math.inf
     return [
         (model.scaled(shrink(norm, longest)), weight)
         for (model, weight), norm in zip(weighted, norms, strict=True)

@@ -330,7 +330,7 @@ def test_a_claim_of_many_examples_buys_nothing() -> None:
 
         return only(claim, VICTIM)
 
-    one, other = (averaged(claiming(n), rounds=2, robust=True).start() for n in (10**8, 60))
+    one, other = (averaged(claiming(n), rounds=2, robust=True).start() for n in (10**8, 1000))
     assert bits_of(one.result) == bits_of(other.result)
     free = averaged(claiming(10**8), rounds=2).start()
     assert bits_of(free.result) != bits_of(one.result)

@@ -8,8 +8,9 @@ a client's share of every sum: the mean, the statistics behind the scores, gradi
 honest run never ends because of the rule.
 
 Both medians are known before a round begins: they are of the last `RECENT` rounds. So the order in
-which replies arrive decides nothing, and a reply can be added and dropped at once. Only where
-there is no earlier round are replies held until the medians of this round are known.
+which replies arrive decides nothing. Where there is no earlier round, replies are held until the
+medians of this round are known. To be compared they are held until the round ends: see
+`runner.intake`.
 """
 
 import math

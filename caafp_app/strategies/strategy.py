@@ -72,8 +72,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Failures in a row after which a client rests for some rounds; 0: never. See `health`.
     robust : bool
         Bound how far one client moves any sum, see `pruning.influence`: longer vectors than most
-        are scaled down, larger weights than most are cut. Off, as here, a mean is FedAvg's; the
-        app of this package turns it on.
+        are scaled down, larger weights than most are cut, and updates against most others' left
+        out, for which a round's replies are held. Off, as here, a mean is FedAvg's; the app of this
+        package turns it on.
     known_devices : mapping of str to str, optional
         Public key of each label, see `protocol.identity`: nobody else takes part.
     aggregation : str

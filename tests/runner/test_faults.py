@@ -12,7 +12,7 @@ from flwr.app import Message, MetricRecord
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.registry import AGGREGATIONS
-from caafp_app.runner import discovery
+from caafp_app.runner import discovery, runner
 from caafp_app.runner.roster import GONE_AFTER, Client, Roster
 from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.fedavg import FedAvg
@@ -310,6 +310,34 @@ def test_an_absurdly_long_update_is_scaled_down_and_named(by: float, first: int)
     free = averaged(scaled(by, first), rounds=6).start()
     assert apart(free, honest) > 50 * apart(trial, honest)
     assert free.seen.round(6).clipped == ()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_who_goes_against_most_others_is_left_out_and_named(
+    fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not fits:
+        monkeypatch.setattr(runner, "HOLD_BYTES", 1000)
+
+    def run_with(way: float) -> Trial:
+        def agree(request: Message, reply: Message) -> Message:
+            liar = reply.content.config_records["caafp"]["label"] == VICTIM
+            repacked(
+                reply.content,
+                lambda arrays: arrays.update(
+                    values=np.full_like(arrays["values"], way if liar else 0.01)
+                ),
+            )
+            return reply
+
+        return averaged(only(agree), rounds=2, robust=True).start()
+
+    lied, honest = run_with(-0.01), run_with(0.01)
+    assert [lied.seen.round(n).opposed for n in (1, 2)] == [(VICTIM,) if fits else ()] * 2
+    assert honest.seen.round(2).opposed == ()
+    assert ("not compared by their direction" in caplog.text) != fits
+    weights = (trial.result.arrays.to_numpy_ndarrays()[0] for trial in (lied, honest))
+    assert np.allclose(*weights, atol=1e-6) == fits
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS.builtin)

@@ -127,8 +127,6 @@ class Influence(Generic[Item]):
     ----------
     norm_factor, weight_factor : float
         See `NORM_FACTOR` and `WEIGHT_FACTOR`; 0: no bound.
-    longest : float
-        A fixed bound of every norm, in place of the median's; 0: none.
     hold_bytes : int
         See above.
     """
@@ -138,12 +136,10 @@ class Influence(Generic[Item]):
         norm_factor: float = NORM_FACTOR,
         weight_factor: float = WEIGHT_FACTOR,
         *,
-        longest: float = 0.0,
         hold_bytes: int = HOLD_BYTES,
     ) -> None:
         self.norm_factor = norm_factor
         self.weight_factor = weight_factor
-        self.longest = longest
         self.hold_bytes = hold_bytes
         # By name of the vector and group: the norms of each of the last rounds.
         self._norms: dict[tuple[str, int], deque[list[float]]] = {}
@@ -235,7 +231,7 @@ class Influence(Generic[Item]):
         for (name, group), norms in self._norms_now.items():
             recent = self._norms.setdefault((name, group), deque(maxlen=RECENT))
             clipped = self._clipped_now.get((name, group), 0)
-            if len(norms) >= ENOUGH and 2 * clipped > len(norms) and not self.longest:
+            if len(norms) >= ENOUGH and 2 * clipped > len(norms):
                 recent.clear()
                 wrong.add(group)
             recent.append(sorted(norms))
@@ -265,9 +261,7 @@ class Influence(Generic[Item]):
         self._settle()
 
     def _knows(self, norms: Mapping[str, float]) -> bool:
-        norms_known = (
-            not self.norm_factor or self.longest or all(name in self._usual_of for name in norms)
-        )
+        norms_known = not self.norm_factor or all(name in self._usual_of for name in norms)
         return bool(norms_known and (not self.weight_factor or self._usual_weight))
 
     def _admit(self, reply: _Held[Item]) -> Admitted[Item]:
@@ -283,8 +277,6 @@ class Influence(Generic[Item]):
         return Admitted(reply.label, reply.item, weight, factors, weight < reply.weight)
 
     def _longest(self, key: tuple[str, int]) -> float:
-        if self.longest:
-            return self.longest
         usual = self._usual.get(key, self._usual_of.get(key[0], 0.0))
         # Where nobody had anything to learn so far there is no median to go by.
         return self.norm_factor * usual if self.norm_factor and usual else math.inf
@@ -357,28 +349,6 @@ def norm_of(*vectors: NDArray[np.floating]) -> float:
 def shrink(norm: float, longest: float) -> float:
     """Return the factor in (0, 1] that makes a vector of this norm no longer than `longest`."""
     return 1.0 if norm <= longest else longest / norm
-
-
-def clip(vector: NDArray[Any], longest: float) -> tuple[NDArray[Any], float]:
-    """Scale a vector down to a norm of at most `longest`.
-
-    Returns
-    -------
-    vector : ndarray
-        The vector itself where it is short enough, else a scaled copy of the same dtype.
-    factor : float
-        What it was multiplied with, in (0, 1].
-
-    Raises
-    ------
-    ProtocolError
-        If the vector holds NaN or infinity.
-    """
-    norm = norm_of(vector)
-    if not math.isfinite(norm):
-        raise ProtocolError("expected finite values, found NaN or infinity")
-    factor = shrink(norm, longest)
-    return scaled(vector, factor), factor
 
 
 def scaled(vector: NDArray[Any], factor: float) -> NDArray[Any]:

@@ -148,7 +148,10 @@ class Intake:
             self.opposed.update(label for (label, *_), no in zip(held, against, strict=True) if no)
             weights = [0.0 if no else w for w, no in zip(weights, against, strict=True)]
         for (label, reply, _), weight in zip(held, weights, strict=True):
-            self._add(label, reply, weight if weight >= LEAST_WEIGHT else 0.0)
+            if weight >= LEAST_WEIGHT:
+                self._add(label, reply, weight)
+            else:
+                reply.summed.look(label, reply.update)
 
     def _add(self, label: str, reply: Reply, weight: float) -> None:
         try:

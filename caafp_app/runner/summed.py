@@ -82,7 +82,6 @@ class Summed:
         label : str
         update : Update
         weight : float
-            0: it is shown to `Query.each` alone.
         peaks : tuple of float
             ``max |.|`` of its values and of its rest, see `vectors.scan`.
 
@@ -93,10 +92,15 @@ class Summed:
         """
         each = self.query.each
         seen = each(update) if each is not None else None
-        if self.query.adds and weight:
+        if self.query.adds:
             self._add_to_sums(label, update, weight, peaks)
         if each is not None:
             self.kept[label] = seen
+
+    def look(self, label: str, update: Update) -> None:
+        """Show `Query.each` an update that enters no sum."""
+        if self.query.each is not None:
+            self.kept[label] = self.query.each(update)
 
     def _add_to_sums(
         self, label: str, update: Update, weight: float, peaks: tuple[float, ...]

@@ -19,7 +19,7 @@ from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
-from caafp_app.strategies.deadline import Deadline
+from caafp_app.strategies.deadline import set_paces
 from caafp_app.strategies.election import Election
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.masks import Vector
@@ -59,7 +59,6 @@ class CAAFPMethod(ClusteredMethod):
         self.sparsity = sparsity or Sparsity()
         self.election = Election(pruning, own=args.one_exchange)
         self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
-        self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.
         self.evidence: dict[int, dict[int, Evidence]] = {}
         self.ages: dict[int, Ages] = {}  # how long weights are pruned, where that counts
@@ -139,10 +138,9 @@ class CAAFPMethod(ClusteredMethod):
             mean = self.nested.mean(self.models[number], levels) if answers.enough else None
             if mean is not None:
                 means[number] = mean
-        if self.deadline.seconds:
-            clients = {c.label: c for one in answers.summed for c in one.query.clients}
+        if self.args.deadline:
             sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
-            self.deadline.apply(answers, clients, sizes)
+            set_paces(self.args.deadline, self.nested.levels.shares, answers, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:

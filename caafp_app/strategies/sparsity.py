@@ -1,6 +1,7 @@
 """How sparse each cluster is made at a mask update: as planned, or by what its clients say."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from math import isfinite
@@ -88,11 +89,6 @@ class _Watched:
     now: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)
     since: int = -1
-
-    @classmethod
-    def copy_of(cls, other: "_Watched") -> "_Watched":
-        earlier = dict(other.earlier)
-        return cls(other.search, dict(other.best), dict(other.now), earlier, other.since)
 
 
 class Tuned(Sparsity):
@@ -201,7 +197,7 @@ class Tuned(Sparsity):
         if number not in self.clusters:
             known = self.clusters.get(-1)
             fresh = _Watched(Search.begin(model.density))
-            self.clusters[number] = _Watched.copy_of(known) if known else fresh
+            self.clusters[number] = deepcopy(known) if known else fresh
         return self.clusters[number]
 
     def _figure_in(self, metrics: MetricRecord) -> float | None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.effects import Effects
 from caafp_app.clustering.pulls import ALIKE_IN_A_ROW, PullBook, pulls_of
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.structure import MOST_CLUSTERS, agreement, find_structure
 from caafp_app.pruning.influence import capped
 from caafp_app.runner.model import SparseModel, mean_model
@@ -80,8 +80,7 @@ class Changes:
         if self._sketcher is None:
             layout = next(iter(models.values())).layout
             size = max(layout.weight_count + layout.rest_count, 1)
-            budget = min(DEFAULT_BUDGET, sketch_budget(2 * clients))
-            self._sketcher = Sketcher(size, seed=self.seed, budget=budget)
+            self._sketcher = Sketcher(size, self.seed, sketch_budget(2 * clients))
         return [self._watched(query, models, self._sketcher) for query in queries]
 
     @staticmethod

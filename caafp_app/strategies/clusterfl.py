@@ -14,7 +14,7 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.admm import Coupling, Penalties
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.stable import keep_numbers
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel
@@ -213,8 +213,7 @@ class _ClusterFL(Method):
             return
         clients = runner.roster.clients
         start = _flat(self._initial)
-        budget = min(DEFAULT_BUDGET, sketch_budget(len(labels)))
-        sketcher = Sketcher(start.size, seed=args.seed, budget=budget)
+        sketcher = Sketcher(start.size, args.seed, sketch_budget(len(labels)))
         sketches = {k: sketcher.sketch(_flat(self._model_of(clients[k])) - start) for k in labels}
         found = args.clustering.group(sketches, seed=args.seed, observer=runner.observer)
         before = {label: client.cluster for label, client in clients.items()}

@@ -9,7 +9,7 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.assign import assign
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import Phase, RoundPlan
@@ -121,8 +121,7 @@ class Groups:
     ) -> Mapping[int, SparseModel]:
         base, roster = models[-1], runner.roster
         asked = available(roster.reachable(), step.round)
-        budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
-        sketcher = self._sketcher_for(base, budget)
+        sketcher = self._sketcher_for(base, sketch_budget(len(asked)))
         sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
         if not enough or len(sketches) < max(1, min(self.rule.fixed, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))

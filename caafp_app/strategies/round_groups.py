@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.assign import assign
 from caafp_app.clustering.effects import Effects, unit
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, sketch_budget
+from caafp_app.clustering.sketch import sketch_budget
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
@@ -84,7 +84,7 @@ class RoundGroups(Groups):
             return super().form_or_place(runner, step, newcomers, models)
         if self._sketcher is None:
             budget = sketch_budget(2 * len(runner.roster.clients))
-            self._sketcher = sketcher_of(models[-1], self.seed, min(DEFAULT_BUDGET, budget))
+            self._sketcher = sketcher_of(models[-1], self.seed, budget)
             self._effects = Effects(self._sketcher.length)
         return dict(models)
 

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
 from caafp_app.models import build_model
-from caafp_app.models.resize import resize
 from caafp_app.protocol.messages import to_record
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.strategies.efficientfl import EfficientFL
@@ -135,11 +133,3 @@ def test_our_own_app_trains_the_small_network_and_reports_what_is_not_there() ->
         score = evaluate(model, own.test_x, own.test_y)
         assert score.accuracy == client.cluster_accuracy
         assert score.loss == pytest.approx(client.cluster_loss, rel=1e-4)
-
-
-def test_a_full_network_is_one_of_all_filters() -> None:
-    model = build_model("har-cnn", (16, 3), 4, seed=0)
-    before = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    resize(model, {name: np.zeros(shape) for name, shape in before.items()})
-    assert {n: tuple(t.shape) for n, t in model.state_dict().items()} == before
-    assert all(isinstance(p, torch.nn.Parameter) for p in model.parameters())

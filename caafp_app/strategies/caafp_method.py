@@ -168,26 +168,19 @@ class CAAFPMethod(ClusteredMethod):
 
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
-        state = super().state()
-        ages = {str(number): one for number, one in self.ages.items()}
-        state.put("ages", State({"clusters": sorted(self.ages)}, ages))
-        state.put("sparsity", self.sparsity.state())
-        state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
-        for number, known in self.evidence.items():
-            for level, evidence in known.items():
-                state.put(f"evidence {number} {level}", State({}, evidence.state()))
-        return state
+        evidence = {
+            number: {level: one.state() for level, one in sorted(levels.items())}
+            for number, levels in self.evidence.items()
+        }
+        own = {"ages": self.ages, "sparsity": self.sparsity.state(), "evidence": evidence}
+        return super().state() | own
 
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
-        self.sparsity.restore(state.part("sparsity"))
-        ages = state.part("ages")
-        self.ages = {int(n): ages.array(str(n)) for n in ages.fact("clusters")}
+        self.sparsity.restore(state["sparsity"])
+        self.ages = {int(number): one for number, one in state["ages"].items()}
         self.evidence = {
-            int(number): {
-                int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)
-                for level in levels
-            }
-            for number, levels in state.fact("evidence").items()
+            int(number): {int(level): Evidence.from_state(one) for level, one in levels.items()}
+            for number, levels in state["evidence"].items()
         }

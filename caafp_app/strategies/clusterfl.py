@@ -167,31 +167,24 @@ class _ClusterFL(Method):
 
     def state(self) -> State:
         """Return the models, whose is which, who has trained, and Omega and U of each cluster."""
-        state = super().state()
-        state.facts |= {
-            "numbers": dict(self._numbers),
-            "trained": sorted(self._trained),
-            "couplings": {str(k): labels for k, (labels, _) in sorted(self._couplings.items())},
+        couplings = {
+            number: [labels, coupling.state()]
+            for number, (labels, coupling) in sorted(self._couplings.items())
         }
-        for number, (_, coupling) in self._couplings.items():
-            state.arrays |= {f"coupling {number}/{k}": v for k, v in coupling.state().items()}
-        return state
+        own = {"numbers": self._numbers, "trained": sorted(self._trained), "couplings": couplings}
+        return super().state() | own
 
     def restore(self, state: State) -> None:
         """Take them up; nobody is thought to hold its model, so each is sent it once."""
         super().restore(state)
-        self._numbers = {label: int(number) for label, number in state.fact("numbers").items()}
-        self._trained, self._holding = set(state.fact("trained")), set()
+        self._numbers = {label: int(number) for label, number in state["numbers"].items()}
+        self._trained, self._holding = set(state["trained"]), set()
         self._couplings = {
             int(number): (
-                [str(label) for label in labels],
-                Coupling.from_state(
-                    self.args.penalties,
-                    len(labels),
-                    {name: state.array(f"coupling {number}/{name}") for name in Coupling.KEPT},
-                ),
+                list(labels),
+                Coupling.from_state(self.args.penalties, len(labels), coupling),
             )
-            for number, labels in state.fact("couplings").items()
+            for number, (labels, coupling) in state["couplings"].items()
         }
 
     def _model_of(self, client: Client) -> SparseModel:

@@ -102,14 +102,14 @@ class Snapshots(Checkpoints):
 
     def models(self, round_: int) -> dict[int, State]:
         """What a method saves of its models after a round, by number."""
-        method = self.states[round_].part("method")
-        return {number: method.part(f"model {number}") for number in method.fact("models")}
+        models: dict[int, State] = self.states[round_]["method"]["models"]
+        return models
 
     def bits(self, round_: int) -> dict[int, tuple[bytes, ...]]:
         """Mask, weights and rest of each model after a round, as bytes."""
         names = ("mask", "weights", "rest")
         return {
-            number: tuple(model.array(name).tobytes() for name in names)
+            number: tuple(model[name].tobytes() for name in names)
             for number, model in self.models(round_).items()
         }
 

@@ -131,10 +131,10 @@ def models(strategy: ClusterFL, after: int | None = None) -> np.ndarray:
     kept = strategy.checkpoints
     assert isinstance(kept, Snapshots)
     after = max(kept.states) if after is None else after
-    numbers = kept.states[after].part("method").fact("numbers")
+    numbers = kept.states[after]["method"]["numbers"]
     found = kept.models(after)
     rows = [found[numbers[label]] for label in sorted(numbers)]
-    return np.stack([np.concatenate([m.array("weights"), m.array("rest")]) for m in rows])
+    return np.stack([np.concatenate([m["weights"], m["rest"]]) for m in rows])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 6])
@@ -143,7 +143,7 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
     result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
     np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
     # Numbered by label, for nodes answer in an order that no seed decides.
-    numbers = strategy.checkpoints.states[rounds].part("method").fact("numbers")
+    numbers = strategy.checkpoints.states[rounds]["method"]["numbers"]
     assert numbers == {f"part-{k:04d}": k for k in range(COUNT)}
     groups = [set(cluster.members) for cluster in result.clusters.values()]
     both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
@@ -299,7 +299,7 @@ def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
     kept = setup.strategy.checkpoints = Snapshots()
     done = setup.start()
     layout = Layout.of(initial_arrays(done.settings))
-    numbers = kept.states[8].part("method").fact("numbers")
+    numbers = kept.states[8]["method"]["numbers"]
     holding = 0
     for node, label in done.label_of.items():
         state = done.grid.contexts[node].state

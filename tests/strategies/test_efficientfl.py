@@ -68,9 +68,9 @@ def test_the_strongest_filters_travel_as_a_small_network_and_are_written_back() 
     grid = LocalGrid(shrinker(shapes), nodes(3))
     result = strategy.start(grid, to_record(initial()), num_rounds=5)
     full, filters = reference(5, 3, kept=3)
-    method = kept.states[5].part("method")
+    method = kept.states[5]["method"]
     for name, array in full.items():
-        np.testing.assert_allclose(method.array(f"full/{name}"), array, atol=1e-5)
+        np.testing.assert_allclose(method["full"][name], array, atol=1e-5)
     chosen = [reference(rounds, 3, kept=3)[1].tolist() for rounds in range(1, 6)]
     assert len(set(map(tuple, chosen))) > 1, "the choice has to change for this to be a test"
     small = {

@@ -83,7 +83,7 @@ def state_of(run: "Run", seconds: float) -> State:
             for kind in _METRICS
         },
         "seconds": seconds,
-        "trained": run.progress.trained,
+        "progress": run.progress.state(),
         "method": run.method.state(),
         "last models": run.last_models.state(),
     }
@@ -108,7 +108,7 @@ def restore(run: "Run", state: State) -> float:
         for kind in _METRICS:
             for number, metrics in state["metrics"][kind].items():
                 getattr(run.result, kind)[int(number)] = MetricRecord(metrics)
-        run.progress.trained = bool(state["trained"])
+        run.progress.restore(state["progress"])
         run.method.restore(state["method"])
         run.last_models.restore(run.method.layout, state["last models"])
         return float(state["seconds"])

@@ -14,7 +14,14 @@ from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.records import GroupChange, RoundRecord, RunReport
 from caafp_app.runs.report_text import report_lines
-from caafp_app.runs.text import cluster_lines, duration, plan_lines, round_line, trouble_line
+from caafp_app.runs.text import (
+    cluster_lines,
+    duration,
+    influence_lines,
+    plan_lines,
+    round_line,
+    trouble_line,
+)
 from caafp_app.runs.timeleft import TimeLeft
 
 
@@ -94,6 +101,15 @@ def test_a_round_is_one_line() -> None:
     assert "left" not in round_line(record(51, "personalise"), 50, 0.0)
     many = record(density={n: n / 20 for n in range(1, 21)})
     assert "density 0.05-1.00 (20 clusters)" in round_line(many, 50, None)
+
+
+def test_who_was_scaled_down_or_left_out_is_named() -> None:
+    assert influence_lines(record()) == []
+    one = record(answered=4, clipped=("a", "b\x1b"), opposed=("c",))
+    assert influence_lines(one) == [
+        "round 17: longer than most, scaled down: 2 of 4 updates: a, b?",
+        "round 17: against most others, left out: 1 of 4 updates: c",
+    ]
 
 
 def test_trouble_names_reasons_and_missing_clients() -> None:

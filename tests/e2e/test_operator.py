@@ -208,7 +208,7 @@ def test_the_operator_chooses_among_the_models(secured: Guided, second: Second) 
     state = ["--state-dir", str(secured.state("pi-1"))]
     shown = caafp([*guide.inline("caafp personal list"), *state])
     assert [line[0] for line in shown.splitlines()[1:3]] == ["*", " "]
-    use = guide.inline("caafp personal use", {"RUN": "second"})
+    use = guide.inline("caafp personal use RUN", {"RUN": "second"})
     caafp([*use, *state])
     assert find_kept(secured.state("pi-1")).card.run_name == "second"
     caafp([*use[:3], "best", *state])

@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
+from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.records import ClientRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.text import counted, duration, figure, megabytes, render
+from caafp_app.safe_text import printable
+
+_MOST_CLASSES = 30
+"""Of more classes only those that are known worst are in the table."""
 
 
 def report_lines(report: RunReport) -> list[str]:
@@ -43,6 +49,7 @@ def report_lines(report: RunReport) -> list[str]:
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
         *_f1_line(all_clients),
+        *(_class_lines(report.classes, report.split) if report.classes else []),
         *_epochs_lines([client.finetune_epochs for client in all_clients]),
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
@@ -78,6 +85,34 @@ def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
         if (figures := spread(values))["clients"]
     ]
     return [f"macro-F1: {'; '.join(told)}"] if told else []
+
+
+def _class_lines(classes: ClassCounts, split: str) -> list[str]:
+    """Render how well each class is known, and what it is mostly taken for."""
+    models = list(classes.counts)
+    recalls = {model: classes.recall(model) for model in models}
+    confusion = classes.confusion(models[-1])
+    windows = confusion.sum(axis=1)
+    wrong = confusion - np.diag(np.diag(confusion))
+    table = Table(box=SIMPLE, pad_edge=False)
+    names = (f"{model} model{'s' * (model == 'personal')}" for model in models)
+    for name in ("class", "windows", *names, "taken for"):
+        table.add_column(name, justify="left" if name in ("class", "taken for") else "right")
+    last = [1.0 if share is None else share for share in recalls[models[-1]]]
+    worst = sorted(np.argsort(last, kind="stable")[:_MOST_CLASSES])
+    for one in worst:
+        other = int(wrong[one].argmax())
+        share = wrong[one, other] / max(windows[one], 1)
+        shares = (_percent(known([recalls[model][one]])) for model in models)
+        taken = f"{classes.names[other]} {100 * share:.1f}" if share else ""
+        table.add_row(classes.names[one], str(windows[one]), *shares, taken)
+    clients = max(len(told) for told in classes.counts.values())
+    return [
+        f"classes; recall in % on {split} data, mean over those of "
+        f"{counted(range(clients), 'client')} that have the class; what {models[-1]} models "
+        "mostly take it for instead, in %",
+        *map(printable, render(table)),
+    ]
 
 
 def _time_line(seconds: Mapping[str, float]) -> str:

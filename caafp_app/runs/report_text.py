@@ -10,7 +10,7 @@ from rich.table import Table
 from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.records import ClientRecord, RunReport
 from caafp_app.runs.summary import known, spread
-from caafp_app.runs.text import counted, duration, figure, megabytes, render
+from caafp_app.runs.text import counted, duration, figure, megabytes, render, some
 from caafp_app.safe_text import printable
 
 _MOST_CLASSES = 30
@@ -23,7 +23,7 @@ def report_lines(report: RunReport) -> list[str]:
     all_clients = report.clients
     total = (
         "all",
-        str(len(all_clients)),
+        _counted(all_clients),
         str(sum(cluster.examples for cluster in report.clusters.values())),
         "",
         _percent(known(client.cluster_accuracy for client in all_clients)),
@@ -36,7 +36,7 @@ def report_lines(report: RunReport) -> list[str]:
         clients = [client for client in all_clients if client.cluster == number]
         table.add_row(
             str(number),
-            str(len(cluster.members)),
+            _counted(clients),
             str(cluster.examples),
             f"{cluster.density:.3f}",
             _percent(known(client.cluster_accuracy for client in clients)),
@@ -46,6 +46,7 @@ def report_lines(report: RunReport) -> list[str]:
     return [
         f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
         *render(table),
+        *_unscored_line(all_clients),
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
         *_f1_line(all_clients),
@@ -56,6 +57,24 @@ def report_lines(report: RunReport) -> list[str]:
         f"(papers' formula: {megabytes(ledger.formula_total)})",
         _time_line(seconds),
     ]
+
+
+def _scored(clients: Iterable[ClientRecord]) -> list[ClientRecord]:
+    """Return the clients that the means are over."""
+    return [one for one in clients if known([one.cluster_accuracy, one.personal_accuracy])]
+
+
+def _counted(clients: Sequence[ClientRecord]) -> str:
+    """Render how many there are; where some were not scored, of how many the means are."""
+    scored = len(_scored(clients))
+    return f"{scored} of {len(clients)}" if 0 < scored < len(clients) else str(len(clients))
+
+
+def _unscored_line(clients: Sequence[ClientRecord]) -> list[str]:
+    """Name who is in no mean: a device that is lost, or one that has nothing to test by."""
+    scored = {one.label for one in _scored(clients)}
+    names = [one.label for one in clients if one.label not in scored]
+    return [printable(f"not scored in the end: {some(names)}")] if scored and names else []
 
 
 def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:

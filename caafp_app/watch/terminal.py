@@ -6,7 +6,7 @@ from rich.text import Text
 
 from caafp_app.runs.text import duration
 from caafp_app.safe_text import printable
-from caafp_app.watch.view import View
+from caafp_app.watch.view import HEADS, View
 
 COLOURS = {"answered": "green", "works": "cyan", "failed": "red", "missed": "red", "away": "yellow"}
 
@@ -22,18 +22,13 @@ def render(view: View) -> RenderableType:
     if view.accuracy is not None:
         figures.insert(0, f"accuracy {100 * view.accuracy:.1f} % (as received by those asked)")
     table = Table(box=None, pad_edge=False)
-    for head in ("device", "node", "cluster", "now", "last seen", "failures", "reason"):
-        table.add_column(head, justify="right" if head in ("last seen", "failures") else "left")
+    right = ("last seen", "accuracy", "bytes", "failures")
+    for head in HEADS:
+        table.add_column(head, justify="right" if head in right else "left")
     for row in view.devices:
-        table.add_row(
-            Text(printable(row.label)),
-            str(row.node or "-"),
-            row.cluster or "-",
-            Text(row.state, style=COLOURS.get(row.state, "")),
-            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
-            str(row.failures),
-            Text(printable(row.reason)),
-        )
+        cells = [Text(printable(cell)) for cell in row.cells()]
+        cells[HEADS.index("now")].style = COLOURS.get(row.state, "")
+        table.add_row(*cells)
     parts: list[RenderableType] = [Text("; ".join(facts)), Text(", ".join(figures))]
     parts += [Text(f"! {printable(line)}", style="yellow") for line in view.troubles]
     return Group(*parts, table)

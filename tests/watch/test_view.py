@@ -24,7 +24,7 @@ def going(tmp_path: Path) -> Path:
     log = LiveLog(folder)
     log.present({"user-00": 11, "user-01": 12, EVIL: 13})
     log.asked(["user-00", "user-01"], "prune", 6, 1000.0)
-    log.answer("user-00", True, "")
+    log.answer("user-00", True, "", 0.8125, 2_500_000)
     return folder
 
 
@@ -39,6 +39,8 @@ def test_it_says_where_the_run_is(going: Path) -> None:
         "user-00": (11, "answered"),
         "user-01": (12, "works"),
     }
+    figures = [(row.cells()[5], row.cells()[6]) for row in view.devices]
+    assert figures == [("-", "-"), ("81.2 %", "2.50 MB"), ("-", "-")]
 
 
 def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:

@@ -1,7 +1,8 @@
 """What a run has come to: whether it has trained, what clients report, what pruning costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import INFO
+from typing import Any
 
 from flwr.common.logger import log
 
@@ -31,6 +32,22 @@ class Progress:
         self.idle_rounds = 0  # in a row, without a usable update
         self.fedavg_bytes = 0
         self.figures: dict[int, tuple[str, float]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, as plain values."""
+        return {
+            "trained": self.trained,
+            "fedavg bytes": self.fedavg_bytes,
+            "figures": [[round_, *figure] for round_, figure in self.figures.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
+        self.trained = bool(state["trained"])
+        self.fedavg_bytes = int(state["fedavg bytes"])
+        self.figures = {
+            int(round_): (str(kind), float(value)) for round_, kind, value in state["figures"]
+        }
 
     def count_models(self, models: int) -> None:
         """Count models that FedAvg would have sent."""

@@ -80,7 +80,7 @@ def state_of(run: "Run", seconds: float) -> State:
             "influence": run.runner.influence.state(),
             "metrics": {kind: _plain(getattr(run.result, kind)) for kind in _METRICS},
             "seconds": seconds,
-            "trained": run.progress.trained,
+            "progress": run.progress.state(),
         }
     )
     state.put("method", run.method.state())
@@ -107,7 +107,7 @@ def restore(run: "Run", state: State) -> float:
         for kind in _METRICS:
             for number, metrics in state.fact("metrics")[kind].items():
                 getattr(run.result, kind)[int(number)] = MetricRecord(metrics)
-        run.progress.trained = bool(state.fact("trained"))
+        run.progress.restore(state.fact("progress"))
         run.method.restore(state.part("method"))
         run.last_models.restore(run.method.layout, state.part("last models"))
         return float(state.fact("seconds"))

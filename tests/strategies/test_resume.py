@@ -1,5 +1,6 @@
 """A run that is cut in two ends like one that was not, bit for bit."""
 
+import re
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,25 @@ def test_a_run_cut_anywhere_ends_like_an_unbroken_one(
         assert phases[phase].up >= traffic.up, phase
     # A run that has ended leaves no checkpoints.
     assert not tmp_path.exists()
+
+
+def test_the_end_of_a_resumed_run_tells_of_all_its_rounds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        lines = [line for line in caplog.messages if re.match("sent .* MB|.* when pruning", line)]
+        caplog.clear()
+        # Clients that held a mask before the cut are sent it again.
+        return [line.partition(" MB in both directions;")[2] or line for line in lines]
+
+    numpy_run()
+    whole = told()
+    assert len(whole) == 2
+    with pytest.raises(PowerCutError):
+        numpy_run(Checkpoints(tmp_path), at=(7, "evaluate"))
+    caplog.clear()
+    numpy_run(Checkpoints(tmp_path), Checkpoints(tmp_path).load())
+    assert told() == whole
 
 
 def test_twice_cut_and_saved_every_third_round(tmp_path: Path, unbroken: Ended) -> None:

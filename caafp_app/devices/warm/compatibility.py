@@ -56,6 +56,13 @@ def polls_can_be_quick() -> bool:
     return getattr(loop, "time", None) is time
 
 
+def messages_can_be_dropped() -> bool:
+    """Tell whether the SuperNode's loop receives messages as `stopped` expects."""
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    found = getattr(loop, "_pull_and_store_message", None)
+    return found is not None and {"pull_object", "confirm_message_received"} <= _parameters(found)
+
+
 def _resolve(place: str) -> Any:
     module, _, path = place.partition(":")
     found: Any = importlib.import_module(module)

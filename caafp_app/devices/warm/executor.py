@@ -2,8 +2,7 @@
 
 A SuperNode has one message at work at a time, so the executor waits for the task that it started
 before the SuperExec asks for another. A task that crashes, hangs or takes too much memory is ended,
-and its message is answered with an error: the device goes on. It does not wait for a task that gets
-no message: where a run is stopped while a message arrives, Flower's task looks for it for hours.
+and its message is answered with an error: the device goes on.
 """
 
 import base64
@@ -27,8 +26,6 @@ from caafp_app.devices.warm.task import DEFAULT_SECONDS, run_task
 
 IDLE_SECONDS, IDLE_POLL = 60.0, 1.0
 """After so long without a task the executor asks for one as seldom as Flower's own."""
-PULL_SECONDS = 10.0
-"""After so long without its message a task is no longer waited for."""
 _MOST_TOLD = 2**20
 _logger = logging.getLogger("flwr")
 
@@ -58,7 +55,6 @@ class ForkExecutor:
         self._parent, self._pid = os.getppid(), os.getpid()
         self._cold = SubprocessExecutor()
         self._task: _Task | None = None
-        self._without_message: list[_Task] = []
         self._same_app = ""
         self._last = time.monotonic()
 
@@ -103,40 +99,27 @@ class ForkExecutor:
         """Wait for the task that runs; end one that takes too long; answer for one that failed."""
         if os.getppid() != self._parent:
             signal.raise_signal(signal.SIGTERM)  # the SuperNode is gone
-        self._without_message = [one for one in self._without_message if not self._has_ended(one)]
         task = self._task
         if task is None:
             if time.monotonic() - self._last > IDLE_SECONDS:
                 time.sleep(IDLE_POLL)
             return
-        while not self._has_ended(task):
+        while (status := self._listen(task)) is None:
             if os.getppid() != self._parent:
                 self.close()
                 signal.raise_signal(signal.SIGTERM)
                 return
-            if "message" not in task.said and time.monotonic() - task.began > PULL_SECONDS:
-                _logger.warning("a task has no message yet; the device goes on beside it")
-                self._without_message.append(task)
-                break
-        self._task, self._last = None, time.monotonic()
-
-    def close(self) -> None:
-        """End the tasks that run."""
-        if os.getpid() == self._pid:
-            for task in [*self._without_message, *([self._task] if self._task else [])]:
-                _kill(task.pid)
-
-    def _has_ended(self, task: _Task) -> bool:
-        """Listen to a task for a moment; answer for it if it ended without an answer."""
-        status = self._listen(task)
-        if status is None:
-            return False
         os.close(task.told)
+        self._task, self._last = None, time.monotonic()
         if isinstance(app := task.said.get("app"), str) and not status:
             self._same_app = app
         if not task.said.get("answered"):
             self._answer(task, status)
-        return True
+
+    def close(self) -> None:
+        """End the task that runs."""
+        if self._task is not None and os.getpid() == self._pid:
+            _kill(self._task.pid)
 
     def _listen(self, task: _Task) -> str | None:
         """Hear what a task says; return how it ended (empty: well), or None while it runs."""
@@ -209,6 +192,8 @@ def _push_error(task: _Task, reason: str) -> None:
     from flwr.supercore.tls import validate_and_resolve_root_certificates
     from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
+    if "message" not in task.said:
+        raise LookupError("the task had no message yet, as when its run is stopped")
     packed = base64.b64decode(task.said["message"], validate=True)
     asked = message_from_proto(ProtoMessage.FromString(packed))
     node, run = int(task.said["node"]), int(task.said["run"])

@@ -12,8 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caafp_app.devices.warm.compatibility import polls_can_be_quick, why_not_warm
+from caafp_app.devices.warm.compatibility import (
+    messages_can_be_dropped,
+    polls_can_be_quick,
+    why_not_warm,
+)
 from caafp_app.devices.warm.pace import quicken
+from caafp_app.devices.warm.stopped import forget_stopped_messages
 from caafp_app.errors import SettingsError
 
 SOON = 60.0
@@ -79,6 +84,8 @@ def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: flo
         ).start()
     if polls_can_be_quick():
         quicken()
+    if messages_can_be_dropped():
+        forget_stopped_messages()
     flower_supernode()
 
 

@@ -155,33 +155,6 @@ def test_a_task_that_is_no_clientapp_starts_as_flower_starts_it(
     assert launched == [spec]
 
 
-def test_a_task_that_gets_no_message_keeps_no_other_waiting(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its run was stopped while the message arrived: Flower's task goes on looking for it."""
-    read, write = os.pipe()
-
-    def run_task(spec: ExecutionSpec, tell: int, memory: float | None, app: str) -> int:
-        if spec.token == "stopped":
-            time.sleep(1000)
-        os.write(write, b"done")
-        return well(tell)
-
-    monkeypatch.setattr(module, "run_task", run_task)
-    monkeypatch.setattr(module, "PULL_SECONDS", 0.3)
-    executor = ForkExecutor()
-    for token in ("stopped", "next"):
-        executor.launch(replace(SPEC, token=token))
-        executor.reconcile()
-    assert os.read(read, 100) == b"done"
-    os.close(read)
-    os.close(write)
-    executor.close()
-    os.wait()  # for the first one, which is killed
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
 class _TurnsAway(BaseHTTPRequestHandler):
     """What a SuperNode says of a task whose run was stopped: its token is no longer known."""
 

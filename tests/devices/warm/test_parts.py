@@ -17,7 +17,11 @@ import caafp_app
 from caafp_app import cli
 from caafp_app.devices.warm import compatibility, pace, start
 from caafp_app.devices.warm.app_code import forget_other_code
-from caafp_app.devices.warm.compatibility import polls_can_be_quick, why_not_warm
+from caafp_app.devices.warm.compatibility import (
+    messages_can_be_dropped,
+    polls_can_be_quick,
+    why_not_warm,
+)
 from caafp_app.devices.warm.pace import Pace
 from caafp_app.errors import SettingsError
 
@@ -27,6 +31,7 @@ PACKAGE = Path(caafp_app.__file__).parent
 def test_the_installed_flower_has_what_is_needed() -> None:
     assert why_not_warm() == ""
     assert polls_can_be_quick()
+    assert messages_can_be_dropped()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +147,7 @@ def test_a_key_that_others_can_read_is_said(
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
     monkeypatch.setattr(sys, "argv", ["caafp"])
     monkeypatch.setattr(start, "quicken", lambda: None)
+    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     start.start_device(["--auth-supernode-private-key", str(key)], cold=True)
     assert ("others can read this key" in caplog.text) == said
 
@@ -187,6 +193,7 @@ def test_cold_is_flowers_own_way_and_it_is_said(
     monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: called.append(sys.argv))
     monkeypatch.setattr(sys, "argv", ["caafp"])
     monkeypatch.setattr(start, "quicken", lambda: None)
+    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     CliRunner().invoke(cli.app, ["device", *words, "--insecure"])
     ((program, *rest),) = called
     assert program == "flower-supernode"

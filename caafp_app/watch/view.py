@@ -45,7 +45,7 @@ class DeviceRow:
         )
 
 
-HEADS = ("device", "node", "cluster", "now", "last seen", "accuracy", "bytes", "failures", "reason")
+HEADS = ("device", "node", "cluster", "now", "seen", "accuracy", "bytes", "failed", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)

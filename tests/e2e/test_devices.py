@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from caafp_app.devices.kept import find_kept
-from tests.e2e.devices import SETTINGS, write_devices
+from tests.e2e.devices import CLASSES, SETTINGS, write_devices
 from tests.e2e.fleet import Fleet, fleet
 from tests.e2e.proxy import Call, CountingProxy, table, total
 from tests.e2e.variant import variant
@@ -87,6 +87,7 @@ def finished(devices: Devices) -> Finished:
             "prune-every": 1,
             "clusters": 2,
             "sparsity": 0.7,
+            "share-class-counts": True,
             "output-dir": str(devices.folder),
             "run-name": "whole",
         }
@@ -107,6 +108,9 @@ def test_every_device_gets_a_personal_model(devices: Devices, finished: Finished
     with (finished.directory / "clients.csv").open(encoding="utf-8", newline="") as stream:
         labels = [row["label"] for row in csv.DictReader(stream)]
     assert sorted(labels) == LABELS
+    told = summary["classes"]["personal"]
+    assert told["clients"] == 3
+    assert [sum(row) for row in told["confusion"]] == [3 * 2] * CLASSES  # a fifth of 60 windows
 
 
 def test_everyone_answered_in_every_phase(finished: Finished) -> None:

@@ -67,10 +67,11 @@ def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_no_control_characters(going: Path) -> None:
-    LiveLog(going).present({"\x1b[31mred": 5})
+    LiveLog(going).present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
     done = CliRunner().invoke(cli.app, ["watch", str(going), "--once"])
     assert "\x1b[31m" not in done.output
     assert "?[31mred" in done.output
+    assert str(2**64 - 1) in done.output  # whole in 80 columns
 
 
 def test_the_page_escapes_what_clients_say(going: Path) -> None:

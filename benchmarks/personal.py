@@ -35,12 +35,13 @@ from caafp_app.protocol.messages import Action, Request
 from caafp_app.runs.reading import read_run
 from caafp_app.runs.tensors import read_tensors
 from caafp_app.settings import Settings
+from caafp_app.training.local import epochs
 
 AVERAGED = 5
 """Epochs whose weights the averaged model is the mean of."""
 
 Curve = Mapping[str, list[float]]
-app = typer.Typer(help=__doc__, add_completion=False)
+app = typer.Typer(help=__doc__, add_completion=False, pretty_exceptions_show_locals=False)
 Run = Annotated[Path, typer.Argument(help="A run directory.")]
 DataDir = Annotated[str, typer.Option(help="As the setting data-dir.")]
 People = Annotated[str, typer.Option(help="Numbers of clients, from 0, with commas; all if empty.")]
@@ -101,7 +102,7 @@ def scored(work: Work, x: Any, y: Any, windows: Any, classes: Any) -> dict[str, 
 
     add()
     found["right-averaged"].append(found["right"][0])
-    for _ in training.epochs(model, x, y, work.how(), work.mask, work.received):
+    for _ in epochs(model, x, y, work.how(), work.mask, work.received):
         add()
         values = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
         last = [*last[1 - AVERAGED :], values]

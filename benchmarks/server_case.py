@@ -264,7 +264,7 @@ class _Server:
         def change() -> None:
             layers = model.layout.segments
             found = update_mask(model.mask.bits, scores[0], gradient, counts, REGROW, layers)
-            self.model = model.with_mask(Mask(model.layout, found.mask))
+            self.model = model.with_mask(Mask(model.layout, found))
 
         scoring, changing = _timed(score), _timed(change)
         if self.model.mask.count != int(counts.sum()):

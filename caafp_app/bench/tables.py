@@ -1,7 +1,7 @@
 """The tables that people read: Markdown and LaTeX, mean +- standard deviation over seeds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from caafp_app.bench.results import Result
@@ -71,13 +71,7 @@ def markdown(title: str, results: Sequence[Result]) -> str:
         return f"# {title}\n\nNo run is finished.\n"
     titles = ["case", "seeds", *(column.title for column in TABLE)]
     lines = [f"# {title}", "", _row(titles), _row(["---", *["---:"] * (len(titles) - 1)])]
-    table, best = cells(results), _best(results)
-    for name, runs in by_case(results).items():
-        found = [
-            _shown(mean, column.digits, "±", "**{}**" if best[i] == name else "{}")
-            for i, (mean, column) in enumerate(zip(table[name], TABLE, strict=True))
-        ]
-        lines.append(_row([name, str(len(runs)), *found]))
+    lines += [_row(cells) for cells in _rows(results, "±", "**{}**")]
     return "\n".join([*lines, "", _LEGEND.format(split=_split(results)), ""])
 
 
@@ -93,13 +87,8 @@ def latex(title: str, results: Sequence[Result]) -> str:
         " & ".join(map(_escaped, titles)) + r" \\",
         r"\midrule",
     ]
-    table, best = cells(results), _best(results)
-    for name, runs in by_case(results).items():
-        found = [
-            _shown(mean, column.digits, r"\pm", r"\mathbf{{{}}}" if best[i] == name else "{}")
-            for i, (mean, column) in enumerate(zip(table[name], TABLE, strict=True))
-        ]
-        shown = [_escaped(name), str(len(runs)), *(f"${cell}$" if cell else "" for cell in found)]
+    for name, count, *found in _rows(results, r"\pm", r"\mathbf{{{}}}"):
+        shown = [_escaped(name), count, *(f"${cell}$" if cell else "" for cell in found)]
         lines.append(" & ".join(shown) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
@@ -148,9 +137,19 @@ def comparison(title: str, results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def _rows(results: Sequence[Result], sign: str, bold: str) -> Iterator[list[str]]:
+    """Yield the name of each case, its number of seeds, and its cells."""
+    table, best = cells(results), _best(results)
+    for name, runs in by_case(results).items():
+        found = [
+            _shown(mean, column.digits, sign, bold if best[i] == name else "{}")
+            for i, (mean, column) in enumerate(zip(table[name], TABLE, strict=True))
+        ]
+        yield [name, str(len(runs)), *found]
+
+
 def _mean(runs: Sequence[Result], column: Column) -> Mean | None:
-    values = [run.value(column.source) for run in runs]
-    return mean_of([None if value is None else column.times * value for value in values])
+    return mean_of(list(_values(runs, column).values()))
 
 
 def _values(runs: Sequence[Result], column: Column) -> dict[int, float | None]:

@@ -33,7 +33,7 @@ at rho = 4 beta, the default. So U starts there, with Omega = F^T W; the first p
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +69,6 @@ class Coupling:
         self.joint = self._join(models)
         self.omega = self.joint.copy()
         self.multiplier = -2 * penalties.beta * self.joint
-
-    KEPT: ClassVar = ("joint", "omega", "multiplier")
-    """Names of the arrays of `state`."""
 
     def state(self) -> dict[str, Vector]:
         """Return all there is to save: arrays [D]."""

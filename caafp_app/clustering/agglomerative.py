@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.assign import assign, centroids_of
+from caafp_app.clustering.assign import Labels, assign, by_first_member, centroids_of
 from caafp_app.clustering.distance import cosine_distances
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 
@@ -20,8 +20,6 @@ MOST_CLUSTERS = 6  # where the number is chosen
 # (12 and 36 clients, 2 000 values, with or without a common direction), weak groups reach 0.12.
 LEAST_SILHOUETTE = 0.05
 SAMPLE_LIMIT = 2_000  # clients; a distance matrix of 32 MB
-
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,7 @@ def _tree_cut(distances: NDArray[np.float64], k: int, linkage: str) -> Labels:
     from sklearn.cluster import AgglomerativeClustering
 
     tree: Any = AgglomerativeClustering(k, metric="precomputed", linkage=linkage)
-    return _by_first_member(tree.fit_predict(distances))
+    return by_first_member(tree.fit_predict(distances))
 
 
 def _choose(
@@ -190,16 +188,8 @@ def _merge_small(sketches: NDArray[np.floating], labels: Labels, min_size: int) 
         sizes = np.bincount(labels)
         smallest = int(sizes.argmin())
         if sizes[smallest] >= min_size or sizes.size == 1:
-            return _by_first_member(labels)
+            return by_first_member(labels)
         distances = cosine_distances(centroids_of(sketches, labels, sizes.size))[smallest]
         distances[smallest] = np.inf
         labels[labels == smallest] = distances.argmin()
-        labels = _by_first_member(labels)
-
-
-def _by_first_member(labels: NDArray[np.integer]) -> Labels:
-    """Renumber clusters in the order of their first members."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    rank = np.empty(first.size, dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(first.size)
-    return rank[inverse]
+        labels = by_first_member(labels)

@@ -5,6 +5,14 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.distance import cosine_distances
 
+Labels = NDArray[np.int64]
+
+
+def by_first_member(labels: NDArray[np.integer]) -> Labels:
+    """Renumber clusters in the order of their first members."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
 
 def centroids_of(
     sketches: NDArray[np.floating], labels: NDArray[np.integer], clusters: int
@@ -26,10 +34,10 @@ def centroids_of(
     return sums.astype(np.float32)
 
 
-def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> NDArray[np.int64]:
+def assign(sketches: NDArray[np.floating], centroids: NDArray[np.floating]) -> Labels:
     """Return for each sketch the cluster whose centroid is nearest by cosine, shape [n].
 
     Ties, and with them sketches of zeros, go to the lowest number.
     """
-    nearest: NDArray[np.int64] = cosine_distances(sketches, centroids).argmin(axis=1)
+    nearest: Labels = cosine_distances(sketches, centroids).argmin(axis=1)
     return nearest

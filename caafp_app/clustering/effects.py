@@ -6,7 +6,7 @@ in an analysis of variance with two ways; least squares finds both from sums by 
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,22 +66,22 @@ class Effects:
         middle = parts.mean(axis=0)
         return labels, parts - middle, rounds[-1] + middle
 
-    def state(self) -> tuple[Vector, Vector, list[list[str]]]:
-        """Return the sums by client, in alphabetic order, and by round; who was in each round."""
-        clients = [self._by_client[label] for label in sorted(self._by_client)]
-        rows = [
-            np.array(some).reshape(len(some), self.length) for some in (clients, self._by_round)
-        ]
-        return rows[0], rows[1], [list(members) for members in self._members]
+    def state(self) -> dict[str, Any]:
+        """Return the sums by client and by round; who was in each round."""
+        return {
+            "length": self.length,
+            "clients": self._by_client,
+            "rounds": self._by_round,
+            "members": self._members,
+        }
 
     @classmethod
-    def from_state(cls, clients: Vector, rounds: Vector, members: list[list[str]]) -> Self:
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Take up what `state` returned."""
-        found = cls(clients.shape[1])
-        found._members = [tuple(one) for one in members]
-        seen = sorted({label for one in members for label in one})
-        found._by_client = dict(zip(seen, clients, strict=True))
-        found._by_round = list(rounds)
+        found = cls(int(state["length"]))
+        found._by_client = dict(state["clients"])
+        found._by_round = list(state["rounds"])
+        found._members = [tuple(one) for one in state["members"]]
         return found
 
 

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from caafp_app.errors import ProtocolError, SettingsError
 
 COMPONENTS = 1024  # of a projection; cosines are then off by 1 / sqrt(1024), about 0.03
-DEFAULT_BUDGET = 2**17  # values per client: the paper's models are kept exactly
+MOST_BUDGET = 2**17  # values per client: the paper's models are kept exactly
 
 
 def sketch_budget(clients: int) -> int:
     """Return how many float32 values a sketch may have, so that all clients' fit into 256 MiB.
 
-    At least 64: with fewer, cosines mean little.
+    At most `MOST_BUDGET`, and at least 64: with fewer, cosines mean little.
     """
-    return max(64, 2**28 // (4 * max(clients, 1)))
+    return min(MOST_BUDGET, max(64, 2**28 // (4 * max(clients, 1))))
 
 
 class Sketcher:
@@ -32,7 +32,7 @@ class Sketcher:
     built anew can place newcomers.
     """
 
-    def __init__(self, size: int, seed: int, budget: int = DEFAULT_BUDGET) -> None:
+    def __init__(self, size: int, seed: int, budget: int = MOST_BUDGET) -> None:
         if size < 1 or budget < 1 or seed < 0:
             raise SettingsError(
                 "expected a positive size and budget of sketches and a seed that is not negative, "

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Labels = NDArray[np.int64]
+from caafp_app.clustering.assign import Labels, by_first_member
+
 Matrix = NDArray[np.float64]
 
 MOST_CLUSTERS = 6
@@ -184,12 +185,7 @@ def _cut(tree: Matrix, k: int) -> Labels:
     for left, right in tree[: count - k, :2].astype(int):
         member[member == names[right]] = names[left]
         names.append(names[left])
-    return _by_first_member(member)
-
-
-def _by_first_member(labels: NDArray[np.integer]) -> Labels:
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+    return by_first_member(member)
 
 
 def _join_small(distances: Matrix, labels: Labels, min_size: int) -> Labels:
@@ -200,7 +196,7 @@ def _join_small(distances: Matrix, labels: Labels, min_size: int) -> Labels:
         return labels if large.size else np.zeros_like(labels)
     means = distances @ (labels[:, None] == large) / sizes[large]
     joined = np.where(sizes[labels] >= min_size, labels, large[means.argmin(axis=1)])
-    return _by_first_member(joined)
+    return by_first_member(joined)
 
 
 def _silhouette(distances: Matrix, labels: Labels) -> float:

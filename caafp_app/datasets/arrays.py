@@ -195,7 +195,7 @@ def as_classes(
         return classes.astype(np.int64), tuple(str(value) for value in values)
     if labels.min() < 0 or labels.max() >= len(names):
         raise DataError(
-            f"{where}: expected labels 0..{len(names) - 1}, one per entry of label_names, found "
+            f"{where}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
             f"{labels.min()}..{labels.max()}"
         )
     return labels, names

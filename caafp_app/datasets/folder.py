@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caafp_app.datasets.arrays import AnyArray, as_codes, as_numbers, as_windows, read_npz, whole
+from caafp_app.datasets.arrays import AnyArray, as_windows, read_npz
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.form import (
     FILE,
@@ -31,9 +31,9 @@ from caafp_app.datasets.form import (
     read_form,
     run_classes,
 )
+from caafp_app.datasets.npz import labels_of
 from caafp_app.datasets.table import TooShortError, read_table
 from caafp_app.errors import DataError, SettingsError
-from caafp_app.registry import hint
 from caafp_app.settings import DataSettings
 
 SUFFIXES = (".npz", ".csv", ".csv.gz", ".parquet")
@@ -102,17 +102,11 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
             return read_table(file, local, _picked(own, run))
         arrays = read_npz(file, ("X", "y"))
         x = ordered_channels(arrays["X"], own, run, file)
-        return x, _numbered(arrays["y"], len(x), names, str(file))
+        return x, labels_of(arrays["y"], names, len(x), str(file))[0]
 
     parts = _parts(path, files, shape, read)
     x = np.concatenate([part[0] for part in parts])
-    y = np.concatenate([part[1] for part in parts])
-    if y.min() < 0 or y.max() >= len(names):
-        raise DataError(
-            f"{path}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
-            f"{y.min()}..{y.max()}"
-        )
-    y = run_classes(y, names, shape, named)
+    y = run_classes(np.concatenate([part[1] for part in parts]), names, shape, named)
     return Windows(x, y, np.zeros(len(y), np.int64), shape.class_names if named else names)
 
 
@@ -142,21 +136,6 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
 def _picked(own: Form, run: Form) -> Form:
     """Return the form by which columns of a table are picked: the run's channels go before."""
     return replace(own, channels=run.channels or own.channels)
-
-
-def _numbered(y: AnyArray, count: int, names: tuple[str, ...], where: str) -> IntArray:
-    """Return labels of an array file, numbers or names, as class numbers."""
-    y = whole(y)
-    if y.dtype.kind in "iu":
-        return as_numbers(y, "y", count, where)
-    codes, found = as_codes(y, "y", count, where)
-    unknown = [str(name) for name in found if str(name) not in names]
-    if unknown:
-        raise DataError(
-            f"{where}: expected labels of {', '.join(names)}, found {', '.join(unknown[:5])}"
-            f"{hint(unknown[0], names)}"
-        )
-    return np.array([names.index(str(name)) for name in found], np.int64)[codes]
 
 
 def _parts(

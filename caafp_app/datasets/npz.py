@@ -28,7 +28,8 @@ from caafp_app.datasets.arrays import (
 )
 from caafp_app.datasets.base import DataSource, IntArray, Windows
 from caafp_app.datasets.cache import signature
-from caafp_app.errors import DataError, SettingsError
+from caafp_app.errors import DataError
+from caafp_app.registry import hint
 from caafp_app.settings import DataSettings
 
 
@@ -37,11 +38,6 @@ class NpzSource(DataSource):
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return what the file holds; it is read once per process."""
-        if not settings.data_dir:
-            raise SettingsError(
-                "data-dir: dataset 'npz' needs the path of the .npz file with X, y and user, found "
-                "nothing"
-            )
         path = Path(settings.data_dir).expanduser()
         if not path.is_file():
             raise DataError(
@@ -92,8 +88,8 @@ def labels_of(
     unknown = [str(name) for name in found if str(name) not in names]
     if unknown:
         raise DataError(
-            f"{where}: expected labels of label_names ({', '.join(names)}), found "
-            f"{', '.join(unknown[:5])}"
+            f"{where}: expected labels of {', '.join(names)}, found {', '.join(unknown[:5])}"
+            f"{hint(unknown[0], names)}"
         )
     return np.array([names.index(str(name)) for name in found], np.int64)[codes], names
 

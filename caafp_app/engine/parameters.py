@@ -54,7 +54,7 @@ class StackedParameters:
         self.gradient = torch.zeros_like(self.values)
         self.mask: Tensor | None = None
         if any(masks):
-            self.mask = self._stacked([mask or {} for mask in masks], fill=1.0)
+            self.mask = self.gather([mask or {} for mask in masks], fill=1.0)
             self.values.mul_(self.mask)
         self.by_name = {name: part.requires_grad_() for name, part in self._parts(self.values)}
 
@@ -64,9 +64,13 @@ class StackedParameters:
         for part, (_, whole) in zip(found, self._parts(self.gradient), strict=True):
             whole.add_(part)
 
-    def gather(self, arrays: Sequence[Arrays]) -> Tensor:
-        """Return named arrays of each client as a matrix [C, P]."""
-        return self._stacked(arrays)
+    def gather(self, arrays: Sequence[Arrays], fill: float | None = None) -> Tensor:
+        """Return named arrays of each client as a matrix [C, P], with `fill` for those missing."""
+        matrix = np.empty((len(arrays), self._size), np.float32)
+        for row, named in zip(matrix, arrays, strict=True):
+            for name, (place, _) in self._places.items():
+                row[place] = fill if fill is not None and name not in named else named[name].ravel()
+        return torch.from_numpy(matrix).to(self._device)
 
     def rows(self, matrix: Tensor) -> list[dict[str, NDArray[Any]]]:
         """Take a matrix [C, P] apart: for each client its arrays, by name and shape."""
@@ -80,10 +84,3 @@ class StackedParameters:
         """Yield each parameter's name and its part of a matrix [C, P], as a view [C, *shape]."""
         for name, (place, shape) in self._places.items():
             yield name, matrix[:, place].view(len(matrix), *shape)
-
-    def _stacked(self, arrays: Sequence[Arrays], fill: float | None = None) -> Tensor:
-        matrix = np.empty((len(arrays), self._size), np.float32)
-        for row, named in zip(matrix, arrays, strict=True):
-            for name, (place, _) in self._places.items():
-                row[place] = fill if fill is not None and name not in named else named[name].ravel()
-        return torch.from_numpy(matrix).to(self._device)

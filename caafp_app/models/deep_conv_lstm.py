@@ -9,6 +9,7 @@ from torch.func import vmap
 from torch.nn import functional
 
 from caafp_app.errors import SettingsError
+from caafp_app.models.har_cnn import dense
 
 _CONVOLUTIONS, _KERNEL = 4, 5
 
@@ -69,7 +70,7 @@ class DeepConvLSTM(nn.Module):
                 x = functional.dropout(x, self.lstm.dropout, self.training)
             names = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
             x = _recurrent(x, *(parameters[f"lstm.{name}_l{layer}"] for name in names))
-        return _dense(self.drop(x[:, :, -1]), parameters["head.weight"], parameters["head.bias"])
+        return dense(self.drop(x[:, :, -1]), parameters["head.weight"], parameters["head.bias"])
 
 
 def _convolved(windows: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -85,18 +86,13 @@ def _recurrent(
 ) -> Tensor:
     """Apply an LSTM layer of each client: from [C, n, time, in] to its states [C, n, time, H]."""
     clients, n, time, _ = x.shape
-    entering = _dense(x.flatten(1, 2), weight_in, bias_in).reshape(clients, n, time, -1)
+    entering = dense(x.flatten(1, 2), weight_in, bias_in).reshape(clients, n, time, -1)
     state = cell = x.new_zeros(clients, n, weight.shape[2])
     states = []
     for moment in range(time):
-        gates = entering[:, :, moment] + _dense(state, weight, bias)
+        gates = entering[:, :, moment] + dense(state, weight, bias)
         let_in, forget, new, out = gates.chunk(4, dim=2)
         cell = forget.sigmoid() * cell + let_in.sigmoid() * new.tanh()
         state = out.sigmoid() * cell.tanh()
         states.append(state)
     return torch.stack(states, dim=2)
-
-
-def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Apply dense layers: [C, n, in], [C, out, in] and [C, out] to [C, n, out]."""
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))

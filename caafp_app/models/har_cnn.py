@@ -68,9 +68,9 @@ class HarCNN(nn.Module):
             x = torch.maximum(x[:, :, 0:even:2], x[:, :, 1:even:2])
             x = self.drop_conv(torch.relu(x))
         x = x.transpose(2, 3).flatten(2)  # filters before samples, as `forward` flattens
-        x = _dense(x, parameters["dense.weight"], parameters["dense.bias"])
+        x = dense(x, parameters["dense.weight"], parameters["dense.bias"])
         x = self.drop_dense(torch.relu(x))
-        return _dense(x, parameters["head.weight"], parameters["head.bias"])
+        return dense(x, parameters["head.weight"], parameters["head.bias"])
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -79,9 +79,9 @@ def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     kernel = weight.shape[3]
     pieces = functional.pad(x, (0, 0, kernel // 2, kernel // 2)).unfold(2, kernel, 1)
     pieces = pieces.reshape(clients, n * samples, channels * kernel)
-    return _dense(pieces, weight.flatten(2), bias).reshape(clients, n, samples, -1)
+    return dense(pieces, weight.flatten(2), bias).reshape(clients, n, samples, -1)
 
 
-def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply dense layers: [C, n, in], [C, out, in] and [C, out] to [C, n, out]."""
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))

@@ -96,31 +96,21 @@ class Evidence:
             raise MaskUpdateError(f"expected the sum {name!r}, found {sorted(self.sums)}")
         return self.sums[name].read(part)
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return all there is to save, as arrays."""
-        state: dict[str, NDArray[Any]] = {
-            "counts": np.array(
-                [self.size, self.weight, self.replies, self.freedom], dtype=np.float64
-            )
+    def state(self) -> dict[str, Any]:
+        """Return all there is to save, for a checkpoint."""
+        return {
+            "size": self.size,
+            "counts": [self.weight, self.replies, self.freedom],
+            "between": self.between,
+            "sums": {name: one.state_dict() for name, one in self.sums.items()},
         }
-        if self.between is not None:
-            state["between"] = self.between
-        for name, one in self.sums.items():
-            state |= {f"{name}.{key}": array for key, array in one.state_dict().items()}
-        return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Build the evidence that `state` described."""
-        size, weight, replies, freedom = (float(count) for count in state["counts"])
-        restored = cls(int(size))
-        restored.weight, restored.replies, restored.freedom = weight, int(replies), freedom
-        if "between" in state:
+        restored = cls(int(state["size"]))
+        restored.weight, restored.replies, restored.freedom = state["counts"]
+        if state["between"] is not None:
             restored.between = np.array(state["between"])
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for key, array in state.items():
-            name, dot, field = key.rpartition(".")
-            if dot:
-                parts.setdefault(name, {})[field] = array
-        restored.sums = {name: SUMS[name].from_state(part) for name, part in parts.items()}
+        restored.sums = {name: SUMS[name].from_state(one) for name, one in state["sums"].items()}
         return restored

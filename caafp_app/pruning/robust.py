@@ -15,16 +15,13 @@ of labels, so that the order of arrival does not show in the last bits.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.vectors.chunks import CHUNK, chunks
-
-MEAN, TRIMMED_MEAN, MEDIAN = "mean", "trimmed-mean", "median"
-MULTI_KRUM, GEOMETRIC_MEDIAN = "multi-krum", "geometric-median"
 
 LIARS = 0.3
 """Share of a round's clients that may lie: a trimmed mean leaves out so many at each end, and
@@ -97,19 +94,6 @@ def geometric_median(updates: Updates, weights: Sequence[float]) -> NDArray[np.f
         if moved < _CLOSE:
             break
     return shares
-
-
-COORDINATE: dict[str, Callable[[Updates, Sequence[float]], NDArray[np.float64]]] = {
-    TRIMMED_MEAN: trimmed_mean,
-    MEDIAN: median,
-}
-"""Rules that give a vector [A]."""
-
-SHARES: dict[str, Callable[[Updates, Sequence[float]], NDArray[np.float64]]] = {
-    MULTI_KRUM: multi_krum,
-    GEOMETRIC_MEDIAN: geometric_median,
-}
-"""Rules that give each client a share [n]; see `combine`."""
 
 
 def combine(updates: Updates, shares: NDArray[np.float64]) -> NDArray[np.float64]:

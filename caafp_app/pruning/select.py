@@ -1,7 +1,6 @@
 """From scores and counts to masks. Counts are exact, ties go by index."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +10,6 @@ from caafp_app.pruning.segments import active_counts, check_segments, sizes_of
 from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class MaskUpdate:
-    """A new mask [P], and how many weights of each layer it prunes and grows [layers]."""
-
-    mask: NDArray[np.bool_]
-    pruned: Counts
-    grown: Counts
 
 
 def growth_counts(
@@ -53,8 +43,8 @@ def update_mask(
     counts: Sequence[int] | Counts,
     regrow: float,
     segments: Sequence[slice],
-) -> MaskUpdate:
-    """Prune the least important weights of each layer and grow inactive ones of large gradient.
+) -> NDArray[np.bool_]:
+    """Prune the least important weights of each layer, grow inactive ones; return the new mask [P].
 
     A layer with target k grows the g = `growth_counts` inactive positions of largest ``|gradient|``
     and keeps the k - g active ones of largest score. What is pruned here is not grown here: growth
@@ -101,7 +91,7 @@ def update_mask(
             inactive = ~old
             candidates = gradient[segment][inactive]
             new[inactive] = largest(np.abs(candidates, out=candidates), int(grown[layer]))
-    return MaskUpdate(mask=after, pruned=active - kept, grown=grown)
+    return after
 
 
 def magnitude_mask(

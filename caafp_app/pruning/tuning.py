@@ -5,10 +5,10 @@ present density, and returns the search with the density to go on with.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import median
-from typing import Any, Self
+from typing import Self
 
 from caafp_app.pruning.schedule import RoundPlan
 
@@ -183,15 +183,6 @@ class Search:
         density = good if whole else half
         turns = self.turns + (not self.growing)
         return replace(self, density=density, good=good, bad=bad, turns=turns, growing=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `from_json` takes."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Go on from what `to_json` returned."""
-        return cls(**facts)
 
 
 SPARSITY_RULES = ("auto", "entropy")

@@ -7,12 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import ProtocolError
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.influence import scaled
 from caafp_app.pruning.robust import is_variance, keep_variances
-from caafp_app.runs.checkpoint import State, damaged
+from caafp_app.runs.checkpoint import State
 from caafp_app.vectors.chunks import chunks
 
 Vector = NDArray[np.float64]
@@ -100,37 +99,34 @@ class SparseModel:
 
     def to_state(self) -> State:
         """Return what a checkpoint keeps of the model; the inverse of `from_state`."""
-        state = State(
-            {"whole": self.whole},
-            {"weights": self.flat.weights, "rest": self.flat.rest, "mask": self.mask.packed},
-        )
-        for name, array in self.flat.other.items():
-            # As bytes: safetensors knows fewer dtypes than layouts do.
-            state.arrays[f"other/{name}"] = np.atleast_1d(array).reshape(-1).view(np.uint8)
-        return state
+        # As bytes: safetensors knows fewer dtypes than layouts do.
+        other = {
+            name: np.atleast_1d(array).reshape(-1).view(np.uint8)
+            for name, array in self.flat.other.items()
+        }
+        return {
+            "whole": self.whole,
+            "weights": self.flat.weights,
+            "rest": self.flat.rest,
+            "mask": self.mask.packed,
+            "other": other,
+        }
 
     @classmethod
     def from_state(cls, layout: Layout, state: State) -> Self:
         """Build the model that `state` describes.
 
-        Raises
-        ------
-        RunError
-            If it is not one of this layout.
+        Raises KeyError, ValueError or ProtocolError if it is not one of this layout.
         """
-        try:
-            mask = Mask.unpack(layout, state.array("mask"))
-        except ProtocolError as error:
-            raise damaged(str(error)) from error
-        weights = state.array("weights", (layout.weight_count,)).astype(layout.dtype)
-        rest = state.array("rest", (layout.rest_count,)).astype(layout.dtype)
-        other = {}
-        for entry in layout.other_entries:
-            size = entry.size * np.dtype(entry.dtype).itemsize
-            content = state.array(f"other/{entry.name}", (size,))
-            other[entry.name] = content.copy().view(entry.dtype).reshape(entry.shape)
+        mask = Mask.unpack(layout, state["mask"])
         mask = Mask.full(layout) if mask.is_full else mask
-        return cls(FlatModel(weights, rest, other), mask, int(state.fact("whole")))
+        weights = state["weights"].reshape(layout.weight_count).astype(layout.dtype)
+        rest = state["rest"].reshape(layout.rest_count).astype(layout.dtype)
+        other = {
+            entry.name: state["other"][entry.name].copy().view(entry.dtype).reshape(entry.shape)
+            for entry in layout.other_entries
+        }
+        return cls(FlatModel(weights, rest, other), mask, int(state["whole"]))
 
 
 @dataclass(frozen=True, eq=False)

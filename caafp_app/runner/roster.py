@@ -61,6 +61,12 @@ GONE_AFTER = 20
 NOWHERE = 0
 """The node of a client that is known from before and has not come back yet; no node's id."""
 
+_KEPT: dict[str, Any] = {
+    **dict.fromkeys(("examples", "cluster", "failures", "rests_until", "absent"), int),
+    "pace": float,
+}
+"""What a checkpoint keeps of a client, and its types."""
+
 
 class Roster:
     """Clients by label and by node."""
@@ -164,13 +170,12 @@ class Roster:
 
     def state(self) -> dict[str, Any]:
         """Return what is known of the clients by label, JSON-able; nodes are of one run alone."""
-        kept = ("examples", "cluster", "failures", "rests_until", "absent", "pace")
         return {
             "population": self.population,
             "kept_out": sorted(self.kept_out),
             "keys": self.identities.state(),
             "clients": {
-                label: {name: getattr(client, name) for name in kept}
+                label: {name: getattr(client, name) for name in _KEPT}
                 for label, client in sorted(self.clients.items())
             },
         }
@@ -182,14 +187,7 @@ class Roster:
         self.kept_out = {label: Client(label, NOWHERE) for label in state.get("kept_out", ())}
         self.clients = {
             label: Client(
-                label,
-                NOWHERE,
-                examples=int(known["examples"]),
-                cluster=int(known["cluster"]),
-                failures=int(known["failures"]),
-                rests_until=int(known["rests_until"]),
-                absent=int(known["absent"]),
-                pace=float(known["pace"]),
+                label, NOWHERE, **{name: kind(known[name]) for name, kind in _KEPT.items()}
             )
             for label, known in state["clients"].items()
         }

@@ -136,26 +136,6 @@ class Tally:
             return found if found is not None and 0 <= found <= 1 else None
         return None
 
-    def held(self, labels: Collection[str]) -> float | None:
-        """Return the mean over clients of ``held-accuracy``; None where none of them reports it.
-
-        It decides things, so what is no share of windows counts for nothing. See
-        `protocol.objective.HELD_OUT`.
-
-        Parameters
-        ----------
-        labels : collection of str
-            Whose it is taken over, such as the members of a cluster.
-        """
-        found = [
-            value
-            for label, metrics in self.metrics().items()
-            if label in labels
-            and isinstance(value := metrics.get("held-accuracy"), int | float)
-            and 0 <= value <= 1
-        ]
-        return sum(found) / len(found) if found else None
-
     def record(
         self,
         ledger: Ledger,

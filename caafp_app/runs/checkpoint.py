@@ -1,18 +1,16 @@
 """Checkpoints: all that the server needs to go on after a round, in one file that is whole.
 
 ``checkpoints/round-0012.safetensors``: the arrays as tensors, everything else as JSON in the
-metadata, with a version and a SHA-256 over all of it. A file takes its name when it is on the disk,
-so a crash leaves the one before.
+metadata, with where each array belongs, a version and a SHA-256 over all of it. A file takes its
+name when it is on the disk, so a crash leaves the one before.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,59 +18,17 @@ from numpy.typing import NDArray
 from caafp_app.errors import RunError, reading
 from caafp_app.runs.tensors import PRIVATE, read_tensors, storable, write_tensors
 
-VERSION = 1
+VERSION = 2
 FOLDER = "checkpoints"
 _NAME = re.compile(r"round-(\d{4,9})\.safetensors")
 _TEXT_LIMIT = 256 * 1024 * 1024
 """Bytes of the longest JSON that is read."""
+_Place = tuple[str | int, ...]
 
-
-@dataclass
-class State:
-    """What a part of a run saves, and is restored from.
-
-    Facts are of JSON's types, and floats come back as they were, bit by bit; arrays of bools,
-    integers or floats have names that are unique in this part.
-    """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    def copy(self) -> "State":
-        """Return what the run will not change any more."""
-        arrays = {name: array.copy() for name, array in self.arrays.items()}
-        return State(deepcopy(self.facts), arrays)
-
-    def put(self, name: str, part: Self) -> None:
-        """Add a part under a name without a slash; the inverse of `part`."""
-        self.facts[name] = part.facts
-        self.arrays |= {f"{name}/{key}": array for key, array in part.arrays.items()}
-
-    def part(self, name: str) -> "State":
-        """Return the part of that name."""
-        facts = self.fact(name)
-        if not isinstance(facts, dict):
-            raise damaged(f"{name!r} is no part")
-        start = f"{name}/"
-        return State(
-            facts, {k[len(start) :]: v for k, v in self.arrays.items() if k.startswith(start)}
-        )
-
-    def fact(self, name: str) -> Any:
-        """Return a fact, or raise RunError."""
-        if name not in self.facts:
-            raise damaged(f"{name!r} is missing")
-        return self.facts[name]
-
-    def array(self, name: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-        """Return an array, which is read-only perhaps; of a shape, if one is named."""
-        found = self.arrays.get(name)
-        if found is None or (shape is not None and found.shape != shape):
-            raise damaged(
-                f"array {name!r}: expected {'one' if shape is None else list(shape)}, "
-                f"found {'none' if found is None else list(found.shape)}"
-            )
-        return found
+State = dict[str, Any]
+"""What a part of a run saves, and is restored from: nested dicts and lists, of arrays and of what
+JSON knows. Keys come back as strings, tuples as lists, floats as they were, bit by bit; arrays are
+of bools, integers or floats."""
 
 
 class Saved(NamedTuple):
@@ -123,8 +79,15 @@ class Checkpoints:
         Raises RunError if the file cannot be written; those before are as they were.
         """
         path = self.folder / f"round-{round_:04d}.safetensors"
-        text = json.dumps({"round": round_, "terms": self.terms, "facts": state.facts})
-        tensors = {name: storable(name, array) for name, array in state.arrays.items()}
+        found: dict[_Place, NDArray[Any]] = {}
+        facts = _without_arrays(state, (), found)
+        text = json.dumps(
+            {"round": round_, "terms": self.terms, "facts": facts, "places": list(found)}
+        )
+        tensors = {
+            str(number): storable("/".join(map(str, place)), array)
+            for number, (place, array) in enumerate(found.items())
+        }
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
         write_tensors(path, tensors, metadata, mode=PRIVATE)
         for old in self._paths()[: -self.keep]:
@@ -181,8 +144,13 @@ def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State
             raise RunError("its SHA-256 is another than the one it was saved with")
         if metadata.get("version") == str(VERSION):
             with reading("its state", RunError):
-                facts = json.loads(text)
-                return int(facts["round"]), dict(facts["terms"]), State(facts["facts"], arrays)
+                told = json.loads(text)
+                for number, place in enumerate(told["places"]):
+                    part = told["facts"]
+                    for key in place[:-1]:
+                        part = part[key]
+                    part[place[-1]] = arrays[str(number)]
+                return int(told["round"]), dict(told["terms"]), dict(told["facts"])
     except RunError as error:
         # Not the first that is whole: what a run goes on from is for its operator to say.
         before = f"the one before is {older[-1].name}" if older else "there is none before it"
@@ -194,6 +162,18 @@ def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State
         f"checkpoint {path} has version {metadata.get('version')}, this release reads {VERSION}; "
         "resume with the release that saved it"
     )
+
+
+def _without_arrays(part: Any, place: _Place, found: dict[_Place, NDArray[Any]]) -> Any:
+    """Return a part of a state without its arrays, which are put into `found`."""
+    if isinstance(part, np.ndarray):
+        found[place] = part
+        return None
+    if isinstance(part, Mapping):
+        return {str(k): _without_arrays(v, (*place, str(k)), found) for k, v in part.items()}
+    if isinstance(part, list | tuple):
+        return [_without_arrays(one, (*place, n), found) for n, one in enumerate(part)]
+    return part
 
 
 def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -48,13 +48,9 @@ class RunDirectory:
         name = run_name or f"{stamp}-{strategy}-{dataset}-{seed}"
         return cls(make_folder(name, output_dir))
 
-    def write_settings(self, settings: Mapping[str, object]) -> None:
-        """Write the resolved settings to ``settings.json``."""
-        write_json(self.path / "settings.json", settings)
-
-    def write_plan(self, plan: Mapping[str, object]) -> None:
-        """Write the plan of rounds to ``plan.json``."""
-        write_json(self.path / "plan.json", plan)
+    def write(self, name: str, content: Mapping[str, object]) -> None:
+        """Write ``<name>.json``: ``settings``, ``plan``, ``clusters`` or ``summary``."""
+        write_json(self.path / f"{name}.json", content)
 
     def append_round(self, record: RoundRecord) -> None:
         """Append one line to ``rounds.jsonl``; it is on the disk when this returns."""
@@ -97,10 +93,6 @@ class RunDirectory:
             writer.writerow({name: csv_cell(v) for name, v in plain(vars(client)).items()})
         write_atomic(self.path / "clients.csv", text.getvalue().encode())
 
-    def write_clusters(self, clusters: Mapping[str, object]) -> None:
-        """Write ``clusters.json``."""
-        write_json(self.path / "clusters.json", clusters)
-
     def write_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
         """Write the clients' distances [n, n] to ``distances.safetensors``, labels as metadata."""
         tensors = {"distances": distances.astype(np.float32)}
@@ -129,10 +121,6 @@ class RunDirectory:
             folder = self.path / "devices"
             folder.mkdir(exist_ok=True)
             write_atomic(folder / name, f"{key}\n".encode())
-
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write ``summary.json``."""
-        write_json(self.path / "summary.json", summary)
 
     def _write_tensors(
         self,

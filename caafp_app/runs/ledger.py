@@ -7,14 +7,12 @@ from typing import Any, Literal
 
 from flwr.app import Message
 
-from caafp_app.errors import RunError
 from caafp_app.runs.size import message_bytes
 
 Direction = Literal["down", "up"]
 """``down``: server to client; ``up``: client to server."""
 
 DIRECTIONS: tuple[Direction, Direction] = ("down", "up")
-_STATE_VERSION = 1
 _MAX_KINDS = 64
 _UNLISTED = "unlisted"
 
@@ -148,44 +146,20 @@ class Ledger:
     def state(self) -> dict[str, Any]:
         """Return everything counted, JSON-able, for `restore`."""
         return {
-            "version": _STATE_VERSION,
             "formula": self._formula,
             "exchanges": [
-                {
-                    "phase": phase,
-                    "round": number,
-                    "messages": dict(part.messages),
-                    "bytes": part.by_kind(),
-                }
+                [phase, number, dict(part.messages), part.by_kind()]
                 for (phase, number), part in self._exchanges.items()
             ],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Replace what is counted by what `state()` returned, in this process or another.
-
-        Raises RunError if `state` is of another version or not one of ours; the ledger is unchanged
-        then.
-        """
-        version = state.get("version")
-        if version != _STATE_VERSION:
-            raise RunError(
-                f"the ledger's state has version {version!r}, this release reads {_STATE_VERSION}; "
-                "resume with the release that saved it"
-            )
-        exchanges: dict[tuple[str, int], Traffic] = {}
-        try:
-            formula = float(state["formula"])
-            for entry in state["exchanges"]:
-                part = exchanges.setdefault((str(entry["phase"]), int(entry["round"])), Traffic())
-                for direction in DIRECTIONS:
-                    sizes = {str(k): int(v) for k, v in entry["bytes"][direction].items()}
-                    part.add(direction, sizes, int(entry["messages"][direction]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"the ledger's state is damaged ({error!r}); resume from an earlier checkpoint"
-            ) from error
-        self._exchanges, self._formula = exchanges, formula
+        """Replace what is counted by what `state()` returned, in this process or another."""
+        self._formula = float(state["formula"])
+        self._exchanges = {
+            (phase, int(number)): Traffic(dict(messages), {k: Counter(v) for k, v in kinds.items()})
+            for phase, number, messages, kinds in state["exchanges"]
+        }
 
 
 def _sum(parts: Iterable[Traffic]) -> Traffic:

@@ -102,17 +102,10 @@ class DirectoryObserver(Observer):
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Write ``settings.json`` and ``plan.json``."""
-        self.directory.write_settings(self._settings)
-        rounds = [
-            {
-                "round": entry.round,
-                "phase": entry.phase,
-                "mask_update": entry.mask_update,
-                "sparsity": entry.sparsity,
-            }
-            for entry in plan
-        ]
-        self.directory.write_plan({"facts": facts, "rounds": rounds})
+        self.directory.write("settings", self._settings)
+        kept = ("round", "phase", "mask_update", "sparsity")
+        rounds = [{name: getattr(entry, name) for name in kept} for entry in plan]
+        self.directory.write("plan", {"facts": facts, "rounds": rounds})
 
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         """Append to ``rounds.jsonl``."""
@@ -138,7 +131,7 @@ class DirectoryObserver(Observer):
         found = {"note": self._note, "clusters": plain(clusters)}
         if self._changes:
             found["changes"] = self._changes
-        self.directory.write_clusters(found)
+        self.directory.write("clusters", found)
 
     def on_present(self, nodes: Mapping[str, int]) -> None:
         """Append to ``live.jsonl``."""
@@ -175,8 +168,8 @@ class DirectoryObserver(Observer):
         clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
         self._write_clusters(clusters)
         self.directory.write_clients(report.clients)
-        self.directory.write_summary(
-            build_summary(report, settings=self._settings, rounds=self._rounds)
+        self.directory.write(
+            "summary", build_summary(report, settings=self._settings, rounds=self._rounds)
         )
 
 

@@ -58,18 +58,15 @@ class LastModels:
 
     def state(self) -> State:
         """Return what a checkpoint saves."""
-        state = State({"counts": {str(number): count for number, count in self._counts.items()}})
-        for number, (weights, rest) in self._sums.items():
-            state.arrays |= {f"{number}/weights": weights, f"{number}/rest": rest}
-        return state
+        return {"counts": self._counts, "sums": self._sums}
 
     def restore(self, layout: Layout, state: State) -> None:
         """Take up what `state` returned; the models are of `layout`."""
-        self._counts = {int(number): int(n) for number, n in state.fact("counts").items()}
+        self._counts = {int(number): int(n) for number, n in state["counts"].items()}
         self._sums = {
-            number: (
-                state.array(f"{number}/weights", (layout.weight_count,)).copy(),
-                state.array(f"{number}/rest", (layout.rest_count,)).copy(),
+            int(number): (
+                weights.reshape(layout.weight_count).copy(),
+                rest.reshape(layout.rest_count).copy(),
             )
-            for number in self._counts
+            for number, (weights, rest) in state["sums"].items()
         }

@@ -98,13 +98,14 @@ class CAAFP(MethodStrategy):
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Divide the rounds among warm-up, cluster warm-up and pruning."""
-        given = (self.warmup_rounds, self.cluster_rounds, self.prune_rounds)
         _, pruning = self._fitted(num_rounds)
-        if given == (None, None, None):
+        if not self._divided:
             parts, every = early_rounds(num_rounds, pruning.every)
             check_updates(parts, pruning)
             return _build(parts, replace(pruning, every=every))
-        parts = divide_rounds(num_rounds, *given)
+        parts = divide_rounds(
+            num_rounds, self.warmup_rounds, self.cluster_rounds, self.prune_rounds
+        )
         if self.prune_rounds is None and pruning.final > 0:
             check_room(num_rounds, parts)
         return _build(parts, pruning)
@@ -121,14 +122,18 @@ class CAAFP(MethodStrategy):
             self.personalise is None and self._short(num_rounds)
         )
 
+    @property
+    def _divided(self) -> bool:
+        """Whether somebody has said how many rounds a phase has."""
+        return (self.warmup_rounds, self.cluster_rounds, self.prune_rounds) != (None, None, None)
+
     def _short(self, num_rounds: int) -> bool:
-        given = (self.warmup_rounds, self.cluster_rounds, self.prune_rounds)
-        return given == (None, None, None) and num_rounds < SHORT
+        return not self._divided and num_rounds < SHORT
 
     def _fitted(self, num_rounds: int) -> tuple[Clustering, Pruning]:
         """Return what was asked for, or what suits so many rounds if nothing was."""
         clustering, pruning = self.clustering, self.pruning
-        if (self.warmup_rounds, self.cluster_rounds, self.prune_rounds) != (None, None, None):
+        if self._divided:
             return clustering, pruning
         if clustering is USUAL_CLUSTERING:
             # Groups that are none would each learn from fewer clients.

@@ -19,7 +19,7 @@ from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
-from caafp_app.strategies.deadline import Deadline
+from caafp_app.strategies.deadline import set_paces
 from caafp_app.strategies.election import Election
 from caafp_app.strategies.levels import Levels, Nested
 from caafp_app.strategies.masks import Vector
@@ -59,7 +59,6 @@ class CAAFPMethod(ClusteredMethod):
         self.sparsity = sparsity or Sparsity()
         self.election = Election(pruning, own=args.one_exchange)
         self.targets: dict[int, float] = {}  # by cluster, of the round that goes on
-        self.deadline = Deadline(args.deadline, levels.shares)
         # By cluster and level, since the last mask update.
         self.evidence: dict[int, dict[int, Evidence]] = {}
         self.ages: dict[int, Ages] = {}  # how long weights are pruned, where that counts
@@ -139,10 +138,9 @@ class CAAFPMethod(ClusteredMethod):
             mean = self.nested.mean(self.models[number], levels) if answers.enough else None
             if mean is not None:
                 means[number] = mean
-        if self.deadline.seconds:
-            clients = {c.label: c for one in answers.summed for c in one.query.clients}
+        if self.args.deadline:
             sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
-            self.deadline.apply(answers, clients, sizes)
+            set_paces(self.args.deadline, self.nested.levels.shares, answers, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:
@@ -170,26 +168,19 @@ class CAAFPMethod(ClusteredMethod):
 
     def state(self) -> State:
         """Return the evidence besides what every clustered method saves."""
-        state = super().state()
-        ages = {str(number): one for number, one in self.ages.items()}
-        state.put("ages", State({"clusters": sorted(self.ages)}, ages))
-        state.put("sparsity", self.sparsity.state())
-        state.facts["evidence"] = {str(n): sorted(known) for n, known in self.evidence.items()}
-        for number, known in self.evidence.items():
-            for level, evidence in known.items():
-                state.put(f"evidence {number} {level}", State({}, evidence.state()))
-        return state
+        evidence = {
+            number: {level: one.state() for level, one in sorted(levels.items())}
+            for number, levels in self.evidence.items()
+        }
+        own = {"ages": self.ages, "sparsity": self.sparsity.state(), "evidence": evidence}
+        return super().state() | own
 
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
-        self.sparsity.restore(state.part("sparsity"))
-        ages = state.part("ages")
-        self.ages = {int(n): ages.array(str(n)) for n in ages.fact("clusters")}
+        self.sparsity.restore(state["sparsity"])
+        self.ages = {int(number): one for number, one in state["ages"].items()}
         self.evidence = {
-            int(number): {
-                int(level): Evidence.from_state(state.part(f"evidence {number} {level}").arrays)
-                for level in levels
-            }
-            for number, levels in state.fact("evidence").items()
+            int(number): {int(level): Evidence.from_state(one) for level, one in levels.items()}
+            for number, levels in state["evidence"].items()
         }

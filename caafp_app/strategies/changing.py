@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.effects import Effects
 from caafp_app.clustering.pulls import ALIKE_IN_A_ROW, PullBook, pulls_of
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.structure import MOST_CLUSTERS, agreement, find_structure
 from caafp_app.pruning.influence import capped
 from caafp_app.runner.model import SparseModel, mean_model
@@ -80,8 +80,7 @@ class Changes:
         if self._sketcher is None:
             layout = next(iter(models.values())).layout
             size = max(layout.weight_count + layout.rest_count, 1)
-            budget = min(DEFAULT_BUDGET, sketch_budget(2 * clients))
-            self._sketcher = Sketcher(size, seed=self.seed, budget=budget)
+            self._sketcher = Sketcher(size, self.seed, sketch_budget(2 * clients))
         return [self._watched(query, models, self._sketcher) for query in queries]
 
     @staticmethod
@@ -232,28 +231,21 @@ class Changes:
 
     def state(self) -> State:
         """Return what a checkpoint saves."""
-        state = State({"book": self._book.to_json(), "rounds": self._rounds})
-        state.facts["into"] = {str(gone): number for gone, number in self._into.items()}
-        state.facts["parts"] = {str(number): parts for number, parts in self._parts.items()}
-        state.facts["windows"] = sorted(self._windows)
-        for number, window in self._windows.items():
-            clients, rounds, members = window.state()
-            arrays = {"clients": clients, "rounds": rounds}
-            state.put(f"window {number}", State({"members": members}, arrays))
-        return state
+        return {
+            "book": self._book.to_json(),
+            "rounds": self._rounds,
+            "into": self._into,
+            "parts": self._parts,
+            "windows": {n: window.state() for n, window in sorted(self._windows.items())},
+        }
 
     def restore(self, state: State) -> None:
         """Take up what `state` returned."""
-        self._book = PullBook.from_json(state.fact("book"))
-        self._rounds = int(state.fact("rounds"))
-        self._into = {int(gone): int(number) for gone, number in state.fact("into").items()}
-        parts = state.fact("parts")
-        self._parts = {int(n): {k: int(v) for k, v in one.items()} for n, one in parts.items()}
-        self._windows = {}
-        for number in state.fact("windows"):
-            saved = state.part(f"window {number}")
-            arrays = saved.array("clients"), saved.array("rounds")
-            self._windows[int(number)] = Effects.from_state(*arrays, saved.fact("members"))
+        self._book = PullBook.from_json(state["book"])
+        self._rounds = int(state["rounds"])
+        self._into = {int(gone): int(number) for gone, number in state["into"].items()}
+        self._parts = {int(n): dict(one) for n, one in state["parts"].items()}
+        self._windows = {int(n): Effects.from_state(one) for n, one in state["windows"].items()}
 
 
 def _labels(members: Mapping[int, Sequence[Client]]) -> dict[int, list[str]]:

@@ -67,13 +67,10 @@ class ClusteredMethod(Method):
 
     def state(self) -> State:
         """Return the models and what late clients are placed by."""
-        state = super().state()
-        state.put("nested", self.nested.state())
-        state.put("groups", self.groups.state())
-        return state
+        return super().state() | {"nested": self.nested.state(), "groups": self.groups.state()}
 
     def restore(self, state: State) -> None:
         """Take them up."""
         super().restore(state)
-        self.nested.restore(self.layout, state.part("nested"))
-        self.groups.restore(self.layout, state.part("groups"))
+        self.nested.restore(self.layout, state["nested"])
+        self.groups.restore(self.layout, state["groups"])

@@ -14,7 +14,7 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.admm import Coupling, Penalties
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.stable import keep_numbers
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel
@@ -167,31 +167,24 @@ class _ClusterFL(Method):
 
     def state(self) -> State:
         """Return the models, whose is which, who has trained, and Omega and U of each cluster."""
-        state = super().state()
-        state.facts |= {
-            "numbers": dict(self._numbers),
-            "trained": sorted(self._trained),
-            "couplings": {str(k): labels for k, (labels, _) in sorted(self._couplings.items())},
+        couplings = {
+            number: [labels, coupling.state()]
+            for number, (labels, coupling) in sorted(self._couplings.items())
         }
-        for number, (_, coupling) in self._couplings.items():
-            state.arrays |= {f"coupling {number}/{k}": v for k, v in coupling.state().items()}
-        return state
+        own = {"numbers": self._numbers, "trained": sorted(self._trained), "couplings": couplings}
+        return super().state() | own
 
     def restore(self, state: State) -> None:
         """Take them up; nobody is thought to hold its model, so each is sent it once."""
         super().restore(state)
-        self._numbers = {label: int(number) for label, number in state.fact("numbers").items()}
-        self._trained, self._holding = set(state.fact("trained")), set()
+        self._numbers = {label: int(number) for label, number in state["numbers"].items()}
+        self._trained, self._holding = set(state["trained"]), set()
         self._couplings = {
             int(number): (
-                [str(label) for label in labels],
-                Coupling.from_state(
-                    self.args.penalties,
-                    len(labels),
-                    {name: state.array(f"coupling {number}/{name}") for name in Coupling.KEPT},
-                ),
+                list(labels),
+                Coupling.from_state(self.args.penalties, len(labels), coupling),
             )
-            for number, labels in state.fact("couplings").items()
+            for number, (labels, coupling) in state["couplings"].items()
         }
 
     def _model_of(self, client: Client) -> SparseModel:
@@ -213,8 +206,7 @@ class _ClusterFL(Method):
             return
         clients = runner.roster.clients
         start = _flat(self._initial)
-        budget = min(DEFAULT_BUDGET, sketch_budget(len(labels)))
-        sketcher = Sketcher(start.size, seed=args.seed, budget=budget)
+        sketcher = Sketcher(start.size, args.seed, sketch_budget(len(labels)))
         sketches = {k: sketcher.sketch(_flat(self._model_of(clients[k])) - start) for k in labels}
         found = args.clustering.group(sketches, seed=args.seed, observer=runner.observer)
         before = {label: client.cluster for label, client in clients.items()}

@@ -14,7 +14,6 @@ from logging import INFO
 from flwr.common.logger import log
 
 from caafp_app.pruning.levels import level_of
-from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers
 
 ROOM = 0.8
@@ -47,65 +46,49 @@ def choose_level(seconds: float, level: int, sizes: Sequence[float], deadline: f
     return len(sizes) - 1
 
 
-class Deadline:
-    """The rule in one run.
+def set_paces(
+    deadline: float, shares: Sequence[float], answers: Answers, sizes: Mapping[int, Sequence[float]]
+) -> None:
+    """Judge who has trained in a round, and change their `Client.pace`.
 
     Parameters
     ----------
-    seconds : float
-        That a round may take; 0: no deadline.
+    deadline : float
+        Seconds that a round may take.
     shares : sequence of float
         Of the levels.
+    answers : Answers
+        Of the round's training.
+    sizes : mapping of int to sequence of float
+        Of the levels' parts, by cluster.
     """
+    taken = {}
+    metrics = answers.tally.metrics()
+    for summed in answers.summed:
+        level, group = summed.query.level, summed.query.group
+        for client in summed.query.clients:
+            seconds = _seconds(metrics.get(client.label, {}), client.label, answers)
+            if not seconds:
+                continue
+            taken[client.label] = seconds
+            # A device is the judge of its own memory: what it says is not exceeded.
+            widest = level_of(shares, client.strength)
+            new = max(choose_level(seconds, level, sizes[group], deadline), widest)
+            client.pace = shares[new]
+            if new != level:
+                what = "%s: level %g becomes %g, its round took %.3g s of %.3g"
+                log(INFO, what, client.label, shares[level], shares[new], seconds, deadline)
+    if taken:
+        slowest = max(taken, key=lambda label: (taken[label], label))
+        what = "round %d: the slowest device took %.3g s: %s"
+        log(INFO, what, answers.tally.round, taken[slowest], slowest)
 
-    def __init__(self, seconds: float, shares: Sequence[float]) -> None:
-        self.seconds = seconds
-        self.shares = shares
 
-    def apply(
-        self, answers: Answers, clients: Mapping[str, Client], sizes: Mapping[int, Sequence[float]]
-    ) -> None:
-        """Judge who has trained in a round, and change their `Client.pace`.
-
-        Parameters
-        ----------
-        answers : Answers
-            Of the round's training.
-        clients : mapping of str to Client
-            By label.
-        sizes : mapping of int to sequence of float
-            Of the levels' parts, by cluster.
-        """
-        if not self.seconds:
-            return
-        taken = {}
-        metrics = answers.tally.metrics()
-        for summed in answers.summed:
-            level, group = summed.query.level, summed.query.group
-            for client in summed.query.clients:
-                seconds = self._seconds(metrics.get(client.label, {}), client.label, answers)
-                if not seconds:
-                    continue
-                taken[client.label] = seconds
-                # A device is the judge of its own memory: what it says is not exceeded.
-                widest = level_of(self.shares, client.strength)
-                new = max(choose_level(seconds, level, sizes[group], self.seconds), widest)
-                clients[client.label].pace = self.shares[new]
-                if new != level:
-                    shares = self.shares[level], self.shares[new]
-                    what = "%s: level %g becomes %g, its round took %.3g s of %.3g"
-                    log(INFO, what, client.label, *shares, seconds, self.seconds)
-        if taken:
-            slowest = max(taken, key=lambda label: (taken[label], label))
-            what = "round %d: the slowest device took %.3g s: %s"
-            log(INFO, what, answers.tally.round, taken[slowest], slowest)
-
-    @staticmethod
-    def _seconds(metrics: Mapping[str, object], label: str, answers: Answers) -> float:
-        """Return computing and link of one client; 0 where it does not say."""
-        compute, link = (metrics.get(f"{name}-seconds", math.nan) for name in ("compute", "link"))
-        if not isinstance(compute, int | float) or not 0 < compute < _LONGEST:
-            return 0.0
-        if isinstance(link, int | float) and 0 <= link < _LONGEST:
-            return float(compute + link)
-        return max(answers.tally.seconds.get(label, 0.0), float(compute))
+def _seconds(metrics: Mapping[str, object], label: str, answers: Answers) -> float:
+    """Return computing and link of one client; 0 where it does not say."""
+    compute, link = (metrics.get(f"{name}-seconds", math.nan) for name in ("compute", "link"))
+    if not isinstance(compute, int | float) or not 0 < compute < _LONGEST:
+        return 0.0
+    if isinstance(link, int | float) and 0 <= link < _LONGEST:
+        return float(compute + link)
+    return max(answers.tally.seconds.get(label, 0.0), float(compute))

@@ -107,22 +107,14 @@ class _EfficientFL(Method):
 
     def state(self) -> State:
         """Return the full network, which of its filters are trained, and the small one."""
-        state = super().state()
-        state.facts["axes"] = {name: len(kept) for name, kept in self._places.items()}
-        state.arrays |= {f"full/{name}": array for name, array in self._full.items()}
-        for name, kept in self._places.items():
-            state.arrays |= {f"place/{axis}/{name}": index for axis, index in enumerate(kept)}
-        return state
+        return super().state() | {"full": self._full, "places": self._places}
 
     def restore(self, state: State) -> None:
         self._full = {
-            name: state.array(f"full/{name}", array.shape).astype(array.dtype)
+            name: state["full"][name].reshape(array.shape).astype(array.dtype)
             for name, array in self._full.items()
         }
-        self._places = {
-            name: tuple(state.array(f"place/{axis}/{name}") for axis in range(int(axes)))
-            for name, axes in state.fact("axes").items()
-        }
+        self._places = {name: tuple(kept) for name, kept in state["places"].items()}
         self._cut()
         super().restore(state)
 

@@ -134,29 +134,17 @@ def _offers(settings: Settings) -> dict[str, Any]:
     """Return what the settings say, by the names of arguments."""
     rounds, pruning, wire = settings.rounds, settings.pruning, settings.wire
     return {
-        "min_available_nodes": rounds.min_available_nodes,
-        "clients_per_round": rounds.clients_per_round,
-        "cluster_floor": rounds.cluster_floor,
+        **vars(pruning),
+        **vars(rounds),
         "seed": settings.run.seed,
         "spare_first": pruning.spares_first,
         "spare_last": pruning.spares_last,
         "wire": WireFormat(wire.down_dtype, wire.up_dtype, wire.rest_dtype),
         "one_exchange": True,
         "spare_below": 0,
-        "evaluate_every": rounds.evaluate_every,
-        "average_last": rounds.average_last,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
-        "min_replies": rounds.min_replies,
         "robust": True,
         "known_devices": _known_devices(rounds.known_devices),
-        "aggregation": rounds.aggregation,
-        "deadline": rounds.deadline,
-        "unseen_users": rounds.unseen_users,
-        "sparsity": pruning.sparsity,
-        "levels": pruning.levels,
-        "warmup_rounds": rounds.warmup_rounds,
-        "cluster_rounds": rounds.cluster_rounds,
-        "prune_rounds": rounds.prune_rounds,
     }
 
 
@@ -166,22 +154,11 @@ def _known_devices(folder: str) -> dict[str, str] | None:
 
 def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what the settings say of arguments that are dataclasses, by their fields."""
-    pruning, clustering = settings.pruning, settings.clustering
+    known = {field.name for field in fields(Pruning)}
+    pruning = {name: value for name, value in vars(settings.pruning).items() if name in known}
     return {
-        "clustering": {"clusters": clustering.clusters},
-        "pruning": {
-            "sparsity": pruning.sparsity,
-            "tolerance": pruning.tolerance,
-            "initial_sparsity": pruning.initial_sparsity,
-            "schedule": pruning.schedule,
-            "every": pruning.prune_every,
-            "initial_mask": pruning.initial_mask,
-            "allocation": pruning.allocation,
-            "regrow": pruning.regrow,
-            "granularity": pruning.granularity,
-            "score": pruning.score,
-            "levels": pruning.levels,
-        },
+        "clustering": vars(settings.clustering),
+        "pruning": {**pruning, "every": settings.pruning.prune_every},
     }
 
 

@@ -9,7 +9,7 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.assign import assign
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, Sketcher, sketch_budget
+from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import Phase, RoundPlan
@@ -121,8 +121,7 @@ class Groups:
     ) -> Mapping[int, SparseModel]:
         base, roster = models[-1], runner.roster
         asked = available(roster.reachable(), step.round)
-        budget = min(DEFAULT_BUDGET, sketch_budget(len(asked)))
-        sketcher = self._sketcher_for(base, budget)
+        sketcher = self._sketcher_for(base, sketch_budget(len(asked)))
         sketches, enough = self._compare(runner, step, asked, base, sketcher, needed=True)
         if not enough or len(sketches) < max(1, min(self.rule.fixed, len(asked))):
             log(WARNING, "%d updates to cluster by: tried again next round", len(sketches))
@@ -181,18 +180,18 @@ class Groups:
 
     def state(self) -> State:
         """Return what late clients are placed by: the centroids, and the model trained from."""
-        state = State()
-        if self._base is not None and self._centroids is not None and self._sketcher is not None:
-            state.arrays["centroids"] = self._centroids
-            state.facts["budget"] = self._sketcher.budget
-            state.facts["unplaced"] = sorted(self._unplaced)
-            state.put("base", self._base.to_state())
-        return state
+        if self._base is None or self._sketcher is None:
+            return {}
+        return {
+            "base": self._base.to_state(),
+            "budget": self._sketcher.budget,
+            "centroids": self._centroids,
+            "unplaced": sorted(self._unplaced),
+        }
 
     def restore(self, layout: Layout, state: State) -> None:
         """Take up what `state` returned; the sketches of newcomers are then those of before."""
-        if "base" in state.facts:
-            base = self._base = SparseModel.from_state(layout, state.part("base"))
-            self._sketcher = self._sketcher_for(base, int(state.fact("budget")))
-            self._centroids = state.array("centroids")
-            self._unplaced = set(state.fact("unplaced"))
+        if state:
+            self._base = SparseModel.from_state(layout, state["base"])
+            self._sketcher = self._sketcher_for(self._base, int(state["budget"]))
+            self._centroids, self._unplaced = state["centroids"], set(state["unplaced"])

@@ -192,20 +192,15 @@ class Nested:
 
     def state(self) -> State:
         """Return what a checkpoint saves."""
-        state = State({"compared": self.compared, "clusters": sorted(self._masks)})
-        for number, masks in self._masks.items():
-            state.arrays |= {f"{number}/{level}": mask.packed for level, mask in enumerate(masks)}
-        return state
+        masks = {n: [mask.packed for mask in some] for n, some in sorted(self._masks.items())}
+        return {"compared": self.compared, "masks": masks}
 
     def restore(self, layout: Layout, state: State) -> None:
         """Take up what `state` returned."""
-        self.compared = int(state.fact("compared"))
-        narrower = range(len(self.levels.shares) - 1)
+        self.compared = int(state["compared"])
         self._masks = {
-            int(number): tuple(
-                Mask.unpack(layout, state.array(f"{number}/{level}")) for level in narrower
-            )
-            for number in state.fact("clusters")
+            int(number): tuple(Mask.unpack(layout, packed) for packed in some)
+            for number, some in state["masks"].items()
         }
 
 

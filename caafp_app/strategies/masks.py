@@ -217,8 +217,8 @@ class Pruning:
         if ages is not None:
             gradient = with_bonus(gradient, ages, self.bonus)
         layers = model.layout.segments
-        change = update_mask(model.mask.bits, scores, gradient, counts, self.regrow, layers)
-        return model.with_mask(Mask(model.layout, change.mask))
+        bits = update_mask(model.mask.bits, scores, gradient, counts, self.regrow, layers)
+        return model.with_mask(Mask(model.layout, bits))
 
     def _counts(
         self, model: SparseModel, density: float, scores: Vector | None = None

@@ -109,10 +109,7 @@ class Method:
 
     def state(self) -> State:
         """Return what a checkpoint saves of the method; the inverse of `restore`."""
-        state = State({"models": sorted(self.models)})
-        for number, model in self.models.items():
-            state.put(f"model {number}", model.to_state())
-        return state
+        return {"models": {number: one.to_state() for number, one in sorted(self.models.items())}}
 
     def restore(self, state: State) -> None:
         """Go on from what `state` returned.
@@ -123,8 +120,8 @@ class Method:
             If it is not of this method.
         """
         self.models = {
-            int(number): SparseModel.from_state(self.layout, state.part(f"model {number}"))
-            for number in state.fact("models")
+            int(number): SparseModel.from_state(self.layout, one)
+            for number, one in state["models"].items()
         }
 
 

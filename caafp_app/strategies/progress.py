@@ -38,7 +38,7 @@ class Progress:
         return {
             "trained": self.trained,
             "fedavg bytes": self.fedavg_bytes,
-            "figures": [[round_, *figure] for round_, figure in self.figures.items()],
+            "figures": self.figures,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Progress:
         self.trained = bool(state["trained"])
         self.fedavg_bytes = int(state["fedavg bytes"])
         self.figures = {
-            int(round_): (str(kind), float(value)) for round_, kind, value in state["figures"]
+            int(round_): (kind, value) for round_, (kind, value) in state["figures"].items()
         }
 
     def count_models(self, models: int) -> None:

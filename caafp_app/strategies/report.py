@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord
@@ -190,17 +191,7 @@ def _no_longer(
 
 
 def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:
-    return ClientRecord(
-        label=client.label,
-        cluster=client.cluster,
-        examples=max(client.examples, 0),
-        test_examples=int(scores.get("test-examples", 0)),
-        cluster_accuracy=scores.get("cluster-accuracy"),
-        cluster_loss=scores.get("cluster-loss"),
-        personal_accuracy=scores.get("personal-accuracy"),
-        personal_loss=scores.get("personal-loss"),
-        personal_sparsity=scores.get("personal-sparsity"),
-        cluster_f1=scores.get("cluster-f1"),
-        personal_f1=scores.get("personal-f1"),
-        finetune_epochs=scores.get("finetune-epochs"),
-    )
+    """Return the record of a client, whose scores have the names of its fields."""
+    found: dict[str, Any] = {name.replace("-", "_"): value for name, value in scores.items()}
+    examples = max(client.examples, 0)
+    return ClientRecord(label=client.label, cluster=client.cluster, examples=examples, **found)

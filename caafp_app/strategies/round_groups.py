@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caafp_app.clustering.assign import assign
 from caafp_app.clustering.effects import Effects, unit
-from caafp_app.clustering.sketch import DEFAULT_BUDGET, sketch_budget
+from caafp_app.clustering.sketch import sketch_budget
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import RoundPlan
@@ -84,7 +84,7 @@ class RoundGroups(Groups):
             return super().form_or_place(runner, step, newcomers, models)
         if self._sketcher is None:
             budget = sketch_budget(2 * len(runner.roster.clients))
-            self._sketcher = sketcher_of(models[-1], self.seed, min(DEFAULT_BUDGET, budget))
+            self._sketcher = sketcher_of(models[-1], self.seed, budget)
             self._effects = Effects(self._sketcher.length)
         return dict(models)
 
@@ -153,27 +153,24 @@ class RoundGroups(Groups):
 
     def state(self) -> State:
         """Return the updates' sums, or what newcomers are placed by."""
-        state = State({"unplaced": sorted(self._unplaced), "largest": self._largest})
-        state.facts["budget"] = self._sketcher.budget if self._sketcher is not None else 0
-        clients, rounds, state.facts["members"] = self._effects.state()
-        state.arrays |= {"clients": clients, "rounds": rounds}
-        if self._base is not None:
-            state.put("base", self._base.to_state())
-        if self._changes is not None:
-            state.put("changes", self._changes.state())
-        for name, array in (("centroids", self._centroids), ("common", self._common)):
-            if array is not None:
-                state.arrays[name] = array
-        return state
+        return {
+            "base": None if self._base is None else self._base.to_state(),
+            "budget": 0 if self._sketcher is None else self._sketcher.budget,
+            "centroids": self._centroids,
+            "unplaced": sorted(self._unplaced),
+            "effects": self._effects.state(),
+            "common": self._common,
+            "largest": self._largest,
+            "changes": None if self._changes is None else self._changes.state(),
+        }
 
     def restore(self, layout: Layout, state: State) -> None:
         """Take up what `state` returned."""
-        self._unplaced, self._largest = set(state.fact("unplaced")), int(state.fact("largest"))
-        members = state.fact("members")
-        self._effects = Effects.from_state(state.array("clients"), state.array("rounds"), members)
-        if "base" in state.facts:
-            self._base = SparseModel.from_state(layout, state.part("base"))
-            self._sketcher = sketcher_of(self._base, self.seed, int(state.fact("budget")))
+        self._unplaced, self._largest = set(state["unplaced"]), int(state["largest"])
+        self._effects = Effects.from_state(state["effects"])
+        self._centroids, self._common = state["centroids"], state["common"]
+        if state["base"] is not None:
+            self._base = SparseModel.from_state(layout, state["base"])
+            self._sketcher = sketcher_of(self._base, self.seed, int(state["budget"]))
         if self._changes is not None:
-            self._changes.restore(state.part("changes"))
-        self._centroids, self._common = state.arrays.get("centroids"), state.arrays.get("common")
+            self._changes.restore(state["changes"])

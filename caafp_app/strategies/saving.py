@@ -1,6 +1,7 @@
 """The state of a run between two rounds: what is saved, when, and how it is taken up again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from logging import INFO
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flwr.app import MetricRecord
 from flwr.common.logger import log
 
-from caafp_app.errors import RunError
+from caafp_app.errors import ProtocolError, RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved, State, damaged
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Saving:
             if stop or self.kept.due(round_, self.rounds):
                 self.kept.save(round_, state())
             else:  # a run may be told to end in the middle of the next round
-                self._unsaved = Saved(round_, state().copy())
+                self._unsaved = Saved(round_, deepcopy(state()))
         if stop:
             raise RunError(f"told to end after round {round_} of {self.rounds}")
 
@@ -72,20 +73,20 @@ def state_of(run: "Run", seconds: float) -> State:
 
     Generators need no state: each is made from the seed. What lives on clients is not in it.
     """
-    state = State(
-        {
-            **_identity(run),
-            "roster": run.runner.roster.state(),
-            "ledger": run.runner.ledger.state(),
-            "influence": run.runner.influence.state(),
-            "metrics": {kind: _plain(getattr(run.result, kind)) for kind in _METRICS},
-            "seconds": seconds,
-            "progress": run.progress.state(),
-        }
-    )
-    state.put("method", run.method.state())
-    state.put("last models", run.last_models.state())
-    return state
+    return {
+        **_identity(run),
+        "roster": run.runner.roster.state(),
+        "ledger": run.runner.ledger.state(),
+        "influence": run.runner.influence.state(),
+        "metrics": {
+            kind: {number: dict(record) for number, record in getattr(run.result, kind).items()}
+            for kind in _METRICS
+        },
+        "seconds": seconds,
+        "progress": run.progress.state(),
+        "method": run.method.state(),
+        "last models": run.last_models.state(),
+    }
 
 
 def restore(run: "Run", state: State) -> float:
@@ -97,21 +98,21 @@ def restore(run: "Run", state: State) -> float:
         If the state is of another strategy, model or plan.
     """
     for name, value in _identity(run).items():
-        if state.fact(name) != value:
-            what = "another plan of rounds" if name == "plan" else repr(state.fact(name))
+        if state.get(name) != value:
+            what = "another plan of rounds" if name == "plan" else repr(state.get(name))
             raise damaged(f"{name}: expected that of this run, found {what}")
     try:
-        run.runner.roster.restore(state.fact("roster"))
-        run.runner.ledger.restore(state.fact("ledger"))
-        run.runner.influence.restore(state.fact("influence"))
+        run.runner.roster.restore(state["roster"])
+        run.runner.ledger.restore(state["ledger"])
+        run.runner.influence.restore(state["influence"])
         for kind in _METRICS:
-            for number, metrics in state.fact("metrics")[kind].items():
+            for number, metrics in state["metrics"][kind].items():
                 getattr(run.result, kind)[int(number)] = MetricRecord(metrics)
-        run.progress.restore(state.fact("progress"))
-        run.method.restore(state.part("method"))
-        run.last_models.restore(run.method.layout, state.part("last models"))
-        return float(state.fact("seconds"))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        run.progress.restore(state["progress"])
+        run.method.restore(state["method"])
+        run.last_models.restore(run.method.layout, state["last models"])
+        return float(state["seconds"])
+    except (AttributeError, KeyError, ProtocolError, TypeError, ValueError) as error:
         raise damaged(repr(error)) from error
 
 
@@ -122,7 +123,3 @@ def _identity(run: "Run") -> dict[str, Any]:
         "layout": run.layout.digest,
         "plan": [asdict(step) | {"phase": str(step.phase)} for step in run.plan],
     }
-
-
-def _plain(metrics: Mapping[int, MetricRecord]) -> dict[str, dict[str, Any]]:
-    return {str(number): dict(record) for number, record in metrics.items()}

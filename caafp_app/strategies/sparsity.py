@@ -1,7 +1,8 @@
 """How sparse each cluster is made at a mask update: as planned, or by what its clients say."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from logging import INFO, WARNING
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ class Sparsity:
 
     def state(self) -> State:
         """Return what a checkpoint saves; the inverse of `restore`."""
-        return State()
+        return {}
 
     def restore(self, state: State) -> None:
         """Go on from what `state` returned."""
@@ -88,11 +89,6 @@ class _Watched:
     now: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, float] = field(default_factory=dict)
     since: int = -1
-
-    @classmethod
-    def copy_of(cls, other: "_Watched") -> "_Watched":
-        earlier = dict(other.earlier)
-        return cls(other.search, dict(other.best), dict(other.now), earlier, other.since)
 
 
 class Tuned(Sparsity):
@@ -201,7 +197,7 @@ class Tuned(Sparsity):
         if number not in self.clusters:
             known = self.clusters.get(-1)
             fresh = _Watched(Search.begin(model.density))
-            self.clusters[number] = _Watched.copy_of(known) if known else fresh
+            self.clusters[number] = deepcopy(known) if known else fresh
         return self.clusters[number]
 
     def _figure_in(self, metrics: MetricRecord) -> float | None:
@@ -219,21 +215,16 @@ class Tuned(Sparsity):
 
     def state(self) -> State:
         """Return every cluster's search and figures."""
-        clusters = [
-            [number, one.search.to_json(), one.best, one.now, one.earlier, one.since]
-            for number, one in sorted(self.clusters.items())
-        ]
-        return State({"figure": self._name, "clusters": clusters})
+        clusters = {number: asdict(one) for number, one in sorted(self.clusters.items())}
+        return {"figure": self._name, "clusters": clusters}
 
     def restore(self, state: State) -> None:
         """Take them up."""
-        name = state.fact("figure")
+        name = state["figure"]
         self.figure = Figure.called(name) if name else None
         self.clusters = {
-            int(number): _Watched(
-                Search.from_json(search), dict(best), dict(now), dict(earlier), int(since)
-            )
-            for number, search, best, now, earlier, since in state.fact("clusters")
+            int(number): _Watched(**{**deepcopy(one), "search": Search(**one["search"])})
+            for number, one in state["clusters"].items()
         }
 
 
@@ -271,11 +262,11 @@ class ByEntropy(Sparsity):
 
     def state(self) -> State:
         """Return the entropies."""
-        return State({"entropies": [[n, known] for n, known in sorted(self.entropies.items())]})
+        return {"entropies": self.entropies}
 
     def restore(self, state: State) -> None:
         """Take them up."""
-        self.entropies = {int(n): dict(known) for n, known in state.fact("entropies")}
+        self.entropies = {int(n): dict(known) for n, known in state["entropies"].items()}
 
 
 def sparsity_of(pruning: "Pruning", plan: Sequence[RoundPlan], *, own: bool) -> Sparsity:

@@ -49,13 +49,11 @@ class _FedAvgM(Method):
 
     def state(self) -> State:
         """Save the velocity too, so that a run can be resumed."""
-        state = super().state()
-        velocity = self.velocity
-        state.put("velocity", State({}, {"values": velocity.values, "rest": velocity.rest}))
-        return state
+        velocity = {"values": self.velocity.values, "rest": self.velocity.rest}
+        return super().state() | {"velocity": velocity}
 
     def restore(self, state: State) -> None:
         """Take it up."""
         super().restore(state)
-        kept = state.part("velocity")
-        self.velocity = self.velocity.with_values(kept.array("values"), kept.array("rest"))
+        kept = state["velocity"]
+        self.velocity = self.velocity.with_values(kept["values"], kept["rest"])

@@ -75,4 +75,4 @@ def test_budget_shares_the_memory_among_clients():
     assert Sketcher(89_254, 0, sketch_budget(36)).exact
     assert not Sketcher(89_254, 0, sketch_budget(10_000)).exact
     assert sketch_budget(10**9) == 64
-    assert sketch_budget(0) == 2**26
+    assert sketch_budget(0) == sketch_budget(36) == 2**17

@@ -28,11 +28,11 @@ def left(data: Path, tmp_path: Path) -> Path:
     trained, _ = load_personal(find_kept(state).folder)
     settings = Settings.from_run_config(CONFIG)
     run = RunDirectory(tmp_path / "run")
-    run.write_settings(settings.to_dict())
+    run.write("settings", settings.to_dict())
     run.write_model("cluster-0", initial_arrays(settings))
     run.write_model("cluster-1", trained)
     clusters = {"0": {"members": ["a"], "examples": 3}, "1": {"members": ["b"], "examples": 1}}
-    run.write_clusters({"note": "", "clusters": clusters})
+    run.write("clusters", {"note": "", "clusters": clusters})
     return run.path
 
 

@@ -76,7 +76,7 @@ def test_without_replies_it_rests_where_it_is() -> None:
 
     kept = Snapshots()
     start(Recorder(), 3, checkpoints=kept, tamper=silent)
-    velocities = [kept.states[n].part("method").part("velocity").array("values") for n in (1, 2, 3)]
+    velocities = [kept.states[n]["method"]["velocity"]["values"] for n in (1, 2, 3)]
     assert velocities[0].any()
     np.testing.assert_array_equal(velocities[0], velocities[1])
     assert (velocities[1] != velocities[2]).any()
@@ -91,7 +91,7 @@ def test_resumed_it_ends_with_the_same_bits() -> None:
         assert one.tobytes() == two.tobytes()
     for name in ("values", "rest"):
         one, two = (
-            states[4].part("method").part("velocity").array(name).tobytes()
+            states[4]["method"]["velocity"][name].tobytes()
             for states in (kept.states, again.states)
         )
         assert one == two

@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import FedAvg, Result
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP, sparse_mod
-from caafp_app.strategies import Clustering, Pruning
+from caafp_app.strategies import Clustering, MethodStrategy, Pruning
 from tests.local_grid import LocalGrid
 
 Arrays = dict[str, NDArray[Any]]
@@ -108,11 +108,15 @@ def as_fedavg(cls: type[CAAFP] = CAAFP, **kwargs: Any) -> CAAFP:
 
 
 def both(
-    app: App, initial: Arrays | None = None, rounds: int = ROUNDS, **kwargs: Any
+    app: App,
+    initial: Arrays | None = None,
+    rounds: int = ROUNDS,
+    strategy: Callable[..., MethodStrategy] = as_fedavg,
+    **kwargs: Any,
 ) -> tuple[Result, Result]:
     """Run the same app by our strategy and by Flower's own."""
     given = arrays_of() if initial is None else initial
     common = {"num_rounds": rounds, "train_config": ConfigRecord({"lr": 0.3})}
-    ours = as_fedavg(**kwargs).start(grid_of(app.make(sparse_mod)), record_of(given), **common)
+    ours = strategy(**kwargs).start(grid_of(app.make(sparse_mod)), record_of(given), **common)
     theirs = FedAvg(**kwargs).start(grid_of(app.make()), record_of(given), **common)
     return ours, theirs

@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Result
 
 from caafp_app import sparse_mod
+from caafp_app.strategies import fedavg
 from tests.foreign.apps import App, Arrays, arrays_of, as_fedavg, both, grid_of, numpy_of, record_of
 
 
@@ -44,8 +45,9 @@ def test_any_dtype(dtype: str, rtol: float) -> None:
         (0.25, 0.5, 1e-3, 2.0, 0.1, 3.3),
     ],
 )
-def test_any_example_counts(examples: tuple[float, ...]) -> None:
-    assert_same(*both(App(examples=examples)))
+@pytest.mark.parametrize("strategy", [as_fedavg, fedavg.FedAvg])
+def test_any_example_counts(examples: tuple[float, ...], strategy: Any) -> None:
+    assert_same(*both(App(examples=examples), strategy=strategy))
 
 
 @pytest.mark.parametrize(

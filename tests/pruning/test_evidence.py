@@ -42,7 +42,14 @@ def evidence_of(rounds, size, wants=BOTH):
 
 
 def bits(evidence):
-    return {key: array.tobytes() for key, array in evidence.state().items()}
+    state = evidence.state()
+    between = None if state["between"] is None else state["between"].tobytes()
+    sums = {
+        (name, key): array.tobytes()
+        for name, one in state["sums"].items()
+        for key, array in one.items()
+    }
+    return state["size"], state["counts"], between, sums
 
 
 @given(seed=seeds, size=st.integers(1, 30), counts=replies)

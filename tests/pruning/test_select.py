@@ -51,63 +51,40 @@ def reference(mask, scores, gradient, counts, regrow, segments):
 def test_mask_update_keeps_its_laws(model, regrow):
     segments, mask, counts, scores, gradient = model
     before = mask.copy()
-    update = update_mask(mask, scores, gradient, counts, regrow, segments)
+    after = update_mask(mask, scores, gradient, counts, regrow, segments)
     np.testing.assert_array_equal(mask, before)
-    np.testing.assert_array_equal(active_counts(update.mask, segments), counts)
-    pruned, grown = mask & ~update.mask, ~mask & update.mask
-    np.testing.assert_array_equal(active_counts(pruned, segments), update.pruned)
-    np.testing.assert_array_equal(active_counts(grown, segments), update.grown)
-    assert not (pruned & grown).any()
+    np.testing.assert_array_equal(active_counts(after, segments), counts)
     np.testing.assert_array_equal(
-        counts, active_counts(mask, segments) - update.pruned + update.grown
-    )
-    np.testing.assert_array_equal(
-        update.mask, reference(mask, scores, gradient, counts, regrow, segments)
+        after, reference(mask, scores, gradient, counts, regrow, segments)
     )
 
 
-def test_first_cut_of_a_dense_model_only_prunes():
-    mask, segments = np.ones(10, bool), [slice(0, 10)]
-    update = update_mask(mask, np.arange(10.0), np.zeros(10), [3], 0.5, segments)
-    assert np.flatnonzero(update.mask).tolist() == [7, 8, 9]
-    assert (update.pruned.tolist(), update.grown.tolist()) == ([7], [0])
-
-
-def test_churn_at_constant_density():
-    mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    gradient = np.array([9, 9, 9, 9, 0.1, -5, 0.2, 5])
-    update = update_mask(mask, np.array([4.0, 1, 3, 2]), gradient, [4], 0.5, [slice(0, 8)])
-    assert np.flatnonzero(update.mask).tolist() == [0, 2, 5, 7]
-
-
-def test_ties_go_to_the_lower_index():
-    mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    update = update_mask(mask, np.ones(4), np.ones(8), [4], 0.25, [slice(0, 8)])
-    assert np.flatnonzero(update.mask).tolist() == [0, 1, 2, 4]
-
-
-def test_no_weight_gives_way_to_one_that_nothing_speaks_for():
-    mask = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
-    scores, whole = np.array([4.0, 3, 2, 1]), [slice(0, 8)]
-    untold = update_mask(mask, scores, np.zeros(8), [4], 0.5, whole)
-    np.testing.assert_array_equal(untold.mask, mask)
-    one = update_mask(mask, scores, np.eye(8)[6], [4], 0.5, whole)
-    assert np.flatnonzero(one.mask).tolist() == [0, 1, 2, 6]
-
-
-def test_zero_gradients_grow_last():
-    mask = np.array([1, 0, 0, 0, 0], bool)
-    gradient = np.array([0, 0, 0, 1e-30, 0])
-    update = update_mask(mask, np.ones(1), gradient, [3], 0.0, [slice(0, 5)])
-    assert np.flatnonzero(update.mask).tolist() == [0, 1, 3]
-
-
-def test_gradients_at_active_weights_are_not_read():
-    mask = np.array([1, 1, 0], bool)
-    update = update_mask(
-        mask, np.array([1.0, 2.0]), np.array([np.nan, np.nan, 1.0]), [2], 0.5, [slice(0, 3)]
-    )
-    assert np.flatnonzero(update.mask).tolist() == [1, 2]
+@pytest.mark.parametrize(
+    ("bits", "scores", "gradient", "count", "regrow", "kept"),
+    [
+        pytest.param("1111111111", range(10), [0] * 10, 3, 0.5, [7, 8, 9], id="a dense one"),
+        pytest.param(
+            *("11110000", [4, 1, 3, 2], [9, 9, 9, 9, 0.1, -5, 0.2, 5]),
+            *(4, 0.5, [0, 2, 5, 7]),
+            id="churn at constant density",
+        ),
+        pytest.param("11110000", [1] * 4, [1] * 8, 4, 0.25, [0, 1, 2, 4], id="ties"),
+        pytest.param("11110000", [4, 3, 2, 1], [0] * 8, 4, 0.5, [0, 1, 2, 3], id="nothing told"),
+        pytest.param(
+            *("11110000", [4, 3, 2, 1], np.eye(8)[6], 4, 0.5, [0, 1, 2, 6]), id="one told"
+        ),
+        pytest.param("10000", [1], [0, 0, 0, 1e-30, 0], 3, 0.0, [0, 1, 3], id="zeros grow last"),
+        pytest.param(
+            "110", [1, 2], [np.nan, np.nan, 1], 2, 0.5, [1, 2], id="gradients of active weights"
+        ),
+    ],
+)
+def test_mask_update_of_one_layer(bits, scores, gradient, count, regrow, kept):
+    mask = np.array([bit == "1" for bit in bits])
+    whole = [slice(0, mask.size)]
+    scores, gradient = np.array(scores, np.float64), np.array(gradient, np.float64)
+    after = update_mask(mask, scores, gradient, [count], regrow, whole)
+    assert np.flatnonzero(after).tolist() == kept
 
 
 def test_growth_is_bounded_by_the_inactive_and_fills_up():

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caafp_app.pruning import robust
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.aggregation import Aggregation
 from tests.runner.test_runner import CLIENTS, EVEN, MODEL, World, trained
@@ -27,7 +26,8 @@ def test_a_rule_by_geometry_weighs_every_sum_by_its_shares(name: str, model: Any
     parts = [trained(k, model) for k in range(CLIENTS)]
     active = [moved[model.mask.bits] for moved, *_ in parts]
     together = [np.concatenate([a, rest]) for a, (_, rest, _) in zip(active, parts, strict=True)]
-    shares = robust.SHARES[name](together, WEIGHTS) * sum(WEIGHTS)
+    rule = AGGREGATIONS[name].shares
+    shares = rule(together, WEIGHTS) * sum(WEIGHTS)
     found = summed.mean()
     assert found is not None
     chosen = shares > 0

@@ -230,7 +230,7 @@ def test_an_outage_counts_as_one_round_however_long_it_is_waited_for(
     trial.seen.at[2, "train"] = lambda: trial.grid.offline.update([away, *rest])
     trial.start()
     assert polls > 3 * GONE_AFTER
-    clients = trial.kept.states[5].fact("roster")["clients"]
+    clients = trial.kept.states[5]["roster"]["clients"]
     assert [clients[f"part-{k:04d}"]["absent"] for k in (1, 2, 3, 4)] == [3, 0, 0, 0]
     assert [len(cluster.members) for cluster in trial.result.clusters.values()] == [4]
 
@@ -364,7 +364,7 @@ def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
 
     trial.grid.tamper = only(keep, rounds=[4])
     trial.start()
-    before, after = (trial.kept.models(n)[0].array("weights") for n in (3, 4))
+    before, after = (trial.kept.models(n)[0]["weights"] for n in (3, 4))
     bits = before != 0
     assert (len(updates), bits.sum()) == (5, updates[0].size) == (5, 36)
     expected = before[bits] + np.median(np.stack(updates).astype(np.float64), axis=0)

@@ -37,16 +37,6 @@ def test_metrics_unlike_the_others_are_left_out() -> None:
     assert found == MetricRecord({"accuracy": 2.0})
 
 
-def test_the_held_out_figure_is_a_mean_over_those_who_report_a_share() -> None:
-    tally = Tally("prune", 1)
-    told = {"a": 0.5, "b": 1.0, "c": 7.0, "d": float("nan"), "e": [0.1], "f": 0.0}
-    for label, value in told.items():
-        tally.keep(label, RecordDict({"m": MetricRecord({"held-accuracy": value})}))
-    tally.keep("g", RecordDict({"m": MetricRecord({"accuracy": 0.1})}))
-    assert tally.held("abcdeg") == 0.75
-    assert tally.held("cdeg") is None
-
-
 def test_metrics_come_in_the_order_of_labels() -> None:
     seen: list[list[float]] = []
 

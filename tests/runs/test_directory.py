@@ -101,7 +101,7 @@ def test_clients_are_written_as_csv(tmp_path: Path) -> None:
 
 def test_the_summary_has_the_keys_of_the_contract(tmp_path: Path, report: RunReport) -> None:
     settings = {"strategy": "caafp", "dataset": "synthetic", "seed": 1}
-    RunDirectory(tmp_path).write_summary(build_summary(report, settings=settings, rounds=3))
+    RunDirectory(tmp_path).write("summary", build_summary(report, settings=settings, rounds=3))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert {"strategy", "dataset", "seed", "rounds", "clients", "clusters"} <= summary.keys()
     for model in ("cluster", "personal"):

@@ -52,7 +52,7 @@ def test_a_record_takes_for_unknown_what_cannot_be() -> None:
 
 def test_summary_table_and_report_show_possible_values_only(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_settings(SETTINGS)
+    directory.write("settings", SETTINGS)
     directory.append_round(
         RoundRecord(round=1, phase="prune", seconds=1, asked=2, answered=2, loss=1.7e307)
     )
@@ -65,7 +65,7 @@ def test_summary_table_and_report_show_possible_values_only(tmp_path: Path) -> N
         seconds={"total": 1.0, "rounds": 1.0, "startup": 0.0},
     )
     summary = build_summary(report, settings=SETTINGS, rounds=1)
-    directory.write_summary(summary)
+    directory.write("summary", summary)
     assert summary["accuracy"]["cluster"]["mean"] == 0.5
     assert summary["sparsity"]["personal_min"] is None
     with (tmp_path / "clients.csv").open(newline="") as file:
@@ -88,7 +88,7 @@ def test_summary_table_and_report_show_possible_values_only(tmp_path: Path) -> N
 )
 def test_a_report_of_damaged_files_says_so_and_shows_the_rest(tmp_path: Path, line: str) -> None:
     directory = RunDirectory(tmp_path)
-    directory.write_settings(SETTINGS)
+    directory.write("settings", SETTINGS)
     directory.write_clients([honest()])
     (tmp_path / "rounds.jsonl").write_text(line + "\n")
     (tmp_path / "summary.json").write_text('{"accuracy": {"cluster": 3}, "bytes": []}')

@@ -7,7 +7,6 @@ from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caafp_app.errors import RunError
 from caafp_app.runs.ledger import Ledger, Traffic
 from caafp_app.runs.size import message_bytes
 
@@ -88,24 +87,3 @@ def test_kinds_are_bounded_and_bytes_kept() -> None:
     assert len(traffic.kinds["up"]) == 65
     assert traffic.up == 2000
     assert traffic.kinds["up"]["unlisted"] == 2 * (1000 - 64)
-
-
-@pytest.mark.parametrize(
-    ("state", "message_part"),
-    [
-        ({}, "version None"),
-        ({"version": 2}, "version 2"),
-        ({"version": 1, "formula": 0}, "damaged"),
-        ({"version": 1, "formula": 0, "exchanges": [{"phase": "p"}]}, "damaged"),
-        ({"version": 1, "formula": "x", "exchanges": []}, "damaged"),
-    ],
-)
-def test_bad_state_changes_nothing(
-    message: MakeMessage, state: dict[str, object], message_part: str
-) -> None:
-    ledger = Ledger()
-    ledger.record("up", "prune", message(RecordDict()), round=1)
-    before = ledger.state()
-    with pytest.raises(RunError, match=message_part):
-        ledger.restore(state)
-    assert ledger.state() == before

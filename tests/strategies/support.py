@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Error, Message
+from numpy.typing import NDArray
 
 from caafp_app.client_app import app
 from caafp_app.protocol.messages import to_record
@@ -40,6 +41,14 @@ TINY: dict[str, Any] = {
 """8 rounds, masks updated after rounds 2, 4 and 6; a second and a half in all."""
 
 
+class PowerCutError(Exception):
+    """The server is gone."""
+
+
+def cut() -> None:
+    raise PowerCutError
+
+
 class Recorder(Observer):
     """Keeps all it is told; `at` holds what to do as a round of that number and phase ends."""
 
@@ -48,6 +57,7 @@ class Recorder(Observer):
         self.facts: dict[str, object] = {}
         self.rounds: list[RoundRecord] = []
         self.labels: dict[str, int] = {}
+        self.distances: list[tuple[list[str], NDArray[np.floating]]] = []
         self.report: RunReport | None = None
         self.at: dict[tuple[int, str], Callable[[], None]] = {}
 
@@ -57,6 +67,9 @@ class Recorder(Observer):
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
         self.rounds.append(record)
         self.at.get((record.round, record.phase), lambda: None)()
+
+    def on_distances(self, labels: Sequence[str], distances: NDArray[np.floating]) -> None:
+        self.distances.append((list(labels), distances))
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         self.labels = dict(labels)
@@ -89,14 +102,14 @@ class Snapshots(Checkpoints):
 
     def models(self, round_: int) -> dict[int, State]:
         """What a method saves of its models after a round, by number."""
-        method = self.states[round_].part("method")
-        return {number: method.part(f"model {number}") for number in method.fact("models")}
+        models: dict[int, State] = self.states[round_]["method"]["models"]
+        return models
 
     def bits(self, round_: int) -> dict[int, tuple[bytes, ...]]:
         """Mask, weights and rest of each model after a round, as bytes."""
         names = ("mask", "weights", "rest")
         return {
-            number: tuple(model.array(name).tobytes() for name in names)
+            number: tuple(model[name].tobytes() for name in names)
             for number, model in self.models(round_).items()
         }
 

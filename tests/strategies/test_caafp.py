@@ -120,7 +120,7 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
     masks: list[np.ndarray] = []
     for seed in (1, 1, 2):
         trial = clustered(pruning=pruning, seed=seed).start()
-        packed = trial.kept.models(1)[-1].array("mask")
+        packed = trial.kept.models(1)[-1]["mask"]
         masks.append(np.unpackbits(packed, count=72, bitorder="little").astype(bool))
         densities = {d for r in trial.seen.rounds for d in r.density.values()}
         assert densities == {0.5}

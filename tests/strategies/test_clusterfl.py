@@ -1,6 +1,5 @@
 """ClusterFL against ADMM on matrices, with clients whose problem has an exact solution."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,19 @@ from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
 from caafp_app.runner.model import SparseModel
 from caafp_app.runs.checkpoint import Checkpoints
 from caafp_app.server_app import initial_arrays
-from caafp_app.strategies import Clustering
+from caafp_app.strategies import Clustering, FedCHAR
 from caafp_app.strategies.clusterfl import ClusterFL
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, members_of, nodes, prepare
+from tests.strategies.support import (
+    PowerCutError,
+    Recorder,
+    Snapshots,
+    cut,
+    members_of,
+    nodes,
+    prepare,
+)
 
 COUNT, WIDTH = 6, 8  # values of which the last three are not prunable
 ALPHA, BETA, RHO = 0.3, 0.15, 1.0
@@ -124,10 +131,10 @@ def models(strategy: ClusterFL, after: int | None = None) -> np.ndarray:
     kept = strategy.checkpoints
     assert isinstance(kept, Snapshots)
     after = max(kept.states) if after is None else after
-    numbers = kept.states[after].part("method").fact("numbers")
+    numbers = kept.states[after]["method"]["numbers"]
     found = kept.models(after)
     rows = [found[numbers[label]] for label in sorted(numbers)]
-    return np.stack([np.concatenate([m.array("weights"), m.array("rest")]) for m in rows])
+    return np.stack([np.concatenate([m["weights"], m["rest"]]) for m in rows])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 6])
@@ -136,7 +143,7 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
     result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
     np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
     # Numbered by label, for nodes answer in an order that no seed decides.
-    numbers = strategy.checkpoints.states[rounds].part("method").fact("numbers")
+    numbers = strategy.checkpoints.states[rounds]["method"]["numbers"]
     assert numbers == {f"part-{k:04d}": k for k in range(COUNT)}
     groups = [set(cluster.members) for cluster in result.clusters.values()]
     both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
@@ -147,39 +154,22 @@ def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
         np.testing.assert_allclose(flat(arrays), mean.mean(axis=0), atol=2e-5)
 
 
-class Watcher(Recorder):
-    """Keeps distances too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[tuple[list[str], np.ndarray]] = []
-
-    def on_distances(self, labels: Sequence[str], distances: np.ndarray) -> None:
-        self.told.append((list(labels), distances))
-
-
 def test_each_clustering_tells_the_distances_that_it_comes_of() -> None:
-    seen = Watcher()
+    seen = Recorder()
     strategy = make(observer=seen)
     strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
     everyone = [f"part-{k:04d}" for k in range(COUNT)]
-    for (labels, distances), rounds in zip(seen.told, (2, 4), strict=True):
+    for (labels, distances), rounds in zip(seen.distances, (2, 4), strict=True):
         assert labels == everyone
         moved = pdist(reference(rounds) - flat(start()), "cosine")
         np.testing.assert_allclose(distances, squareform(moved), atol=1e-5)
-    cut = fcluster(linkage(squareform(seen.told[-1][1], checks=False)), 2, "maxclust")
+    cut = fcluster(linkage(squareform(seen.distances[-1][1], checks=False)), 2, "maxclust")
     told = np.array([seen.labels[label] for label in everyone])
     np.testing.assert_array_equal(cut[:, None] == cut, told[:, None] == told)
 
 
 def test_a_resumed_run_tells_the_same_distances(tmp_path: Path) -> None:
-    class PowerCutError(Exception):
-        pass
-
-    def cut() -> None:
-        raise PowerCutError
-
-    whole, first, second = Watcher(), Watcher(), Watcher()
+    whole, first, second = Recorder(), Recorder(), Recorder()
     make(observer=whole).start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
     first.at[4, "train"] = cut
     with pytest.raises(PowerCutError):
@@ -192,8 +182,8 @@ def test_a_resumed_run_tells_the_same_distances(tmp_path: Path) -> None:
         6,
         resume=Checkpoints(tmp_path).load(),
     )
-    assert len(first.told) == len(second.told) == 1
-    for one, two in zip(whole.told, [*first.told, *second.told], strict=True):
+    assert len(first.distances) == len(second.distances) == 1
+    for one, two in zip(whole.distances, [*first.distances, *second.distances], strict=True):
         assert one[0] == two[0]
         np.testing.assert_allclose(one[1], two[1], atol=1e-5)
 
@@ -267,12 +257,6 @@ def test_too_few_replies_leave_the_server_and_the_clients_of_one_mind() -> None:
 
 
 def test_a_client_that_comes_only_after_the_last_round_is_known(tmp_path: Path) -> None:
-    class PowerCutError(Exception):
-        pass
-
-    def cut() -> None:
-        raise PowerCutError
-
     first = make(personalise=True, checkpoints=Checkpoints(tmp_path))
     recorder = first.observer
     assert isinstance(recorder, Recorder)
@@ -302,8 +286,9 @@ def test_late_clients_start_from_the_common_weights() -> None:
 
 def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
     grid = LocalGrid(numpy_app.make_app(), nodes(4))
-    with pytest.raises(SettingsError, match=r"ClusterFL: expected a ClientApp that keeps a model"):
-        ClusterFL().start(grid, numpy_app.initial(), num_rounds=2)
+    for kind in (ClusterFL, FedCHAR):
+        with pytest.raises(SettingsError, match=f"{kind.__name__}: expected a ClientApp"):
+            kind().start(grid, numpy_app.initial(), num_rounds=4)
     with pytest.raises(SettingsError, match=r"at most the 4 clients .* found 5"):
         make(clustering=Clustering(5)).start(grid, numpy_app.initial(), num_rounds=2)
     assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
@@ -314,7 +299,7 @@ def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
     kept = setup.strategy.checkpoints = Snapshots()
     done = setup.start()
     layout = Layout.of(initial_arrays(done.settings))
-    numbers = kept.states[8].part("method").fact("numbers")
+    numbers = kept.states[8]["method"]["numbers"]
     holding = 0
     for node, label in done.label_of.items():
         state = done.grid.contexts[node].state

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
 from caafp_app.models import build_model
-from caafp_app.models.resize import resize
 from caafp_app.protocol.messages import to_record
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.strategies.efficientfl import EfficientFL
@@ -70,9 +68,9 @@ def test_the_strongest_filters_travel_as_a_small_network_and_are_written_back() 
     grid = LocalGrid(shrinker(shapes), nodes(3))
     result = strategy.start(grid, to_record(initial()), num_rounds=5)
     full, filters = reference(5, 3, kept=3)
-    method = kept.states[5].part("method")
+    method = kept.states[5]["method"]
     for name, array in full.items():
-        np.testing.assert_allclose(method.array(f"full/{name}"), array, atol=1e-5)
+        np.testing.assert_allclose(method["full"][name], array, atol=1e-5)
     chosen = [reference(rounds, 3, kept=3)[1].tolist() for rounds in range(1, 6)]
     assert len(set(map(tuple, chosen))) > 1, "the choice has to change for this to be a test"
     small = {
@@ -135,11 +133,3 @@ def test_our_own_app_trains_the_small_network_and_reports_what_is_not_there() ->
         score = evaluate(model, own.test_x, own.test_y)
         assert score.accuracy == client.cluster_accuracy
         assert score.loss == pytest.approx(client.cluster_loss, rel=1e-4)
-
-
-def test_a_full_network_is_one_of_all_filters() -> None:
-    model = build_model("har-cnn", (16, 3), 4, seed=0)
-    before = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    resize(model, {name: np.zeros(shape) for name, shape in before.items()})
-    assert {n: tuple(t.shape) for n, t in model.state_dict().items()} == before
-    assert all(isinstance(p, torch.nn.Parameter) for p in model.parameters())

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from caafp_app.client.work import Work
 from caafp_app.client_app import app
-from caafp_app.clustering.agglomerative import cluster
 from caafp_app.datasets.resolve import load_client
 from caafp_app.errors import SettingsError
 from caafp_app.models import build_model
@@ -207,23 +206,6 @@ def test_who_missed_the_clustering_trains_no_v_where_it_is_placed() -> None:
     placing = [(round_, dual) for round_, phase, dual in asked if phase == "cluster"]
     assert placing == [(2, None), (4, None)]
     assert {dual for _, phase, dual in asked if phase == "cluster-warm-up"} == {1.0}
-
-
-def test_complete_linkage_can_differ_from_average() -> None:
-    """So that the test above is about something."""
-    rng = np.random.default_rng(8)
-    angles = [rng.normal(size=(9, 2)) for _ in range(40)]
-    pairs = [
-        [cluster(a, 3, linkage=kind).labels for kind in ("average", "complete")] for a in angles
-    ]
-    assert any((one != other).any() for one, other in pairs)
-
-
-def test_an_app_that_keeps_no_model_is_refused_before_it_works() -> None:
-    grid = LocalGrid(numpy_app.make_app(), nodes(4))
-    with pytest.raises(SettingsError, match=r"FedCHAR: expected a ClientApp that keeps a model"):
-        FedCHAR().start(grid, numpy_app.initial(), num_rounds=4)
-    assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
 
 
 def test_it_needs_rounds_inside_the_clusters() -> None:

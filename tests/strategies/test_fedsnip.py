@@ -38,7 +38,7 @@ def test_one_mask_is_cut_from_what_all_clients_say_and_never_changes() -> None:
     seen, result = trial.seen, trial.result
     truth = reference_mask(*range(5))
     for number in (1, 2, 3):
-        mask = trial.kept.models(number)[-1].array("mask")
+        mask = trial.kept.models(number)[-1]["mask"]
         np.testing.assert_array_equal(np.unpackbits(mask, count=72, bitorder="little"), truth)
     asked = [(record.phase, record.asked) for record in seen.rounds]
     assert asked[0] == ("saliency", 5)

@@ -1,19 +1,15 @@
 """The plug-in: a project written for FedAvg, with `CAAFP(...)` and `sparse_mod` in it."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from numpy.typing import NDArray
 
 from caafp_app import CAAFP
-from caafp_app.strategies import Clustering, Pruning, fedavg
+from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.report import ClusteredResult
-from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen
@@ -129,18 +125,6 @@ def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finish
             assert np.abs(values - cluster.arrays[name].numpy())[cluster.mask[name]].min() > 0
 
 
-def test_the_app_gets_what_fedavg_would_hand_it(finished: Finished) -> None:
-    for kind, config in finished.client.configs:
-        expected = {"lr": 0.25} if kind == "train" else {"top-k": 2}
-        round_ = config["server-round"]
-        assert isinstance(round_, int)
-        assert 1 <= round_ <= ROUNDS
-        assert dict(config) == {**expected, "server-round": round_}
-    rounds = {config["server-round"] for _, config in finished.client.configs}
-    assert rounds == set(range(1, ROUNDS + 1))
-    assert all(r == {"arrays", "config"} for r in finished.client.records)
-
-
 def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished) -> None:
     rounds = {
         record.round: record for record in finished.observer.rounds if record.phase == "prune"
@@ -201,57 +185,6 @@ def test_rates_have_fedavgs_minima_and_zero_switches_evaluation_off() -> None:
     assert {r.asked for r in few.observer.rounds if r.phase == "evaluate"} == {3, CLIENTS}
 
 
-def degenerate(**kwargs: Any) -> CAAFP:
-    """CA-AFP with everything of its own switched off."""
-    rounds = {"warmup_rounds": 1, "cluster_rounds": 4, "prune_rounds": 0}
-    return CAAFP(
-        **rounds,
-        clustering=Clustering(1),
-        pruning=Pruning(sparsity=0.0),
-        personalise=False,
-        **kwargs,
-    )
-
-
-@pytest.mark.parametrize(
-    "make", [degenerate, partial(fedavg.FedAvg, personalise=False)], ids=["caafp", "fedavg"]
-)
-def test_with_everything_switched_off_it_is_flowers_fedavg(
-    make: Callable[[], MethodStrategy],
-) -> None:
-    ours_seen, theirs_seen = [], []
-
-    def keep(to: list[Any]) -> Any:
-        def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-            to.append(dense(arrays))
-            return MetricRecord({"norm": float(np.abs(dense(arrays)[0]).sum())})
-
-        return evaluate_fn
-
-    common = {"initial_arrays": numpy_app.initial(), "num_rounds": 5}
-    ours = make().start(grid_of(), evaluate_fn=keep(ours_seen), **common)
-    theirs = FedAvg().start(
-        LocalGrid(numpy_app.make_app(mods=()), nodes(CLIENTS)),
-        evaluate_fn=keep(theirs_seen),
-        **common,
-    )
-
-    assert len(ours_seen) == len(theirs_seen) == 6
-    moved = np.abs(theirs_seen[-1][0] - theirs_seen[0][0]).max()
-    for one, two in zip(ours_seen, theirs_seen, strict=True):
-        for a, b in zip(one, two, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * moved)
-    for a, b in zip(dense(ours.arrays), dense(theirs.arrays), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * moved)
-    for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
-        one, two = getattr(ours, kind), getattr(theirs, kind)
-        assert list(one) == list(two) == [1, 2, 3, 4, 5]
-        for k in one:
-            assert dict(one[k]) == pytest.approx(dict(two[k]), rel=1e-5)
-    assert ours.evaluate_metrics_serverapp.keys() == theirs.evaluate_metrics_serverapp.keys()
-
-
 def test_an_app_without_evaluate_ends_with_its_models(caplog: pytest.LogCaptureFixture) -> None:
     seen = Recorder()
     strategy = CAAFP(
@@ -276,30 +209,3 @@ def test_an_app_without_evaluate_ends_with_its_models(caplog: pytest.LogCaptureF
     assert {c.personal_sparsity for c in seen.report.clients} == {0.5}
     told = [r.getMessage() for r in caplog.records if "no usable answer" in r.getMessage()]
     assert [line.partition(",")[0] for line in told] == ["evaluate", "evaluate-personal"]
-
-
-def test_own_aggregation_functions_and_keys_are_used() -> None:
-    calls: list[tuple[int, str]] = []
-
-    def worst(records: list[RecordDict], weighted_by: str) -> MetricRecord:
-        calls.append((len(records), weighted_by))
-        metrics = [next(iter(record.metric_records.values())) for record in records]
-        return MetricRecord({"most": max(metric["num-examples"] for metric in metrics)})
-
-    strategy = degenerate(
-        train_metrics_aggr_fn=worst,
-        evaluate_metrics_aggr_fn=worst,
-        weighted_by_key="train_loss",
-        fraction_evaluate=0.0,
-    )
-    result = strategy.start(grid_of(), numpy_app.initial(), num_rounds=5)
-    assert calls == [(CLIENTS, "train_loss")] * 5
-    assert result.train_metrics_clientapp[1] == MetricRecord({"most": 40 + 3 * (CLIENTS - 1)})
-
-
-def test_an_app_without_the_mod_is_told_what_to_add() -> None:
-    from caafp_app.errors import RunError
-
-    grid = LocalGrid(numpy_app.make_app(mods=()), nodes(3))
-    with pytest.raises(RunError, match=r"no client takes part: "):
-        degenerate().start(grid, numpy_app.initial(), num_rounds=5)

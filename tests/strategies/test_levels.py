@@ -1,8 +1,6 @@
 """Devices of different strength train nested parts of one model."""
 
-import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from caafp_app.protocol.objective import CUT_FILTERS
 from caafp_app.runner.model import MeanUpdate, SparseModel, combine
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
-from caafp_app.runs.checkpoint import Saved, State
+from caafp_app.runs.checkpoint import Saved
 from caafp_app.strategies import CAHFP, HeteroFL
 from caafp_app.strategies.caafp_method import CAAFPMethod
 from caafp_app.strategies.levels import Levels, Nested
@@ -109,13 +107,6 @@ def test_a_device_below_all_levels_takes_the_smallest() -> None:
     assert Levels(STRENGTHS).of(weak) == 2
 
 
-class _Copies(Snapshots):
-    """Snapshots that the run which goes on does not change."""
-
-    def save(self, round_: int, state: State) -> Path:
-        return super().save(round_, copy.deepcopy(state))
-
-
 def sizes_sent(ended: Run) -> dict[int, dict[int, int]]:
     """Bytes of the weights that are sent to train, by round and the client's number."""
     found: dict[int, dict[int, int]] = {}
@@ -173,7 +164,7 @@ def test_a_run_of_levels_that_is_cut_in_two_ends_like_one_that_was_not(
     if granularity == "filter":
         return
     changes: dict[str, Any] = {"levels": SHARES, "regrow": 0.1}
-    setup, kept = prepare(changes), _Copies()
+    setup, kept = prepare(changes), Snapshots()
     setup.strategy.checkpoints = kept
     setup.start()
     again = prepare(changes)

@@ -18,25 +18,19 @@ from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import (
+    PowerCutError,
     Recorder,
     Setup,
     Snapshots,
     accuracies,
     bits_of,
+    cut,
     members_of,
     nodes,
     prepare,
 )
 
 ROUNDS = 8
-
-
-class PowerCutError(Exception):
-    """The server is gone."""
-
-
-def cut() -> None:
-    raise PowerCutError
 
 
 TERMS: dict[str, Any] = {

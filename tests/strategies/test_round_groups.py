@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.runs.checkpoint import Checkpoints
-from tests.strategies.support import bits_of, members_of, prepare, run
+from tests.strategies.support import PowerCutError, bits_of, cut, members_of, prepare, run
 
 BY_ROUNDS = {"clusters": "auto", "strategy-args": "grouping='rounds'", "synthetic-users": 12}
 
@@ -54,16 +54,12 @@ def test_a_run_that_is_resumed_finds_the_same(at: int, tmp_path: Path) -> None:
     changes = {**BY_ROUNDS, "warmup-rounds": 2, "clusters": 2, "clients-per-round": 4}
     whole = prepare(changes)
     whole.strategy.checkpoints = Checkpoints(tmp_path, every=at)
-    whole.seen.at[at + 1, ("warm-up", "cluster-warm-up", "prune")[at // 2]] = _cut
-    with pytest.raises(KeyboardInterrupt):
+    whole.seen.at[at + 1, ("warm-up", "cluster-warm-up", "prune")[at // 2]] = cut
+    with pytest.raises(PowerCutError):
         whole.start()
     again = prepare(changes)
     again.extra = {"resume": Checkpoints(tmp_path).load()}
     assert bits_of(again.start().result) == bits_of(run(changes).result)
-
-
-def _cut() -> None:
-    raise KeyboardInterrupt
 
 
 def test_without_a_warm_up_all_train_once_as_published() -> None:

@@ -40,15 +40,6 @@ def test_users_kept_out_are_asked_at_the_end_alone(strategy: str) -> None:
     assert set(found["accuracy"]["unseen_by_rule"]) == {*RULES, "oracle"}
 
 
-def test_without_them_the_summary_is_as_before() -> None:
-    report = run({"strategy": "fedavg"})
-    assert report.result.report is not None
-    found = build_summary(
-        report.result.report, settings={"strategy": "", "dataset": "", "seed": 0}, rounds=8
-    )
-    assert "unseen" not in found["accuracy"]
-
-
 def test_they_are_drawn_by_the_seed_or_named() -> None:
     assert draw_unseen("3", LABELS, 1) == draw_unseen("3", LABELS, 1)
     assert len({tuple(draw_unseen("3", LABELS, seed)) for seed in range(9)}) > 1

@@ -234,6 +234,7 @@ def test_who_is_lost_and_who_comes_is_said(second: Second) -> None:
     assert "finished after 6 rounds" in second.watched
     summary = json.loads((second.directory / "summary.json").read_text(encoding="utf-8"))
     assert summary["accuracy"]["personal"]["clients"] == 3  # pi-1, pi-2 and pi-4
+    assert "not scored in the end: pi-3" in second.resumed
 
 
 def test_the_page_names_a_lost_device_within_seconds_of_its_deadline(second: Second) -> None:

@@ -68,7 +68,7 @@ format: $(STAMP)  ## Put style and format right where that can be done
 
 matrix:  ## Run the tests with other Pythons and the newest Flower: VERSIONS="3.12 3.13" ARGS="tests/runs"
 	@for version in $(VERSIONS); do \
-	  command -v python$$version >/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
+	  python$$version -c pass 2>/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
 	  python$$version -m venv .venv-$$version && \
 	  .venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -e ".[simulation,dev]" && \
 	  .venv-$$version/bin/python -c 'import sys, flwr; print("Python", sys.version.split()[0], "flwr", flwr.__version__)' && \

@@ -9,7 +9,8 @@ from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import data_shape
-from caafp_app.errors import CaafpError
+from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.protocol.budget import MOST_CLASSES
 from caafp_app.protocol.messages import to_record
 from caafp_app.runs.checkpoint import FOLDER, Checkpoints, Saved
 from caafp_app.runs.directory import RunDirectory
@@ -50,6 +51,7 @@ def run(grid: Grid, settings: Settings) -> None:
     """Train with the clients of `grid`."""
     require_trackers(settings.run.trackers)
     check_strategy(settings)  # before a run leaves anything
+    told_classes(settings)
     arrays = initial_arrays(settings)
     directory = _place(settings)
     busy = f"another run writes in {directory.path}; wait for its end, or resume from another run"
@@ -67,7 +69,9 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
         *make_trackers(settings.run.trackers, directory.path, settings.to_dict()),
     ]
     with told_to_end() as stop:
-        strategy = make_strategy(settings, CompositeObserver(observers), checkpoints, stop)
+        strategy = make_strategy(
+            settings, CompositeObserver(observers), checkpoints, stop, told_classes(settings)
+        )
         # Flower says that a run has ended only when its last client has stopped training.
         live = LiveLog(directory.path)
         try:
@@ -83,6 +87,25 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
             raise
         live.ended()
     log(INFO, "results: %s", directory.path)
+
+
+def told_classes(settings: Settings) -> tuple[str, ...]:
+    """Return the classes that clients tell counts of; none without ``share-class-counts``.
+
+    Raises
+    ------
+    SettingsError
+        There are more than a reply has room for.
+    """
+    if not settings.data.share_class_counts:
+        return ()
+    names = data_shape(settings.data).class_names
+    if len(names) > MOST_CLASSES:
+        raise SettingsError(
+            f"share-class-counts: expected a data set of at most {MOST_CLASSES} classes, found "
+            f"{len(names)}; leave it out"
+        )
+    return names
 
 
 def _place(settings: Settings) -> RunDirectory:

@@ -44,8 +44,8 @@ install_wheels() {
     "$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
         --implementation cp --python-version 3.11 --only-binary=:all: --no-deps "${platforms[@]}" \
         -r "$here/constraints-aarch64.txt"
+    "$python" "$here/trim.py" "$site" "$site/bin"
     rm -rf "$site/bin"
-    "$python" "$here/trim.py" "$site"
     # Compiled here: emulated it takes minutes. Another Python than 3.11 compiles it for nothing.
     "$python" -m compileall -q -s "$dir" "$site" "$dir/usr/lib/python3.11" >/dev/null || true
     du -sm "$site" | awk '{print "installed for aarch64, without the app: " $1 " MB"}'

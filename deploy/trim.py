@@ -1,8 +1,10 @@
-"""Remove the developers' files of torch: what is there to build and test C++ extensions with.
+"""Remove what a device installs and never uses: developers' files of torch, and the program uv.
 
-    python deploy/trim.py [SITE-PACKAGES]
+    python deploy/trim.py [SITE-PACKAGES SCRIPTS]
 
-A device runs torch and builds nothing. With torch 2.10 for ARM it is 190 MB of 560.
+A device runs torch and builds nothing: headers and test programs go, with torch 2.10 for ARM 175 MB
+of 558. Flower asks uv (39 MB) to install what an app needs, only for a SuperNode that is started
+with ``--allow-runtime-dependency-installation``: such a one has to install uv again.
 """
 
 import shutil
@@ -15,11 +17,12 @@ KEPT = "torch_shm_manager"
 """The one program in ``bin`` that torch looks for when it is imported."""
 
 
-def trim(site: Path) -> int:
-    """Remove them below a site-packages; return how many bytes that were."""
+def trim(site: Path, scripts: Path) -> int:
+    """Remove them from a site-packages and the folder of programs; return how many bytes."""
     torch = site / "torch"
     gone = [torch / name for name in FOLDERS if (torch / name).is_dir()]
     gone += [path for path in (torch / "bin").glob("*") if path.name != KEPT]
+    gone += [scripts / name for name in ("uv", "uvx") if (scripts / name).is_file()]
     freed = 0
     for path in gone:
         inside = path.rglob("*") if path.is_dir() else [path]
@@ -29,5 +32,5 @@ def trim(site: Path) -> int:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_paths()["platlib"])
-    print(f"removed {trim(place) / 1e6:.0f} MB of torch's developers' files from {place.name}")
+    places = sys.argv[1:] or [sysconfig.get_path(name) for name in ("platlib", "scripts")]
+    print(f"removed {trim(*map(Path, places)) / 1e6:.0f} MB that no device uses")

@@ -28,6 +28,15 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def connections(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name the connections of the pages in a Flower configuration; no port has to be open."""
+    folder = tmp_path_factory.mktemp("flwr")
+    tables = [f'[superlink.{name}]\naddress = ":local:"\n' for name in ("devices", "my-devices")]
+    (folder / "config.toml").write_text("".join(tables), encoding="utf-8")
+    monkeypatch.setenv("FLWR_HOME", str(folder))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_is_left() -> Iterator[None]:
     """Fail the session at its end if a server, node or Ray daemon of a test still runs."""

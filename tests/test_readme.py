@@ -108,7 +108,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path: Path, connections: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home with the files that the examples name; the commands run in it."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez(tmp_path / "windows.npz", X=rng.normal(size=(160, 16, 3)), y=labels, user=users)
     (tmp_path / "my.toml").write_text('strategy = "caafp"\n', encoding="utf-8")
     executed(block("python", "my-windows.npz"))
-    users = np.repeat(np.arange(30), 24)
+    users = np.repeat(np.arange(30), 48)
     recordings = Windows(
         x=rng.normal(size=(users.size, 128, 9)).astype(np.float32),
         y=np.tile(np.arange(6), users.size // 6),
@@ -375,7 +375,8 @@ def test_versions_in_all_files_agree() -> None:
     assert f"\nversion: {PROJECT['version']}\n" in citation
     assert caafp_app.__version__ == PROJECT["version"]
     assert f"Python {PROJECT['requires-python'].removeprefix('>=')} or newer" in TEXT
-    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    flower = re.search(r"Flower (\d+\.\d+)\.", README)
-    assert flower
-    assert f"\nflwr=={flower[1]}." in constraints
+    tested = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    for name in ("constraints.txt", "deploy/constraints-aarch64.txt"):
+        flower = re.search(r"^flwr==(\d+\.\d+)\.", (ROOT / name).read_text("utf-8"), re.M)
+        assert flower
+        assert f"| 3.11 | {flower[1]} |" in tested

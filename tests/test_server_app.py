@@ -20,6 +20,7 @@ from caafp_app.runs.records import RoundRecord
 from caafp_app.server_app import MAY_CHANGE, run
 from caafp_app.settings import Settings
 from caafp_app.strategies import MethodStrategy
+from caafp_app.watch.view import Watcher
 from tests.local_grid import LocalGrid
 from tests.strategies.support import TINY, nodes
 
@@ -59,6 +60,12 @@ def test_a_resumed_run_goes_on_in_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = start(tmp_path / "whole")
+    seen = Watcher(whole).look()
+    told = json.loads((whole / "summary.json").read_text())
+    assert sum(row.nbytes for row in seen.devices) == told["bytes"]["total"]
+    accuracies = [row.accuracy or 0.0 for row in seen.devices]
+    mean = sum(accuracies) / len(accuracies)
+    assert mean == pytest.approx(told["accuracy"]["cluster"]["mean"], abs=1e-4)
     with monkeypatch.context() as patched:
         cut(patched, 3)
         with pytest.raises(PowerCutError):

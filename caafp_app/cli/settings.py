@@ -94,13 +94,14 @@ def settings_toml() -> str:
 
 
 def settings_markdown() -> str:
-    """Return the settings as a Markdown table, a row for each, groups in bold."""
-    lines = ["| setting | default | may be | what it does |", "|---|---|---|---|"]
+    """Return the settings in Markdown: a heading and a table for each group."""
+    lines: list[str] = []
     group = None
     for knob in knobs():
         if knob.group != group:
-            lines.append(f"| **{knob.group}** | | | |")
             group = knob.group
+            lines += [*[""][: len(lines)], f"### {group.capitalize()}", ""]
+            lines += ["| setting | default | may be | what it does |", "|---|---|---|---|"]
         comment = knob.comment.replace("|", r"\|").replace("<", r"\<")
         expected = knob.expected.removeprefix("one of ")
         lines.append(f"| `{knob.key}` | `{_literal(knob.default)}` | {expected} | {comment} |")

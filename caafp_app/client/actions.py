@@ -13,7 +13,7 @@ from caafp_app.client.objectives import Trained, objective_of
 from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.unlabelled import of_predictions, of_windows
-from caafp_app.client.work import Work
+from caafp_app.client.work import Metrics, Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
 from caafp_app.protocol.objective import (
@@ -23,8 +23,6 @@ from caafp_app.protocol.objective import (
     UNLABELLED,
     option,
 )
-
-Metrics = dict[str, int | float | list[float]]
 
 
 def saliency(work: Work) -> Tasks[RecordDict]:

@@ -22,6 +22,7 @@ from caafp_app.protocol.objective import CUT_FILTERS, HELD_OUT, option
 from caafp_app.settings import AUTO, DataSettings, Settings
 from caafp_app.training import LocalTraining
 
+Metrics = dict[str, int | float | list[int] | list[float]]
 Load = Callable[[DataSettings, NodeConfig], ClientData]
 
 
@@ -126,12 +127,14 @@ class Work:
         found = {"accuracy": score.accuracy, "loss": score.loss, "examples": score.examples}
         return {f"{prefix}-{name}": value for name, value in found.items()}
 
-    def score(self, name: str, arrays: Arrays) -> Tasks[dict[str, float]]:
+    def score(self, name: str, arrays: Arrays) -> Tasks[Metrics]:
         """Score a model on the windows held out; `name` says whose model it is."""
         score = yield Evaluate(self.network, arrays, self.data.test_x, self.data.test_y)
-        found = {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
+        found: Metrics = {f"{name}-accuracy": score.accuracy, f"{name}-loss": score.loss}
         if self.personalises:  # once a run; in every round it would cost bytes
             found[f"{name}-f1"] = score.f1
+            if self.settings.data.share_class_counts and score.examples:
+                found[f"{name}-confusion"] = score.confusion.ravel().tolist()
         return found
 
     def fit(self, arrays: Arrays, how: LocalTraining) -> Fit:

@@ -58,7 +58,7 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     Raises
     ------
     DataError, SettingsError
-        The data cannot be read or divided, or leaves no client anything to train on.
+        The data cannot be read or divided, or leaves no client anything to train on, or to score.
     """
     shape = data_shape(settings)
     classes = len(shape.class_names)
@@ -95,6 +95,12 @@ def survey(settings: DataSettings, clients: int) -> Survey:
             f"client after window-gap {settings.window_gap} and validation-fraction "
             f"{settings.validation_fraction:g}"
         )
+    part = "validation" if settings.validation_fraction else "test"
+    if len(idle) + len(untested) == len(names):
+        raise DataError(
+            f"dataset {settings.dataset}: expected {part} windows to score models on, found none "
+            f"of any client; six windows of a class in one client are enough"
+        )
     scale = np.array(scales)
     facts = (
         f"{len(windows.y)} {form}; {len(names)} clients with {min(sizes)} to {max(sizes)} windows "
@@ -108,7 +114,6 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     else:
         notes += about_units(names, scale)
     notes += about_still(np.array(spreads))
-    part = "validation" if settings.validation_fraction else "test"
     for found, what in (
         (untested, f"no {part} windows: they train and are not scored"),
         (idle, "no windows to train on: they take no part"),

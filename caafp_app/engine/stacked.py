@@ -18,7 +18,7 @@ from caafp_app.engine.batches import Batches, passing_batches, training_batches
 from caafp_app.engine.device import DeviceArrays, captured
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
-from caafp_app.training import Score, Stopped, Stopping, macro_f1, seeded
+from caafp_app.training import Score, Stopped, Stopping, seeded
 from caafp_app.training.optimizers import make_optimizer
 
 PASSING_BATCH = 256
@@ -139,24 +139,18 @@ def _scores(
     batches = passing_batches(sizes, PASSING_BATCH)
     model.eval()
     forward = stacked(model)
-    hits = torch.zeros(len(sizes), kinds, device=windows.device)
-    predicted, true = torch.zeros_like(hits), torch.zeros_like(hits)
+    pairs = torch.zeros(len(sizes), kinds * kinds, device=windows.device)
     loss = torch.zeros(len(sizes), device=windows.device)
     for rows, weights in _steps(batches, windows.device):
         logits = forward(parameters.by_name, windows[rows])
         target = classes[rows]
-        answer = logits.argmax(2)
-        hits.scatter_add_(1, target, (answer == target) * weights)
-        predicted.scatter_add_(1, answer, weights)
-        true.scatter_add_(1, target, weights)
+        pairs.scatter_add_(1, target * kinds + logits.argmax(2), weights)
         loss += (_cross_entropy(logits, target) * weights).sum(1)
     nan = float("nan")
-    counts = torch.stack([hits, predicted, true], 1).cpu().numpy().astype(np.int64)
+    counts = pairs.view(-1, kinds, kinds).cpu().numpy().astype(np.int64)
     return [
-        Score(float(h.sum()) / n, float(total) / n, n, macro_f1(h, p, t))
-        if n
-        else Score(nan, nan, 0)
-        for (h, p, t), total, n in zip(counts, loss, sizes, strict=True)
+        Score(float(of.trace()) / n, float(total) / n, n, of) if n else Score(nan, nan, 0)
+        for of, total, n in zip(counts, loss, sizes, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """What the clusters' models take for what: a confusion matrix, made after a run.
 
-Counts of classes tell of a client's data, so no run sends them. In a simulation all data is here,
-and the matrix is computed again from the models that the run left.
+With ``share-class-counts=true`` clients have told it. Otherwise no counts of classes are sent. In a
+simulation all data is here, and the matrix is computed again from the models that the run left.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.datasets.resolve import load_client
-from caafp_app.errors import RunError
+from caafp_app.errors import RunError, reading
 from caafp_app.export.trained import load_cluster
 from caafp_app.runs.reading import read_run
 from caafp_app.settings import Settings
@@ -25,7 +25,7 @@ def confusion_of(run: Path) -> Confusion:
     Parameters
     ----------
     run : Path
-        Folder of a simulation that has ended.
+        Folder of a run that has ended.
 
     Returns
     -------
@@ -37,11 +37,15 @@ def confusion_of(run: Path) -> Confusion:
     Raises
     ------
     RunError
-        The run has no end, or its data is on devices.
+        The run has no end, or its data is on devices that told no counts.
     DataError
         The data of the run is not here any more.
     """
     files = read_run(run)
+    told = files.summary.get("classes", {})
+    if "cluster" in told:
+        with reading(f"counts of classes in {run / 'summary.json'}", RunError):
+            return tuple(told["names"]), np.array(told["cluster"]["confusion"], np.int64)
     settings = Settings.from_run_config(files.settings)
     if settings.data.dataset == "folder" or not files.clients:
         found = "data on devices" if settings.data.dataset == "folder" else "a run without an end"

@@ -20,6 +20,10 @@ from caafp_app.launch.patience import Patience, Waiting
 from caafp_app.launch.superlink import Connection
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
+# What Flower says of every simulation, and what nobody can use: its federation is told its size.
+_IDLE_TALK = re.compile(
+    r"Since flwr 1\.32|To change federation size|flwr federation simulation-config"
+)
 _ASK_SECONDS = 60.0
 _ASK_TIMES = 5
 _FINISHED_SECONDS = 15.0
@@ -136,7 +140,8 @@ def follow(
                         return Outcome(run_id, _FAILURE if reason else _SUCCESS, reason)
                 if not line:
                     continue
-                echo(line)
+                if not _IDLE_TALK.search(line):
+                    echo(line)
                 if run_id is None and (match := _STARTED.search(line)):
                     run_id = int(match[1])
                     patience = Patience(waiting)

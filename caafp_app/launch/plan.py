@@ -92,19 +92,45 @@ def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> floa
     return round(1.0 / max(1, (os.cpu_count() or 1) // client_cpus), 4)
 
 
-def check_share(settings: Settings, client_cpus: int) -> None:
-    """Refuse a client that would wait for ever for more cores than there are.
+def check_share(settings: Settings, client_cpus: int, client_gpus: float | None) -> list[str]:
+    """Refuse a client that would wait for ever for more of this machine than there is.
+
+    Returns
+    -------
+    list of str
+        A note, where a share of a GPU changes nothing.
 
     Raises
     ------
     SettingsError
-        It is to occupy more cores than this machine has, and Ray runs here alone.
+        It is to occupy more cores or GPUs than this machine has, and Ray runs here alone; or the
+        share is none that Ray takes: 0 to 1, or a whole number.
     """
-    cores = os.cpu_count() or 1
-    if settings.run.engine == "ray" and not os.environ.get("RAY_ADDRESS") and client_cpus > cores:
+    asked = 0.0 if client_gpus is None else client_gpus
+    if not (0.0 <= asked <= 1.0 or (asked.is_integer() and asked > 0)):
         raise SettingsError(
-            f"--client-cpus: expected at most the {cores} cores here, found {client_cpus}"
+            f"--client-gpus: expected a share from 0 to 1, or a whole number, found {asked:g}"
         )
+    if settings.run.engine != "ray":
+        return ["--client-gpus has no effect: engine is not ray"] if asked else []
+    cores = os.cpu_count() or 1
+    if not os.environ.get("RAY_ADDRESS"):
+        if not 1 <= client_cpus <= cores:
+            raise SettingsError(
+                f"--client-cpus: expected at most the {cores} cores here, found {client_cpus}"
+            )
+        if asked:
+            import torch
+
+            if asked > (there := torch.cuda.device_count()):
+                raise SettingsError(
+                    f"--client-gpus: expected at most the {there} GPUs that torch "
+                    f"{torch.__version__} can use here, found {asked:g}; leave it out, or install "
+                    "a torch for this GPU"
+                )
+    if asked and settings.train.device != "cuda":
+        return [f"--client-gpus holds a GPU that device={settings.train.device} does not use"]
+    return []
 
 
 def named(settings: Settings, now: datetime) -> Settings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
+from caafp_app.launch.connections import check_connection
 from caafp_app.launch.outcome import End
 from caafp_app.launch.plan import Simulation, check_share, gpu_share, placed
 from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
@@ -120,19 +121,23 @@ def prepare(
     # A file of the user's own is as good as pairs; a preset of ours is not.
     named = {*given, *(base if preset not in preset_names() else ())}
     if machine.superlink is not None:
-        if machine.supernodes is not None:
-            raise SettingsError(
-                "--num-supernodes: expected it or --superlink, whose SuperNodes are real; found "
-                "both"
-            )
+        for option, value in (
+            ("--num-supernodes", machine.supernodes),
+            ("--client-gpus", machine.client_gpus),
+        ):
+            if value is not None:
+                raise SettingsError(
+                    f"{option}: expected it or --superlink, whose SuperNodes are real; found both"
+                )
         checked = check_deployment(settings, named)
+        check_connection(machine.superlink)
         results = None
     else:
         settings, results = placed(settings, datetime.now())
         if wants_pool(settings.to_dict()):
             start_early()
         checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
-        check_share(settings, machine.client_cpus)
+        notes += check_share(settings, machine.client_cpus, machine.client_gpus)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 

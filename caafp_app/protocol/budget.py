@@ -17,6 +17,9 @@ MAX_NAME = 200
 MAX_BYTES = 1 << 20
 """Bytes of all metrics and configs together; a number counts as 8."""
 
+MOST_CLASSES = 200
+"""Of so many classes, counts of two models (each class taken for each) are within `MAX_BYTES`."""
+
 _HEADER_FIELDS = 25_000
 """The header holds arrays too, one field each: a layout has at most 20 000 of them."""
 

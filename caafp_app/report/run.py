@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from caafp_app.report.classes import classes
 from caafp_app.report.clients import clients, clusters, masks
 from caafp_app.report.html import Cell, Row, number, pairs, paragraph, section, table, whole
 from caafp_app.report.rounds import curves
@@ -17,6 +18,7 @@ def tell(run: RunFiles) -> str:
         outcome,
         curves,
         clients,
+        classes,
         clusters,
         masks,
         traffic,

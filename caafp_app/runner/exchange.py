@@ -9,7 +9,7 @@ where bytes are counted.
 
 import time
 from bisect import insort
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -82,6 +82,8 @@ class Exchange:
     missing : tuple of int
         Nodes whose answer did not come in the last `run`: they were late, could not be reached,
         or their message or reply was lost on the way.
+    bytes_by_node : Counter of int
+        Sent to a node and received from it, in all exchanges.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Exchange:
         self.grid = grid
         self.ledger = ledger
         self.missing: tuple[int, ...] = ()
+        self.bytes_by_node: Counter[int] = Counter()
         self._clock = clock
         self._sleep = sleep
         self._stop = stop
@@ -211,4 +214,6 @@ class Exchange:
 
     def _record(self, direction: Direction, message: Message) -> None:
         size = self.ledger.record(direction, self._phase, message, round=self._round)
+        told = message.metadata
+        self.bytes_by_node[told.dst_node_id if direction == "down" else told.src_node_id] += size
         self._largest = max(self._largest, size)

@@ -41,6 +41,7 @@ class Options:
     robust: bool = False
     known_devices: Mapping[str, str] | None = None
     aggregation: Aggregation = field(default_factory=Aggregation)
+    class_names: tuple[str, ...] = ()
     stop: Callable[[], bool] = lambda: False
 
     @property

@@ -253,7 +253,12 @@ class Runner:
                     raise ProtocolError(failed[1])
                 self._take(reply, asked, intake, tally)
                 if client.label not in tally.refusals:
-                    self.observer.on_answer(client.label, ok=True)
+                    self.observer.on_answer(
+                        client.label,
+                        ok=True,
+                        accuracy=tally.accuracy(client.label),
+                        nbytes=self._exchange.bytes_by_node[client.node],
+                    )
             except ProtocolError as error:
                 refuse(client.label, error)
         intake.finish()

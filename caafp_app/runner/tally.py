@@ -131,6 +131,14 @@ class Tally:
         known = believed(kind, said)
         return sum(known.values()) / len(known) if known else None
 
+    def accuracy(self, label: str) -> float | None:
+        """Return what one client says of the model that it received; None where it is no share."""
+        content = self.contents.get(label, RecordDict())
+        for metrics in content.metric_records.values():
+            found = pick(metrics, "accuracy")
+            return found if found is not None and 0 <= found <= 1 else None
+        return None
+
     def record(
         self,
         ledger: Ledger,

@@ -13,8 +13,9 @@ import numpy as np
 from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
+from caafp_app.errors import ProtocolError
 from caafp_app.pruning.influence import ENOUGH, capped
-from caafp_app.runs.records import MOST_LOSS
+from caafp_app.runs.records import MOST_EXAMPLES, MOST_LOSS
 
 MOST_TIMES = 10.0
 """A metric counts up to so many times the median of the clients, in size."""
@@ -74,6 +75,58 @@ def bounded(metrics: Sequence[MetricRecord], weighted_by: str) -> list[MetricRec
             elif row[0] != old:
                 one[name] = float(row[0])
     return made
+
+
+def class_counts(
+    metrics: MetricRecord, model: str, classes: int, examples: float
+) -> NDArray[np.int64] | None:
+    """Return how many windows of each class a client's model takes for each [classes, classes].
+
+    Parameters
+    ----------
+    metrics : MetricRecord
+        A client's. ``<model>-confusion``, or of another's app ``confusion``, is row after row, the
+        classes, what they are taken for.
+    model : str
+        ``cluster`` or ``personal``.
+    classes, examples : int, float
+        How many classes there are, and how many held-out windows the client says it has.
+
+    Returns
+    -------
+    ndarray, or None where the client tells nothing.
+
+    Raises
+    ------
+    ProtocolError
+        They are not whole numbers from 0 on, not so many, or do not add up to `examples`.
+    """
+    told = metrics.get(f"{model}-confusion", metrics.get("confusion"))
+    if told is None:
+        return None
+    if (
+        not isinstance(told, list)
+        or len(told) != classes**2
+        or any(type(one) is not int or one < 0 for one in told)
+        or sum(told) != examples
+        or examples > MOST_EXAMPLES
+    ):
+        raise ProtocolError(
+            f"expected {classes} x {classes} whole numbers from 0 on that add up to {examples:g} "
+            "windows, found others"
+        )
+    return np.array(told, np.int64).reshape(classes, classes)
+
+
+def usual(counts: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """Return the counts without those of more than `MOST_TIMES` the median client's windows.
+
+    Fewer than `ENOUGH` clients have no median: all stay.
+    """
+    if len(counts) < ENOUGH:
+        return dict(counts)
+    most = MOST_TIMES * statistics.median(int(one.sum()) for one in counts.values())
+    return {label: one for label, one in counts.items() if one.sum() <= most}
 
 
 def _bounded(name: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:

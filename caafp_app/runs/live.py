@@ -40,6 +40,10 @@ class Device:
         Why its last answer was refused.
     failures : int
         Answers that were refused, and questions that it did not answer.
+    accuracy : float or None
+        Of the model that it received last, by its own held-out data.
+    nbytes : int
+        Sent to it and received from it, since the run was started or resumed.
     """
 
     label: str
@@ -50,6 +54,8 @@ class Device:
     answered: bool | None = None
     reason: str = ""
     failures: int = 0
+    accuracy: float | None = None
+    nbytes: int = 0
 
     def state(self, now: float, deadline: float) -> str:
         """Return one word or two for what it is doing."""
@@ -121,6 +127,8 @@ class Live:
                 device.seen, device.answered = when, bool(event["ok"])
                 device.reason = "" if event["ok"] else str(event["reason"])
                 device.failures += not event["ok"]
+                device.accuracy = _share(event.get("accuracy"), device.accuracy)
+                device.nbytes = int(event.get("bytes", device.nbytes))
             case "ended":
                 self.ended = str(event["reason"])
 
@@ -133,6 +141,10 @@ def _seconds(told: Any) -> float:
     if not math.isfinite(seconds):
         raise ValueError(f"expected seconds, found {seconds}")
     return seconds
+
+
+def _share(told: Any, before: float | None) -> float | None:
+    return float(told) if isinstance(told, int | float) and 0 <= told <= 1 else before
 
 
 class LiveLog:
@@ -157,9 +169,16 @@ class LiveLog:
         words = {"labels": sorted(labels), "phase": phase, "round": round}
         self._write("asked", **words, deadline=deadline)
 
-    def answer(self, label: str, ok: bool, reason: str) -> None:
+    def answer(
+        self, label: str, ok: bool, reason: str, accuracy: float | None = None, nbytes: int = 0
+    ) -> None:
         """Note that one has answered, and why its answer was refused if it was."""
-        self._write("answer", label=label, ok=ok, reason=reason[:_MOST_REASON])
+        words: dict[str, object] = {"label": label, "ok": ok, "reason": reason[:_MOST_REASON]}
+        if accuracy is not None:
+            words["accuracy"] = round(accuracy, 4)
+        if nbytes:
+            words["bytes"] = nbytes
+        self._write("answer", **words)
 
     def ended(self, reason: str = "") -> None:
         """Note that the server has ended the run; why, if it did so early."""

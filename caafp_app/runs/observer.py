@@ -51,8 +51,13 @@ class Observer:
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         """Take who is asked now, and until when answers are waited for (s since 1970; 0: ever)."""
 
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
-        """Take that one has answered, and why its answer is refused if it is."""
+    def on_answer(
+        self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
+    ) -> None:
+        """Take that one has answered, and why its answer is refused if it is.
+
+        `accuracy` is of the model that it received; `nbytes` were exchanged with it so far.
+        """
 
     def on_key(self, label: str, key: str) -> None:
         """Take the public key, in OpenSSH's form, that a label belongs to from now on."""
@@ -136,9 +141,11 @@ class DirectoryObserver(Observer):
         """Append to ``live.jsonl``."""
         self._live.asked(labels, phase, round, deadline)
 
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+    def on_answer(
+        self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
+    ) -> None:
         """Append to ``live.jsonl``."""
-        self._live.answer(label, ok, reason)
+        self._live.answer(label, ok, reason, accuracy, nbytes)
 
     def on_key(self, label: str, key: str) -> None:
         """Write ``devices/LABEL.pub``: the folder is one for ``known-devices`` of a later run."""
@@ -213,7 +220,9 @@ class LogObserver(Observer):
         self._asked, self._answers = (phase, len(labels)), 0
         self._began = self._told = time.monotonic()
 
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+    def on_answer(
+        self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
+    ) -> None:
         """Log who says who it is, as it happens, and of a long exchange how many have answered."""
         if self._describing:
             self._log([text.answer_line(label, reason)])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.files import plain
 from caafp_app.runs.ledger import Ledger
 
@@ -236,7 +237,7 @@ class RunReport:
 
     `seconds` are wall time: ``total``, ``rounds`` and ``startup`` (until the first reply). `split`
     says which held-out part the accuracies are of: ``test`` or ``validation``. `unseen` are users
-    that were kept out of training.
+    that were kept out of training. `classes` is None where clients tell nothing of single classes.
     """
 
     clients: tuple[ClientRecord, ...]
@@ -245,6 +246,7 @@ class RunReport:
     seconds: Mapping[str, float]
     split: str = "test"
     unseen: tuple[UnseenRecord, ...] = ()
+    classes: ClassCounts | None = None
 
 
 def possible(

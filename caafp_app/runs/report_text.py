@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
+from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.records import ClientRecord, RunReport
 from caafp_app.runs.summary import known, spread
-from caafp_app.runs.text import counted, duration, figure, megabytes, render
+from caafp_app.runs.text import counted, duration, figure, megabytes, render, some
+from caafp_app.safe_text import printable
+
+_MOST_CLASSES = 30
+"""Of more classes only those that are known worst are in the table."""
 
 
 def report_lines(report: RunReport) -> list[str]:
@@ -17,7 +23,7 @@ def report_lines(report: RunReport) -> list[str]:
     all_clients = report.clients
     total = (
         "all",
-        str(len(all_clients)),
+        _counted(all_clients),
         str(sum(cluster.examples for cluster in report.clusters.values())),
         "",
         _percent(known(client.cluster_accuracy for client in all_clients)),
@@ -30,7 +36,7 @@ def report_lines(report: RunReport) -> list[str]:
         clients = [client for client in all_clients if client.cluster == number]
         table.add_row(
             str(number),
-            str(len(cluster.members)),
+            _counted(clients),
             str(cluster.examples),
             f"{cluster.density:.3f}",
             _percent(known(client.cluster_accuracy for client in clients)),
@@ -40,15 +46,35 @@ def report_lines(report: RunReport) -> list[str]:
     return [
         f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
         *render(table),
+        *_unscored_line(all_clients),
         _accuracy_line("cluster models", [client.cluster_accuracy for client in all_clients]),
         _accuracy_line("personal models", [client.personal_accuracy for client in all_clients]),
         *_f1_line(all_clients),
+        *(_class_lines(report.classes, report.split) if report.classes else []),
         *_epochs_lines([client.finetune_epochs for client in all_clients]),
         f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
         f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
         _time_line(seconds),
     ]
+
+
+def _scored(clients: Iterable[ClientRecord]) -> list[ClientRecord]:
+    """Return the clients that the means are over."""
+    return [one for one in clients if known([one.cluster_accuracy, one.personal_accuracy])]
+
+
+def _counted(clients: Sequence[ClientRecord]) -> str:
+    """Render how many there are; where some were not scored, of how many the means are."""
+    scored = len(_scored(clients))
+    return f"{scored} of {len(clients)}" if 0 < scored < len(clients) else str(len(clients))
+
+
+def _unscored_line(clients: Sequence[ClientRecord]) -> list[str]:
+    """Name who is in no mean: a device that is lost, or one that has nothing to test by."""
+    scored = {one.label for one in _scored(clients)}
+    names = [one.label for one in clients if one.label not in scored]
+    return [printable(f"not scored in the end: {some(names)}")] if scored and names else []
 
 
 def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
@@ -78,6 +104,34 @@ def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
         if (figures := spread(values))["clients"]
     ]
     return [f"macro-F1: {'; '.join(told)}"] if told else []
+
+
+def _class_lines(classes: ClassCounts, split: str) -> list[str]:
+    """Render how well each class is known, and what it is mostly taken for."""
+    models = list(classes.counts)
+    recalls = {model: classes.recall(model) for model in models}
+    confusion = classes.confusion(models[-1])
+    windows = confusion.sum(axis=1)
+    wrong = confusion - np.diag(np.diag(confusion))
+    table = Table(box=SIMPLE, pad_edge=False)
+    names = (f"{model} model{'s' * (model == 'personal')}" for model in models)
+    for name in ("class", "windows", *names, "taken for"):
+        table.add_column(name, justify="left" if name in ("class", "taken for") else "right")
+    last = [1.0 if share is None else share for share in recalls[models[-1]]]
+    worst = sorted(np.argsort(last, kind="stable")[:_MOST_CLASSES])
+    for one in worst:
+        other = int(wrong[one].argmax())
+        share = wrong[one, other] / max(windows[one], 1)
+        shares = (_percent(known([recalls[model][one]])) for model in models)
+        taken = f"{classes.names[other]} {100 * share:.1f}" if share else ""
+        table.add_row(classes.names[one], str(windows[one]), *shares, taken)
+    clients = max(len(told) for told in classes.counts.values())
+    return [
+        f"classes; recall in % on {split} data, mean over those of "
+        f"{counted(range(clients), 'client')} that have the class; what {models[-1]} models "
+        "mostly take it for instead, in %",
+        *map(printable, render(table)),
+    ]
 
 
 def _time_line(seconds: Mapping[str, float]) -> str:

@@ -37,6 +37,7 @@ def build_summary(
             "cluster": spread(client.cluster_f1 for client in report.clients),
             "personal": spread(client.personal_f1 for client in report.clients),
         },
+        **({"classes": report.classes.to_json()} if report.classes else {}),
         "finetune_epochs": _median(known(client.finetune_epochs for client in report.clients)),
         "sparsity": {
             "personal_min": min(sparsities, default=None),

@@ -88,11 +88,11 @@ def trouble_line(record: RoundRecord) -> str:
     parts = []
     if record.refused:
         reasons = [f"{reason} ({count})" for reason, count in record.reasons.items()]
-        parts.append(f"{record.refused} refused: {_some(reasons) or 'no reason given'}")
+        parts.append(f"{record.refused} refused: {some(reasons) or 'no reason given'}")
         if record.refusals:
-            parts[-1] += f"; of {_some(list(record.refusals))}"
+            parts[-1] += f"; of {some(list(record.refusals))}"
     if record.missing:
-        parts.append(f"{len(record.missing)} missing: {_some(record.missing)}")
+        parts.append(f"{len(record.missing)} missing: {some(record.missing)}")
     if not record.used:
         parts.append("too few replies (min-replies): the models stay as they are")
     return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
@@ -101,7 +101,7 @@ def trouble_line(record: RoundRecord) -> str:
 def presence_line(nodes: Mapping[str, int]) -> str:
     """Render who is there: label and id of the node, which Flower's commands go by."""
     named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
-    return printable(f"{counted(named, 'device')}: {_some(named)}")
+    return printable(f"{counted(named, 'device')}: {some(named)}")
 
 
 def answer_line(label: str, reason: str) -> str:
@@ -124,7 +124,7 @@ def influence_lines(record: RoundRecord) -> list[str]:
     }
     return [
         printable(
-            f"round {record.round}: {what}: {len(who)} of {record.answered} updates: {_some(who)}"
+            f"round {record.round}: {what}: {len(who)} of {record.answered} updates: {some(who)}"
         )
         for what, who in told.items()
         if who
@@ -135,7 +135,7 @@ def change_lines(record: RoundRecord) -> list[str]:
     """Render who changed the cluster before a round."""
     return [
         printable(
-            f"round {record.round}: {one.what}: {_some(one.clients)}: cluster {one.before} to "
+            f"round {record.round}: {one.what}: {some(one.clients)}: cluster {one.before} to "
             f"{one.after}, {one.why}"
         )
         for one in record.changes
@@ -151,7 +151,7 @@ def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
         f": {note}" if note else ""
     )
     return [printable(head)] + [
-        printable(f"  cluster {cluster}: {counted(names, 'client')}: {_some(names)}")
+        printable(f"  cluster {cluster}: {counted(names, 'client')}: {some(names)}")
         for cluster, names in sorted(members.items())
     ]
 
@@ -191,7 +191,8 @@ def counted(things: Sized, name: str) -> str:
     return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Name the first of them, and count the rest."""
     listed = ", ".join(str(name)[:80] for name in names[:_LISTED])
     return f"{listed} and {len(names) - _LISTED} more" if len(names) > _LISTED else listed
 

@@ -38,6 +38,9 @@ class DataSettings(Group):
     synthetic_users: int = knob(12, "synthetic: users", low=1)
     synthetic_groups: int = knob(3, "synthetic: latent groups of users", low=1)
     synthetic_windows: int = knob(120, "synthetic: windows per user", low=1)
+    share_class_counts: bool = knob(
+        False, "at the end clients tell how many windows of each class a model takes for which"
+    )
     data_seed: int = knob(0, "synthetic data and partitions, apart from seed", low=0)
 
     def __post_init__(self) -> None:

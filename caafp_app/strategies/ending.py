@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from caafp_app.pruning.schedule import Phase
 from caafp_app.runs.records import UnseenRecord
-from caafp_app.strategies.personal import Scores, personalise
+from caafp_app.strategies.personal import Personal, personalise
 from caafp_app.strategies.report import ClusteredResult, ClusterResult, build_report
 from caafp_app.strategies.unseen import score_unseen
 
@@ -30,25 +30,24 @@ def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
     if run.newcomers:  # of a run that was resumed after its last round
         method.before(runner, last, run.newcomers)
     method.models = run.last_models.put_on(method.models)
-    scores: Scores = {}
-    statistics: dict[str, list[float]] = {}
-    if strategy.ends_personal(len(run.plan)):
-        scores = personalise(runner, method, last, statistics)
+    ends = strategy.ends_personal(len(run.plan))
+    found = personalise(runner, method, last) if ends else Personal({}, {}, None)
     unseen: tuple[UnseenRecord, ...] = ()
     if runner.roster.kept_out:
-        unseen = score_unseen(runner, method, last, statistics)
+        unseen = score_unseen(runner, method, last, found.statistics)
     total = seconds["startup"] + seconds["rounds"] + time.monotonic() - began
     models, result = method.published(), run.result
     result.arrays = run.mean_arrays()
     result.report = build_report(
         models,
         runner.roster,
-        scores,
+        found.scores,
         runner.ledger,
         {"total": total, **seconds},
         strategy.split,
         method.parts(),
         unseen,
+        found.classes,
     )
     result.clusters = {
         number: ClusterResult.of(

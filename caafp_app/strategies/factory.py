@@ -23,7 +23,7 @@ from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.rounds import check_updates
 from caafp_app.strategies.strategy import MethodStrategy
 
-_PLUMBING = ("observer", "checkpoints", "stop")
+_PLUMBING = ("observer", "checkpoints", "stop", "class_names")
 _SETTINGS_ONLY = ("known_devices",)
 
 
@@ -55,13 +55,14 @@ def make_strategy(
     observer: Observer | None = None,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> MethodStrategy:
     """Build the strategy that the settings name.
 
     Parameters
     ----------
     settings : Settings
-    observer, checkpoints, stop
+    observer, checkpoints, stop, class_names
         See `MethodStrategy`; None: the class's own default.
 
     Raises
@@ -89,7 +90,7 @@ def make_strategy(
             f"strategy: expected a value for {', '.join(missing)} of {cls.__name__}, found none; "
             f"give it a default, or set strategy-args='{missing[0]}=...'"
         )
-    plumbing = dict(zip(_PLUMBING, (observer, checkpoints, stop), strict=True))
+    plumbing = dict(zip(_PLUMBING, (observer, checkpoints, stop, class_names), strict=True))
     given |= {name: part for name, part in plumbing.items() if part is not None}
     return cls(**given)
 

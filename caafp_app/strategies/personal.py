@@ -2,14 +2,20 @@
 
 import math
 from logging import WARNING
+from typing import NamedTuple
 
+import numpy as np
 from flwr.common.logger import log
+from numpy.typing import NDArray
 
+from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runner.tally import Tally, pick
+from caafp_app.runner.told import class_counts, usual
+from caafp_app.runs.classes import ClassCounts
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.unseen import asked_besides, statistics_of
 
@@ -20,10 +26,28 @@ Scores = dict[str, dict[str, float]]
 """By label: scores of the cluster's and the personal model, sparsity, number of test examples, and
 the epochs of fine-tuning where clients find them."""
 
+Counts = dict[str, dict[str, NDArray[np.int64]]]
+"""By model and label: how many windows of each class are taken for each."""
 
-def personalise(
-    runner: Runner, method: Method, step: RoundPlan, statistics: dict[str, list[float]]
-) -> Scores:
+
+class Personal(NamedTuple):
+    """What clients say at the end of a run.
+
+    Attributes
+    ----------
+    scores : Scores
+    statistics : dict
+        `INPUT_STATISTICS` by label, where users were kept out of training.
+    classes : ClassCounts, optional
+        None where clients tell nothing of single classes.
+    """
+
+    scores: Scores
+    statistics: dict[str, list[float]]
+    classes: ClassCounts | None
+
+
+def personalise(runner: Runner, method: Method, step: RoundPlan) -> Personal:
     """Fine-tune on every reachable client; score the cluster's and the personal model of each.
 
     Our own app reports both scores with the fine-tuning; a foreign one is asked to evaluate the
@@ -37,11 +61,15 @@ def personalise(
         Says which model is a client's.
     step : RoundPlan
         The number of the exchange is that after the last round.
-    statistics : dict
-        Filled with `INPUT_STATISTICS` by label, where users were kept out of training.
     """
     scores: Scores = {}
-    one_exchange, key = runner.options.one_exchange, runner.options.weighted_by_key
+    counts: Counts = {}
+    options = runner.options
+    one_exchange, key, names = options.one_exchange, options.weighted_by_key, options.class_names
+
+    def keep(tally: Tally, model: str) -> None:
+        _keep_scores(scores, tally, model, key)
+        counts[model] = _counts(tally, model, len(names), scores)
 
     def ask(action: Action, phase: str, clients: list[Client]) -> Answers:
         queries = method.ask(action, step, clients)
@@ -51,7 +79,7 @@ def personalise(
 
     clients = runner.roster.reachable()
     if not one_exchange:
-        _keep_scores(scores, ask(Action.EVALUATE, Action.EVALUATE, clients).tally, "cluster", key)
+        keep(ask(Action.EVALUATE, Action.EVALUATE, clients).tally, "cluster")
     answers = ask(Action.PERSONALISE, Phase.PERSONALISE, clients)
     for summed in answers.summed:
         model = summed.query.model
@@ -62,15 +90,37 @@ def personalise(
             sparsity = 1.0 - active / model.whole_count if model.whole_count else 0.0
             scores.setdefault(label, {})["personal-sparsity"] = sparsity
     tally = answers.tally
-    statistics |= {label: statistics_of(metrics) for label, metrics in tally.metrics().items()}
+    statistics = {label: statistics_of(metrics) for label, metrics in tally.metrics().items()}
     if one_exchange:
-        _keep_scores(scores, tally, "cluster", key)
+        keep(tally, "cluster")
     else:
         kept = [client for client in clients if client.label in tally.contents]
         action = Action.EVALUATE_PERSONAL
         tally = ask(action, action, kept).tally
-    _keep_scores(scores, tally, "personal", key)
-    return scores
+    keep(tally, "personal")
+    told = {model: np.stack(list(of.values())) for model, of in counts.items() if of}
+    return Personal(scores, statistics, ClassCounts(names, told) if told else None)
+
+
+def _counts(tally: Tally, model: str, classes: int, scores: Scores) -> dict[str, NDArray[np.int64]]:
+    """Return what clients tell of a model's classes, by label; without `classes` nothing is read.
+
+    What cannot be is left out, and so is who has many times more windows than most.
+    """
+    found: dict[str, NDArray[np.int64]] = {}
+    for label, metrics in tally.metrics().items() if classes else ():
+        try:
+            told = class_counts(metrics, model, classes, scores[label].get("test-examples", 0.0))
+        except ProtocolError as error:
+            log(WARNING, "%s model: counts of classes of %s, left out: %s", model, label, error)
+            continue
+        if told is not None:
+            found[label] = told
+    kept = usual(found)
+    if many := found.keys() - kept.keys():
+        why = "far more windows than most, left out of the counts of classes"
+        log(WARNING, "%s model: %s: %s", model, why, ", ".join(sorted(many)))
+    return kept
 
 
 def _keep_scores(scores: Scores, tally: Tally, model: str, weighted_by_key: str) -> None:

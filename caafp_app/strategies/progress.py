@@ -93,10 +93,9 @@ class Progress:
         """Log the bytes, and the clients' figure before and after pruning."""
         log(
             INFO,
-            "sent %.3g MB in both directions; dense models, as often as FedAvg sends them, are "
-            "%.3g MB",
-            sent / 1e6,
+            "FedAvg would have sent %.3g MB of dense models; this run sent %.3g MB",
             self.fedavg_bytes / 1e6,
+            sent / 1e6,
         )
         first = next((step.round for step in self.plan if step.mask_update), 0)
         if first and self.figures:

@@ -17,6 +17,7 @@ from caafp_app.pruning.influence import capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally
+from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.records import (
     MOST_EXAMPLES,
@@ -115,6 +116,7 @@ def build_report(
     split: str,
     parts: Mapping[int, Mapping[str, Mask]],
     unseen: Sequence[UnseenRecord] = (),
+    classes: ClassCounts | None = None,
 ) -> RunReport:
     """Put the report of a run together; a cluster nobody is in is left out."""
     members = roster.clusters()
@@ -142,6 +144,7 @@ def build_report(
         seconds=dict(seconds),
         split=split,
         unseen=tuple(unseen),
+        classes=classes,
     )
 
 

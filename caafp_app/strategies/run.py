@@ -105,6 +105,7 @@ class Run:
                 robust=strategy.robust,
                 known_devices=strategy.known_devices,
                 aggregation=AGGREGATIONS[strategy.aggregation],
+                class_names=strategy.class_names,
                 stop=strategy.stop,
             ),
             len(self.plan),

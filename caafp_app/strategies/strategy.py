@@ -62,6 +62,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     personalise : bool, optional
         End with fine-tuning on every client inside its cluster's mask. Left out: as `ends_personal`
         says.
+    class_names : tuple of str
+        Clients tell at the end how many windows of each of these classes a model takes for each,
+        as a metric ``confusion`` (see `runner.told.class_counts`); empty: nothing of it is read.
     split : str
         Which held-out part the clients score on, ``test`` or ``validation``; for the report.
     min_replies, grace, patience
@@ -119,6 +122,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     average_last: int = 0
     personalise: bool | None = None
     num_rounds: int = 0
+    class_names: tuple[str, ...] = ()
     split: str = "test"
     min_replies: int = 0
     grace: float = 0.0

@@ -4,7 +4,6 @@ from caafp_app.training.evaluation import (
     Score,
     evaluate,
     full_gradient,
-    macro_f1,
     probabilities,
 )
 from caafp_app.training.local import LocalTraining, decay, seeded, train
@@ -24,7 +23,6 @@ __all__ = [
     "full_gradient",
     "how_long",
     "load_arrays",
-    "macro_f1",
     "place",
     "probabilities",
     "seeded",

@@ -1,7 +1,7 @@
 """One pass over all windows in evaluation mode: a score, probabilities, or the gradient."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,37 +25,28 @@ class Score:
     loss : float
         Mean cross-entropy in nats.
     examples : int
-    f1 : float
-        Macro-F1: see `macro_f1`.
+    confusion : ndarray of int64 [classes, classes]
+        Windows by their class (rows) and the predicted one (columns); [0, 0] without windows.
     """
 
     accuracy: float
     loss: float
     examples: int
-    f1: float = float("nan")
+    confusion: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros((0, 0), np.int64), compare=False, repr=False
+    )
 
+    @property
+    def f1(self) -> float:
+        """Macro-F1: the mean over classes of the harmonic mean of precision and recall.
 
-def macro_f1(
-    hits: NDArray[np.integer], predicted: NDArray[np.integer], true: NDArray[np.integer]
-) -> float:
-    """Return the mean over classes of the harmonic mean of precision and recall.
-
-    Every class counts alike, however many windows it has. A class that neither occurs nor is
-    predicted is left out, because nothing is known of it.
-
-    Parameters
-    ----------
-    hits, predicted, true : ndarray of int [classes]
-        Windows that were rightly given each class, that were given it, and that are of it.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN without windows.
-    """
-    seen = predicted + true
-    there = seen > 0
-    return float(np.mean(2.0 * hits[there] / seen[there])) if there.any() else float("nan")
+        Every class counts alike, however many windows it has. A class that neither occurs nor is
+        predicted is left out, because nothing is known of it. NaN without windows.
+        """
+        seen = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)
+        there = seen > 0
+        hits = self.confusion.diagonal()[there]
+        return float(np.mean(2.0 * hits / seen[there])) if there.any() else float("nan")
 
 
 @torch.no_grad()
@@ -72,22 +63,21 @@ def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np
     Returns
     -------
     Score
-        Accuracy in [0, 1], mean cross-entropy in nats, n, and macro-F1.
+        Accuracy in [0, 1], mean cross-entropy in nats, n, and what is taken for what.
     """
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
     model.eval()
-    loss, answers = 0.0, []
+    loss, answers, kinds = 0.0, [], 0
     for batch, target in _batches(model, windows, classes):
         logits = model(batch)
+        kinds = logits.shape[1]
         answers.append(logits.argmax(1))
         loss += functional.cross_entropy(logits, target, reduction="sum").item()
-    answer = torch.cat(answers).cpu().numpy()
-    right = answer == classes
-    kinds = int(max(answer.max(), classes.max())) + 1
-    counts = (np.bincount(of, minlength=kinds) for of in (answer[right], answer, classes))
-    count = len(classes)
-    return Score(int(right.sum()) / count, loss / count, count, macro_f1(*counts))
+    answer, count = torch.cat(answers).cpu().numpy(), len(classes)
+    pairs = np.bincount(classes * kinds + answer, minlength=kinds * kinds)
+    confusion = pairs.reshape(kinds, kinds)
+    return Score(int(confusion.trace()) / count, loss / count, count, confusion)
 
 
 @torch.no_grad()

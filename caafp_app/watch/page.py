@@ -3,10 +3,10 @@
 from html import escape
 from importlib.resources import files
 
-from caafp_app.report.html import Cell, number, pairs, paragraph, section, table
+from caafp_app.report.html import pairs, paragraph, section, table
 from caafp_app.report.rounds import curves
 from caafp_app.runs.text import duration
-from caafp_app.watch.view import View
+from caafp_app.watch.view import HEADS, View
 
 POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; "
@@ -75,17 +75,5 @@ def _share(view: View) -> str:
 
 
 def _devices(view: View) -> str:
-    heads = ["device", "node", "cluster", "now", "last seen", "failures", "reason"]
-    rows: list[list[Cell | str]] = [
-        [
-            row.label,
-            str(row.node or "-"),
-            row.cluster or "-",
-            row.state,
-            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
-            number(row.failures, 0),
-            row.reason,
-        ]
-        for row in view.devices
-    ]
-    return section("Devices", table(heads, rows)) if rows else ""
+    rows = [row.cells() for row in view.devices]
+    return section("Devices", table(HEADS, rows)) if rows else ""

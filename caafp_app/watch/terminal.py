@@ -6,7 +6,7 @@ from rich.text import Text
 
 from caafp_app.runs.text import duration
 from caafp_app.safe_text import printable
-from caafp_app.watch.view import View
+from caafp_app.watch.view import HEADS, View
 
 COLOURS = {"answered": "green", "works": "cyan", "failed": "red", "missed": "red", "away": "yellow"}
 
@@ -21,19 +21,17 @@ def render(view: View) -> RenderableType:
     figures = [f"{view.bytes_total / 1e6:.1f} MB"]
     if view.accuracy is not None:
         figures.insert(0, f"accuracy {100 * view.accuracy:.1f} % (as received by those asked)")
-    table = Table(box=None, pad_edge=False)
-    for head in ("device", "node", "cluster", "now", "last seen", "failures", "reason"):
-        table.add_column(head, justify="right" if head in ("last seen", "failures") else "left")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    right = ("seen", "accuracy", "bytes", "failed")
+    for head in HEADS[:-1]:
+        # Flower's commands go by the node: its id has to be whole, also where a line is short.
+        whole = head in ("device", "node")
+        table.add_column(head, justify="right" if head in right else "left", no_wrap=whole)
     for row in view.devices:
-        table.add_row(
-            Text(printable(row.label)),
-            str(row.node or "-"),
-            row.cluster or "-",
-            Text(row.state, style=COLOURS.get(row.state, "")),
-            "-" if row.seen is None else f"{duration(row.seen, rough=True)} ago",
-            str(row.failures),
-            Text(printable(row.reason)),
-        )
+        cells = [Text(printable(cell)) for cell in row.cells()]
+        cells[HEADS.index("now")].style = COLOURS.get(row.state, "")
+        table.add_row(*cells[:-1])
     parts: list[RenderableType] = [Text("; ".join(facts)), Text(", ".join(figures))]
     parts += [Text(f"! {printable(line)}", style="yellow") for line in view.troubles]
-    return Group(*parts, table)
+    reasons = [Text(printable(f"{row.label}: {row.reason}")) for row in view.devices if row.reason]
+    return Group(*parts, table, *reasons)

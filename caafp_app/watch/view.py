@@ -10,6 +10,7 @@ from caafp_app.errors import RunError, reading
 from caafp_app.runs.live import LiveReader
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.runs.records import BETWEEN_ROUNDS
+from caafp_app.runs.text import duration, megabytes
 from caafp_app.runs.timeleft import TimeLeft
 
 TROUBLES = 5
@@ -17,7 +18,7 @@ TROUBLES = 5
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """One client: label, node id, what it does, seconds since it was seen, accuracy, failures."""
+    """One client: see `runs.live.Device`; `seen` is in seconds ago."""
 
     label: str
     node: int
@@ -26,6 +27,25 @@ class DeviceRow:
     cluster: str
     failures: int
     reason: str
+    accuracy: float | None = None
+    nbytes: int = 0
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row under `HEADS`, as text of which clients wrote part."""
+        return (
+            self.label,
+            str(self.node or "-"),
+            self.cluster or "-",
+            self.state,
+            "-" if self.seen is None else f"{duration(self.seen, rough=True)} ago",
+            "-" if self.accuracy is None else f"{100 * self.accuracy:.1f} %",
+            megabytes(self.nbytes) if self.nbytes else "-",
+            str(self.failures),
+            self.reason,
+        )
+
+
+HEADS = ("device", "node", "cluster", "now", "seen", "accuracy", "bytes", "failed", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +147,8 @@ class Watcher:
                 clusters.get(label, ""),
                 device.failures,
                 device.reason,
+                device.accuracy,
+                device.nbytes,
             )
             for label, device in sorted(live.devices.items())
         ]

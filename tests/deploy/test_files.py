@@ -113,10 +113,25 @@ def test_dockerfiles_build_from_what_is_there(path: Path) -> None:
 def test_images_are_lean_and_pinned(path: Path) -> None:
     (install,) = [value for name, value in instructions(path) if "pip install" in value]
     assert "--no-cache-dir" in install
+    assert ("--no-compile" in install) == (path.stem == "device")
     # Of the extras a server needs one, a device none; neither needs Ray nor plotting.
     extras = re.findall(r"\.\[(.*?)\]", install)
     assert extras == (["server"] if path.stem == "server" else [])
     assert "-c " in install
+
+
+def test_trimming_leaves_what_a_device_uses(tmp_path: Path) -> None:
+    site, scripts = tmp_path / "site", tmp_path / "bin"
+    kept = ["site/torch/lib/libtorch.so", "site/torch/bin/torch_shm_manager", "bin/caafp"]
+    gone = ["site/torch/include/a/b.h", "site/torch/test/t", "site/torch/bin/protoc", "bin/uv"]
+    for name in kept + gone:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(500_000))
+    command = [sys.executable, str(DEPLOY / "trim.py"), str(site), str(scripts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "removed 2 MB that no device uses\n"
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == set(kept)
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.stem)

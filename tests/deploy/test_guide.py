@@ -74,6 +74,7 @@ def test_a_device_is_prepared_as_the_guide_says(
     assert node_config == f'data-path="{walks}" label="pi-1"'
 
 
+@pytest.mark.usefixtures("connections")
 def test_the_run_of_the_guide_is_understood() -> None:
     result = CliRunner().invoke(cli.app, [*guide.words("run", {})[1:], "--dry-run"])
     assert result.exit_code == 0, result.output

@@ -57,13 +57,15 @@ def personalise(node_config: dict[str, Any], density: float = 0.5, **changes: An
 def test_a_device_finds_how_long_to_fine_tune_and_keeps_that(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pi"
     node = {"data-path": str(data), "label": "pi", "state-dir": str(folder)}
-    reply = personalise(node, **{"finetune-epochs": "auto"})
+    reply = personalise(node, **{"finetune-epochs": "auto", "share-class-counts": True})
     assert not reply.has_error(), reply.error.reason
     card = find_kept(folder).card
     assert 0 < card.finetune_epochs <= 50
     assert card.personal_accuracy == 1.0
     (told,) = reply.content.metric_records.values()
     assert told["finetune-epochs"] == card.finetune_epochs
+    counts = np.array(told["personal-confusion"]).reshape(len(CLASSES), -1)
+    assert counts.sum() == counts.trace() == told["test-examples"]
 
 
 def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path) -> None:
@@ -71,6 +73,8 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     reply = personalise({"data-path": str(data), "label": "pi", "state-dir": str(folder)})
     assert not reply.has_error(), reply.error.reason
     assert not reply.content.array_records
+    (told,) = reply.content.metric_records.values()
+    assert not any(isinstance(value, list) for value in told.values())
     (run,) = list_kept(folder)
     names = [personal.CARD, personal.MODEL, SERVED]
     assert sorted(path.name for path in folder.rglob("*.*")) == names

@@ -1,7 +1,8 @@
-"""CA-AFP on a SuperLink and three SuperNodes, each with its own data, to personal models.
+"""CA-AFP on a SuperLink and three warm devices, each with its own data, to personal models.
 
 And the ledger of that run against the bytes that a proxy saw on the sockets, and a round by the
-clock: one exchange of ours against the two of Flower's own loop.
+clock: one exchange of ours against the two of Flower's own loop, on these devices and on three of
+Flower's own SuperNodes, where a message costs so much that there are few.
 """
 
 import contextlib
@@ -14,19 +15,20 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.devices import SETTINGS, write_devices
+from caafp_app.devices.kept import find_kept
+from tests.e2e.devices import CLASSES, SETTINGS, write_devices
 from tests.e2e.fleet import Fleet, fleet
 from tests.e2e.proxy import Call, CountingProxy, table, total
 from tests.e2e.variant import variant
 
 pytestmark = pytest.mark.e2e
 
+LABELS = ["device-0", "device-1", "device-2"]
 PHASES = ["describe", "warm-up", "cluster", "cluster-warm-up", "prune", "personalise"]
 MESSAGE_CALLS = {"pull-object", "push-object", "push-messages", "confirm-message-received"}
 """Calls that only messages cause; besides these, ``pull-messages`` when it brings one."""
 LARGEST_EMPTY_REPLY = 200
 """Bytes of a response to ``pull-messages`` that brings no message, with its head, at most."""
-TURNS = 2
 MOST_COLD, MOST_WARM = 0.75, 0.3
 """Shares of the stock round on stock devices that ours may take: the aims are a half and a fifth,
 and machines have bad days."""
@@ -34,7 +36,7 @@ and machines have bad days."""
 
 @dataclass(frozen=True)
 class Devices:
-    """Three SuperNodes with folder data behind a counting proxy."""
+    """Three warm devices with folder data behind a counting proxy."""
 
     fleet: Fleet
     proxy: CountingProxy
@@ -43,7 +45,7 @@ class Devices:
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devices]:
-    """Start SuperLink, proxy and three SuperNodes; afterwards none of their processes is left."""
+    """Start SuperLink, proxy and three devices; afterwards none of their processes is left."""
     folder = tmp_path_factory.mktemp("devices")
     nodes = [{"data-path": str(path)} for path in write_devices(folder)]
     proxies: list[CountingProxy] = []
@@ -54,7 +56,9 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devices]:
             proxies.append(proxy)
             yield proxy.port
 
-    with fleet(folder / "fleet", nodes, between=between) as running:
+    with fleet(folder / "fleet", nodes, between=between, warm=True) as running:
+        for node in running.supernodes:
+            node.await_line("tasks are forked")
         yield Devices(running, proxies[0], folder)
         # Without this the next check would prove nothing.
         assert len(running.family.members()) >= 8
@@ -83,6 +87,7 @@ def finished(devices: Devices) -> Finished:
             "prune-every": 1,
             "clusters": 2,
             "sparsity": 0.7,
+            "share-class-counts": True,
             "output-dir": str(devices.folder),
             "run-name": "whole",
         }
@@ -102,7 +107,10 @@ def test_every_device_gets_a_personal_model(devices: Devices, finished: Finished
     assert summary["sparsity"]["personal_min"] == pytest.approx(0.7, abs=0.001)
     with (finished.directory / "clients.csv").open(encoding="utf-8", newline="") as stream:
         labels = [row["label"] for row in csv.DictReader(stream)]
-    assert sorted(labels) == ["device-0", "device-1", "device-2"]
+    assert sorted(labels) == LABELS
+    told = summary["classes"]["personal"]
+    assert told["clients"] == 3
+    assert [sum(row) for row in told["confusion"]] == [3 * 2] * CLASSES  # a fifth of 60 windows
 
 
 def test_everyone_answered_in_every_phase(finished: Finished) -> None:
@@ -158,33 +166,40 @@ def _of_a_message(call: Call) -> bool:
     return call.path in MESSAGE_CALLS or brought
 
 
-def turns(running: Fleet, folder: Path) -> dict[str, float]:
-    """Run both loops by turns on some devices; return the mean seconds of a round of each."""
+def turns(running: Fleet, folder: Path, count: int) -> dict[str, float]:
+    """Run both loops by turns on some devices, so many rounds of each, to personal models.
+
+    Returns the mean seconds of a round of each.
+    """
     folder.mkdir()
     module = Path(__file__).with_name("variant_rounds.py").read_text(encoding="utf-8")
     app = variant(folder / "app", module, serverapp="server")
-    settings = {"warmup-rounds": TURNS, "output-dir": str(folder)}
+    settings = {"warmup-rounds": count, "output-dir": str(folder)}
     outcome = running.flwr_run(app, SETTINGS | settings)
     assert outcome.succeeded, running.story()
     told: dict[str, list[dict[str, Any]]]
     told = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
-    assert [turn["replies"] for turn in told["ours"]] == [[3]] * TURNS
-    assert [turn["replies"] for turn in told["stock"]] == [[3, 3]] * TURNS
+    assert [turn["replies"] for turn in told["ours"]] == [[3]] * count
+    assert [turn["replies"] for turn in told["stock"]] == [[3, 3]] * count
     assert all(0.0 <= turn["accuracy"] <= 1.0 for turn in told["ours"] + told["stock"])
-    return {name: sum(turn["seconds"] for turn in told[name]) / TURNS for name in told}
+    (personal,) = told.pop("personal")
+    assert personal["replies"] == [3]
+    return {name: sum(turn["seconds"] for turn in told[name]) / count for name in told}
 
 
 def test_a_round_takes_half_of_the_stock_loop_and_a_fifth_on_warm_devices(
     devices: Devices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All train the same epochs with the same ClientApp, and learn how good the model is."""
-    cold = turns(devices.fleet, tmp_path / "cold")
-    (tmp_path / "data").mkdir()
-    nodes = [{"data-path": str(path)} for path in write_devices(tmp_path / "data")]
-    with fleet(tmp_path / "fleet", nodes, warm=True) as running:
-        for node in running.supernodes:
-            node.await_line("tasks are forked")
-        warm = turns(running, tmp_path / "warm")
+    warm = turns(devices.fleet, tmp_path / "warm", 2)
+    nodes = [
+        {"data-path": str(devices.folder / f"device-{k}.npz"), "state-dir": str(tmp_path / str(k))}
+        for k in range(3)
+    ]
+    with fleet(tmp_path / "fleet", nodes) as running:
+        cold = turns(running, tmp_path / "cold", 1)
+    # Each of its processes ends with its message; what it has learnt is on the disk.
+    assert [find_kept(tmp_path / str(k)).card.label for k in range(3)] == LABELS
     with capsys.disabled():
         print(
             f"\na round of 3 devices: stock loop on stock devices {cold['stock']:.1f} s; ours "

@@ -208,7 +208,7 @@ def test_the_operator_chooses_among_the_models(secured: Guided, second: Second) 
     state = ["--state-dir", str(secured.state("pi-1"))]
     shown = caafp([*guide.inline("caafp personal list"), *state])
     assert [line[0] for line in shown.splitlines()[1:3]] == ["*", " "]
-    use = guide.inline("caafp personal use", {"RUN": "second"})
+    use = guide.inline("caafp personal use RUN", {"RUN": "second"})
     caafp([*use, *state])
     assert find_kept(secured.state("pi-1")).card.run_name == "second"
     caafp([*use[:3], "best", *state])
@@ -234,6 +234,7 @@ def test_who_is_lost_and_who_comes_is_said(second: Second) -> None:
     assert "finished after 6 rounds" in second.watched
     summary = json.loads((second.directory / "summary.json").read_text(encoding="utf-8"))
     assert summary["accuracy"]["personal"]["clients"] == 3  # pi-1, pi-2 and pi-4
+    assert "not scored in the end: pi-3" in second.resumed
 
 
 def test_the_page_names_a_lost_device_within_seconds_of_its_deadline(second: Second) -> None:

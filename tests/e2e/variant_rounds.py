@@ -1,4 +1,4 @@
-"""A ServerApp that times rounds: ours and Flower's own, by turns. See test_round_time.py."""
+"""A ServerApp that times rounds: ours and Flower's own, by turns. See test_devices.py."""
 
 import json
 import time
@@ -28,13 +28,17 @@ class Turns(Observer):
     def __init__(self, other: Callable[[], dict[str, Any]]) -> None:
         self.ours: list[dict[str, Any]] = []
         self.stock: list[dict[str, Any]] = []
+        self.personal: list[dict[str, Any]] = []
         self._other = other
 
     def on_round(self, record: RoundRecord, total_rounds: int) -> None:
-        """Note one, have the other."""
-        self.ours.append(
-            {"seconds": record.seconds, "replies": [record.answered], "accuracy": record.accuracy}
-        )
+        """Note one, have the other; nothing after the personal models."""
+        found = {"seconds": record.seconds, "replies": [record.answered]}
+        found["accuracy"] = record.accuracy
+        if record.phase == "personalise":
+            self.personal.append(found)
+            return
+        self.ours.append(found)
         self.stock.append(self._other())
 
 
@@ -80,12 +84,11 @@ def main(grid: Grid, context: Context) -> None:
     strategy = CAAFP(
         **NODES,
         one_exchange=True,
-        personalise=False,
         warmup_rounds=rounds,
         cluster_rounds=0,
         prune_rounds=0,
         observer=turns,
     )
     strategy.start(grid, to_record(arrays), num_rounds=rounds)
-    told = {"ours": turns.ours, "stock": turns.stock}
+    told = {"ours": turns.ours, "stock": turns.stock, "personal": turns.personal}
     Path(settings.run.output_dir, "rounds.json").write_text(json.dumps(told), encoding="utf-8")

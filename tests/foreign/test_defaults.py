@@ -1,5 +1,6 @@
 """`CAAFP()` in place of `FedAvg()`, nothing said: no harm to small models and short runs."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -113,4 +114,4 @@ def test_the_log_ends_with_what_pruning_cost_and_saved(caplog: pytest.LogCapture
     CAAFP().start(grid_of(app.make(sparse_mod)), record_of(arrays_of(size=200)), num_rounds=3)
     told = caplog.text
     assert "accuracy when pruning began, after round 1: 0.25; after round 3: 0.25" in told
-    assert "MB in both directions; dense models, as often as FedAvg sends them, are" in told
+    assert re.search(r"FedAvg would have sent \S+ MB of dense models; this run sent \S+ MB", told)

@@ -7,7 +7,7 @@ import pytest
 
 from caafp_app.errors import CaafpError
 from caafp_app.launch import beforehand
-from caafp_app.launch.prepared import Prepared, prepare
+from caafp_app.launch.prepared import Machine, Prepared, prepare
 from caafp_app.launch.presets import parse_pairs
 from tests.left_run import leave_run
 
@@ -130,3 +130,18 @@ class TestData:
         pairs = ["dataset=npz", f"data-dir={tmp_path / 'a.npz'}", "clusters=1"]
         notes = prepared("smoke", *pairs, f"output-dir={tmp_path}").checked.notes
         assert any("1 of 2 clients have no test windows" in note for note in notes)
+
+    def test_a_run_that_could_score_nobody_is_refused(self, tmp_path: Path) -> None:
+        x = np.zeros((12, 64, 3))
+        np.savez(tmp_path / "a.npz", X=x, y=np.arange(12) % 3, user=np.arange(12) // 6)
+        with pytest.raises(CaafpError, match="expected test windows to score models on, found"):
+            prepared("smoke", "dataset=npz", f"data-dir={tmp_path / 'a.npz'}", "clusters=1")
+
+
+def test_a_share_of_a_gpu_that_nothing_uses_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    machine = Machine(client_gpus=0.5)
+    notes = prepare("smoke", {}, machine).checked.notes
+    assert "--client-gpus holds a GPU that device=cpu does not use" in notes
+    notes = prepare("smoke", {"engine": "batched"}, machine).checked.notes
+    assert "--client-gpus has no effect: engine is not ray" in notes

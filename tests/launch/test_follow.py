@@ -29,7 +29,8 @@ def states(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_end_of_the_log_is_not_the_end_of_the_run(states: list[str]) -> None:
     lines: list[str] = []
-    outcome = follow([sys.executable, "-c", HANDED_OVER], Connection({}, "far"), lines.append)
+    said = HANDED_OVER + "print('Since flwr 1.32, default simulated SuperNodes changed')"
+    outcome = follow([sys.executable, "-c", said], Connection({}, "far"), lines.append)
     assert outcome.succeeded
     assert lines[0] == "Successfully started run 7"
     assert "the log has ended, but the run has not" in lines[1]

@@ -80,7 +80,7 @@ class Asking(Recorder):
             assert (labels, round) == ((), 0)
             self.deadlines.append(deadline)
 
-    def on_answer(self, label: str, ok: bool, reason: str = "") -> None:
+    def on_answer(self, label: str, ok: bool, reason: str = "", *_: object, **__: object) -> None:
         if self._describing:
             self.answers.append((label, ok, reason))
 

@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caafp_app.errors import ProtocolError
 from caafp_app.runner.tally import Tally
-from caafp_app.runner.told import believed, bounded
+from caafp_app.runner.told import believed, bounded, class_counts, usual
 
 HONEST = {f"c{k}": 0.80 + k / 100 for k in range(9)}
 
@@ -74,3 +76,30 @@ def test_too_few_clients_have_no_median_and_what_most_say_stands() -> None:
     assert bounded(two, "n") == two
     perplexity = [MetricRecord({"n": 1, "x": math.inf})] * 2 + [MetricRecord({"n": 1, "x": 1.0})]
     assert [one["x"] for one in bounded(perplexity, "n")] == [math.inf, math.inf, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("told", "examples"),
+    [
+        *[([1, 2, 3], 6), ([5, -1, 0, 2], 6), ([1.0, 2.0, 0.0, 3.0], 6), ([1, 2, 0, 3], 7)],
+        *[(6, 6), ([2 * 10**9, 0, 0, 0], 2e9), ([2**63 - 1, 2**63 - 1, 2, 6], 6)],
+    ],
+)
+def test_counts_of_classes_are_whole_of_the_right_shape_and_add_up(
+    told: int | list[int] | list[float], examples: float
+) -> None:
+    metrics = MetricRecord({"personal-confusion": told})
+    with pytest.raises(ProtocolError, match="expected 2 x 2 whole numbers"):
+        class_counts(metrics, "personal", 2, examples)
+    assert class_counts(metrics, "cluster", 2, examples) is None
+    honest = MetricRecord({"confusion": [1, 2, 0, 3]})
+    found = class_counts(honest, "cluster", 2, 6.0)
+    assert found is not None
+    assert found.tolist() == [[1, 2], [0, 3]]
+
+
+def test_no_client_has_many_times_more_windows_than_most() -> None:
+    counts = {label: np.full((2, 2), size) for label, size in zip("abc", (1, 2, 20), strict=True)}
+    assert usual(counts).keys() == {"a", "b", "c"}
+    assert usual({**counts, "c": np.full((2, 2), 21)}).keys() == {"a", "b"}
+    assert usual({"a": counts["a"], "c": np.full((2, 2), 900)}).keys() == {"a", "c"}

@@ -20,15 +20,15 @@ def test_an_exchange_as_it_happens(tmp_path: Path) -> None:
         "pi-1": (11, True, None),
         "pi-2": (22, True, None),
     }
-    log.answer("pi-1", True, "")
+    log.answer("pi-1", True, "", 0.875, 5000)
+    assert reader.read().devices["pi-1"].answered is True
+    log.answer("pi-1", False, "gone")  # what was known stays
     log.answer("pi-2", False, "training diverged")
     live = reader.read()
-    assert live.devices["pi-1"].answered is True
-    assert (live.devices["pi-2"].answered, live.devices["pi-2"].reason) == (
-        False,
-        "training diverged",
-    )
-    assert [live.devices[label].failures for label in ("pi-1", "pi-2")] == [0, 1]
+    figures = [(device.accuracy, device.nbytes) for device in live.devices.values()]
+    assert figures == [(0.875, 5000), (None, 0)]
+    told = [(device.answered, device.reason, device.failures) for device in live.devices.values()]
+    assert told == [(False, "gone", 1), (False, "training diverged", 1)]
 
 
 def test_presence_is_written_when_it_changes(tmp_path: Path) -> None:

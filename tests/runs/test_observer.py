@@ -140,11 +140,12 @@ def test_the_report_is_a_table_by_cluster(report: RunReport) -> None:
     assert " ".join(table[0]) == "cluster clients examples density cluster model personal models"
     assert set(lines[2].replace(" ", "")) == {"─"}
     assert table[2] == ["0", "2", "30", "0.300", "75.0", "87.5"]
-    assert table[3] == ["1", "3", "42", "0.200", "87.5", "87.5"]
+    assert table[3] == ["1", "1", "of", "3", "42", "0.200", "87.5", "87.5"]
     assert table[4] == table[1]
-    assert table[5] == ["all", "5", "72", "79.2", "87.5"]
+    assert table[5] == ["all", "3", "of", "5", "72", "79.2", "87.5"]
     size = f"{report.ledger.down / 1e6:.2f} MB"
     assert lines[7:] == [
+        "not scored in the end: d, e",
         "accuracy of cluster models: mean 0.792, std 0.212, min 0.500, worst tenth 0.500, "
         "3 clients",
         "accuracy of personal models: mean 0.875, std 0.102, min 0.750, worst tenth 0.750, "
@@ -164,7 +165,7 @@ def test_the_report_says_how_long_clients_have_fine_tuned_where_they_found_it(
         for client, epochs in zip(report.clients, found, strict=True)
     ]
     lines = report_lines(replace(report, clients=tuple(clients)))
-    assert lines[9] == (
+    assert lines[10] == (
         "epochs of fine-tuning, found by each client: median 5.5, 0 to 31; 1 client kept its "
         "cluster's model"
     )

@@ -24,7 +24,7 @@ def going(tmp_path: Path) -> Path:
     log = LiveLog(folder)
     log.present({"user-00": 11, "user-01": 12, EVIL: 13})
     log.asked(["user-00", "user-01"], "prune", 6, 1000.0)
-    log.answer("user-00", True, "")
+    log.answer("user-00", True, "", 0.8125, 2_500_000)
     return folder
 
 
@@ -39,6 +39,8 @@ def test_it_says_where_the_run_is(going: Path) -> None:
         "user-00": (11, "answered"),
         "user-01": (12, "works"),
     }
+    figures = [(row.cells()[5], row.cells()[6]) for row in view.devices]
+    assert figures == [("-", "-"), ("81.2 %", "2.50 MB"), ("-", "-")]
 
 
 def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:
@@ -65,10 +67,11 @@ def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_no_control_characters(going: Path) -> None:
-    LiveLog(going).present({"\x1b[31mred": 5})
+    LiveLog(going).present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
     done = CliRunner().invoke(cli.app, ["watch", str(going), "--once"])
     assert "\x1b[31m" not in done.output
     assert "?[31mred" in done.output
+    assert str(2**64 - 1) in done.output  # whole in 80 columns
 
 
 def test_the_page_escapes_what_clients_say(going: Path) -> None:

@@ -44,10 +44,12 @@ def run_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[Task], list[str]]:
         monkeypatch.setattr(module, "_push_error", lambda task, reason: reasons.append(reason))
         executor = ForkExecutor()
         assert executor.launch(SPEC).status == "accepted"
+        assert executor._task is not None
+        child = executor._task.pid
         executor.reconcile()
         assert executor._task is None
         with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)  # no zombie is left
+            os.waitpid(child, os.WNOHANG)  # no zombie is left; other tests may have children
         return reasons
 
     return run

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from benchmarks.grid import AnsweringGrid
+from caafp_app.protocol.description import Description
 from caafp_app.protocol.messages import (
     GRADIENT,
     Action,
@@ -21,7 +22,7 @@ from caafp_app.protocol.messages import (
     is_ours,
     to_record,
 )
-from caafp_app.protocol.mod import Description, SparseMod
+from caafp_app.protocol.mod import SparseMod
 from caafp_app.runs.ledger import Direction
 
 Record = Callable[[Direction, Message], None]

@@ -10,7 +10,8 @@ from flwr.clientapp import ClientApp
 
 from caafp_app.datasets.resolve import describe_client
 from caafp_app.devices.saying import say
-from caafp_app.protocol.mod import Description, SparseMod, level_in
+from caafp_app.protocol.description import Description, level_in
+from caafp_app.protocol.mod import SparseMod
 from caafp_app.settings import Settings
 
 

@@ -6,7 +6,7 @@ app returns, and sends the update at active positions alone. Messages of other s
 untouched.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import CaafpError, ProtocolError
 from caafp_app.protocol.arrays import to_record
+from caafp_app.protocol.description import Description, describe_node
 from caafp_app.protocol.held import (
     MaskUnknownError,
     find_mask,
@@ -48,67 +49,6 @@ from caafp_app.protocol.payload import detached
 from caafp_app.protocol.trained import PERSONAL, pack_training, returned_name, strip_records
 
 _MAX_REASON = 1000
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a client says of itself before the first round.
-
-    Attributes
-    ----------
-    label : str
-        A name that stays the same over runs and restarts; everything the server keeps is keyed
-        by it.
-    examples : int
-        Training examples; -1 if unknown.
-    population : int
-        How many clients the data naturally has; -1 if unknown.
-    idle : str
-        Why this client takes no part, e.g. that it has no data; empty if it does.
-    strength : float
-        Share of the network that this device can take, in (0, 1]: see `level_in`.
-    """
-
-    label: str
-    examples: int = -1
-    population: int = -1
-    idle: str = ""
-    strength: float = 1.0
-
-
-def level_in(node_config: Mapping[str, bool | int | float | str]) -> float:
-    """Return the ``level`` of a node-config: how much of the network the device can take.
-
-    Without one it takes all of it. A server that has no levels does not ask.
-
-    Raises
-    ------
-    ProtocolError
-        It is no number above 0 and at most 1.
-    """
-    value = node_config.get("level", 1.0)
-    if isinstance(value, bool | str) or not 0.0 < value <= 1.0:
-        raise ProtocolError(
-            f"level in the node-config: expected a number above 0 and at most 1, found {value!r}"
-        )
-    return float(value)
-
-
-def describe_node(context: Context) -> Description:
-    """Name a client by its node-config: ``label``, else ``partition-id``, else its node id.
-
-    The node id is random and changes when a SuperNode is registered anew, so give devices a
-    ``label`` in their node-config.
-    """
-    config, level = context.node_config, level_in(context.node_config)
-    if "label" in config:
-        return Description(str(config["label"]), strength=level)
-    if "partition-id" in config:
-        part = config["partition-id"]
-        number = str(part).isdecimal()
-        label = f"part-{int(part):04d}" if number else f"part-{part}"
-        return Description(label, strength=level)
-    return Description(f"node-{context.node_id:x}", strength=level)
 
 
 @dataclass(frozen=True, eq=False)

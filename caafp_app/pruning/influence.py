@@ -3,9 +3,9 @@
 The rule has three parts. The norm of each vector that a client sends is at most `NORM_FACTOR` times
 the median norm of such vectors; a longer one is *scaled down*, not refused. The weight of a client
 in a mean is at most `WEIGHT_FACTOR` times the median weight. An update that points against those of
-most others, where these agree, weighs nothing in its round: see `opposed`. All parts together bound
-a client's share of every sum: the mean, the statistics behind the scores, gradients, saliencies. An
-honest run never ends because of the rule.
+most others, where these agree, weighs nothing in its round: see `pruning.opposed`. All parts
+together bound a client's share of every sum: the mean, the statistics behind the scores, gradients,
+saliencies. An honest run never ends because of the rule.
 
 Both medians are known before a round begins: they are of the last `RECENT` rounds. So the order in
 which replies arrive decides nothing. Where there is no earlier round, replies are held until the
@@ -14,18 +14,13 @@ medians of this round are known. To be compared they are held until the round en
 """
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.robust import inner_products
-from caafp_app.vectors.chunks import chunks
+from caafp_app.pruning.bounds import middle, shrink
 
 NORM_FACTOR = 2.0
 """A vector is at most so many times as long as the median one."""
@@ -46,16 +41,6 @@ ENOUGH = 3
 
 HOLD_BYTES = 256 << 20
 """Bytes of replies that are held in a round without an earlier one."""
-
-AGREE = 0.2
-"""Clients agree where the median of their agreements (`opposed`) is at least this, a cosine.
-
-Of honest clients with labels as uneven as Dirichlet .1 it mostly is not: they pull in all
-directions, and none of them is an outlier by its direction.
-"""
-
-OPPOSED = 0.5
-"""An update is opposed by so many times the others' agreement, or more."""
 
 Item = TypeVar("Item")
 
@@ -211,11 +196,11 @@ class Influence(Generic[Item]):
                 found.setdefault(name, []).append(norm)
                 grouped.setdefault((name, reply.group), []).append(norm)
         for name, norms in found.items():
-            self._usual_of.setdefault(name, _middle(norms))
+            self._usual_of.setdefault(name, middle(norms))
         for key, norms in grouped.items():
             if len(norms) >= ENOUGH:
-                self._usual.setdefault(key, _middle(norms))
-        self._usual_weight = self._usual_weight or _middle([r.weight for r in self._held])
+                self._usual.setdefault(key, middle(norms))
+        self._usual_weight = self._usual_weight or middle([r.weight for r in self._held])
         held, self._held, self._held_bytes = self._held, [], 0
         return [self._admit(reply) for reply in sorted(held, key=lambda reply: reply.label)]
 
@@ -288,91 +273,9 @@ class Influence(Generic[Item]):
             norms = [norm for part in recent for norm in part]
             found.setdefault(key[0], []).extend(norms)
             if len(norms) >= ENOUGH:
-                self._usual[key] = _middle(norms)
-        self._usual_of = {name: _middle(norms) for name, norms in found.items()}
-        self._usual_weight = _middle([weight for part in self._weights for weight in part])
-
-
-def opposed(vectors: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
-    """Tell which clients of one round move against most others.
-
-    A client's agreement is the median cosine of its vector with each other one. It is opposed if it
-    agrees with the others by less than ``-OPPOSED`` times the median agreement of all, and that is
-    at least `AGREE`. Less than half of the clients cannot turn the medians of the rest. A liar that
-    reverses its update undoes more than its share however short it is, so no bound of norms keeps
-    three of ten from it.
-
-    To leave out updates by their direction is of FLTrust (Cao, Fang, Liu, Gong, NDSS 2021), which
-    cuts at a cosine of 0 with an update of the server's own data; to compare clients pairwise in
-    its place, of FLAME (Nguyen et al., USENIX Security 2022). The bound by the agreement is ours.
-
-    Parameters
-    ----------
-    vectors : sequence of ndarray
-        n vectors [A]. A vector of zeros agrees with nobody and opposes nobody.
-
-    Returns
-    -------
-    ndarray of bool
-        Shape [n]; none where there is no majority of those that agree.
-    """
-    count = len(vectors)
-    nobody = np.zeros(count, dtype=np.bool_)
-    if count <= ENOUGH:
-        return nobody
-    products = inner_products(vectors)
-    lengths = np.sqrt(np.diag(products))
-    lengths[lengths == 0] = np.inf
-    cosines = products / lengths[:, None] / lengths
-    others = cosines[~np.eye(count, dtype=np.bool_)].reshape(count, count - 1)
-    agreements = np.median(others, axis=1)
-    usual = float(np.median(agreements))
-    found: NDArray[np.bool_] = agreements < -OPPOSED * usual
-    agreed = usual >= max(AGREE, 2 / math.sqrt(max(vectors[0].size, 1)))  # short ones do by chance
-    return found if agreed and 2 * found.sum() < count else nobody
-
-
-def norm_of(*vectors: NDArray[np.floating]) -> float:
-    """Return the Euclidean norm of vectors put together; NaN or infinity if they hold one.
-
-    Squares are summed in float64, so that no float32 value overflows.
-    """
-    total = 0.0
-    for vector in vectors:
-        for part in chunks(vector.size):
-            block = vector[part].astype(np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):
-                total += float(block @ block)
-    return math.sqrt(total) if total == total else math.nan
-
-
-def shrink(norm: float, longest: float) -> float:
-    """Return the factor in (0, 1] that makes a vector of this norm no longer than `longest`."""
-    return 1.0 if norm <= longest else longest / norm
-
-
-def scaled(vector: NDArray[Any], factor: float) -> NDArray[Any]:
-    """Return ``factor * vector`` in the vector's dtype; the vector itself for a factor of 1."""
-    return vector if factor == 1.0 else (vector * factor).astype(vector.dtype, copy=False)
-
-
-def capped(weights: Sequence[float], times: float = 1.0) -> list[float]:
-    """Cut weights that are known together at `times` their median; zeros do not count in it.
-
-    For means over clusters or clients whose counts are known beforehand, such as the mean model of
-    a run's result. No directions are compared in them, so nobody counts more than the median.
-    """
-    usual = _middle([weight for weight in weights if weight > 0])
-    return [min(weight, times * usual) if times and usual else weight for weight in weights]
-
-
-def _middle(values: Iterable[float]) -> float:
-    """Return the lower median of the positive values; 0 without any.
-
-    Zeros are of clients that had nothing to learn. The lower one: of two, one liar cannot raise it.
-    """
-    positive = [value for value in values if value > 0]
-    return statistics.median_low(positive) if positive else 0.0
+                self._usual[key] = middle(norms)
+        self._usual_of = {name: middle(norms) for name, norms in found.items()}
+        self._usual_weight = middle([weight for part in self._weights for weight in part])
 
 
 def _floats(rounds: Iterable[Iterable[Any]]) -> list[list[float]]:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.messages import Action
-from caafp_app.pruning.influence import Admitted, Influence, norm_of, opposed, scaled
+from caafp_app.pruning.bounds import norm_of, scaled
+from caafp_app.pruning.influence import Admitted, Influence
+from caafp_app.pruning.opposed import opposed
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.replies import Update
 from caafp_app.runner.summed import Summed

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.pruning.influence import scaled
+from caafp_app.pruning.bounds import scaled
 from caafp_app.pruning.robust import is_variance, keep_variances
 from caafp_app.runs.checkpoint import State
 from caafp_app.vectors.chunks import chunks

@@ -14,7 +14,8 @@ from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.influence import ENOUGH, capped
+from caafp_app.pruning.bounds import capped
+from caafp_app.pruning.influence import ENOUGH
 from caafp_app.runs.records import MOST_EXAMPLES, MOST_LOSS
 
 MOST_TIMES = 10.0

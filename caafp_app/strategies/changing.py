@@ -25,7 +25,7 @@ from caafp_app.clustering.effects import Effects
 from caafp_app.clustering.pulls import ALIKE_IN_A_ROW, PullBook, pulls_of
 from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.structure import MOST_CLUSTERS, agreement, find_structure
-from caafp_app.pruning.influence import capped
+from caafp_app.pruning.bounds import capped
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import Update

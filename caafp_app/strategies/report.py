@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import to_record
-from caafp_app.pruning.influence import capped, norm_of, shrink
+from caafp_app.pruning.bounds import capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client, Roster
 from caafp_app.runner.tally import Tally

@@ -18,7 +18,7 @@ from caafp_app.clustering.unlabelled import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import INPUT_STATISTICS, UNLABELLED
-from caafp_app.pruning.influence import norm_of
+from caafp_app.pruning.bounds import norm_of
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator

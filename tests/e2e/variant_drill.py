@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from caafp_app import server_app
 from caafp_app.protocol.arrays import from_record, to_record
-from caafp_app.protocol.mod import Description, SparseMod
+from caafp_app.protocol.description import Description
+from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.payload import attach, attached, detached
 from caafp_app.settings import Settings
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import DataError
 from caafp_app.protocol.arrays import to_record
+from caafp_app.protocol.description import Description, describe_node
 from caafp_app.protocol.held import current_mask, current_request, held_digest
 from caafp_app.protocol.messages import (
     HEADER,
@@ -17,7 +18,7 @@ from caafp_app.protocol.messages import (
     ErrorCode,
     Request,
 )
-from caafp_app.protocol.mod import Description, SparseMod, describe_node
+from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import pack_trials
 from caafp_app.protocol.payload import attached
 from tests.protocol.support import (

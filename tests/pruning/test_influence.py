@@ -3,9 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,11 +13,6 @@ from caafp_app.pruning.influence import (
     ENOUGH,
     Admitted,
     Influence,
-    capped,
-    norm_of,
-    opposed,
-    scaled,
-    shrink,
 )
 
 Told = tuple[int, str, float, float]
@@ -163,68 +156,3 @@ def test_what_is_no_norm_or_weight_is_refused(bad: float) -> None:
     with pytest.raises(ProtocolError, match="weight above 0"):
         rule.offer(0, "a", {"values": 1.0}, bad, "a", 1)
     assert rule.release() == []
-
-
-def test_norm_and_clip_against_numpy() -> None:
-    rng = np.random.default_rng(1)
-    vector = rng.normal(size=300_001).astype(np.float32)
-    assert norm_of(vector[:7], vector[7:]) == pytest.approx(float(np.linalg.norm(vector)), rel=1e-6)
-    assert norm_of(np.full(4, 1e30, np.float32)) == pytest.approx(2e30)
-    assert math.isnan(norm_of(np.array([np.nan])))
-    assert shrink(5.0, 10.0) == 1.0
-    assert np.linalg.norm(scaled(vector, shrink(norm_of(vector), 10.0))) == pytest.approx(10)
-    assert scaled(vector, 0.5).dtype == np.float32
-    assert scaled(vector, 1.0) is vector
-
-
-@pytest.mark.parametrize(
-    ("weights", "times", "expected"),
-    [
-        ([1.0, 2, 3, 1e9], 2.0, [1.0, 2, 3, 4]),
-        ([0.0, 0, 5, 7], 1.0, [0.0, 0, 5, 5]),
-        ([1.0, 9], 0.0, [1.0, 9]),
-        ([], 2.0, []),
-    ],
-)
-def test_weights_known_together_are_cut(weights: Any, times: float, expected: Any) -> None:
-    assert capped(weights, times) == expected
-
-
-def test_shrink() -> None:
-    assert [shrink(2, 1), shrink(1, 1), shrink(0, 0), shrink(3, math.inf)] == [0.5, 1, 1, 1]
-
-
-def round_of(honest: int, liars: int, agree: float, seed: int = 0) -> np.ndarray:
-    """Updates [n, 400] of which the honest ones share a direction; each liar sends -9 x its own."""
-    rng = np.random.default_rng(seed)
-    common, own = rng.normal(size=400), rng.normal(size=(honest + liars, 400))
-    made = np.sqrt(agree) * common + np.sqrt(1 - agree) * own
-    made[honest:] *= -9.0
-    return made
-
-
-@pytest.mark.parametrize(("honest", "liars"), [(7, 3), (9, 1), (3, 1), (6, 4), (10, 0)])
-def test_those_that_go_backwards_are_opposed(honest: int, liars: int) -> None:
-    for seed in range(5):
-        made = round_of(honest, liars, 0.5, seed)
-        order = np.random.default_rng(seed).permutation(len(made))
-        expected = np.arange(honest + liars)[order] >= honest
-        assert opposed(list(made[order])).tolist() == expected.tolist()
-
-
-def test_nobody_is_opposed_without_a_majority_that_agrees() -> None:
-    assert not opposed(list(round_of(7, 3, 0.02))).any()  # each its own way
-    assert not opposed(list(round_of(5, 5, 0.5))).any()  # two camps
-    assert not opposed(list(round_of(2, 1, 0.9))).any()  # two have no median
-    assert not opposed([np.zeros(400, np.float32)] * 6).any()
-    assert not opposed([row[:4] for row in round_of(7, 3, 0.5)]).any()  # so short, by chance
-    assert not opposed([np.zeros(0)] * 6).any()
-
-
-@given(seed=st.integers(0, 99), liars=st.integers(1, 4), long=st.floats(1e-3, 1e6))
-def test_liars_cannot_have_most_honest_clients_left_out(seed: int, liars: int, long: float) -> None:
-    made = round_of(9, 0, 0.5, seed)
-    liar = -made.mean(axis=0) * long  # all of them alike, whatever their length
-    found = opposed([*made, *[liar] * liars])
-    assert not found[:9].any()
-    assert found[9:].all()

@@ -171,6 +171,9 @@ RULES: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "patience 10, margin 5, 5 epochs or more": lambda c: stopped(c, 10, 5, margin=5),
     "patience 10, margin 5, 10 or more": lambda c: stopped(c, 10, 10, margin=5),
     "patience 10, margin 5, 20 or more": lambda c: stopped(c, 10, 20, margin=5),
+    "patience 15, margin 5, then 25 or more": lambda c: (
+        (e := stopped(c, 15, margin=5)) and max(e, 25)
+    ),
     "3 epochs": lambda _: 3,
     "10 epochs": lambda _: 10,
     "25 epochs": lambda _: 25,

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from caafp_app.client.tasks import Arrays, Evaluate, Fitted, HowLong, Tasks
 from caafp_app.client.work import Work
 from caafp_app.datasets.split import hold_out
@@ -18,6 +20,11 @@ BLIND_EPOCHS = 3
 """The paper's number."""
 
 
+LEAST_EPOCHS = 25
+"""Of training that goes on at all, by windows of several classes. The rounds trained on the windows
+held out, too: that a model knows them after one epoch says little of other windows."""
+
+
 class Tuned(NamedTuple):
     """Mean loss of the last epoch (0 without any), the model, and the epochs taken."""
 
@@ -30,9 +37,9 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
     """Train `start`; with ``finetune-epochs=auto`` in a personalise phase, for as long as it helps.
 
     Then the client holds out the last part of its train windows, trains on the rest while the
-    model gets better on that part, and then from the start for as many epochs on all of them. Where
-    the model it started from, or `rival`, is clearly better on that part, that one is returned and
-    0 epochs are taken: see `training.Stopping`.
+    model gets better on that part, and then from the start for as many epochs on all of them, at
+    least `LEAST_EPOCHS`. Where the model it started from, or `rival`, is clearly better on that
+    part, that one is returned and 0 epochs are taken: see `training.Stopping`.
 
     Parameters
     ----------
@@ -59,7 +66,8 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
             return Tuned(0.0, rival, 0)
     if found.epochs == 0:
         return Tuned(0.0, start, 0)
-    return (yield from _trained(work, start, replace(how, epochs=found.epochs)))
+    least = LEAST_EPOCHS if len(np.unique(held[1])) > 1 else 0
+    return (yield from _trained(work, start, replace(how, epochs=max(found.epochs, least))))
 
 
 def _trained(work: Work, start: Arrays, how: LocalTraining) -> Tasks[Tuned]:

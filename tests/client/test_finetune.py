@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from caafp_app.client.finetune import BLIND_EPOCHS, Tuned, finetune
+from caafp_app.client.finetune import BLIND_EPOCHS, LEAST_EPOCHS, Tuned, finetune
 from caafp_app.client.tasks import Evaluate, Fit, Fitted, HowLong, Network
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import ClientData
@@ -43,18 +43,26 @@ def follow(work: Work, *results: Any, start: Any = CLUSTERS) -> tuple[list[Any],
     raise AssertionError(f"asked for more than {len(results)} tasks: {asked}")
 
 
-def test_it_trains_on_all_windows_for_as_long_as_the_last_ones_got_better() -> None:
+@pytest.mark.parametrize(("best", "taken"), [(31, 31), (1, LEAST_EPOCHS)])
+def test_it_trains_on_all_windows_for_as_long_as_the_last_ones_got_better(
+    best: int, taken: int
+) -> None:
     client = work([0] * 20 + [1] * 10)
-    best = Stopped(7, Score(0.9, 0.2, 6))
-    (search, fit), tuned = follow(client, best, Fitted(0.5, TRAINED))
+    (search, fit), tuned = follow(client, Stopped(best, Score(0.9, 0.2, 6)), Fitted(0.5, TRAINED))
     assert isinstance(search, HowLong)
     assert isinstance(fit, Fit)
     assert search.held[0].ravel().tolist() == [16, 17, 18, 19, 28, 29]
     assert len(search.windows) == 24
     assert (len(fit.windows), fit.arrays) == (30, CLUSTERS)
-    assert (search.how.epochs, fit.how.epochs) == (MOST_EPOCHS, 7)
+    assert (search.how.epochs, fit.how.epochs) == (MOST_EPOCHS, taken)
     assert fit.how.seed == search.how.seed
-    assert tuned == Tuned(0.5, TRAINED, 7)
+    assert tuned == Tuned(0.5, TRAINED, taken)
+
+
+def test_by_windows_of_one_class_it_stops_as_early_as_they_say() -> None:
+    client = work([0] * 30)
+    (_, fit), tuned = follow(client, Stopped(2, Score(0.9, 0.2, 6)), Fitted(0.5, TRAINED))
+    assert (fit.how.epochs, tuned.epochs) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -59,15 +59,12 @@ class Admitted(Generic[Item]):
         Its weight, capped.
     factors : mapping of str to float
         What to multiply each of its vectors with, in (0, 1]; 1.0: not clipped.
-    heavy : bool
-        Whether the weight was cut.
     """
 
     label: str
     item: Item
     weight: float
     factors: Mapping[str, float]
-    heavy: bool = False
 
     @property
     def clipped(self) -> bool:
@@ -259,7 +256,7 @@ class Influence(Generic[Item]):
         self._weights_now.append(reply.weight)
         most = self.weight_factor * self._usual_weight if self.weight_factor else math.inf
         weight = min(reply.weight, most)
-        return Admitted(reply.label, reply.item, weight, factors, weight < reply.weight)
+        return Admitted(reply.label, reply.item, weight, factors)
 
     def _longest(self, key: tuple[str, int]) -> float:
         usual = self._usual.get(key, self._usual_of.get(key[0], 0.0))

@@ -6,6 +6,7 @@ PRESET ?= caafp
 ARGS   ?=
 WORKERS ?= 2
 VERSIONS ?= 3.11 3.12 3.13
+PINS   ?= -c constraints.txt
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -66,11 +67,11 @@ format: $(STAMP)  ## Put style and format right where that can be done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-matrix:  ## Run the tests with other Pythons and the newest Flower: VERSIONS="3.12 3.13" ARGS="tests/runs"
+matrix:  ## Run the tests with other Pythons: VERSIONS="3.12 3.13" ARGS="tests/runs"; PINS= takes the newest of all
 	@for version in $(VERSIONS); do \
 	  python$$version -c pass 2>/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
 	  python$$version -m venv .venv-$$version && \
-	  .venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -e ".[simulation,dev]" && \
+	  .venv-$$version/bin/python -m pip install --quiet --disable-pip-version-check -e ".[simulation,dev]" $(PINS) && \
 	  .venv-$$version/bin/python -c 'import sys, flwr; print("Python", sys.version.split()[0], "flwr", flwr.__version__)' && \
 	  .venv-$$version/bin/python -m pytest -q -m "not e2e" $(ARGS) || exit 1; \
 	done

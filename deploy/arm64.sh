@@ -40,6 +40,7 @@ make_rootfs() {
 install_wheels() {
     local python=${PYTHON:-python3} platforms=(--platform manylinux2014_aarch64) n
     for n in 17 24 26 27 28 31 34; do platforms+=(--platform "manylinux_2_${n}_aarch64"); done
+    rm -rf "$site"
     # All that is pinned, and nothing besides: pip would read the wheels' conditions for this machine.
     "$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
         --implementation cp --python-version 3.11 --only-binary=:all: --no-deps "${platforms[@]}" \
@@ -48,6 +49,7 @@ install_wheels() {
     rm -rf "$site/bin"
     # Compiled here: emulated it takes minutes. Another Python than 3.11 compiles it for nothing.
     "$python" -m compileall -q -s "$dir" "$site" "$dir/usr/lib/python3.11" >/dev/null || true
+    cp "$here/constraints-aarch64.txt" "$site/"
     du -sm "$site" | awk '{print "installed for aarch64, without the app: " $1 " MB"}'
 }
 
@@ -55,7 +57,7 @@ case $verb in
 make)
     install_tools
     [ -x "$dir/usr/bin/python3.11" ] || make_rootfs
-    [ -d "$site/torch" ] || install_wheels
+    cmp -s "$here/constraints-aarch64.txt" "$site/constraints-aarch64.txt" || install_wheels
     # Console scripts: pip writes none for another machine, and Flower starts its helpers by name.
     mkdir -p "$dir/usr/local/bin"
     while read -r name target; do

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from caafp_app.cli.ending import FAILED, ending
+from caafp_app.cli.ending import FAILED, REPEAT, ending
 
 if TYPE_CHECKING:
     from caafp_app.bench.execute import Job
@@ -68,7 +68,7 @@ def bench(
     Finished runs are kept: the same command goes on where it stopped, or only writes tables and
     figures anew. A run that fails does not stop the others.
     """
-    with ending():
+    with ending(REPEAT):
         from caafp_app.bench.execute import check_queue, client_cpus, execute
         from caafp_app.bench.file import read_bench
         from caafp_app.bench.place import BenchFolder

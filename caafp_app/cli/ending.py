@@ -9,6 +9,8 @@ from caafp_app.errors import CaafpError, SettingsError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit statuses."""
+SIGNALLED = 128
+"""A process that a signal has told to end exits with this and the signal's number."""
 EXTRAS = {
     "sklearn": "server",
     "scipy": "server",
@@ -26,9 +28,18 @@ EXTRAS = {
 """Which extra brings a package that a device does without."""
 
 
+REPEAT = "; the same command goes on where it stopped"
+
+
 @contextmanager
-def ending() -> Iterator[None]:
-    """Turn the package's errors and Ctrl-C into a line on stderr and an exit status."""
+def ending(then: str = "") -> Iterator[None]:
+    """Turn the package's errors, Ctrl-C and signals into a line on stderr and an exit status.
+
+    Parameters
+    ----------
+    then : str
+        What to add to the line of a command that was stopped.
+    """
     try:
         yield
     except CaafpError as error:
@@ -51,5 +62,9 @@ def ending() -> Iterator[None]:
         typer.echo(f"caafp: expected a path, found: {error}; write the whole path", err=True)
         raise typer.Exit(MISUSED) from error
     except KeyboardInterrupt as interrupt:
-        typer.echo("caafp: stopped", err=True)
+        typer.echo(f"caafp: stopped{then}", err=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+    except SystemExit as told:
+        if isinstance(told.code, int) and told.code > SIGNALLED:
+            typer.echo(f"caafp: stopped{then}", err=True)
+        raise

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from caafp_app.cli.ending import ending
+from caafp_app.cli.ending import REPEAT, ending
 from caafp_app.cli.options import ClientCpus
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import read_preset
@@ -53,7 +53,7 @@ def tune(
     times its low end, or more, is searched on a logarithmic scale. The same command goes on where
     it stopped; more --trials add to it. best.toml in the output folder is a file for `caafp run`.
     """
-    with ending():
+    with ending(REPEAT):
         from caafp_app.launch.beforehand import check_simulation
         from caafp_app.runs.place import default_home
         from caafp_app.tune.search import Search, Tried, search, table

@@ -3,10 +3,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from caafp_app.cli import app
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch.presets import merged, read_preset
 from caafp_app.settings import Settings
+from caafp_app.tune import trial
 from caafp_app.tune.search import VALIDATION, Search, search, table
 from caafp_app.tune.space import read_space
 
@@ -87,3 +90,16 @@ def test_a_folder_has_one_search(tmp_path: Path) -> None:
 def test_test_data_is_not_looked_at() -> None:
     with pytest.raises(SettingsError, match="validation-fraction: expected more than 0"):
         searched("local-epochs=1,2", "validation-fraction=0.0").settings({})
+
+
+@pytest.mark.parametrize(("stop", "status"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_search_that_is_stopped_says_how_to_go_on(
+    stop: BaseException, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> float:
+        raise stop
+
+    monkeypatch.setattr(trial, "run_trial", cut_off)
+    told = CliRunner().invoke(app, ["tune", "smoke", "sparsity=0.5,0.8", f"--output={tmp_path}"])
+    assert told.exit_code == status
+    assert "caafp: stopped; the same command goes on where it stopped" in told.stderr

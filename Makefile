@@ -52,7 +52,7 @@ e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and st
 drill: $(STAMP)  ## Hold the fault drill: six SuperNodes, of which hardly one behaves; some minutes
 	$(BIN)/python -m tests.e2e.drill
 
-arm: $(STAMP)  ## Train on a device of emulated 64-bit ARM, TLS and keys included; about half an hour
+arm: $(STAMP)  ## Train on a device of emulated 64-bit ARM, TLS and keys included; some minutes
 	PYTHON=$(BIN)/python $(BIN)/python -m tests.e2e.arm
 
 fuzz: $(STAMP)  ## Send 100 000 mutated messages to both decoders; some minutes

@@ -133,6 +133,13 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
         assert (set(np.flatnonzero(masks[0][part])) == largest) == (kind == "magnitude")
 
 
+def test_one_cluster_costs_no_exchange_of_its_own() -> None:
+    for clusters, trainings in ((1, 6), (2, 7)):
+        trial = clustered(clustering=Clustering(clusters)).start()
+        assert len([r for r in trial.seen.rounds if r.phase == "cluster"]) == trainings - 6
+        assert [len(trial.asked(f"client-{k:04d}")) for k in range(4)] == [trainings] * 4
+
+
 def test_snip_asks_clients_which_initial_weights_matter() -> None:
     done = run({"initial-sparsity": 0.6, "sparsity": 0.6, "initial-mask": "snip"} | SHORT)
     exchanges = list(done.asked())

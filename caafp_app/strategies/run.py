@@ -12,23 +12,19 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.errors import RunError, SettingsError
-from caafp_app.protocol.layout import Layout
-from caafp_app.protocol.messages import RESERVED, Action, from_record, to_record
+from caafp_app.protocol.messages import Action, from_record, to_record
 from caafp_app.pruning.schedule import RoundPlan
-from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
-from caafp_app.runner.exchange import Quorum
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.opened import Opened
-from caafp_app.runner.options import Options
 from caafp_app.runner.roster import Client
-from caafp_app.runner.runner import Runner
-from caafp_app.runner.tally import Tally
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
 from caafp_app.strategies.ending import end
+from caafp_app.strategies.evaluation import Evaluation
 from caafp_app.strategies.handed import HandedOut
+from caafp_app.strategies.opening import layout_of, runner_of
 from caafp_app.strategies.progress import Progress
 from caafp_app.strategies.report import (
     ClusteredResult,
@@ -65,51 +61,17 @@ class Run:
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
-        keys = strategy.arrayrecord_key, strategy.configrecord_key
-        if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):
-            raise SettingsError(
-                "arrayrecord_key, configrecord_key: expected two names that differ, none of "
-                f"{', '.join(RESERVED)}, found {keys}"
-            )
         if num_rounds < 1:
             raise SettingsError(f"num_rounds: expected at least 1, found {num_rounds}")
         self.strategy = strategy
         self.plan = strategy.plan(num_rounds)
         arrays = from_record(RecordDict({"initial": initial_arrays}), "initial")
-        self.layout = Layout.of(
-            arrays,
-            strategy.prunable,
-            spare_first=strategy.spare_first,
-            spare_last=strategy.spare_last,
-            spare_below=0 if strategy.cuts_filters else strategy.spare_below,
-        )
+        self.layout = layout_of(strategy, arrays)
         first = SparseModel.dense(self.layout, self.layout.flatten(arrays))
         self.method = strategy.method(first, self.plan)
         self.result = ClusteredResult(arrays=initial_arrays)
-        self.runner = Runner(
-            grid,
-            strategy.observer,
-            Options(
-                seed=strategy.seed,
-                wire=strategy.wire,
-                weighted_by_key=strategy.weighted_by_key,
-                arrayrecord_key=strategy.arrayrecord_key,
-                configrecord_key=strategy.configrecord_key,
-                train_config=train_config,
-                evaluate_config=evaluate_config,
-                uniform=strategy.uniform,
-                one_exchange=strategy.one_exchange,
-                timeout=timeout,
-                quorum=Quorum(strategy.min_replies, strategy.grace, strategy.patience),
-                rest_after=strategy.rest_after,
-                robust=strategy.robust,
-                known_devices=strategy.known_devices,
-                aggregation=AGGREGATIONS[strategy.aggregation],
-                class_names=strategy.class_names,
-                stop=strategy.stop,
-            ),
-            len(self.plan),
-        )
+        configs = train_config, evaluate_config
+        self.runner = runner_of(strategy, grid, len(self.plan), timeout, configs)
         self.last_models = LastModels(strategy.average_last, len(self.plan))
         self.history: dict[int, list[ClusterRound]] = {}
         dense_bytes = sum(len(array.data) for array in initial_arrays.values())
@@ -118,12 +80,12 @@ class Run:
         self.outside = False  # whether the loop is another's
         self.round = 0
         self.newcomers: list[Client] = []
-        self.train_config, self.evaluate_config = train_config, evaluate_config
+        self.train_config = train_config
         self.handed = HandedOut(self.layout, initial_arrays)
         # Nobody looks at the mean model of each round but an override or another's loop.
         self._watched = strategy.sees_arrays
         self._training: Opened | None = None
-        self._evaluating: Opened | None = None
+        self.evaluation = Evaluation(self, evaluate_config)
 
     @classmethod
     def of_another_loop(
@@ -190,7 +152,7 @@ class Run:
         for step in self.plan[ended:]:
             try:
                 self._train(step)
-                self._evaluate(step)
+                self.evaluation.hold(step.round)
             except RunError:
                 self.saving.the_round_before()
                 raise
@@ -222,7 +184,8 @@ class Run:
             "seed": strategy.seed,
         }
 
-    def _available(self, round_: int) -> list[Client]:
+    def available(self, round_: int) -> list[Client]:
+        """Return who may be drawn in a round."""
         return available(self.runner.roster.reachable(), round_)
 
     def _train(self, step: RoundPlan) -> None:
@@ -232,13 +195,13 @@ class Run:
         messages = list(
             strategy.configure_train(step.round, self.handed.arrays, self.train_config, runner.grid)
         )
-        opened = self._opened(self._training)
+        opened = _opened(self._training)
         opened.keep(message.metadata.dst_node_id for message in messages)
         replies = runner.send(messages, opened.tally, opened.quorum)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
         if arrays is not None or self._watched:
             # An override that returns none rejects the round: FedAvg goes on from the model before.
-            self._adopt(before if arrays is None else arrays)
+            self.adopt(before if arrays is None else arrays)
         if metrics is not None:
             self.result.train_metrics_clientapp[step.round] = metrics
 
@@ -247,14 +210,14 @@ class Run:
     ) -> list[Message]:
         """Begin a round, and write the messages of its training."""
         runner, method, strategy = self.runner, self.method, self.strategy
-        step = self._step(round_)
-        self._adopt(arrays)
+        step = self.step(round_)
+        self.adopt(arrays)
         self.round = round_
         runner.writer.options = replace(runner.writer.options, train_config=config)
         newcomers, self.newcomers = [*self.newcomers, *gather(runner)], []
         runner.roster.count_round()
         method.before(runner, step, newcomers)
-        clients = strategy.draw(self._available(step.round), step.round)
+        clients = strategy.draw(self.available(step.round), step.round)
         queries = method.ask(Action.TRAIN, step, clients)
         for query in queries:
             mask = query.model.mask
@@ -269,8 +232,8 @@ class Run:
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Let the method move its models by the replies, and tell of the round."""
         runner, method, strategy = self.runner, self.method, self.strategy
-        step = self._step(round_)
-        opened, self._training = self._opened(self._training), None
+        step = self.step(round_)
+        opened, self._training = _opened(self._training), None
         answers = runner.read(opened, replies, resend=not self.outside)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
@@ -297,77 +260,19 @@ class Run:
             self.handed.put(self.mean_arrays())
         return (self.handed.arrays if answers.tally.contents else None), metrics
 
-    def _step(self, round_: int) -> RoundPlan:
+    def step(self, round_: int) -> RoundPlan:
         """Return what the plan says of a round; another's loop may go on after the last one."""
         step = self.plan[min(round_, len(self.plan)) - 1]
         if round_ > len(self.plan):
             step = replace(step, round=round_, mask_update=False, gradients=False)
         return step
 
-    @staticmethod
-    def _opened(opened: Opened | None) -> Opened:
-        if opened is None:
-            raise RunError(
-                "expected configure_train or configure_evaluate to be called, and its messages to "
-                "be answered, before what aggregates the replies; an override calls super()"
-            )
-        return opened
-
-    def _adopt(self, arrays: ArrayRecord) -> None:
+    def adopt(self, arrays: ArrayRecord) -> None:
         """Move all models by what `arrays` differ from the mean model as it was handed out."""
         step = self.handed.change(arrays)
         if step is not None:
             for number, model in self.method.models.items():
                 self.method.models[number] = model.moved(step)
-
-    def _evaluate(self, step: RoundPlan) -> None:
-        """Let clients score their cluster's model, where that is due."""
-        runner, strategy, round_ = self.runner, self.strategy, step.round
-        messages = list(
-            strategy.configure_evaluate(
-                round_, self.handed.arrays, self.evaluate_config, runner.grid
-            )
-        )
-        if self._evaluating is not None:
-            self._evaluating.keep(message.metadata.dst_node_id for message in messages)
-            replies = runner.send(messages, self._evaluating.tally, self._evaluating.quorum)
-        else:  # an override may write messages of its own, which are no queries of ours
-            replies = runner.send(messages, Tally(Action.EVALUATE, round_))
-        metrics = strategy.aggregate_evaluate(round_, replies)
-        if metrics is not None:
-            self.result.evaluate_metrics_clientapp[round_] = metrics
-
-    def configure_evaluate(
-        self, round_: int, arrays: ArrayRecord, config: ConfigRecord
-    ) -> list[Message]:
-        """Write the messages of a round's evaluation; none where none is due."""
-        strategy, runner = self.strategy, self.runner
-        self._evaluating = None
-        self._adopt(arrays)
-        clients = strategy.draw_to_evaluate(self._available(round_), round_)
-        if not clients:
-            return []
-        runner.writer.options = replace(runner.writer.options, evaluate_config=config)
-        queries = self.method.ask(Action.EVALUATE, self._step(round_), clients)
-        self._evaluating = runner.open(queries, Action.EVALUATE, round_)
-        self.progress.count_models(len(clients))
-        return self._evaluating.messages
-
-    def aggregate_evaluate(self, round_: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Return the mean of what the clients report."""
-        strategy = self.strategy
-        aggregate = strategy.evaluate_metrics_aggr_fn or aggregate_metricrecords
-        if self._evaluating is None:
-            contents = [reply.content for reply in replies if reply.has_content()]
-            return aggregate(contents, strategy.weighted_by_key) if contents else None
-        opened, self._evaluating = self._evaluating, None
-        answers = self.runner.read(opened, replies, resend=not self.outside)
-        self.progress.note(round_, answers.tally)
-        watched = self.method.hear(answers)
-        published = sorted(self.method.published().items())
-        density = {number: model.density for number, model in published}
-        self.runner.close(answers, density, watched=watched)
-        return answers.tally.aggregate(aggregate, strategy.weighted_by_key, robust=strategy.robust)
 
     def _score(self, round_: int, evaluate_fn: EvaluateFn | None) -> None:
         """Let the caller score the mean of the clusters' models."""
@@ -386,3 +291,12 @@ class Run:
 
 def _densities(model: SparseModel) -> dict[str, float]:
     return {name: float(bits.mean()) for name, bits in model.mask.by_layer().items()}
+
+
+def _opened(opened: Opened | None) -> Opened:
+    if opened is None:
+        raise RunError(
+            "expected configure_train to be called, and its messages to be answered, before what "
+            "aggregates the replies; an override calls super()"
+        )
+    return opened

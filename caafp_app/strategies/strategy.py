@@ -285,13 +285,13 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return the messages that make clients score their cluster's model."""
-        return self._run_of("configure_evaluate").configure_evaluate(server_round, arrays, config)
+        return self._run_of("configure_evaluate").evaluation.configure(server_round, arrays, config)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Return the clients' mean metrics."""
-        return self._run_of("aggregate_evaluate").aggregate_evaluate(server_round, replies)
+        return self._run_of("aggregate_evaluate").evaluation.aggregate(server_round, replies)
 
     def _run_of(self, called: str) -> Run:
         if self._run is None:

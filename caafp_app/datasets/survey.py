@@ -20,6 +20,8 @@ from caafp_app.settings import DataSettings
 
 OTHER_UNIT = 6.0
 """A client whose values are so many times larger or smaller than the others' has another unit."""
+SMALL, LARGE = 0.1, 50.0
+"""Typical sizes of values between which networks train well; digits' pixels reach 16."""
 _SAMPLE = 100
 _LISTED = 5
 
@@ -112,7 +114,7 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     if treatment == "client":
         facts += "; each client's are then scaled to mean 0 and deviation 1"
     else:
-        notes += about_units(names, scale)
+        notes += about_size(np.median(scale, axis=0)) + about_units(names, scale)
     notes += about_still(np.array(spreads))
     for found, what in (
         (untested, f"no {part} windows: they train and are not scored"),
@@ -159,6 +161,23 @@ def about_shape(shape: tuple[int, ...]) -> list[str]:
             f"{shape[0]} are channels, move them last, as X.transpose(0, 2, 3, 1)"
         ]
     return []
+
+
+def about_size(scale: npt.NDArray[np.float64]) -> list[str]:
+    """Return a note where values are so large or small that a network learns little from them.
+
+    Parameters
+    ----------
+    scale : ndarray
+        float64 ``[channels]``, typical sizes of values.
+    """
+    largest = float(scale.max(initial=0.0))
+    if not largest or SMALL <= largest <= LARGE:
+        return []
+    return [
+        f"values are around {largest:.3g}, and networks learn best from values near 1: use another "
+        "unit, or standardise=client"
+    ]
 
 
 def about_units(names: list[str], scale: npt.NDArray[np.float64]) -> list[str]:

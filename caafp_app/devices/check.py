@@ -13,14 +13,13 @@ import numpy as np
 from caafp_app.datasets.base import ClientData
 from caafp_app.datasets.form import Form, read_form
 from caafp_app.datasets.resolve import NodeConfig, load_client
+from caafp_app.datasets.survey import about_size
 from caafp_app.settings import DataSettings
 
 FEW = 10
 """Windows of a class below which little is learnt of it."""
 UNEVEN = 20.0
 """Times that the commonest class may be as common as the rarest."""
-LARGE = 1000.0
-"""Mean size of a channel's values above which training without scaling is slow or fails."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +102,7 @@ def _about_values(data: ClientData, form: Form) -> list[str]:
     still = [names[k] for k in np.flatnonzero(flat.min(axis=0) == flat.max(axis=0))]
     if still:
         remarks.append(f"{', '.join(still)} never changes: is the sensor connected?")
-    size = np.abs(flat).mean(axis=0, dtype=np.float64)
-    large = [names[k] for k in np.flatnonzero(size > LARGE)]
-    if large:
-        remarks.append(
-            f"{', '.join(large)} is around {size.max():.0f}: use another unit, or run with "
-            "standardise=client"
-        )
+    remarks += about_size(np.sqrt(np.mean(np.square(flat, dtype=np.float64), axis=0)))
     distinct = len(np.unique(data.train_x.reshape(len(data.train_x), -1), axis=0))
     if distinct < len(data.train_x):
         remarks.append(

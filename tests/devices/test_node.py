@@ -46,7 +46,7 @@ def test_it_counts_classes_and_remarks_on_what_may_be_a_mistake(data: Path) -> N
         "fewer than 10 windows to learn walk",
         "no windows to test walk",
         "y never changes",
-        "z is around",
+        "values are around",
         "standardise=client",
         "1 of 33 training windows are repeated",
     ):

@@ -116,6 +116,13 @@ class TestData:
         assert not [note for note in scaled.notes if "unit" in note]
         assert scaled.facts.endswith("each client's are then scaled to mean 0 and deviation 1")
 
+    @pytest.mark.parametrize(("times", "noted"), [(16384.0, True), (9.81, False), (0.001, True)])
+    def test_values_far_from_one_are_noted(self, times: float, noted: bool, tmp_path: Path) -> None:
+        x = times * np.random.default_rng(0).normal(size=(80, 64, 3))
+        notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
+        assert [note.startswith("values are around") for note in notes] == [True] * noted
+        assert prepared("smoke", *self.npz(tmp_path, x), "standardise=client").checked.notes == []
+
     def test_a_single_class_and_a_dead_channel_are_noted(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(80, 64, 3))
         notes = prepared("smoke", *self.npz(tmp_path, x, classes=1)).checked.notes

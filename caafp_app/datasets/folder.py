@@ -22,6 +22,7 @@ import numpy as np
 
 from caafp_app.datasets.arrays import AnyArray, as_windows, read_npz
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
+from caafp_app.datasets.cells import TooShortError
 from caafp_app.datasets.form import (
     FILE,
     Form,
@@ -32,7 +33,7 @@ from caafp_app.datasets.form import (
     run_classes,
 )
 from caafp_app.datasets.npz import labels_of
-from caafp_app.datasets.table import TooShortError, read_table
+from caafp_app.datasets.table import read_table
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 

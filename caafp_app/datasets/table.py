@@ -21,39 +21,25 @@ one window, of as many lines as a window has samples::
 A label is a class number 0..k-1 or the name of a class.
 """
 
-import csv
-import gzip
-import itertools
-import re
-import warnings
-import zlib
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.arrays import MAX_BYTES, AnyArray
+from caafp_app.datasets.arrays import AnyArray
 from caafp_app.datasets.base import DataShape, IntArray
+from caafp_app.datasets.cells import HEADS, TooShortError, line_of, read_cells
 from caafp_app.datasets.form import FILE, Form
 from caafp_app.datasets.windowing import window_rows
-from caafp_app.errors import DataError, reading
+from caafp_app.errors import DataError
 from caafp_app.registry import hint
-from caafp_app.settings.text import encoding_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Names = npt.NDArray[np.str_]
-_HEADS = ("window", "label")
-_LONGEST_HEAD = 100_000
-_MISSING = ["", "NaN", "nan", "NA", "N/A", "null", "NULL", "None"]
-
-
-class TooShortError(DataError):
-    """A table without a single window: too short, or empty."""
 
 
 def read_table(
@@ -93,12 +79,12 @@ def read_table(
             f"{shape.input_shape}; save an .npz file instead"
         )
     time, count = shape.input_shape
-    table = _read(path)
+    table = read_cells(path)
     columns = list(table.columns)
-    heads = [name for name in _HEADS if name in columns]
+    heads = [name for name in HEADS if name in columns]
     if labelled and "label" not in columns:
         heads.append("label")
-    channels = list(form.channels) or [name for name in columns if name not in _HEADS]
+    channels = list(form.channels) or [name for name in columns if name not in HEADS]
     if not {*heads, *channels} <= {*columns} or len(channels) != count:
         wanted = ", ".join(form.channels) or f"{count} channels"
         which = " and ".join(filter(None, [", ".join(heads), wanted]))
@@ -121,109 +107,6 @@ def read_table(
     return samples[rows], _classes(path, label[rows[:, 0]], shape)
 
 
-def _read(path: Path) -> "DataFrame":
-    """Return the cells below each name of a column; of CSV, words as they are written."""
-    if _unpacked(path) > MAX_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, unpacked")
-    table = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
-    # Without a name are the row numbers that pandas writes, and what a separator at the end makes.
-    return table.loc[:, [not re.fullmatch(r"(Unnamed: \d+)?", name) for name in table.columns]]
-
-
-def _csv(path: Path) -> "DataFrame":
-    import pandas as pd  # seconds on a small device, so only where a table is read
-
-    try:
-        with _opened(path) as file:
-            head = file.readline(_LONGEST_HEAD)
-        separator = max(",;\t", key=head.count)
-        form: dict[str, Any] = {
-            "encoding": _encoding(path),
-            "sep": separator,
-            "skipinitialspace": True,
-        }
-        names = _names(pd.read_csv(path, nrows=0, **form).columns)
-        words = [name for name in names if name in _HEADS]
-        # pandas takes null, None, NA and the like for missing; in a column of words they are words.
-        with warnings.catch_warnings():
-            # Lines longer than the first one, of which pandas would drop the end.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                **form,
-                names=names,
-                header=0,
-                index_col=False,
-                # A number with a point is read as well: see `_numbers`.
-                decimal="." if separator == "," else ",",
-                dtype=dict.fromkeys(words, str),
-                keep_default_na=False,
-                na_values={name: _MISSING for name in names if name not in words},
-            )
-    except pd.errors.EmptyDataError:
-        raise TooShortError("an empty file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected UTF-8, found {error}; save it as UTF-8") from error
-    except pd.errors.ParserWarning as error:
-        raise DataError(
-            f"{path}: expected a name in the first line for each cell of a line, found more cells"
-        ) from error
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected a table of samples, found {error}") from error
-
-
-def _unpacked(path: Path) -> int:
-    """Return the bytes of a file, of a gzipped one unpacked, as far as it may be."""
-    if path.suffix.lower() != ".gz":
-        return path.stat().st_size
-    size = 0
-    with reading(path, DataError), gzip.open(path) as file:
-        while size <= MAX_BYTES and (part := file.read(1 << 20)):
-            size += len(part)
-    return size
-
-
-def _parquet(path: Path) -> "DataFrame":
-    import pandas as pd
-
-    try:
-        from pyarrow.parquet import read_metadata
-    except ImportError as error:
-        raise DataError(
-            f"{path}: reading Parquet needs the package pyarrow, found none; install it by `pip "
-            "install pyarrow`, or save CSV"
-        ) from error
-    with reading(f"a Parquet table in {path}", DataError):
-        about = read_metadata(path)
-        # A value that is repeated takes no room in the file.
-        if 8 * about.num_rows * about.num_columns > MAX_BYTES:
-            raise DataError(
-                f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, found {about.num_rows} lines"
-            )
-        table = pd.read_parquet(path)
-    if table.index.name is not None:
-        table = table.reset_index()
-    table.columns = _names(table.columns)
-    return table
-
-
-def _names(columns: Iterable[object]) -> list[str]:
-    """Return names of columns without blanks around them; `label` and `window` in small letters."""
-    names = [str(name).strip() for name in columns]
-    return [name.lower() if name.lower() in _HEADS else name for name in names]
-
-
-def _opened(path: Path) -> TextIO:
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    return cast(TextIO, opened(path, "rt", encoding=_encoding(path), newline=""))
-
-
-def _encoding(path: Path) -> str:
-    opened = gzip.open if path.suffix.lower() == ".gz" else Path.open
-    with opened(path, "rb") as file:
-        return encoding_of(file.read(4))
-
-
 def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
     """Return a column of finite numbers, or name the first cell that holds none."""
     import pandas as pd
@@ -236,7 +119,7 @@ def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
         what = "an empty cell" if cell is None or cell != cell else repr(str(cell))
         more = f", and {len(wrong) - 1} more such lines" if len(wrong) > 1 else ""
         raise DataError(
-            f"{path}, line {_line(path, int(wrong[0]))}: expected a number in column {column!r}, "
+            f"{path}, line {line_of(path, int(wrong[0]))}: expected a number in column {column!r}, "
             f"found {what}{more}"
         )
     return values
@@ -248,19 +131,9 @@ def _words(path: Path, table: "DataFrame", column: str) -> Names:
     empty = np.flatnonzero(values == "")
     if len(empty):
         raise DataError(
-            f"{path}, line {_line(path, int(empty[0]))}: expected a {column}, found an empty cell"
+            f"{path}, line {line_of(path, int(empty[0]))}: expected a {column}, found an empty cell"
         )
     return values
-
-
-def _line(path: Path, row: int) -> int:
-    """Return the line of a file where a row of its table stands; blank lines are no rows."""
-    if path.suffix.lower() == ".parquet":
-        return row + 2
-    with _opened(path) as file:
-        reader = csv.reader(file)
-        rows = (reader.line_num for cells in reader if cells)
-        return next(itertools.islice(rows, row + 1, None), row + 2)
 
 
 def _runs(values: Names) -> IntArray:

@@ -30,7 +30,7 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder of CASE/SEED/summary.
         means = [f"{100 * mean(draw[rule] for draw in draws):.1f}" for rule in rules]
         worst = f"{100 * min(draw['general'] for draw in draws):.1f}"
         table.add_row(case, str(len(draws)), *means, worst)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

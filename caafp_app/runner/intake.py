@@ -109,8 +109,12 @@ class Intake:
         peaks = scan(update.values, update.rest).peaks
         reply = Reply(update, peaks, summed, alike or summed.query.uniform)
         query = summed.query
-        # A part of a model has shorter updates: they are vectors of another kind.
-        norms = {_kind(name, query.level): norm for name, norm in _norms(update, summed).items()}
+        norms = {}
+        if self._rule.norm_factor:  # a pass over all values, which is for nothing without a bound
+            # A part of a model has shorter updates: they are vectors of another kind.
+            norms = {
+                _kind(name, query.level): norm for name, norm in _norms(update, summed).items()
+            }
         ready = self._rule.offer(query.group, label, norms, weight, reply, update.nbytes)
         for one in ready:
             self._pass(one)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from caafp_app.datasets import DataShape, table
+from caafp_app.datasets import DataShape, cells, table
 from caafp_app.datasets.arrays import read_npz
 from caafp_app.datasets.form import Form, read_form
 from caafp_app.datasets.resolve import data_shape, load_client
@@ -151,7 +151,7 @@ def test_a_small_table_that_unpacks_to_much_is_refused(
         pd.DataFrame({"ax": np.zeros(100_000)}).to_parquet(path)
     else:
         path.write_bytes(gzip.compress(b"ax\n" + b"0\n" * 100_000))
-    monkeypatch.setattr(table, "MAX_BYTES", 100_000)
-    assert path.stat().st_size < table.MAX_BYTES
+    monkeypatch.setattr(cells, "MAX_BYTES", 100_000)
+    assert path.stat().st_size < cells.MAX_BYTES
     with pytest.raises(DataError, match="expected at most"):
         table.read_table(path, DataShape((3, 1), ("sit",)), Form(), labelled=False)

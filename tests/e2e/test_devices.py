@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -137,8 +138,9 @@ def test_the_ledger_agrees_with_the_sockets(
     calls = [call for call in finished.calls if _of_a_message(call)]
     rest = [call for call in finished.calls if not _of_a_message(call)]
     empty = [call.total for call in rest if call.path == "pull-messages"]
-    head = sum(empty) / len(empty)
-    assert max(empty) - min(empty) < 0.02 * head
+    head = median(empty)
+    # All but a few: now and then a poll is answered with fewer headers.
+    assert sum(abs(size - head) < 0.02 * head for size in empty) >= 0.9 * len(empty)
     others = {call.path for call in rest}
     assert others <= {"pull-messages", "send-node-heartbeat", "get-run", "get-fab"}
     ledger = finished.summary["bytes"]["total"]

@@ -26,9 +26,8 @@ EXTRAS = {
     "onnxscript": "export",
 }
 """Which extra brings a package that a device does without."""
-
-
 REPEAT = "; the same command goes on where it stopped"
+"""Of a command that keeps what it has finished."""
 
 
 @contextmanager

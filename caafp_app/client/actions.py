@@ -12,13 +12,12 @@ from flwr.app import MessageType, MetricRecord, RecordDict
 from caafp_app.client.objectives import Trained, objective_of
 from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
-from caafp_app.client.unlabelled import of_predictions, of_windows
+from caafp_app.client.unlabelled import of_predictions
 from caafp_app.client.work import Metrics, Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
 from caafp_app.protocol.objective import (
     HELD_TRAINED,
-    INPUT_STATISTICS,
     LABEL_ENTROPY,
     UNLABELLED,
     option,
@@ -64,7 +63,6 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     metrics |= yield from work.held(work.received)
     if option(work.content, UNLABELLED):
         metrics |= of_predictions((yield work.predict(work.received)))
-        metrics[INPUT_STATISTICS] = of_windows(work.data.train_x)
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
 
 
@@ -96,8 +94,6 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
         metrics |= yield from work.score("cluster", start)
         metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
-    if option(work.content, UNLABELLED):
-        metrics[INPUT_STATISTICS] = of_windows(work.data.train_x)
     if option(work.content, LABEL_ENTROPY):
         metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)

@@ -1,13 +1,7 @@
-"""What a client can tell of a model, and of its windows, without a label."""
+"""What a client can tell of a model without a label."""
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def of_windows(windows: NDArray[np.floating]) -> list[float]:
-    """Return the mean of each channel, the last axis, and then the deviation of each."""
-    flat = windows.reshape(-1, windows.shape[-1]).astype(np.float64)
-    return [*map(float, flat.mean(axis=0)), *map(float, flat.std(axis=0))]
 
 
 def of_predictions(probabilities: NDArray[np.floating]) -> dict[str, float]:

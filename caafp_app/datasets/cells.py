@@ -68,7 +68,7 @@ def _csv(path: Path) -> "DataFrame":
                 names=names,
                 header=0,
                 index_col=False,
-                # A number with a point is read as well: see `_numbers`.
+                # `datasets.table` reads a number with a point as well.
                 decimal="." if separator == "," else ",",
                 dtype=dict.fromkeys(words, str),
                 keep_default_na=False,

@@ -34,11 +34,9 @@ LABEL_ENTROPY = "label-entropy"
 """Above 0: the reply says, under the same name, the entropy of the client's training labels, as a
 share of the largest, ``ln(classes)``."""
 
-INPUT_STATISTICS = "input-statistics"
 UNLABELLED = "unlabelled"
-"""Above 0: the reply tells besides what a client knows of its train windows without their labels:
-``input-statistics``, the mean and the deviation of each channel; and, asked to evaluate, how sure
-the received model is of them: ``sure``, ``entropy`` and ``variety``, see `client.unlabelled`."""
+"""Above 0: a client asked to evaluate tells how sure the received model is of its train windows,
+without their labels: ``sure``, ``entropy`` and ``variety``, see `client.unlabelled`."""
 
 OWN = "own"
 """Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that

@@ -31,10 +31,10 @@ def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
         method.before(runner, last, run.newcomers)
     method.models = run.last_models.put_on(method.models)
     ends = strategy.ends_personal(len(run.plan))
-    found = personalise(runner, method, last) if ends else Personal({}, {}, None)
+    found = personalise(runner, method, last) if ends else Personal({}, None)
     unseen: tuple[UnseenRecord, ...] = ()
     if runner.roster.kept_out:
-        unseen = score_unseen(runner, method, last, found.statistics)
+        unseen = score_unseen(runner, method, last)
     total = seconds["startup"] + seconds["rounds"] + time.monotonic() - began
     models, result = method.published(), run.result
     result.arrays = run.mean_arrays()

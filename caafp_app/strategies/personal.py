@@ -17,7 +17,6 @@ from caafp_app.runner.tally import Tally, pick
 from caafp_app.runner.told import class_counts, usual
 from caafp_app.runs.classes import ClassCounts
 from caafp_app.strategies.method import Method
-from caafp_app.strategies.unseen import asked_besides, statistics_of
 
 MOST_EPOCHS = 1e6
 """No client trains longer; a larger number is made up."""
@@ -36,14 +35,11 @@ class Personal(NamedTuple):
     Attributes
     ----------
     scores : Scores
-    statistics : dict
-        `INPUT_STATISTICS` by label, where users were kept out of training.
     classes : ClassCounts, optional
         None where clients tell nothing of single classes.
     """
 
     scores: Scores
-    statistics: dict[str, list[float]]
     classes: ClassCounts | None
 
 
@@ -72,10 +68,7 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Personal:
         counts[model] = _counts(tally, model, len(names), scores)
 
     def ask(action: Action, phase: str, clients: list[Client]) -> Answers:
-        queries = method.ask(action, step, clients)
-        if action is Action.PERSONALISE and runner.roster.kept_out:
-            queries = asked_besides(queries)
-        return runner.hold(queries, phase, step.round, needed=False)
+        return runner.hold(method.ask(action, step, clients), phase, step.round, needed=False)
 
     clients = runner.roster.reachable()
     if not one_exchange:
@@ -90,7 +83,6 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Personal:
             sparsity = 1.0 - active / model.whole_count if model.whole_count else 0.0
             scores.setdefault(label, {})["personal-sparsity"] = sparsity
     tally = answers.tally
-    statistics = {label: statistics_of(metrics) for label, metrics in tally.metrics().items()}
     if one_exchange:
         keep(tally, "cluster")
     else:
@@ -99,7 +91,7 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Personal:
         tally = ask(action, action, kept).tally
     keep(tally, "personal")
     told = {model: np.stack(list(of.values())) for model, of in counts.items() if of}
-    return Personal(scores, statistics, ClassCounts(names, told) if told else None)
+    return Personal(scores, ClassCounts(names, told) if told else None)
 
 
 def _counts(tally: Tally, model: str, classes: int, scores: Scores) -> dict[str, NDArray[np.int64]]:

@@ -80,7 +80,8 @@ def test_what_is_said_to_leave_is_what_leaves(data: Path, tmp_path: Path) -> Non
         assert not {"values", "rest", "arrays"} & light.sent.keys()
     told = {name for reply in rehearsal.replies for name in reply.fields}
     assert {"label", "num-examples", "personal-accuracy", "train-loss"} <= told
-    assert rehearsal.memory_mb is None or 50 < rehearsal.memory_mb < 2000
+    # The peak of this process, so of the tests before this one too.
+    assert rehearsal.memory_mb is None or rehearsal.memory_mb > 50
 
 
 DENSE = 64 * 3 * 5 + 64 * 64 * 5 + 32 * 64 * 4 + 32 * 3

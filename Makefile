@@ -67,7 +67,7 @@ format: $(STAMP)  ## Put style and format right where that can be done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-matrix:  ## Run the tests with other Pythons: VERSIONS="3.12 3.13" ARGS="tests/runs"; PINS= takes the newest of all
+matrix:  ## Run the tests with other Pythons: VERSIONS="3.12 3.13" ARGS="tests/runs"; PINS= for the newest versions
 	@for version in $(VERSIONS); do \
 	  python$$version -c pass 2>/dev/null || { echo "python$$version: not installed, left out"; continue; }; \
 	  python$$version -m venv .venv-$$version && \

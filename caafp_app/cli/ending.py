@@ -26,7 +26,7 @@ EXTRAS = {
     "onnxscript": "export",
 }
 """Which extra brings a package that a device does without."""
-REPEAT = "; the same command goes on where it stopped"
+REPEAT = "; run the same command again to go on"
 """Of a command that keeps what it has finished."""
 
 

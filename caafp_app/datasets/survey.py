@@ -175,8 +175,8 @@ def about_size(scale: npt.NDArray[np.float64]) -> list[str]:
     if not largest or SMALL <= largest <= LARGE:
         return []
     return [
-        f"values are around {largest:.3g}, and networks learn best from values near 1: use another "
-        "unit, or standardise=client"
+        f"values are around {largest:.3g}, but networks learn best from values near 1; use another "
+        "unit, or set standardise=client"
     ]
 
 

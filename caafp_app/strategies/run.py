@@ -296,7 +296,7 @@ def _densities(model: SparseModel) -> dict[str, float]:
 def _opened(opened: Opened | None) -> Opened:
     if opened is None:
         raise RunError(
-            "expected configure_train to be called, and its messages to be answered, before what "
-            "aggregates the replies; an override calls super()"
+            "expected configure_train to be called, and its messages answered, before "
+            "aggregate_train; an override must call super()"
         )
     return opened

@@ -102,4 +102,4 @@ def test_a_search_that_is_stopped_says_how_to_go_on(
     monkeypatch.setattr(trial, "run_trial", cut_off)
     told = CliRunner().invoke(app, ["tune", "smoke", "sparsity=0.5,0.8", f"--output={tmp_path}"])
     assert told.exit_code == status
-    assert "caafp: stopped; the same command goes on where it stopped" in told.stderr
+    assert "caafp: stopped; run the same command again to go on" in told.stderr

@@ -1,6 +1,7 @@
 """Tasks as forks: what the executor does with those that end well, crash, hang or go wrong."""
 
 import base64
+import faulthandler
 import json
 import os
 import signal
@@ -62,6 +63,7 @@ def well(tell: int) -> int:
 
 def answered_and_crashed(tell: int) -> int:
     say(tell, answered=True)
+    faulthandler.disable()  # pytest's, which tells of it as if the tests had crashed
     os.abort()
 
 
@@ -71,6 +73,7 @@ def killed(tell: int) -> int:
 
 
 def crashed(tell: int) -> int:
+    faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
     return 0
 

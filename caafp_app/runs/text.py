@@ -88,7 +88,7 @@ def trouble_line(record: RoundRecord) -> str:
     parts = []
     if record.refused:
         reasons = [f"{reason} ({count})" for reason, count in record.reasons.items()]
-        parts.append(f"{record.refused} refused: {some(reasons) or 'no reason given'}")
+        parts.append(f"{record.refused} refused: {some(reasons, 300) or 'no reason given'}")
         if record.refusals:
             parts[-1] += f"; of {some(list(record.refusals))}"
     if record.missing:
@@ -191,9 +191,9 @@ def counted(things: Sized, name: str) -> str:
     return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
-def some(names: Sequence[str]) -> str:
-    """Name the first of them, and count the rest."""
-    listed = ", ".join(str(name)[:80] for name in names[:_LISTED])
+def some(names: Sequence[str], longest: int = 80) -> str:
+    """Name the first of them, each cut to so many characters, and count the rest."""
+    listed = ", ".join(str(name)[:longest] for name in names[:_LISTED])
     return f"{listed} and {len(names) - _LISTED} more" if len(names) > _LISTED else listed
 
 

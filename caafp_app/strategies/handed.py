@@ -36,8 +36,10 @@ class HandedOut:
         Raises
         ------
         RunError
-            If they are not of this model.
+            If they are not finite numbers of this model.
         """
+        if not isinstance(arrays, ArrayRecord):
+            raise RunError(f"expected an ArrayRecord of the model, found {type(arrays).__name__}")
         if dict(arrays) == self._as_it_was:
             return None
         try:
@@ -50,6 +52,8 @@ class HandedOut:
                 f"arrays of another model than the initial ones: {error}; replies bring packed "
                 "updates, so let super().aggregate_train aggregate them, and change what it returns"
             ) from error
+        if not (np.isfinite(new.weights).all() and np.isfinite(new.rest).all()):
+            raise RunError("expected a model of finite numbers, found NaN or infinity in it")
         self.put(arrays)
         full = Mask.full(self.layout)
         other = {

@@ -4,11 +4,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from logging import INFO
+from traceback import walk_stack
 from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import (
+    DifferentialPrivacyServerSideAdaptiveClipping,
+    DifferentialPrivacyServerSideFixedClipping,
+)
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.errors import RunError, SettingsError
@@ -96,16 +101,23 @@ class Run:
         Raises
         ------
         RunError
-            If nothing says how many rounds there will be.
+            If nothing says how many rounds there will be, or a wrapper of Flower's clips replies.
         """
         name = type(strategy).__name__
+        callers = {type(frame.f_locals.get("self")) for frame, _ in walk_stack(None)}
+        if clips := callers & {
+            DifferentialPrivacyServerSideAdaptiveClipping,
+            DifferentialPrivacyServerSideFixedClipping,
+        }:
+            raise RunError(
+                f"{clips.pop().__name__} clips replies as models, but those of {name} are sparse "
+                "updates: take its client-side counterpart, with mods=[sparse_mod, "
+                "fixedclipping_mod]; see docs/plugin.md"
+            )
         if not strategy.num_rounds:
             raise RunError(
                 f"{name}.configure_train was called by another loop than {name}.start, which does "
-                f"not say how many rounds to plan for: give {name}(num_rounds=...). A wrapper that "
-                "works on the replies, such as DifferentialPrivacyServerSideFixedClipping, cannot "
-                "work here, because replies are sparse updates: take its client-side counterpart, "
-                "with mods=[sparse_mod, fixedclipping_mod]; see docs/plugin.md"
+                f"not say how many rounds to plan for: give {name}(num_rounds=...)"
             )
         config = ConfigRecord(), ConfigRecord()
         run = cls(strategy, grid, initial_arrays, strategy.num_rounds, 3600.0, *config)

@@ -177,6 +177,28 @@ def loop(strategy: Any, *mods: Any) -> ArrayRecord:
     return arrays
 
 
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (lambda arrays: numpy_of(arrays), "expected an ArrayRecord of the model, found dict"),
+        (
+            lambda arrays: record_of(
+                numpy_of(arrays) | {"layer.bias": np.full(40, np.nan, np.float32)}
+            ),
+            "found NaN or infinity",
+        ),
+    ],
+)
+def test_what_an_override_returns_has_to_be_a_model(returned: Any, found: str) -> None:
+    class Returning(CAAFP):
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            arrays, metrics = super().aggregate_train(server_round, replies)
+            return returned(arrays), metrics
+
+    with pytest.raises(RunError, match=found):
+        start(Returning(), sparse_mod)
+
+
 def test_a_loop_of_ones_own_is_fedavgs_and_can_be_started_again() -> None:
     ours, theirs = as_fedavg(num_rounds=ROUNDS), loop(FedAvg())
     same(loop(ours, sparse_mod), theirs)
@@ -225,9 +247,10 @@ def test_client_side_dp_works_as_around_fedavg(wrapper: Any, mod: Any) -> None:
         DifferentialPrivacyServerSideAdaptiveClipping,
     ],
 )
-def test_server_side_dp_is_refused_with_what_to_use(wrapper: Any) -> None:
+@pytest.mark.parametrize("rounds", [0, ROUNDS])
+def test_server_side_dp_is_refused_with_what_to_use(wrapper: Any, rounds: int) -> None:
     fixed = wrapper is DifferentialPrivacyServerSideFixedClipping
-    dp = wrapper(CAAFP(), 0.01, 5.0, 6) if fixed else wrapper(CAAFP(), 0.01, 6)
+    dp = wrapper(CAAFP(num_rounds=rounds), 0.01, *([5.0, 6] if fixed else [6]))
     with pytest.raises(RunError, match="client-side counterpart"):
         start(dp, sparse_mod)
 

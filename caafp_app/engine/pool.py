@@ -10,10 +10,13 @@ Messages and what clients keep travel between the processes in Flower's own form
 import multiprocessing
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
 from flwr.app import Context, Message
@@ -63,7 +66,8 @@ class Pool:
             processes, context, initializer=_begin, initargs=(dict(config),)
         )
         # Start while the server makes its first model.
-        self._executor.submit(os.getpid)
+        with _without_script():
+            self._executor.submit(os.getpid)
 
     def __call__(self, messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
         """Answer messages, each to another client; update what the clients keep.
@@ -83,7 +87,8 @@ class Pool:
             for message, context in zip(messages, contexts, strict=True)
         ]
         try:
-            answered = list(self._executor.map(_answer, sent))
+            with _without_script():
+                answered = list(self._executor.map(_answer, sent))
         except BrokenProcessPool as error:
             raise RunError(
                 "engine batched: a process that trains clients was killed, probably for want of "
@@ -98,6 +103,16 @@ class Pool:
     def close(self) -> None:
         """End the processes; what they have not begun is dropped."""
         self._executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Keep new processes from running the user's script again, as multiprocessing would."""
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 _config: dict[str, Scalar] = {}

@@ -101,7 +101,7 @@ def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Window
     def read(file: Path) -> tuple[AnyArray, IntArray]:
         if file.suffix.lower() != ".npz":
             return read_table(file, local, _picked(own, run))
-        arrays = read_npz(file, ("X", "y"))
+        arrays = _filled(read_npz(file, ("X", "y")))
         x = ordered_channels(arrays["X"], own, run, file)
         return x, labels_of(arrays["y"], names, len(x), str(file))[0]
 
@@ -128,7 +128,7 @@ def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> Fl
     def read(file: Path) -> tuple[AnyArray, IntArray]:
         if file.suffix.lower() != ".npz":
             return read_table(file, shape, _picked(own, run), labelled=False)
-        x = ordered_channels(read_npz(file, ("X",))["X"], own, run, file)
+        x = ordered_channels(_filled(read_npz(file, ("X",)))["X"], own, run, file)
         return x, np.zeros(len(x), np.int64)
 
     return np.concatenate([x for x, _ in _parts(path, files, shape, read)])
@@ -171,6 +171,18 @@ def _parts(
     return parts
 
 
+def _is_empty(file: Path) -> bool:
+    """Say whether a file begins with nothing, or with the zeros that a loss of power leaves."""
+    with file.open("rb") as opened:
+        return not opened.read(1 << 16).strip(b"\0")
+
+
+def _filled(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
+    if not arrays["X"].size:
+        raise TooShortError("no windows")
+    return arrays
+
+
 def data_files(path: Path) -> tuple[list[Path], list[str]]:
     """Return the files of windows or recordings that a path names, and what else lies there.
 
@@ -204,6 +216,8 @@ def data_files(path: Path) -> tuple[list[Path], list[str]]:
                     left_out.append(f"{name} (a hidden file)")
             elif not file.name.lower().endswith(SUFFIXES):
                 left_out.append(f"{name} (another kind of file)")
+            elif _is_empty(file):
+                left_out.append(f"{name} (an empty file)")
             else:
                 files.append(file)
         found = "; ".join(left_out[:5]) or "an empty folder"

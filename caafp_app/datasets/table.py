@@ -108,12 +108,12 @@ def read_table(
 
 
 def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:
-    """Return a column of finite numbers, or name the first cell that holds none."""
+    """Return a column of numbers that float32 holds, or name the first cell that has none."""
     import pandas as pd
 
     found = table[column]
     values: AnyArray = pd.to_numeric(found, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = np.flatnonzero(~np.isfinite(values))
+    wrong = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
     if len(wrong):
         cell = found.iloc[wrong[0]]
         what = "an empty cell" if cell is None or cell != cell else repr(str(cell))

@@ -86,6 +86,7 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
         ("t,label,ax,ay\n1,0,1,1\n", r"found t, label, ax, ay; name those .* channels = \["),
         ("label,ax,ay\n0,1,1,9\n", "a name in the first line"),
         ("label,ax,ay\n0,inf,1\n", "line 2: .* column 'ax', found 'inf'"),
+        ("label,ax,ay\n0,1,-1e39\n", "line 2: .* column 'ay', found '-1e[+]39'"),
         ("label,ax,ay\n" + "Walk,1,1\n" * 3, "did you mean 'walk'"),
         ("label;ax;ay\n0;1.000,5;1\n", "found '1.000,5'"),
         ("window,label,ax\n0,0,1\n", "found window, label, ax"),

@@ -31,7 +31,10 @@ def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
         method.before(runner, last, run.newcomers)
     method.models = run.last_models.put_on(method.models)
     ends = strategy.ends_personal(len(run.plan))
-    found = personalise(runner, method, last) if ends else Personal({}, None)
+    found = Personal({}, None)
+    if ends:
+        found = personalise(runner, method, last)
+        run.progress.require_personal(found.scores)
     unseen: tuple[UnseenRecord, ...] = ()
     if runner.roster.kept_out:
         unseen = score_unseen(runner, method, last)

@@ -89,6 +89,20 @@ class Progress:
                 f"{_why_unmoved(answers)}"
             )
 
+    def require_personal(self, scores: Mapping[str, object]) -> None:
+        """End a run as failed if nobody makes a personal model after rounds that found no update.
+
+        Raises
+        ------
+        RunError
+            If it ends.
+        """
+        if not scores and self.idle_rounds + 1 >= PATIENCE:
+            raise RunError(
+                f"expected an update from somebody, found none in the last {self.idle_rounds} "
+                "rounds, nor a personal model"
+            )
+
     def tell(self, sent: int) -> None:
         """Log the bytes, and the clients' figure before and after pruning."""
         log(

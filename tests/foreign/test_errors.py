@@ -11,6 +11,7 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from caafp_app import CAAFP, sparse_mod
 from caafp_app.errors import RunError, SettingsError
+from caafp_app.strategies import Clustering
 from tests.foreign.apps import CLIENTS, App, arrays_of, grid_of, numpy_of, record_of
 
 
@@ -192,3 +193,20 @@ def test_an_aggregation_of_ones_own_is_told_where_the_models_are() -> None:
 
     with pytest.raises(RunError, match=r"let super\(\).aggregate_train aggregate them"):
         Own().start(grid_of(App().make(sparse_mod)), record_of(arrays_of()), num_rounds=2)
+
+
+@pytest.mark.parametrize(("last", "ends"), [(10, True), (11, False)])
+def test_a_run_fails_if_its_last_rounds_and_all_personal_models_fail(last: int, ends: bool) -> None:
+    def breaks(message: Message, context: Context, call: ClientAppCallable) -> Message:
+        config = message.content.config_records.get("config", {})
+        if message.metadata.message_type == "train" and int(str(config["server-round"])) > last:
+            raise ValueError("a full disk")
+        return call(message, context)
+
+    strategy = CAAFP(clustering=Clustering(1), personalise=True)
+    grid = grid_of(App().make(sparse_mod, breaks, evaluates=False))
+    if ends:
+        with pytest.raises(RunError, match="in the last 2 rounds, nor a personal model"):
+            strategy.start(grid, record_of(arrays_of()), num_rounds=12)
+    else:
+        assert strategy.start(grid, record_of(arrays_of()), num_rounds=12).clusters

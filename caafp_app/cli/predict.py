@@ -7,6 +7,7 @@ import typer
 
 from caafp_app.cli.ending import ending
 from caafp_app.cli.options import StateDir, state_of
+from caafp_app.errors import SettingsError
 
 
 def predict(
@@ -48,6 +49,8 @@ def predict(
     from caafp_app.devices.predict import predict as predicted
 
     with ending():
+        if output is not None:
+            _check_apart(output.expanduser().resolve(), data.expanduser().resolve())
         if models is not None:
             found, name = predict_as_newcomer(data.expanduser(), models.expanduser())
             typer.echo(f"by {name} of {models}", err=True)
@@ -59,3 +62,9 @@ def predict(
         found.write_csv(output.expanduser())
     counts = ", ".join(f"{name} {found.classes.count(name)}" for name in found.class_names)
     typer.echo(f"{len(found.classes)} windows: {counts}")
+
+
+def _check_apart(output: Path, data: Path) -> None:
+    """Refuse to write over recordings, or among them: all that lies there is data."""
+    if data in (output, *output.parents):
+        raise SettingsError(f"--output: expected a file apart from --data, found {output}")

@@ -150,6 +150,12 @@ def test_the_command_writes_a_table(data: Path, tmp_path: Path) -> None:
     assert float(rows[0]["sit"]) > 0.5
     shown = CliRunner().invoke(cli.app, words)
     assert shown.output == output.read_text(encoding="utf-8")
+    for read, written in ((tmp_path / "today.csv",) * 2, (tmp_path, output)):
+        words[2] = str(read)
+        done = CliRunner().invoke(cli.app, [*words, "--output", str(written)])
+        assert done.exit_code == 2
+        assert "expected a file apart from --data" in done.output
+    assert (tmp_path / "today.csv").read_text(encoding="utf-8").startswith("z,time,x,y")
 
 
 def test_a_crash_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

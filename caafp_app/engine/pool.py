@@ -16,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from types import ModuleType
 from typing import NamedTuple
 
@@ -121,8 +123,15 @@ _config: dict[str, Scalar] = {}
 def _begin(config: Mapping[str, Scalar]) -> None:
     """Prepare a process of the pool."""
     _config.update(config)
+    # A run that is killed cannot end its pool, whose processes would wait for work for good.
+    Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     # Ctrl-C reaches all processes of a terminal; the run ends the pool in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with(run: BaseProcess) -> None:
+    run.join()
+    os._exit(1)
 
 
 def _answer(sent: Sent) -> tuple[bytes, bytes]:

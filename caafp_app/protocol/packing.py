@@ -139,4 +139,4 @@ def _decode(
         if size:
             raise ProtocolError(f"array {name!r} is missing: {size} values were expected")
         return np.empty(0, dtype=layout.dtype)
-    return codec_for(codec).decode(data, size, layout.dtype, scanned=scanned)
+    return codec_for(codec).decode(data, size, layout.dtype, scanned)

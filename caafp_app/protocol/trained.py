@@ -113,7 +113,7 @@ def _encode_update(
         return pack_parts(update, request.up, request.rest, rng)
     whole = update.values + _left_over(mask, context, request.cluster)
     arrays = pack_parts(update._replace(values=whole), request.up, request.rest, rng)
-    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype)
+    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype, True)
     kept = {"mask": mask.packed, "values": whole - sent, "cluster": np.array([request.cluster])}
     keep_record(context, _RESIDUAL, kept)
     return arrays

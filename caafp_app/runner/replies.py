@@ -167,7 +167,8 @@ def read_saliency(answer: Answer, expected: Expected) -> Update:
     mask = expected.mask
     if mask is None or answer.mask_digest != mask.digest or VALUES not in answer.arrays:
         raise ProtocolError("saliency: no values, or of another mask")
-    values = codec_for(expected.up).decode(answer.arrays[VALUES], mask.count, mask.layout.dtype)
+    sent, dtype = answer.arrays[VALUES], mask.layout.dtype
+    values = codec_for(expected.up).decode(sent, mask.count, dtype, False)
     values = np.maximum(values, 0)
     with np.errstate(over="ignore"):
         mean = float(values.mean(dtype=np.float64)) if values.size else 0.0

@@ -54,14 +54,14 @@ def test_what_is_not_finite_is_refused_wherever_it_is(bad, place):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_codec_leaves_to_the_scan_only_what_its_decoding_does_not_hide(bad):
     dtype = np.dtype(np.float32)
-    sent = CODECS["float32"].decode(np.array([1.0, bad], dtype), 2, dtype, scanned=True)
+    sent = CODECS["float32"].decode(np.array([1.0, bad], dtype), 2, dtype, True)
     with pytest.raises(ProtocolError, match="NaN or infinity"):
         scan(sent)
     for name, array in (("float32", dtype), ("float16", np.dtype(np.float16))):
         with pytest.raises(ProtocolError, match="NaN or infinity"):
-            CODECS[name].decode(np.array([1.0, bad], array), 2, dtype)
+            CODECS[name].decode(np.array([1.0, bad], array), 2, dtype, False)
     with pytest.raises(ProtocolError, match="NaN or infinity"):
-        CODECS["float16"].decode(np.array([1.0, bad], np.float16), 2, dtype, scanned=True)
+        CODECS["float16"].decode(np.array([1.0, bad], np.float16), 2, dtype, True)
 
 
 def test_a_known_peak_gives_the_same_sum():

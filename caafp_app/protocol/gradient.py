@@ -70,7 +70,7 @@ def pack_gradient(
 def unpack_gradient(
     gaps: NDArray[Any], shares: NDArray[Any], scale: float, mask: Mask, limit: int
 ) -> SparseGradient:
-    """Read a gradient of unknown origin, that `mask` was packed by, of at most `limit` values.
+    """Read a gradient of unknown origin, packed by `mask`, of at most `limit` values.
 
     Raises ProtocolError if there are more, or positions, dtypes or numbers are impossible.
     """

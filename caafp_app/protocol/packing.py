@@ -24,8 +24,7 @@ MOST_TRIALS = 16
 class Parts(NamedTuple):
     """A model, or an update of one, without its pruned weights.
 
-    `values` [mask.count] at active positions in flat order, `rest` [R] of the same dtype, float32
-    or float64, and the buffers that are carried.
+    `values` [mask.count] at active positions, `rest` [R] of the same dtype, and carried buffers.
     """
 
     values: NDArray[Any]
@@ -40,12 +39,7 @@ def pack_model(
     rest_codec: str,
     rng: np.random.Generator | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Encode the active weights, the rest and the other buffers of `model`.
-
-    ``values`` has mask.count values, ``rest`` R, by the codec's law of bytes; an empty part is left
-    out. With codec ``float32`` they may be the model's own arrays, not copies. `rng` decides
-    stochastic rounding; without one codecs round to the nearest.
-    """
+    """Encode the active weights, the rest and the other buffers of `model`: see `pack_parts`."""
     parts = Parts(mask.select(model.weights), model.rest, model.other)
     return pack_parts(parts, weights_codec, rest_codec, rng)
 
@@ -53,7 +47,11 @@ def pack_model(
 def pack_parts(
     parts: Parts, weights_codec: str, rest_codec: str, rng: np.random.Generator | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Encode as `pack_model` does what has been taken apart already."""
+    """Encode what has been taken apart already; an empty part is left out.
+
+    With codec ``float32`` the arrays may be the model's own, not copies. `rng` decides stochastic
+    rounding; without one codecs round to the nearest.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     if parts.values.size:
         arrays[VALUES] = codec_for(weights_codec).encode(parts.values, rng)

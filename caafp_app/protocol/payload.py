@@ -6,8 +6,6 @@ ConfigRecord, under the key
 
     @<dtype>:<shape>:<name>         e.g.  @<f4:128:values   @|u1:64,3:other/steps
 
-which costs no object at all.
-
 To an app of somebody else's they travel as an ArrayRecord of the user's own name, so that a mod
 which counts or logs arrays finds them where it looks. The header's ``record`` is that name.
 """
@@ -48,8 +46,6 @@ def attach(
 
     Parameters
     ----------
-    records : RecordDict
-    arrays : mapping of str to ndarray
     record : str
         Name of the ArrayRecord to send them in; empty: the shorter way.
     update : bool

@@ -3,14 +3,12 @@
 The rule has three parts. The norm of each vector that a client sends is at most `NORM_FACTOR` times
 the median norm of such vectors; a longer one is *scaled down*, not refused. The weight of a client
 in a mean is at most `WEIGHT_FACTOR` times the median weight. An update that points against those of
-most others, where these agree, weighs nothing in its round: see `pruning.opposed`. All parts
-together bound a client's share of every sum: the mean, the statistics behind the scores, gradients,
-saliencies. An honest run never ends because of the rule.
+most others, where these agree, weighs nothing in its round: see `pruning.opposed`. Together they
+bound a client's share of every sum. An honest run never ends because of the rule.
 
-Both medians are known before a round begins: they are of the last `RECENT` rounds. So the order in
-which replies arrive decides nothing. Where there is no earlier round, replies are held until the
-medians of this round are known. To be compared they are held until the round ends: see
-`runner.intake`.
+Both medians are of the last `RECENT` rounds, so that the order in which replies arrive decides
+nothing. Where there is no earlier round, replies are held until the medians of this round are
+known.
 """
 
 import math
@@ -49,16 +47,8 @@ Item = TypeVar("Item")
 class Admitted(Generic[Item]):
     """A reply that can be added to the sums of its round.
 
-    Attributes
-    ----------
-    label : str
-        The client.
-    item : object
-        What the caller gave to `Influence.offer`.
-    weight : float
-        Its weight, capped.
-    factors : mapping of str to float
-        What to multiply each of its vectors with, in (0, 1]; 1.0: not clipped.
+    `item` is what the caller gave to `Influence.offer`, `weight` is capped, and `factors`, in (0,
+    1], are what to multiply each of its vectors with.
     """
 
     label: str
@@ -85,25 +75,17 @@ class Influence(Generic[Item]):
     """The rule's state: norms and weights of the last rounds, and replies that wait.
 
     A runner calls `offer` for each reply that passed its checks, adds what comes back to its sums,
-    calls `release` when no more replies come and adds that too, and calls `end_round`::
+    calls `release` when no more replies come and adds that too, and calls `end_round`.
 
-        for label, update, weight in replies:
-            norms = {"values": norm_of(update.values), "rest": norm_of(update.rest)}
-            for ready in influence.offer(cluster, label, norms, weight, update, update.nbytes):
-                add(ready)
-        for ready in influence.release():
-            add(ready)
-        influence.end_round()
+    **What is held.** A reply is held while no earlier round had a vector of one of its names.
+    The held replies are released together by `release`, with the medians of this round, so
+    their order does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are
+    settled from those that are there, which then depend on who was first, and nothing is held
+    any more in this round.
 
-    **What is held.** A reply is held while no earlier round had a vector of one of its names. The
-    held replies are released together by `release`, with the medians of this round, so their order
-    does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are settled from
-    those that are there, which then depend on who was first, and nothing is held any more in this
-    round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies if these are larger.
-
-    **When the bound is wrong.** If more than half of a group's replies of a round are clipped (of
-    `ENOUGH` or more), the clients' learning changed, for instance by a higher learning rate. The
-    norms of that round then replace all earlier ones of the group.
+    **When the bound is wrong.** If more than half of a group's replies of a round are clipped
+    (of `ENOUGH` or more), the clients' learning changed, for instance by a higher learning
+    rate. The norms of that round then replace all earlier ones of the group.
 
     Parameters
     ----------
@@ -144,7 +126,7 @@ class Influence(Generic[Item]):
         item: Item,
         nbytes: int,
     ) -> Sequence[Admitted[Item]]:
-        """Take a reply, and return those that can be added now: this one, none, or all held ones.
+        """Take a reply, and return those that can be added now: it, none, or all held ones.
 
         Parameters
         ----------
@@ -154,8 +136,7 @@ class Influence(Generic[Item]):
             The client.
         norms : mapping of str to float
             Euclidean norm of each of its vectors, by a name such as ``values``. Vectors of other
-            kinds (weights, gradients, float buffers) need names of their own: they are of other
-            sizes.
+            kinds need names of their own: they are of other sizes.
         weight : float
             Its weight in a mean, above 0.
         item : object
@@ -163,10 +144,8 @@ class Influence(Generic[Item]):
         nbytes : int
             Memory that the reply takes while it is held.
 
-        Raises
-        ------
-        ProtocolError
-            If a norm is not finite, or the weight is not a positive number. Nothing is noted then.
+        Raises ProtocolError if a norm is not finite, or the weight is not a positive number.
+        Nothing is noted then.
         """
         for name, norm in norms.items():
             if not (math.isfinite(norm) and norm >= 0):
@@ -202,13 +181,7 @@ class Influence(Generic[Item]):
         return [self._admit(reply) for reply in sorted(held, key=lambda reply: reply.label)]
 
     def end_round(self) -> tuple[int, ...]:
-        """Settle the bounds of the next round.
-
-        Returns
-        -------
-        tuple of int
-            Groups whose bound turned out to be wrong, ascending: see the class.
-        """
+        """Settle the bounds of the next round; return the groups whose bound was wrong."""
         wrong = set()
         for (name, group), norms in self._norms_now.items():
             recent = self._norms.setdefault((name, group), deque(maxlen=RECENT))

@@ -31,7 +31,7 @@ _LEVELS = 3  # above the first
 def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
     """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
 
-    `known` is the answer, if `scan` has told it: the values are not looked at again. Raises
+    `known` is the answer, if `peak_of` has told it: the values are not looked at again. Raises
     ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
     infinity.
     """
@@ -85,7 +85,7 @@ class ReproducibleSum:
     ) -> None:
         """Add ``weight * values``, of shape [size], with any finite weight.
 
-        `peak` is ``max |values|``, if `scan` has told it: the values are not looked at again.
+        `peak` is ``max |values|``, if `peak_of` has told it: the values are not looked at again.
         Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
         too large; nothing has been added then.
         """

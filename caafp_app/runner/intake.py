@@ -17,9 +17,9 @@ from caafp_app.pruning.bounds import norm_of, scaled
 from caafp_app.pruning.influence import Admitted, Influence
 from caafp_app.pruning.opposed import opposed
 from caafp_app.runner.aggregation import Aggregation
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Update
 from caafp_app.runner.summed import Summed
-from caafp_app.vectors.scan import scan
+from caafp_app.vectors.scan import peak_of
 
 LEAST_WEIGHT = 2.0**-24
 """Weights below this count as none: sums are exact down to it."""
@@ -32,15 +32,7 @@ _ROUNDING = 1.0 + 2.0**-20
 class Reply:
     """One client's decoded answer on its way to a sum.
 
-    Attributes
-    ----------
-    update : Update
-    peaks : tuple of float
-        ``max |.|`` of its values and of its rest.
-    summed : Summed
-        Where it is added.
-    uniform : bool
-        Whether it weighs 1, whatever its examples.
+    `peaks` are ``max |.|`` of its values and of its rest; if `uniform`, it weighs 1.
     """
 
     update: Update
@@ -65,10 +57,8 @@ class Intake:
 
     Attributes
     ----------
-    clipped : set of str
-        Labels of the clients of which a vector was scaled down.
-    opposed : set of str
-        Labels of the clients whose update was left out.
+    clipped, opposed : set of str
+        Labels of the clients of which a vector was scaled down, and whose update was left out.
     """
 
     def __init__(
@@ -92,8 +82,6 @@ class Intake:
 
         Parameters
         ----------
-        label : str
-        update : Update
         summed : Summed
             The sum of the query that it answers.
         weight : float
@@ -101,12 +89,9 @@ class Intake:
         alike : bool
             Weigh it 1 in the sum.
 
-        Raises
-        ------
-        ProtocolError
-            If a value is NaN or infinite, or the weight is not a positive number.
+        Raises ProtocolError if a value is NaN or infinite, or the weight is not a positive number.
         """
-        peaks = scan(update.values, update.rest).peaks
+        peaks = peak_of(update.values), peak_of(update.rest)
         reply = Reply(update, peaks, summed, alike or summed.query.uniform)
         query = summed.query
         norms = {}

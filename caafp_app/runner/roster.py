@@ -25,20 +25,18 @@ class Client:
         Its name, the node that answered to it last, and its training examples (-1: unknown).
     cluster : int
         Its cluster; -1 while it has none.
-    held : str
-        Digest of the mask it holds, as far as known; empty: not even the layout.
-    model : str
-        Digest of the packed model it keeps, as far as known: see `Request.model`.
+    held, model : str
+        Digests of the mask it holds and of the packed model it keeps, as far as known: see
+        `Request.model`. Empty: not even the layout.
     failures, rests_until : int
         Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
     silent : bool
         Whether it did not answer when it was last asked.
-    strength : float
-        Share of the network that it can take, as it says, in (0, 1].
-    pace : float
-        Share that it trains in time, where a round has a deadline, in (0, 1].
     absent : int
         Rounds in a row in which its node could not be reached.
+    strength, pace : float
+        Share of the network that it can take, as it says, and that it trains in time, where a round
+        has a deadline; in (0, 1].
     """
 
     label: str
@@ -196,16 +194,10 @@ class Roster:
 def sample(
     clients: Sequence[Client], count: int, rng: np.random.Generator, floor: int = 0
 ) -> list[Client]:
-    """Draw `count` clients without replacement, sorted by label.
+    """Draw `count` clients, or all, without replacement, sorted by label.
 
-    Parameters
-    ----------
-    clients : sequence of Client
-        Sorted by label, so that the draw depends on nothing but the generator.
-    count : int
-        At most all are drawn.
-    floor : int
-        At least so many of each cluster (or all of a smaller one), as far as `count` allows.
+    At least `floor` of each cluster (or all of a smaller one) are drawn, as far as `count` allows.
+    `clients` are sorted by label, so that the draw depends on nothing but the generator.
     """
     count = min(count, len(clients))
     order = [clients[i] for i in rng.permutation(len(clients))]

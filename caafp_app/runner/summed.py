@@ -15,8 +15,7 @@ from caafp_app.pruning.robust import middle_buffers
 from caafp_app.pruning.sums import TermSum, accumulate, make_sums
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.model import MeanUpdate
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 
 SUMMED = (Action.TRAIN, Action.SALIENCY)
 """Actions whose answers are vectors that are added up."""
@@ -30,12 +29,6 @@ FEWEST = 3
 
 class Summed:
     """The sums of one query.
-
-    Parameters
-    ----------
-    query : Query
-    aggregation : Aggregation
-        How the mean of the updates is taken.
 
     Attributes
     ----------
@@ -72,23 +65,12 @@ class Summed:
         return self.update.replies
 
     def add(self, label: str, update: Update, weight: float, peaks: tuple[float, ...]) -> None:
-        """Add one client's update to all sums, or to none.
+        """Add one client's update to all sums, or, with a ProtocolError, to none.
+
+        `peaks` are ``max |.|`` of its values and of its rest, see `vectors.scan`.
 
         Integer buffers are held for a median over clients: of all, or of the first labels in
         alphabetic order if all are more than `BUFFER_BYTES`. The order of arrival decides nothing.
-
-        Parameters
-        ----------
-        label : str
-        update : Update
-        weight : float
-        peaks : tuple of float
-            ``max |.|`` of its values and of its rest, see `vectors.scan`.
-
-        Raises
-        ------
-        ProtocolError
-            If the update must not enter a sum.
         """
         each = self.query.each
         seen = each(update) if each is not None else None

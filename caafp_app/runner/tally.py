@@ -22,30 +22,26 @@ Aggregate = Callable[[list[RecordDict], str], MetricRecord]
 
 @dataclass
 class Tally:
-    """Counts of one exchange, and the metrics of its replies.
+    """Counts of one exchange, and the metrics of its replies; all by the clients' labels.
 
     Attributes
     ----------
-    phase, round
-        Which exchange.
-    asked : list of str
-        Labels.
     contents : dict of RecordDict
-        What the user's app sent besides the model, by label.
+        What the user's app sent besides the model.
     refusals : dict of str
-        Reason by label.
+        Reasons.
     missing : tuple of str
-        Labels that did not answer in time.
+        Who did not answer in time.
     empty : set of str
-        Labels that had nothing to train or evaluate on.
+        Who had nothing to train or evaluate on.
     clipped : set of str
-        Labels of which a vector was scaled down: see `pruning.influence`.
+        Of whom a vector was scaled down: see `pruning.influence`.
     opposed : set of str
-        Labels whose update is in no sum, because it points against most others'.
+        Whose update is in no sum, because it points against most others'.
     changes : list of GroupChange
-        Clients that changed their cluster before this exchange.
+        Who changed their cluster before this exchange.
     seconds : dict of float
-        From the beginning to each kept answer, by label.
+        From the beginning to each kept answer.
     """
 
     phase: str
@@ -139,17 +135,7 @@ class Tally:
             return found if found is not None and 0 <= found <= 1 else None
         return None
 
-    def record(
-        self,
-        ledger: Ledger,
-        density: Mapping[int, float],
-        *,
-        mask_updated: bool = False,
-        layers: Mapping[int, Mapping[str, float]] | None = None,
-        watched: Mapping[int, float] | None = None,
-        elected: Mapping[int, Mapping[str, float]] | None = None,
-        used: bool = True,
-    ) -> RoundRecord:
+    def record(self, ledger: Ledger, density: Mapping[int, float]) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
         traffic = ledger.exchange(self.phase, self.round)
         return RoundRecord(
@@ -170,11 +156,6 @@ class Tally:
             refusals=dict(sorted(self.refusals.items())),
             clipped=tuple(sorted(self.clipped)),
             opposed=tuple(sorted(self.opposed)),
-            used=used,
-            mask_updated=mask_updated,
-            layer_density=layers or {},
-            watched=watched or {},
-            elected=elected or {},
             changes=tuple(self.changes),
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),

@@ -14,8 +14,8 @@ from caafp_app.protocol.held import (
     find_mask,
     held_digest,
     held_mask,
+    keep,
     keep_record,
-    keep_text,
     kept_arrays,
     kept_record,
     kept_text,
@@ -177,9 +177,9 @@ def test_current_mask_is_by_layer(context: Context) -> None:
 
 def test_texts_and_masks_are_kept_side_by_side(context: Context) -> None:
     assert kept_text(context, "label") == ""
-    keep_text(context, "label", "user-07")
+    keep(context, label="user-07")
     remember_mask(OLD, context)
-    keep_text(context, "other", "x")
+    keep(context, other="x")
     remember_mask(FULL, context)
     context.state = by_wire(context.state)
     assert kept_text(context, "label") == "user-07"

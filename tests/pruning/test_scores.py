@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.means import WeightedMean
-from caafp_app.pruning.scores import Score, Spread, curvature, importance, sums_needed
+from caafp_app.pruning.scores import Score, curvature, importance, sums_needed
 from caafp_app.pruning.segments import segments_of
 from caafp_app.pruning.sums import accumulate, make_sums
 from caafp_app.vectors.chunks import CHUNK
@@ -198,12 +198,12 @@ def test_large_layers_are_scored_piece_by_piece_alike(form):
     mix = [("magnitude", 0.5), (form, 0.25), ("consistency", 0.25)]
     parts = []
     for layer in segments:
-        spread = Spread.of(variance[layer], published=form == "coherence-paper")
+        spread = variance[layer]
+        scale = 1.0 if form == "coherence-paper" else np.median(spread[spread > 0])
+        agreed = 1 / (1 + spread / scale)
         size = np.abs(weights[layer]).astype(np.float64)
         parts.append(
-            0.5 * (size / size.max())
-            + 0.25 * (spread.agreement(variance[layer]) / spread.best)
-            + 0.25 * agreement[layer]
+            0.5 * (size / size.max()) + 0.25 * (agreed / agreed.max()) + 0.25 * agreement[layer]
         )
     scores = importance(weights, Known(variance, agreement), segments, mix)
     np.testing.assert_array_equal(scores, np.minimum(np.concatenate(parts), 1.0))

@@ -10,8 +10,7 @@ from caafp_app.protocol.messages import Action
 from caafp_app.pruning.influence import NORM_FACTOR, WEIGHT_FACTOR, Influence
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.intake import Intake
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 from caafp_app.runner.summed import Summed
 from tests.runner.support import Sent, model_of, sums_of, updates_for
 

@@ -36,13 +36,8 @@ class Answer:
         ``gradient-index`` and ``gradient-value``.
     gradient_scale : float
         Magnitude of the largest gradient sent.
-    examples, population : int
-        Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
-        most `MAX_EXAMPLES`.
-    strength : float
-        Share of the network that the client can take, as told by *describe*, in (0, 1].
-    idle : str
-        Why this client takes no part, as one printable line; empty if it does.
+    examples, population, idle, strength
+        As told by *describe*: see `Description`. At most `MAX_EXAMPLES`.
     proof : Proof
         That the label is its own, as told by *describe*; empty if it has no key.
     outside : int
@@ -101,10 +96,8 @@ class Answer:
     def from_records(cls, records: RecordDict) -> "Answer":
         """Read and check an answer.
 
-        Raises
-        ------
-        ProtocolError
-            If a field is missing, of the wrong type, the version is another, or the label is none.
+        Raises ProtocolError if a field is missing, of the wrong type, the version is another, or
+        the label is none.
         """
         header = Header(records)
         label = header.text("label")

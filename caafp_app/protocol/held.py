@@ -1,7 +1,7 @@
 """What a client keeps between messages, in ``context.state``: layout, mask, label, own arrays.
 
 A SuperNode's state lives in memory and dies with its process; a client that lost it says so with
-`MaskUnknownError`, and the server sends the mask in full within the same round.
+`LackingError`, and the server sends the mask in full within the same round.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from caafp_app.protocol.arrays import from_record, to_record
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import HEADER, Request
+from caafp_app.protocol.messages import HEADER, ErrorCode, Request
 
 _Kept = TypeVar("_Kept", str, bytes)
 
@@ -26,8 +26,12 @@ _REQUEST = "caafp.request"
 _MODEL = "model"
 
 
-class MaskUnknownError(ProtocolError):
+class LackingError(ProtocolError):
     """A request names a mask, or a model, that this client does not hold."""
+
+    def __init__(self, reason: str, code: ErrorCode = ErrorCode.MASK_UNKNOWN) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
@@ -80,7 +84,7 @@ def find_mask(request: Request, context: Context) -> Mask:
 
     It may be of a layout that claims any size: keep it once the values that go with it are there.
 
-    Raises MaskUnknownError if neither the request nor the kept state holds it, and ProtocolError if
+    Raises LackingError if neither the request nor the kept state holds it, and ProtocolError if
     what the request holds is not the mask that it names.
     """
     held = held_mask(context)
@@ -103,12 +107,12 @@ def remember_mask(mask: Mask, context: Context) -> None:
 def find_model(request: Request, context: Context) -> Mapping[str, NDArray[Any]]:
     """Return the packed arrays of a request: its own, or those kept that it names.
 
-    Raises MaskUnknownError if it names others than are kept.
+    Raises LackingError if it names others than are kept.
     """
     if request.arrays or not request.model:
         return request.arrays
     if kept_text(context, _MODEL) != request.model:
-        raise MaskUnknownError(f"model {request.model!r} is not held here")
+        raise LackingError(f"model {request.model!r} is not held here")
     return kept_arrays(context, _MODEL)
 
 
@@ -161,20 +165,20 @@ def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
     """Return the mask that a request sends, whole, as a difference, or by leaving it out."""
     if request.mask_base:
         if held is None or held_digest != request.mask_base:
-            raise MaskUnknownError(f"mask {request.mask_base!r} is not held here")
+            raise LackingError(f"mask {request.mask_base!r} is not held here")
         return _flip(held, request)
     if request.layout:
         layout = Layout.from_json(request.layout)
     elif held is not None:
         layout = held.layout
     else:
-        raise MaskUnknownError("this client holds no model layout yet")
+        raise LackingError("this client holds no model layout yet")
     if request.mask is not None:
         return Mask.unpack(layout, request.mask)
     full = Mask.full(layout)  # nothing is sent for a dense model but its digest
     if full.digest == request.mask_digest:
         return full
-    raise MaskUnknownError(f"mask {request.mask_digest!r} is not held here")
+    raise LackingError(f"mask {request.mask_digest!r} is not held here")
 
 
 def _flip(held: Mask, request: Request) -> Mask:

@@ -87,13 +87,9 @@ def read_known_devices(folder: Path) -> dict[str, str]:
 class Identities:
     """Which key a label belongs to.
 
-    Attributes
-    ----------
-    known : mapping of str to str, optional
-        Keys by label, see `read_known_devices`: no other label takes part. None: the first key seen
-        for a label is its key from then on, and a label that came without a key has none.
-    seen : dict of str to str
-        Keys by label that were met; kept with the run's state.
+    Of the `known` devices (see `read_known_devices`), by label, no other label takes part. Without
+    them the first key `seen` for a label is its key from then on, kept with the run's state; a
+    label that came without a key has none.
     """
 
     known: Mapping[str, str] | None = None

@@ -21,7 +21,7 @@ from caafp_app.errors import CaafpError, ProtocolError
 from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.description import Description, describe_node
 from caafp_app.protocol.held import (
-    MaskUnknownError,
+    LackingError,
     find_mask,
     find_model,
     keep,
@@ -46,19 +46,9 @@ _MAX_REASON = 1000
 class Received:
     """A message of ours, unpacked.
 
-    Attributes
-    ----------
-    message : Message
-        As it came.
-    content : RecordDict
-        What the app is to see in its place: the dense model, and the user's own records.
-    request : Request
-    mask : Mask
-        Of the model.
-    parts : Parts, optional
-        The model in parts; None if it is the personal one, which is kept here.
-    trials : NDArray[np.bool_], optional
-        Which active weights each trial of the model keeps [n, mask.count].
+    `content` is what the app is to see in place of the message's: the dense model, and the user's
+    own records. `parts` are the model in parts; None if it is the personal one, which is kept here.
+    `trials` [n, mask.count] say which active weights each trial of the model keeps.
     """
 
     message: Message
@@ -83,12 +73,8 @@ class SparseMod:
     """The mod as an object, for apps that describe themselves.
 
     It is `receive`, the app, and `answer`. What serves many clients at once calls these two itself.
-
-    Parameters
-    ----------
-    describe : callable
-        ``describe(context) -> Description``. Called once per run, in a process that should stay
-        light: import no training framework in it.
+    ``describe(context) -> Description`` is called once per run, in a process that should stay
+    light: import no training framework in it.
     """
 
     def __init__(self, describe: Callable[[Context], Description] = describe_node) -> None:
@@ -118,12 +104,9 @@ class SparseMod:
             request = Request.from_records(message.content)
             if request.action is not Action.DESCRIBE:
                 return _receive(request, message, context)
-        except _RefusalError as refusal:
-            return _refuse(message, refusal.code, str(refusal))
-        except MaskUnknownError as error:
-            return _refuse(message, ErrorCode.MASK_UNKNOWN, str(error))
         except ProtocolError as error:
-            return _refuse(message, ErrorCode.BAD_REQUEST, str(error))
+            code = error.code if isinstance(error, LackingError) else ErrorCode.BAD_REQUEST
+            return _refuse(message, code, str(error))
         except MemoryError:
             reason = "the model does not fit the memory of this device"
             return _refuse(message, ErrorCode.BAD_REQUEST, reason)
@@ -220,14 +203,6 @@ def failure(message: Message, error: Exception) -> Message:
     return _refuse(message, ErrorCode.CLIENT_FAILED, reason)
 
 
-class _RefusalError(ProtocolError):
-    """A request that cannot be met, and the code that says so."""
-
-    def __init__(self, code: ErrorCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
 def _receive(request: Request, message: Message, context: Context) -> Received:
     key, parts, trials = request.arrays_key, None, None
     if key in message.content and request.record != key:
@@ -245,7 +220,7 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         mask = find_mask(request, context)
     else:
         reason = "this client keeps no personal model: personalise it first"
-        raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
+        raise LackingError(reason, ErrorCode.NOT_PERSONALISED)
     users = detached(message.content)
     show_request(context, users.config_records.pop(HEADER))
     given = RecordDict({key: record, **users})  # in the order of what FedAvg sends

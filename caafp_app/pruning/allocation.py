@@ -20,16 +20,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """What a rule divides active weights among.
+    """What a rule divides active weights among: layers, of which `least` weights have to stay.
 
-    Attributes
-    ----------
-    sizes, least : NDArray[np.int64]
-        Weights of each layer, and how many of them have to stay, shape [layers].
-    density : float
-        Share of active weights of the whole model, in (0, 1].
-    shapes, scores
-        Shape of each layer's array, and the importance of its active weights, if known.
+    The whole model is to have the share `density`, in (0, 1], active. `sizes` and `least` are
+    counts [layers], `shapes` those of the layers' arrays, `scores` the importance of their active
+    weights, if known.
     """
 
     sizes: Counts

@@ -82,14 +82,8 @@ class PooledEvidence(Evidence):
     - sign agreement K of N replies in all: ``sqrt(max((N K^2 - 1) / (N - 1), 0))``, whose square is
       unbiased for replies of equal weight.
 
-    A weight of which this cannot be said has the median of its layer.
-
-    Parameters
-    ----------
-    size : int
-        Active weights A of the whole model.
-    parts : sequence of (Evidence, NDArray)
-        Of each level, and the places of its active weights among the A.
+    A weight of which this cannot be said has the median of its layer. `parts` are each level's
+    evidence, and the places of its active weights among those, `size`, of the whole model.
     """
 
     def __init__(self, size: int, parts: Sequence[tuple[Evidence, NDArray[np.intp]]]) -> None:

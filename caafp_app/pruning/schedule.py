@@ -33,16 +33,9 @@ class Phase(StrEnum):
 class RoundPlan:
     """What happens in one round.
 
-    Attributes
-    ----------
-    mask_update : bool
-        Whether the masks change at the end of the round.
-    sparsity : float
-        Target sparsity in force after the round.
-    gradients : bool
-        Whether clients send gradients at inactive weights: masks change, and something is inactive.
-    statistics : bool
-        Whether the replies enter the statistics of the next mask update.
+    `mask_update`: masks change at its end, to the target `sparsity`, in force after the round.
+    `gradients`: clients send gradients at inactive weights, because masks change and something is
+    inactive. `statistics`: the replies enter the statistics of the next mask update.
     """
 
     round: int

@@ -61,18 +61,10 @@ NO_QUORUM = Quorum()
 
 
 class Exchange:
-    """Messages out, replies in.
+    """Messages out, replies in, by Flower's grid; every message is recorded in the ledger.
 
-    Parameters
-    ----------
-    grid : Grid
-        Flower's grid, of a simulation or a deployment.
-    ledger : Ledger
-        Every message that passes is recorded in it.
-    clock, sleep : callable
-        Seconds now, and waiting; replaced in tests.
-    stop : callable
-        Asked while replies are waited for; true: the run is to end.
+    `stop` is asked while replies are waited for; true: the run is to end. `clock` and `sleep` are
+    replaced in tests.
 
     Attributes
     ----------
@@ -118,19 +110,8 @@ class Exchange:
 
         More messages may be sent with `send` while the replies are consumed; theirs are yielded
         too. The caller should drop each reply before it asks for the next: nothing here keeps one.
-
-        Parameters
-        ----------
-        phase, round
-            What the bytes are recorded under.
-        timeout : float
-            Seconds from now after which no reply is waited for.
-        quorum : Quorum
-            How many are waited for all the same.
-        taken : callable
-            How many of the replies so far the caller could use: they count for the quorum.
-
-        Raises RunError if the run is to end.
+        No reply is waited for after `timeout` seconds, but for the `quorum`, of which `taken` tells
+        how many replies were of use so far. Raises RunError if the run is to end.
         """
         self._phase, self._round = phase, round
         self._outstanding, self._lost = {}, []

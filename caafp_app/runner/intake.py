@@ -44,21 +44,10 @@ class Reply:
 class Intake:
     """What one exchange takes in.
 
-    Parameters
-    ----------
-    rule : Influence
-        Of the run. It may hold replies until `finish`.
-    aggregation : Aggregation
-    refuse : callable
-        Called with label and error if a reply turns out not to fit into a sum.
-    compares : bool
-        Whether updates that most others oppose are left out. Each update is then held until
-        `finish`.
-
-    Attributes
-    ----------
-    clipped, opposed : set of str
-        Labels of the clients of which a vector was scaled down, and whose update was left out.
+    `rule`, the run's, may hold replies until `finish`; so does the aggregation, and `compares`,
+    with which updates that most others oppose are left out. `refuse` is called with label and error
+    if a reply turns out not to fit into a sum. `clipped` and `opposed` are the labels of those of
+    whom a vector was scaled down, and whose update was left out.
     """
 
     def __init__(
@@ -78,16 +67,7 @@ class Intake:
         self._held: dict[int, list[tuple[str, Reply, float]]] = {}
 
     def take(self, label: str, update: Update, summed: Summed, weight: float, alike: bool) -> None:
-        """Take a client's update; it is added now or held until `finish`.
-
-        Parameters
-        ----------
-        summed : Summed
-            The sum of the query that it answers.
-        weight : float
-            The client's examples.
-        alike : bool
-            Weigh it 1 in the sum.
+        """Take a client's update, of `weight` examples, or 1 if `alike`; add it now or hold it.
 
         Raises ProtocolError if a value is NaN or infinite, or the weight is not a positive number.
         """

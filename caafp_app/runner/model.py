@@ -139,10 +139,8 @@ class MeanUpdate:
     ----------
     mask : Mask
         Of the model that they were given.
-    values : NDArray[np.float64]
-        At active weights [mask.count].
-    rest : NDArray[np.float64]
-        Of what is not prunable [R].
+    values, rest : NDArray[np.float64]
+        At active weights [mask.count], and of what is not prunable [R].
     weight : float
         Sum of the clients' weights: their examples, or how many they are.
     other : mapping of str to ndarray

@@ -20,16 +20,9 @@ Scalar = bool | int | float | str
 class Update:
     """One client's decoded answer.
 
-    Attributes
-    ----------
-    values : ndarray [mask.count]
-        Trained minus received, at active weights; or their saliencies.
-    rest : ndarray [R]
-        The same of what is not prunable; zeros with saliencies.
-    other : dict of ndarray
-        Buffers as the client returned them.
-    gradient : SparseGradient or None
-        At inactive weights, if asked for.
+    `values` [mask.count] are trained minus received, at active weights, or their saliencies; `rest`
+    [R] is the same of what is not prunable, zeros with saliencies. `other` are buffers as the
+    client returned them, `gradient` is at inactive weights, if asked for.
     """
 
     values: NDArray[Any]

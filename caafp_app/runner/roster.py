@@ -19,24 +19,13 @@ from caafp_app.safe_text import LABEL_FORM, is_label, printable, sentence
 class Client:
     """What the server knows of one client.
 
-    Attributes
-    ----------
-    label, node, examples
-        Its name, the node that answered to it last, and its training examples (-1: unknown).
-    cluster : int
-        Its cluster; -1 while it has none.
-    held, model : str
-        Digests of the mask it holds and of the packed model it keeps, as far as known: see
-        `Request.model`. Empty: not even the layout.
-    failures, rests_until : int
-        Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
-    silent : bool
-        Whether it did not answer when it was last asked.
-    absent : int
-        Rounds in a row in which its node could not be reached.
-    strength, pace : float
-        Share of the network that it can take, as it says, and that it trains in time, where a round
-        has a deadline; in (0, 1].
+    `examples` and `cluster` are -1 while unknown; `node` is the one that answered to the label
+    last. `held` and `model` are digests of the mask that it holds and of the packed model that it
+    keeps (see `Request.model`), as far as known; empty: not even the layout. It failed in
+    `failures` exchanges in a row, and rests until round `rests_until` (see `health`); it is
+    `silent` if it did not answer when it was last asked, and was out of reach for `absent` rounds
+    in a row. Of the network it can take the share `strength`, as it says, and train `pace` in time,
+    where a round has a deadline.
     """
 
     label: str

@@ -45,16 +45,9 @@ READERS = {Action.TRAIN: read_update, Action.SALIENCY: read_saliency}
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one exchange.
+    """What came of one exchange: a sum for each query, in their order, and who said what.
 
-    Attributes
-    ----------
-    summed : tuple of Summed
-        One for each query, in their order.
-    tally : Tally
-        Who was asked, answered, was refused or missing; what each answer's metrics were.
-    enough : bool
-        Whether as many replies were taken as the exchange needs to move a model.
+    `enough`: as many replies were taken as the exchange needs to move a model.
     """
 
     summed: tuple[Summed, ...]
@@ -63,20 +56,10 @@ class Answers:
 
 
 class Runner:
-    """Holds the exchanges of one run.
+    """Holds the exchanges of one run with those of the `roster`, and tells the observer of each.
 
-    Attributes
-    ----------
-    grid, observer, options, total_rounds
-        As given: the observer is told of each exchange, and of how many rounds there are.
-    roster : Roster
-        Who takes part.
-    ledger : Ledger
-        Every message is recorded in it.
-    influence : Influence
-        How far one client may move a sum.
-    present : dict of int
-        The node of each client that can be reached, by label, as it was told last.
+    Every message is recorded in the `ledger`; `influence` bounds how far one client may move a sum;
+    `present` is the node of each client that can be reached, by label, as it was told last.
     """
 
     def __init__(
@@ -101,14 +84,8 @@ class Runner:
     ) -> Answers:
         """Hold one exchange: write the requests, check each reply as it comes, and add it.
 
-        Parameters
-        ----------
-        queries : sequence of Query
-            No client is in two of them.
-        phase, round_
-            What the exchange is called, to clients and in records.
-        needed : bool
-            Whether the exchange waits for `Options.quorum`.
+        No client is in two queries. Clients and records know the exchange by `phase` and `round_`;
+        if it is `needed`, it waits for `Options.quorum`.
         """
         opened = self.open(queries, phase, round_, needed=needed)
         return self.read(opened, self.send(opened.messages, opened.tally, opened.quorum))

@@ -24,24 +24,11 @@ Aggregate = Callable[[list[RecordDict], str], MetricRecord]
 class Tally:
     """Counts of one exchange, and the metrics of its replies; all by the clients' labels.
 
-    Attributes
-    ----------
-    contents : dict of RecordDict
-        What the user's app sent besides the model.
-    refusals : dict of str
-        Reasons.
-    missing : tuple of str
-        Who did not answer in time.
-    empty : set of str
-        Who had nothing to train or evaluate on.
-    clipped : set of str
-        Of whom a vector was scaled down: see `pruning.influence`.
-    opposed : set of str
-        Whose update is in no sum, because it points against most others'.
-    changes : list of GroupChange
-        Who changed their cluster before this exchange.
-    seconds : dict of float
-        From the beginning to each kept answer.
+    `contents` are what the user's apps sent besides the model, `refusals` reasons, `missing` who
+    did not answer in time, `empty` who had nothing to train or evaluate on. `clipped` are those of
+    whom a vector was scaled down (see `pruning.influence`), `opposed` those whose update is in no
+    sum, because it points against most others'; `changes` tells who changed their cluster before
+    this exchange, `seconds` the time from the beginning to each kept answer.
     """
 
     phase: str

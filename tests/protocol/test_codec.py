@@ -129,14 +129,6 @@ def test_what_has_no_scale_is_refused(value: float) -> None:
         codec_for("int8").encode(np.array([1.0, value]), None)
 
 
-def test_blocks_of_very_different_size_keep_their_own_step() -> None:
-    values = np.concatenate([normal(256, 1e-6, 1), normal(256, 10.0, 2), normal(100, 1e-2, 3)])
-    error = abs(sent("int8", values) - values)
-    assert 0 < error[:256].max() < 1e-6
-    assert error[256:512].max() > 1e-3
-    assert error[512:].max() < 1e-2
-
-
 @pytest.mark.parametrize(
     ("place", "dtype", "number", "why"),
     [

@@ -61,22 +61,6 @@ def test_relative_coherence_spreads_where_the_published_one_saturates():
     np.testing.assert_allclose(coherence(variance), np.array([1 / 1.1, 1 / 2, 1 / 11]) * 1.1)
 
 
-def test_relative_coherence_does_not_depend_on_the_scale():
-    variance = np.random.default_rng(0).random(50)
-    variance[:20] = 0.0  # dead units do not count for the median
-    np.testing.assert_allclose(coherence(variance), coherence(variance * 1e-9), rtol=1e-12)
-    living = coherence(variance[20:])
-    np.testing.assert_allclose(
-        coherence(variance)[20:] / living,
-        np.full(30, 1 / (1 + variance[20:].min() / np.median(variance[20:]))),
-    )
-
-
-def test_relative_coherence_is_a_half_at_the_median():
-    found = coherence([0.0, 0.0, 0.0, 1.0, 2.0, 5.0])
-    np.testing.assert_allclose(found, [1, 1, 1, 1 / 1.5, 0.5, 1 / 3.5])
-
-
 @pytest.mark.parametrize("form", ["coherence", "coherence-paper"])
 @pytest.mark.parametrize("variance", [[0.0] * 3, [7.0] * 2, [3.0], []])
 def test_equal_variances_are_equally_coherent(form, variance):

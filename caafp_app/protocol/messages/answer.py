@@ -23,12 +23,12 @@ MAX_EXAMPLES = 10**9
 class Answer:
     """What a client sends back, besides its own metrics.
 
+    `examples`, `population`, `idle` and `strength` are as told by *describe*: see `Description`; so
+    is `proof` that the label is its own, empty if it has no key. Action and round are the
+    request's, so that a stale or misdirected answer is recognised.
+
     Attributes
     ----------
-    action, round
-        Repeated from the request, so that a stale or misdirected answer is recognised.
-    label : str
-        The client's stable name.
     mask_digest : str
         The mask that the client holds now.
     arrays : mapping of str to ndarray
@@ -36,13 +36,9 @@ class Answer:
         ``gradient-index`` and ``gradient-value``.
     gradient_scale : float
         Magnitude of the largest gradient sent.
-    examples, population, idle, strength
-        As told by *describe*: see `Description`. At most `MAX_EXAMPLES`.
-    proof : Proof
-        That the label is its own, as told by *describe*; empty if it has no key.
     outside : int
-        Nonzero weights found outside the mask after training, before the mask was put back;
-        -1 if not looked at.
+        Nonzero weights found outside the mask after training, before the mask was put back; -1 if
+        not looked at.
     record : str
         Name of the ArrayRecord that the arrays travel in; empty: the shortest way, see `payload`.
     """

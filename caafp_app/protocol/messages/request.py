@@ -20,26 +20,21 @@ _NOTHING = {"action": np.zeros(1, np.uint8)}
 
 @dataclass(frozen=True)
 class Request:
-    """One instruction to one client.
+    """One instruction to one client of cluster `cluster`; -1 before there are any.
 
     Attributes
     ----------
-    cluster : int
-        The client's; -1 before there are any.
     mask_digest : str
         The mask that `values` are packed by; empty if no model travels.
     down, up, rest : str
         Names of the codecs of the weights in both directions, and of the rest.
     arrays : mapping of str to ndarray
         ``values`` (codec `down`, active weights), ``rest`` (codec `rest`), and ``other/<name>``.
-    layout : bytes
-        The layout as JSON, if the client may not hold it; else empty.
-    mask : ndarray of uint8, or None
-        Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
-        positions at which the mask differs from the one of that digest, which the client holds.
+    layout, mask
+        The layout as JSON and the packed mask bits, if the client may not hold them; with
+        `mask_base` the gap-coded positions at which the mask differs from the one of that digest.
     trials : ndarray of uint8, or None
-        See `packing.pack_trials`: the model is evaluated once for each, without the weights that it
-        leaves out.
+        See `packing.pack_trials`: the model is evaluated once for each, cut as it says.
     model : str
         Digest of `arrays`, which the client keeps under it; without arrays: it takes those that it
         keeps. An app is often asked to train just what it has evaluated.

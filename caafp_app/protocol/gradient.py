@@ -27,10 +27,9 @@ class SparseGradient:
 
 
 def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> SparseGradient:
-    """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions.
+    """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions of [P].
 
     Ties go to the lower position, so that equal gradients give equal messages; zeros are left out.
-    The gradient, float [P], is read at inactive positions only.
 
     Raises ProtocolError if there is not one count for each layer, or a gradient is NaN or infinite.
     """
@@ -56,8 +55,8 @@ def pack_gradient(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], float]:
     """Encode a gradient: the inverse of `unpack_gradient`, but for float16's rounding.
 
-    Return the gaps between the positions among the inactive weights, uint8; the values [m] as
-    shares of the largest magnitude, in [-1, 1]; and that magnitude.
+    Return the gaps between the positions among the inactive weights; the values [m] as shares of
+    the largest magnitude, in [-1, 1]; and that magnitude.
     """
     chosen = np.zeros(mask.bits.size, dtype=np.bool_)
     chosen[gradient.index] = True

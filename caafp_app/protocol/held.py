@@ -166,7 +166,13 @@ def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
     if request.mask_base:
         if held is None or held_digest != request.mask_base:
             raise LackingError(f"mask {request.mask_base!r} is not held here")
-        return _flip(held, request)
+        if request.mask is None:
+            raise ProtocolError(
+                f"a difference from mask {request.mask_base!r} was named, none sent"
+            )
+        bits = held.bits.copy()
+        bits[decode_gaps(request.mask, bits.size)] ^= True
+        return Mask(held.layout, bits)
     if request.layout:
         layout = Layout.from_json(request.layout)
     elif held is not None:
@@ -179,15 +185,6 @@ def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
     if full.digest == request.mask_digest:
         return full
     raise LackingError(f"mask {request.mask_digest!r} is not held here")
-
-
-def _flip(held: Mask, request: Request) -> Mask:
-    if request.mask is None:
-        raise ProtocolError(f"a difference from mask {request.mask_base!r} was named, none sent")
-    positions = decode_gaps(request.mask, held.bits.size)
-    bits = held.bits.copy()
-    bits[positions] ^= True
-    return Mask(held.layout, bits)
 
 
 def _kept(context: Context, key: str, kind: type[_Kept]) -> _Kept:

@@ -1,9 +1,8 @@
 """The fixed order in which a model's named arrays become flat vectors, and back.
 
-A model is split in three parts. *Weights*: the prunable arrays, one after another in one flat
-vector; masks and scores are indexed by it. *Rest*: the other floating arrays (biases, norms),
-likewise. *Other*: integer and boolean buffers, and floating ones with infinity in them, which are
-carried but never averaged.
+Prunable arrays are *weights*, one after another in one flat vector; masks and scores are indexed by
+it. All other floating arrays (biases, norms) are the *rest*, likewise. *Other* are integer and
+boolean buffers, and floating ones with infinity in them, which are carried but never averaged.
 """
 
 import hashlib
@@ -37,11 +36,6 @@ class FlatModel:
     weights: NDArray[Any]
     rest: NDArray[Any]
     other: dict[str, NDArray[Any]]
-
-    def copy(self) -> "FlatModel":
-        """Return a deep copy, writable and owned by the caller."""
-        other = {name: array.copy() for name, array in self.other.items()}
-        return FlatModel(self.weights.copy(), self.rest.copy(), other)
 
 
 @dataclass(frozen=True)

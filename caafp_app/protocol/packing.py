@@ -70,11 +70,8 @@ def unpack_parts(
 ) -> Parts:
     """Decode what `pack_parts` made, of unknown origin, perhaps as read-only views of `arrays`.
 
-    A client's gradient may be among the arrays, and is left alone. `scanned`: the caller refuses
-    NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
-
-    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
-    finite.
+    A client's gradient among the arrays is left alone. `scanned`: see `Codec`. Raises ProtocolError
+    if an array is missing, too many, of the wrong dtype or length, or not finite.
     """
     layout = mask.layout
     others = {OTHER + entry.name for entry in layout.other_entries}

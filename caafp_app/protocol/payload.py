@@ -70,8 +70,7 @@ def attach(
 def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
     """Return the arrays of a message, as read-only views, whichever way they came.
 
-    Raises ProtocolError if an array's bytes are not what they are said to be, or a name comes
-    twice.
+    Raises ProtocolError if an array's bytes do not fit what is said of them, or a name comes twice.
     """
     header = records.get(HEADER)
     sent = from_record(records, _record_of(header))

@@ -67,13 +67,12 @@ def layer_counts(
     - ``erk``: Erdos-Renyi kernel (Evci et al., "Rigging the Lottery", 2020): a layer's density is
       proportional to ``(out + in + kernel...) / (out in kernel...)``, at most 1.
     - ``global``: the most important weights of the whole model stay. Where more are to be active
-      than there are scores, each layer keeps what it has, and the rest goes by the layers' free
-      places. Ties: earlier layer, lower index.
+      than there are scores, each layer keeps what it has, and the rest goes by its free places.
     - ``quota``: the same, but each layer keeps between half and twice its uniform count.
 
-    Law: the counts of ``erk``, ``global`` and ``quota`` sum to ``floor(N d + 1/2)``. In all rules
-    each layer keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more
-    than the density allows, it is what is returned.
+    Law: the counts of all rules but ``uniform`` sum to ``floor(N d + 1/2)``. Each layer keeps at
+    least ``min(minimum, n)`` weights and at most n; where that alone is more than the density
+    allows, it is what is returned.
 
     Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
     MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.

@@ -30,10 +30,10 @@ def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[
 
 
 def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> Places:
-    """Choose the filters of each prunable convolution, and what of every array is left with them.
+    """Choose the filters of each prunable convolution, and follow them through all arrays.
 
     Of the arrays named `prunable` only those with three or more axes lose filters. Places are
-    returned for every array with an axis: all of it where nothing is cut.
+    returned for every array with an axis.
 
     Raises SettingsError if there is no such convolution, or a layer does not follow on the one
     before it.
@@ -47,9 +47,9 @@ def choose_by_weight(
     """Choose filters so that at most a share of the prunable *weights* is left with them.
 
     Without a share of its filters a layer behind another loses weights twice, as rows and as
-    columns; the share of filters, one for all layers, is the largest that keeps to `density`. A
-    filter counts by the sum of its `scores`, which are at least 0. Each layer keeps one filter at
-    least, whatever that comes to.
+    columns; the share of filters, one for all layers, is the largest that keeps to `density`, but
+    one filter of each stays at least. A filter counts by the sum of its `scores`, which are at
+    least 0.
     """
     scored = {name: scores.get(name, array) for name, array in arrays.items()}
     allowed = density * sum(array.size for array in scores.values())

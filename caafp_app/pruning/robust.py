@@ -76,8 +76,8 @@ def geometric_median(updates: Updates, weights: Sequence[float]) -> NDArray[np.f
     """Return each client's share in the geometric median, shape [n].
 
     The point ``z = sum_i c_i u_i`` that minimises ``sum_i w_i |z - u_i|``, by Weiszfeld's steps
-    ``c_i ~ w_i / |z - u_i|``, which need only the inner products of the updates. Less than half of
-    the weight cannot move it far.
+    ``c_i ~ w_i / |z - u_i|``, which need only the inner products. Less than half of the weight
+    cannot move it far.
     """
     given = _normal(np.asarray(weights, dtype=np.float64))
     products = inner_products(updates)
@@ -108,8 +108,7 @@ def inner_products(updates: Updates) -> NDArray[np.float64]:
 def middle_buffers(buffers: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the lower median of integer or boolean buffers at each coordinate, in their dtype.
 
-    Counters and flags cannot be averaged, and one client's must not become everybody's. Complex
-    values are ordered by their real part first.
+    Counters and flags cannot be averaged, and one client's must not become everybody's.
     """
     whole = np.sort(np.stack(buffers), axis=0, kind="stable")
     middle: NDArray[Any] = whole[(len(buffers) - 1) // 2]
@@ -117,10 +116,7 @@ def middle_buffers(buffers: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def is_variance(name: str) -> bool:
-    """Tell whether an array of this name is a running variance of a normalisation layer.
-
-    torch calls it ``running_var``, Keras ``moving_variance``, Flax ``var``.
-    """
+    """Tell by its name (torch's, Keras', Flax's) whether an array is a running variance."""
     last = name.replace("/", ".").split(".")[-1]
     return last in ("running_var", "moving_variance", "var")
 

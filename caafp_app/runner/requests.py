@@ -67,7 +67,11 @@ class RequestWriter:
         base = "" if in_full or self._layouts.get(client.held, layout) != layout else client.held
         self._layouts[mask.digest] = layout
         known = self._masks.get(base)
-        self._remember(mask)
+        if not mask.is_full:  # of which there is no difference to send
+            self._masks[mask.digest] = mask.packed
+            self._masks.move_to_end(mask.digest)
+        while len(self._masks) > KEPT_MASKS:
+            self._masks.popitem(last=False)
         model = self._digest(query)
         holds = bool(model) and client.model == model and base == mask.digest
         if in_full:
@@ -149,14 +153,6 @@ class RequestWriter:
         shown = min(shown, self.rounds) if self.rounds else shown
         config = ConfigRecord({**told, "server-round": shown})  # type: ignore[dict-item]
         return {self.options.configrecord_key: config}
-
-    def _remember(self, mask: Mask) -> None:
-        if mask.is_full:  # of which there is no difference to send
-            return
-        self._masks[mask.digest] = mask.packed
-        self._masks.move_to_end(mask.digest)
-        while len(self._masks) > KEPT_MASKS:
-            self._masks.popitem(last=False)
 
 
 def _ordered(request: Request, config: Mapping[str, ArrayRecord | ConfigRecord]) -> RecordDict:

@@ -12,7 +12,6 @@ import numpy as np
 
 from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import Answer
-from caafp_app.safe_text import LABEL_FORM, is_label, printable, sentence
 
 
 @dataclass
@@ -86,14 +85,11 @@ class Roster:
 
         `run` is that of the message, which a signed label names too: see `Identities`.
         """
-        if not is_label(answer.label):
-            self.idle[node] = f"expected a label of {LABEL_FORM}, found {printable(answer.label)}"
-            return self.idle[node]
         if answer.population >= 0:
             self.population = max(self.population, answer.population)
         if answer.idle:
-            self.idle[node] = sentence(answer.idle)
-            return self.idle[node]
+            self.idle[node] = answer.idle
+            return answer.idle
         known = self.known(answer.label)
         if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"

@@ -88,7 +88,10 @@ class Summed:
         if self._aggregation.vector is not None:
             self._held[label] = update.values, update.rest, weight
         if update.other:
-            self._hold_buffers(label, update.other)
+            self._other[label] = update.other
+            each = sum(array.nbytes for array in update.other.values())
+            if len(self._other) > max(FEWEST, BUFFER_BYTES // max(each, 1)):
+                del self._other[max(self._other)]
         if self.gradient is not None and gradient is not None:
             self.gradient.add_at(gradient.index, gradient.value, weight)
 
@@ -103,16 +106,7 @@ class Summed:
             rest = self._aggregation.vector([rest for _, rest, _ in held], weights)
         else:
             values, rest = self.update.mean(), self.rest.mean()
-        mask = self.query.model.mask
-        return MeanUpdate(mask, values, rest, self.update.weight, self._middle_buffers())
-
-    def _hold_buffers(self, label: str, other: Mapping[str, NDArray[Any]]) -> None:
-        self._other[label] = other
-        each = sum(array.nbytes for array in other.values())
-        if len(self._other) > max(FEWEST, BUFFER_BYTES // max(each, 1)):
-            del self._other[max(self._other)]
-
-    def _middle_buffers(self) -> dict[str, NDArray[Any]]:
-        held = [self._other[label] for label in sorted(self._other)]
-        names = held[0] if held else ()
-        return {name: middle_buffers([other[name] for other in held]) for name in names}
+        others = [self._other[label] for label in sorted(self._other)]
+        names = others[0] if others else ()
+        other = {name: middle_buffers([one[name] for one in others]) for name in names}
+        return MeanUpdate(self.query.model.mask, values, rest, self.update.weight, other)

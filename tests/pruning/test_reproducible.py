@@ -194,32 +194,6 @@ def test_other_weights_are_rounded_to_a_multiple():
     assert rounded_weight(0.1) * 2**24 == round(0.1 * 2**24)
 
 
-@settings(deadline=None, max_examples=80)
-@given(
-    replies=st.lists(
-        st.tuples(st.lists(finite, min_size=3, max_size=3), st.integers(1, 1000), st.booleans()),
-        max_size=10,
-    ),
-    order=st.randoms(use_true_random=False),
-)
-def test_merging_sums_gives_the_same_state_as_adding_all_terms_to_one(replies, order):
-    whole, parts = ReproducibleSum(3, -30), [ReproducibleSum(3, -30), ReproducibleSum(3, -30)]
-    for values, weight, part in replies:
-        parts[part].add(np.array(values, np.float32), weight)
-    order.shuffle(replies)
-    for values, weight, _ in replies:
-        whole.add(np.array(values, np.float32), weight)
-    order.shuffle(parts)
-    before = read(parts[1])
-    parts[0].merge(parts[1])
-    assert read(parts[1]).tobytes() == before.tobytes()  # left as it was
-    for key, array in whole.state_dict().items():
-        np.testing.assert_array_equal(parts[0].state_dict()[key], array)
-    for total in (whole, parts[0]):
-        total.add(np.array([0.1, -3.0, 64.0], np.float32), 3)
-    assert read(parts[0]).tobytes() == read(whole).tobytes()
-
-
 def test_merge_looks_at_the_sums_where_their_terms_cancelled():
     first, second = ReproducibleSum(1, -36), ReproducibleSum(1, -36)
     for total in (first, second):

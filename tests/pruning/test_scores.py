@@ -102,22 +102,6 @@ def test_without_replies_curvature_orders_as_magnitude_does():
     np.testing.assert_allclose(found, [1 / 16, 1, 1 / 4, 0])
 
 
-def test_importance_is_the_weighted_sum_per_layer():
-    rng = np.random.default_rng(4)
-    weights = rng.standard_normal(7).astype(np.float32)
-    variance, agreement = rng.random(7), rng.random(7)
-    evidence = Known(variance, agreement)
-    scores = importance(weights, evidence, segments_of([3, 0, 4]), THIRDS)
-    tenfold = [(name, 10 * share) for name, share in THIRDS]
-    again = importance(weights, evidence, segments_of([3, 0, 4]), tenfold)
-    for layer in (slice(0, 3), slice(3, 7)):
-        size = np.abs(weights[layer]).astype(np.float64)
-        coherent = 1 / (1 + variance[layer])
-        truth = 0.6 * size / size.max() + 0.1 * coherent / coherent.max() + 0.3 * agreement[layer]
-        np.testing.assert_allclose(scores[layer], truth, rtol=1e-12)
-    np.testing.assert_allclose(again, scores, rtol=1e-12)
-
-
 @given(
     sizes=st.lists(st.integers(0, 8), min_size=1, max_size=4),
     seed=st.integers(0, 999),

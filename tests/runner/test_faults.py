@@ -17,7 +17,7 @@ from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.fedavg import FedAvg
 from tests.local_grid import Tamper
 from tests.protocol.support import repacked
-from tests.strategies.support import bits_of, failed, lost, members_of, only, prepare
+from tests.strategies.support import bits_of, failed, lost, only, prepare
 from tests.strategies.trial import Trial
 
 VICTIM = "part-0002"
@@ -128,27 +128,6 @@ def test_a_label_that_comes_back_before_its_old_node_is_given_up(
     assert trial.seen.round(3).missing == ("part-0000",)
     to_new = [p.header for p in trial.grid.passages if (p.direction, p.node) == ("down", new)]
     assert [h["round"] for h in to_new if h["action"] == "train"] == [4, 5, 6]
-
-
-def test_who_comes_back_is_not_placed_anew() -> None:
-    trial = clustered(
-        rounds=(1, 3, 2),
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.5, every=2),
-        configs=[{"partition-id": k % 5, "num-partitions": 5} for k in range(6)],
-    )
-    first, again = trial.nodes_of(0)
-    trial.grid.offline.add(again)
-
-    def restart() -> None:
-        trial.grid.offline.clear()
-        trial.grid.offline.add(first)
-
-    trial.seen.at[3, "cluster-warm-up"] = restart
-    trial.start()
-    assert [r.round for r in trial.seen.rounds if r.phase == "cluster"] == [2]
-    assert members_of(trial.result) == trial.seen.labels
-    assert trial.seen.round(4).answered == 5
 
 
 @pytest.mark.parametrize("how", ["answers", "restarted"])

@@ -12,7 +12,7 @@ from caafp_app.pruning.evidence import Evidence
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.query import Query
 from caafp_app.runner.summed import Summed
-from tests.runner.support import LAYOUT, add, model_of, sums_of, updates_for
+from tests.runner.support import add, model_of, sums_of, updates_for
 
 
 def mean(parts: list[NDArray[Any]], weights: list[float]) -> NDArray[Any]:
@@ -46,17 +46,6 @@ def test_the_mean_is_weighted_and_moves_the_model(density: float) -> None:
     assert not moved.weights[~bits].any()
     np.testing.assert_allclose(moved.rest, model.flat.rest + rest, rtol=1e-6)
     assert moved.other["steps"] == 12  # the median over clients
-
-
-def test_gradients_are_summed_over_all_weights() -> None:
-    model = model_of(0.6)
-    sent = updates_for(model)
-    dense = np.zeros((len(sent), LAYOUT.weight_count))
-    for row, (_, update, _) in zip(dense, sent, strict=True):
-        row[update.gradient.index] = update.gradient.value
-    gradient = sums_of(model, sent).gradient
-    truth = mean(list(dense), [weight for _, _, weight in sent])
-    np.testing.assert_allclose(gradient.mean(), truth, atol=1e-8)
 
 
 def test_the_order_of_replies_does_not_show() -> None:

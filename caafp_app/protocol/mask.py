@@ -40,7 +40,6 @@ class Mask:
     bits: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        """Check the length and freeze the bits."""
         if self.bits.dtype != np.bool_ or self.bits.shape != (self.layout.weight_count,):
             raise ProtocolError(
                 f"a mask for this model is bool [{self.layout.weight_count}], "
@@ -136,11 +135,9 @@ class Mask:
         return weights
 
     def __eq__(self, other: object) -> bool:
-        """Compare layout and bits."""
         return isinstance(other, Mask) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        """Hash by digest."""
         return hash(self.digest)
 
 

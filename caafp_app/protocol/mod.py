@@ -207,8 +207,13 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
     key, parts, trials = request.arrays_key, None, None
     if key in message.content and request.record != key:
         raise ProtocolError(f"two records of the message are called {key!r}")
-    record = kept_record(context, PERSONAL)
-    if request.action is not Action.EVALUATE_PERSONAL:
+    if request.action is Action.EVALUATE_PERSONAL:
+        record = kept_record(context, PERSONAL)
+        if record is None:
+            reason = "this client keeps no personal model: personalise it first"
+            raise LackingError(reason, ErrorCode.NOT_PERSONALISED)
+        mask = find_mask(request, context)
+    else:
         mask = find_mask(request, context)
         parts = unpack_parts(find_model(request, context), mask, request.down, request.rest)
         if request.trials is not None and request.action is Action.EVALUATE:
@@ -216,11 +221,6 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
         remember_mask(mask, context)
         remember_model(request, context)
         record = _record_of(mask, parts)
-    elif record is not None:
-        mask = find_mask(request, context)
-    else:
-        reason = "this client keeps no personal model: personalise it first"
-        raise LackingError(reason, ErrorCode.NOT_PERSONALISED)
     users = detached(message.content)
     show_request(context, users.config_records.pop(HEADER))
     given = RecordDict({key: record, **users})  # in the order of what FedAvg sends
@@ -230,7 +230,6 @@ def _receive(request: Request, message: Message, context: Context) -> Received:
 
 
 def _record_of(mask: Mask, parts: Parts) -> ArrayRecord:
-    """Return the dense model of parts."""
     model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
     return to_record(mask.layout.unflatten(model, copy=False))
 

@@ -47,8 +47,8 @@ Item = TypeVar("Item")
 class Admitted(Generic[Item]):
     """A reply that can be added to the sums of its round.
 
-    `item` is what the caller gave to `Influence.offer`, `weight` is capped, and `factors`, in (0,
-    1], are what to multiply each of its vectors with.
+    `item` is what the caller gave to `Influence.offer`, `weight` is capped, and `factors`, of at
+    most 1, are what to multiply each of its vectors with.
     """
 
     label: str
@@ -81,7 +81,7 @@ class Influence(Generic[Item]):
     The held replies are released together by `release`, with the medians of this round, so
     their order does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are
     settled from those that are there, which then depend on who was first, and nothing is held
-    any more in this round.
+    any more in this round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies.
 
     **When the bound is wrong.** If more than half of a group's replies of a round are clipped
     (of `ENOUGH` or more), the clients' learning changed, for instance by a higher learning

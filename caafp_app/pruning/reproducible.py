@@ -225,7 +225,6 @@ class ReproducibleSum:
         )
 
     def _coarser(self) -> "ReproducibleSum":
-        """Return the level above this one, made when it is needed."""
         if self._above is None:
             if not self.levels:
                 raise self._overflow(math.inf)

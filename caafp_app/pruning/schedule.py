@@ -147,7 +147,6 @@ def build_plan(
 def _update_rounds(
     warmup: int, cluster: int, prune: int, every: int, *, sparse: bool, final: float
 ) -> tuple[int, ...]:
-    """Return the rounds that end with a mask update."""
     if prune == 0 or final == 0.0:
         return ()
     first = warmup + (1 if sparse else max(cluster, 1))

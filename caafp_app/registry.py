@@ -245,7 +245,7 @@ CODECS = Registry(
     {
         "float32": "caafp_app.protocol.codec:FLOAT32",
         "float16": "caafp_app.protocol.codec:FLOAT16",
-        "int8": "caafp_app.protocol.codec:INT8",
+        "int8": "caafp_app.protocol.quantise:INT8",
     },
 )
 NETWORKS = Registry(

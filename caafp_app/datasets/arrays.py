@@ -22,6 +22,16 @@ LABEL_LENGTH = 100
 AnyArray = npt.NDArray[Any]
 
 
+def window_rows(samples: int, time: int, stride: int) -> IntArray:
+    """Return which samples make up each window of ``time`` samples, one every ``stride``.
+
+    int64 ``[n, time]``, row numbers: ``n = 1 + (samples - time) // stride``, or 0 where the
+    recording is shorter than a window. What is left at the end is dropped.
+    """
+    starts = np.arange(0, samples - time + 1, stride)
+    return starts[:, None] + np.arange(time)
+
+
 def read_npz(
     path: Path, required: Sequence[str], optional: Sequence[str] = ()
 ) -> dict[str, AnyArray]:
@@ -129,26 +139,10 @@ def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
 
 
 def as_codes(values: AnyArray, name: str, count: int, where: str) -> tuple[IntArray, AnyArray]:
-    """Return whole numbers or strings as numbers ``0..``, and the values that they stand for.
+    """Return whole numbers or strings as int64 numbers ``0..``, and what they stand for, ascending.
 
-    Strings are sorted, so that the numbers depend on the values and not on their order.
-
-    Parameters
-    ----------
-    values : ndarray
-        ``[count]``: whole numbers, or strings.
-    name, where : str
-        Named in errors.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray]
-        int64 ``[count]``, and the different values, ascending.
-
-    Raises
-    ------
-    DataError
-        Another number of values, or of another kind; or an empty string among them.
+    Raises DataError, which names `name` and `where`, if there is another number of values, or of
+    another kind, or an empty string among them.
     """
     if values.dtype.kind not in "iubUS" or values.shape != (count,):
         raise DataError(
@@ -185,10 +179,8 @@ def as_classes(
 ) -> tuple[IntArray, tuple[str, ...]]:
     """Return labels, int64 ``[n]``, as classes ``0..k-1``, and the names of the classes.
 
-    With `names` the labels have to be such classes already. Without, the values that occur,
-    ascending, are the classes, and are named by themselves.
-
-    Raises DataError if a label has no name.
+    With `names` the labels have to be such classes already, else DataError. Without, the values
+    that occur, ascending, are the classes, and are named by themselves.
     """
     if names is None:
         values, classes = np.unique(labels, return_inverse=True)

@@ -41,13 +41,7 @@ class HuggingFaceSource(DataSource):
     """The data set that ``data-dir`` names."""
 
     def population(self, settings: DataSettings) -> int:
-        """Return the number of users.
-
-        Raises
-        ------
-        SettingsError
-            The data set has no column of users.
-        """
+        """Return the number of users; SettingsError if the data set has no column of them."""
         windows = self.windows(settings)
         if not windows.user_names and len(windows.users) == 1:
             raise SettingsError(

@@ -63,21 +63,10 @@ def _load(path: Path, _signature: str) -> Windows:
 def labels_of(
     y: AnyArray, names: tuple[str, ...] | None, count: int, where: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Return labels as classes ``0..k-1``, and the names of the classes.
+    """Return labels ``[count]`` as classes ``0..k-1``, and the names of the classes.
 
-    Parameters
-    ----------
-    y : ndarray
-        ``[count]``, whole numbers or strings.
-    names : tuple[str, ...] or None
-        The classes in their order; None: those that occur, ascending.
-    where : str
-        Named in errors.
-
-    Raises
-    ------
-    DataError
-        They are no labels, or one is none of the names.
+    Without `names` they are the values that occur, ascending. Raises DataError if they are no
+    labels, or one is none of the names.
     """
     y = whole(y)
     if y.dtype.kind in "iu":
@@ -95,13 +84,7 @@ def labels_of(
 
 
 def users_of(user: AnyArray, count: int, where: str) -> tuple[IntArray, tuple[str, ...]]:
-    """Return users as numbers, and their names where they have any.
-
-    Raises
-    ------
-    DataError
-        They are neither whole numbers nor strings.
-    """
+    """Return users as numbers, and their names where they have any; else DataError."""
     user = whole(user)
     if user.dtype.kind in "iu":
         return as_numbers(user, "user", count, where), ()

@@ -4,9 +4,8 @@ import contextlib
 import io
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import TypeAlias
 
 from caafp_app.errors import DataError
 
@@ -15,6 +14,9 @@ SIGNALS = tuple(
     f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"
 )
 """The channels in the order of the arrays made of them."""
+
+Root: TypeAlias = Path | zipfile.Path
+"""The folder, or the place in a zip, of ``train`` and ``test``."""
 
 _INNER = "UCI HAR Dataset.zip"
 _FOLDER = "UCI HAR Dataset"
@@ -29,18 +31,6 @@ def members(split: str) -> tuple[str, ...]:
 
 
 ALL_MEMBERS = tuple(member for split in SPLITS for member in members(split))
-
-
-@dataclass(frozen=True)
-class Archive:
-    """An open archive: its name, and the folder or place in a zip of ``train`` and ``test``."""
-
-    where: str
-    root: Path | zipfile.Path
-
-    def open(self, member: str) -> IO[bytes]:
-        """Open one of `members` for reading."""
-        return self.root.joinpath(member).open("rb")
 
 
 def find_archive(place: Path) -> Path:
@@ -72,13 +62,13 @@ def archive_files(path: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path) -> Iterator[Root]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.
 
     Raises DataError if files are missing, the zip is damaged, or it is another archive.
     """
     with contextlib.ExitStack() as stack:
-        root: Path | zipfile.Path = path
+        root: Root = path
         if not path.is_dir():
             try:
                 root = _inside(stack.enter_context(zipfile.ZipFile(path)), path)
@@ -93,7 +83,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
                 f"found {len(ALL_MEMBERS) - len(missing)}; missing: {', '.join(missing[:4])}"
                 f"{', ...' if len(missing) > 4 else ''}"
             )
-        yield Archive(str(path), root)
+        yield root
 
 
 def _inside(zipped: zipfile.ZipFile, path: Path) -> zipfile.Path:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from caafp_app.datasets.arrays import window_rows
 from caafp_app.datasets.base import DataShape, DataSource, Windows
 from caafp_app.datasets.cache import cached_windows, signature
-from caafp_app.datasets.windowing import window_rows
 from caafp_app.datasets.wisdm_text import ACTIVITIES, Samples, parse
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -109,9 +109,7 @@ def _open(path: Path) -> Iterator[io.TextIOBase]:
         try:
             if tarfile.is_tarfile(path):
                 archive = stack.enter_context(tarfile.open(path))
-                found = [
-                    member for member in archive if member.isfile() and member.name.endswith(_TEXT)
-                ]
+                found = [one for one in archive if one.isfile() and one.name.endswith(_TEXT)]
                 file = archive.extractfile(found[0]) if found else None
                 if file is None:
                     raise DataError(f"{path}: expected an archive with {_TEXT}, found none in it")

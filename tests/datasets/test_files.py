@@ -65,22 +65,6 @@ def test_files_without_a_window_are_left_out_and_named(
     assert [name for name in named if name not in caplog.text] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("label,ax\nsit,1\nsit,2\nsit,\n", r"b\.csv, line 4: .* 'ax', found an empty cell"),
-        ("label,ax\nsit,1\n\nsit,x\nsit,1\n", r"b\.csv, line 4: .* found 'x'"),
-        ("label,ax\nsit,1\n,2\nsit,3\n", r"b\.csv, line 3: expected a label"),
-        ("label,ax\nsit,1\nsit,inf\nsit,3\n", r"b\.csv, line 3: expected a number"),
-    ],
-)
-def test_a_bad_cell_is_named_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.csv").write_text(SIT, encoding="utf-8")
-    (tmp_path / "b.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        read_folder(tmp_path, STATES)
-
-
 def test_users_and_classes_may_be_strings(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     np.savez(

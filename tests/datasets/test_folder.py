@@ -53,12 +53,6 @@ def test_a_table_as_other_programs_write_it(tmp_path: Path, text: str) -> None:
     assert windows.y.tolist() == [0]
 
 
-def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    table(tmp_path / "day-2.csv", [("0", "1")])
-    table(tmp_path / "day-1.csv", [("0", "0"), ("1", "0")])
-    assert read_folder(tmp_path, SHAPE).y.tolist() == [0, 0, 1]
-
-
 def test_arrays_in_a_file_or_its_folder(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(6, 3, 2))
     np.savez(tmp_path / "mine.npz", X=x, y=[0, 1, 2, 0, 1, 2])
@@ -86,6 +80,7 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
         ("t,label,ax,ay\n1,0,1,1\n", r"found t, label, ax, ay; name those .* channels = \["),
         ("label,ax,ay\n0,1,1,9\n", "a name in the first line"),
         ("label,ax,ay\n0,inf,1\n", "line 2: .* column 'ax', found 'inf'"),
+        ("label,ax,ay\n0,1,1\n\n0,x,1\n", "a.csv, line 4: .* found 'x'"),
         ("label,ax,ay\n" + "Walk,1,1\n" * 3, "did you mean 'walk'"),
         ("label;ax;ay\n0;1.000,5;1\n", "found '1.000,5'"),
         ("window,label,ax\n0,0,1\n", "found window, label, ax"),
@@ -113,10 +108,6 @@ def test_a_wrong_window_is_named_with_its_line(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", [("0", "0"), ("1", "0"), ("1", "0"), ("2", "1")])
     with pytest.raises(DataError, match=r"found 6 for window 1 \(line 5\), and 1 such windows"):
         read_folder(path, SHAPE)
-
-
-def test_a_table_holds_windows_of_two_axes_only(tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", [("0", "0")])
     with pytest.raises(DataError, match=r"save an .npz file instead"):
         read_folder(path, DataShape((3, 2, 1), ("a",)))
 
@@ -131,7 +122,8 @@ def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
         read_folder(tmp_path / "a.txt", SHAPE)
     table(tmp_path / "a.csv", [("0", "0")])
     np.savez(tmp_path / "a.npz", X=np.ones((1, 3, 2)), y=[0])
-    assert len(read_folder(tmp_path, SHAPE).y) == 2
+    table(tmp_path / "Day-2.csv", [("0", "1")])  # in the order of the names
+    assert read_folder(tmp_path, SHAPE).y.tolist() == [1, 0, 0]
 
 
 def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
@@ -142,8 +134,5 @@ def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
     for ask in (source.population, source.windows):
         with pytest.raises(DataError, match="expected data-path in the node-config"):
             ask(settings)
-
-
-def test_a_shape_that_the_settings_leave_out_is_asked_for() -> None:
     with pytest.raises(SettingsError, match="input-shape"):
         source_of("folder").shape(DataSettings(input_shape="128,9"))

@@ -60,14 +60,10 @@ def test_the_description_is_that_of_the_data(settings: DataSettings) -> None:
     assert len(seen) == clients
 
 
-def test_a_partition_is_labelled_by_its_number() -> None:
-    pytest.importorskip("flwr_datasets")
-    assert describe_client(DataSettings(partition="iid"), node(3)).label == "part-0003"
-
-
 def test_the_train_windows_of_a_partition_bear_their_time() -> None:
     pytest.importorskip("flwr_datasets")
     client = load_client(DataSettings(partition="iid"), node(3))
+    assert client.label == "part-0003"
     assert client.train_time is not None
     assert len(client.train_time) == len(client.train_y)
     # What a client trains on comes before its test windows, which are a fifth of each class.
@@ -90,11 +86,7 @@ def test_more_nodes_than_users_are_idle_and_say_so() -> None:
     reason = r"partition 30 of 40, .*: the data set uci-har has 30 users"
     with pytest.raises(DataError, match=reason):
         load_client(settings, node(30, 40))
-
-
-def test_more_nodes_than_clients_made_are_idle_and_say_so() -> None:
-    settings = DataSettings(partition="iid", num_clients=5)
-    told = describe_client(settings, node(5))
+    told = describe_client(DataSettings(partition="iid", num_clients=5), node(5))
     assert told.idle == "partition 'iid' makes 5 clients (num-clients)"
 
 
@@ -211,15 +203,3 @@ def test_the_server_knows_the_shape(npz_file: Path) -> None:
     assert data_shape(folder).input_shape == (8,)
     with pytest.raises(SettingsError, match="input-shape"):
         DataSettings(dataset="folder")
-
-
-def test_the_thirty_real_subjects_are_thirty_clients(uci_folder: Path) -> None:
-    settings = DataSettings(dataset="uci-har", data_dir=str(uci_folder))
-    told = [describe_client(settings, node(k, 30)) for k in range(30)]
-    client = load_client(settings, node(6, 30))
-
-    assert [one.label for one in told] == [f"subject-{k:02d}" for k in range(1, 31)]
-    assert sum(one.examples for one in told) > 0.79 * 10299
-    assert client.examples == told[6].examples == 249
-    assert len(client.test_y) == 59
-    assert type(client.train_x) is np.ndarray

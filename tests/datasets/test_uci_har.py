@@ -7,9 +7,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from caafp_app.datasets import Windows, source_of
+from caafp_app.datasets import Windows, source_of, uci_har
 from caafp_app.datasets.uci_archive import SIGNALS, find_archive, open_archive
-from caafp_app.datasets.uci_har import parse
+from caafp_app.datasets.uci_har import download, parse
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -23,8 +23,8 @@ def windows_of(place: Path) -> Windows:
 
 def parsed(place: Path) -> Windows:
     """Read a small archive, in which the counts alone are not the published ones."""
-    with open_archive(find_archive(place)) as archive:
-        return parse(archive, COUNTS)
+    with open_archive(find_archive(place)) as root:
+        return parse(root, place, COUNTS)
 
 
 @pytest.fixture
@@ -212,14 +212,6 @@ def test_a_member_that_claims_to_be_huge_is_not_unpacked(
         parsed(outer)
 
 
-def test_shape_and_population_need_no_data() -> None:
-    settings = DataSettings(dataset="uci-har", data_dir="nowhere")
-    assert SOURCE.shape(settings).input_shape == (128, 9)
-    assert len(SOURCE.shape(settings).class_names) == 6
-    assert SOURCE.population(settings) == 30
-    assert SOURCE.label(7) == "subject-07"
-
-
 def test_the_real_recordings_are_read_exactly(
     uci_folder: Path, shared_data: Path, unpacker: ModuleType
 ) -> None:
@@ -233,3 +225,44 @@ def test_the_real_recordings_are_read_exactly(
     np.testing.assert_array_equal(windows.x, np.stack([window for _, _, window in truth]))
     assert isinstance(windows.x, np.memmap)
     assert windows_of(uci_folder) is windows
+
+
+def test_a_file_is_fetched_whole_and_one_that_is_too_long_is_given_up(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    origin.write_bytes(bytes(range(256)) * 50)
+    target = tmp_path / "new" / "target"
+    download(origin.as_uri(), target, max_bytes=12_800, instead="")
+    assert target.read_bytes() == origin.read_bytes()
+    with pytest.raises(DataError, match="found more; ask a friend"):
+        download(origin.as_uri(), tmp_path / "new" / "b", max_bytes=12_799, instead="ask a friend")
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_cannot_be_fetched_or_is_no_archive_is_said_and_not_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DataSettings(dataset="uci-har")
+    # Port 9 of this machine: refused at once, and nothing leaves it.
+    monkeypatch.setattr(uci_har, "URL", "http://127.0.0.1:9/har.zip")
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:9/har\.zip.*set data-dir to the archive"):
+        SOURCE.windows(settings)
+    page = tmp_path / "login.html"
+    page.write_text("please log in")
+    monkeypatch.setattr(uci_har, "URL", page.as_uri())
+    with pytest.raises(DataError, match="expected a zip archive, found another file"):
+        SOURCE.windows(settings)
+    assert not (home / "cache" / "uci-har.zip").exists()
+
+
+def test_an_archive_is_fetched_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme.txt", "not the recordings")
+    monkeypatch.setattr(uci_har, "URL", other.as_uri())
+    for _ in range(2):
+        with pytest.raises(DataError, match="expected the UCI HAR archive"):
+            SOURCE.windows(DataSettings(dataset="uci-har"))
+        other.unlink(missing_ok=True)  # the second time there is nothing to fetch it from
+    assert (home / "cache" / "uci-har.zip").is_file()

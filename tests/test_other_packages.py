@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from caafp_app import registry
+from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
@@ -31,7 +32,7 @@ class Seedling(nn.Module):
 DATA = """
 import numpy as np
 
-from caafp_app.datasets import DataShape, DataSource, Windows, source_of
+from caafp_app.datasets import DataShape, DataSource, Windows
 
 
 class Beds(DataSource):

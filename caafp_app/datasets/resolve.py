@@ -56,7 +56,8 @@ class _Client(NamedTuple):
     train_time: npt.NDArray[np.float64] | None = None
 
 
-class _Seat(NamedTuple):
+@dataclass(frozen=True)
+class _Seat:
     """The place of a node in a simulation."""
 
     index: int

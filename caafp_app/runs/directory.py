@@ -104,15 +104,18 @@ class RunDirectory:
         name: str,
         arrays: Mapping[str, NDArray[Any]],
         metadata: Mapping[str, str] | None = None,
+        folder: str = "models",
     ) -> Path:
         """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path."""
-        return self._write_tensors("models", name, arrays, metadata)
+        path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
+        write_tensors(path, arrays, metadata)
+        return path
 
     def write_mask(
         self, name: str, packed: NDArray[np.uint8], metadata: Mapping[str, str] | None = None
     ) -> Path:
         """Write packed mask bits to ``masks/<name>.safetensors`` (tensor ``mask``)."""
-        return self._write_tensors("masks", name, {"mask": packed}, metadata)
+        return self.write_model(name, {"mask": packed}, metadata, "masks")
 
     def write_key(self, label: str, key: str) -> None:
         """Write a device's public key to ``devices/<label>.pub``, if a file can have that name."""
@@ -121,14 +124,3 @@ class RunDirectory:
             folder = self.path / "devices"
             folder.mkdir(exist_ok=True)
             write_atomic(folder / name, f"{key}\n".encode())
-
-    def _write_tensors(
-        self,
-        folder: str,
-        name: str,
-        arrays: Mapping[str, NDArray[Any]],
-        metadata: Mapping[str, str] | None,
-    ) -> Path:
-        path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
-        write_tensors(path, arrays, metadata)
-        return path

@@ -11,7 +11,6 @@ from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.records import ClientRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.text import counted, duration, figure, megabytes, render, some
-from caafp_app.safe_text import printable
 
 _MOST_CLASSES = 30
 """Of more classes only those that are known worst are in the table."""
@@ -42,7 +41,7 @@ def report_lines(report: RunReport) -> list[str]:
             _percent(known(client.cluster_accuracy for client in clients)),
             _percent(known(client.personal_accuracy for client in clients)),
         )
-    ledger, seconds = report.ledger, report.seconds
+    ledger, sent = report.ledger, report.ledger.overall()
     return [
         f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
         *render(table),
@@ -52,10 +51,10 @@ def report_lines(report: RunReport) -> list[str]:
         *_f1_line(all_clients),
         *(_class_lines(report.classes, report.split) if report.classes else []),
         *_epochs_lines([client.finetune_epochs for client in all_clients]),
-        f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
-        f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
+        f"sent: {megabytes(sent.down)} down, {megabytes(sent.up)} up, "
+        f"{megabytes(sent.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
-        _time_line(seconds),
+        _time_line(report.seconds),
     ]
 
 
@@ -74,7 +73,7 @@ def _unscored_line(clients: Sequence[ClientRecord]) -> list[str]:
     """Name who is in no mean: a device that is lost, or one that has nothing to test by."""
     scored = {one.label for one in _scored(clients)}
     names = [one.label for one in clients if one.label not in scored]
-    return [printable(f"not scored in the end: {some(names)}")] if scored and names else []
+    return [f"not scored in the end: {some(names)}"] if scored and names else []
 
 
 def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
@@ -82,10 +81,8 @@ def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
     found = sorted(known(epochs))
     if not found:
         return []
-    kept = found.count(0)
-    those = (
-        f"; {counted(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
-    )
+    kept, its = found.count(0), "its" if found.count(0) == 1 else "their"
+    those = f"; {counted(range(kept), 'client')} kept {its} cluster's model"
     return [
         f"epochs of fine-tuning, found by each client: median {median(found):g}, "
         f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
@@ -130,7 +127,7 @@ def _class_lines(classes: ClassCounts, split: str) -> list[str]:
         f"classes; recall in % on {split} data, mean over those of "
         f"{counted(range(clients), 'client')} that have the class; what {models[-1]} models "
         "mostly take it for instead, in %",
-        *map(printable, render(table)),
+        *render(table),
     ]
 
 

@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import append_line, plain, write_atomic, write_json
-
-
-def test_append_after_only_a_torn_line(tmp_path: Path) -> None:
-    path = tmp_path / "lines"
-    path.write_bytes(b"torn")
-    append_line(path, "whole")
-    assert path.read_bytes() == b"whole\n"
-    with pytest.raises(RunError, match="line break"):
-        append_line(path, "a\nb")
+from caafp_app.runs.files import plain, write_atomic, write_json
 
 
 def test_atomic_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol import messages as protocol
 from caafp_app.protocol.payload import attach
 from caafp_app.runs import size
 from caafp_app.runs.size import message_bytes
@@ -141,20 +140,10 @@ def test_bytes_are_counted_by_kind(message: MakeMessage) -> None:
     }
 
 
-def test_names_are_those_of_the_protocol() -> None:
-    assert (size.HEADER, size.ARRAYS) == (protocol.HEADER, protocol.ARRAYS)
-
-
 @pytest.mark.parametrize("reason", [None, "", "the client ran out of memory: é"])
 def test_an_error_reply_is_all_envelope(message: MakeMessage, reason: str | None) -> None:
     reply = message(error=Error(470, reason))
     assert message_bytes(reply) == {"envelope": deflated(reply)}
-
-
-def test_long_array_names_make_short_kinds(message: MakeMessage) -> None:
-    record = ArrayRecord({"n" * 5000: Array(np.zeros(3))})
-    found = message_bytes(message(RecordDict({"caafp.arrays": record})))
-    assert max(map(len, found)) <= 32
 
 
 @pytest.mark.parametrize("value", [2**64, "\ud800"])

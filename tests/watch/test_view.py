@@ -22,9 +22,9 @@ def going(tmp_path: Path) -> Path:
     """The folder of a run whose sixth round goes on."""
     folder = leave_run(tmp_path / "walks", finished=False)
     log = LiveLog(folder)
-    log.present({"user-00": 11, "user-01": 12, EVIL: 13})
-    log.asked(["user-00", "user-01"], "prune", 6, 1000.0)
-    log.answer("user-00", True, "", 0.8125, 2_500_000)
+    log.on_present({"user-00": 11, "user-01": 12, EVIL: 13})
+    log.on_asked(["user-00", "user-01"], "prune", 6, 1000.0)
+    log.on_answer("user-00", True, "", 0.8125, 2_500_000)
     return folder
 
 
@@ -51,7 +51,7 @@ def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:
 def test_a_watcher_sees_what_is_new(going: Path) -> None:
     watcher = Watcher(going)
     assert watcher.look(now=990.0).answered == 1
-    LiveLog(going).answer("user-01", True, "")
+    LiveLog(going).on_answer("user-01", True, "")
     view = watcher.look(now=990.0)
     assert (view.answered, view.deadline) == (2, None)
 
@@ -67,7 +67,7 @@ def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_no_control_characters(going: Path) -> None:
-    LiveLog(going).present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
+    LiveLog(going).on_present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
     done = CliRunner().invoke(cli.app, ["watch", str(going), "--once"])
     assert "\x1b[31m" not in done.output
     assert "?[31mred" in done.output
@@ -115,5 +115,5 @@ def test_a_run_that_ended_early_says_why_until_it_goes_on(going: Path) -> None:
     LiveLog(going).ended("nobody trained")
     view = Watcher(going).look()
     assert (view.finished, view.headline) == (True, "ended early: nobody trained")
-    LiveLog(going).asked(["user-00"], "prune", 6, deadline=0.0)
+    LiveLog(going).on_asked(["user-00"], "prune", 6, deadline=0.0)
     assert not Watcher(going).look().finished

@@ -94,11 +94,8 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
     model = build_model(settings.model.model, shape.input_shape, len(shape.class_names), seed=0)
     load_arrays(model, arrays)
     pruning = settings.pruning
-    layout = Layout.of(
-        dump_arrays(model),
-        spare_first=pruning.spares_first,
-        spare_last=pruning.spares_last,
-    )
+    first, last = pruning.spares_first, pruning.spares_last
+    layout = Layout.of(dump_arrays(model), spare_first=first, spare_last=last)
     mask = Mask.unpack(layout, packed["mask"])
     if mask.digest != digest:
         raise RunError(
@@ -121,10 +118,7 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
 def load_personal_network(folder: Path) -> Trained:
     """Read the personal model of one run from a device's ``state-dir``; its mask is not kept.
 
-    Raises
-    ------
-    DataError
-        There is none, or it is damaged.
+    Raises DataError if there is none, or it is damaged.
     """
     arrays, card = load_personal(folder)
     model = build_model(card.model, card.input_shape, len(card.class_names), seed=0)
@@ -152,10 +146,7 @@ def _read(path: Path, run: Path) -> tuple[Arrays, str]:
 
 
 def windows_like(trained: Trained, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Draw windows of standard normal numbers, float32 [count, *input_shape].
-
-    What an exported network is compared on: it has to compute the same on any input.
-    """
+    """Draw windows of standard normal numbers to compare on, float32 [count, *input_shape]."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, *trained.input_shape), dtype=np.float32)
 

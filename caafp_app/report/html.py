@@ -33,12 +33,8 @@ def number(value: float | None, digits: int = 2, times: float = 1.0, shade: bool
 def table(heads: Sequence[str], rows: Iterable[Row], *, sortable: bool = False) -> str:
     """Return a table; a `sortable` one is sorted by a click on a head (page.js)."""
     marks = ' class="sortable"' if sortable else ""
-    head = "".join(
-        f'<th scope="col"><button type="button">{escape(text)}</button></th>'
-        if sortable
-        else f'<th scope="col">{escape(text)}</th>'
-        for text in heads
-    )
+    before, after = ('<button type="button">', "</button>") if sortable else ("", "")
+    head = "".join(f'<th scope="col">{before}{escape(one)}{after}</th>' for one in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
         f'<div class="wide"><table{marks}><thead><tr>{head}</tr></thead>'
@@ -48,14 +44,11 @@ def table(heads: Sequence[str], rows: Iterable[Row], *, sortable: bool = False) 
 
 def pairs(items: Iterable[tuple[str, object]]) -> str:
     """Return names and values as a description list."""
-    return (
-        "<dl>"
-        + "".join(
-            f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
-            for name, value in items
-        )
-        + "</dl>"
+    told = (
+        f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in items
     )
+    return f"<dl>{''.join(told)}</dl>"
 
 
 def section(title: str, *parts: str, folded: bool = False) -> str:

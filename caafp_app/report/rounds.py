@@ -16,10 +16,6 @@ def curves(run: RunFiles) -> str:
     scored = [record for record in run.rounds if record["phase"] == "evaluate"]
     spans = phases(run)
 
-    def line(name: str, records: list[dict[str, Any]], key: str, times: float = 1.0) -> Line:
-        known = [record for record in records if record.get(key) is not None]
-        return Line(name, [(record["round"], times * record[key]) for record in known])
-
     def by_cluster(records: list[dict[str, Any]], key: str, *, steps: bool) -> list[Line]:
         numbers = sorted({name for record in records for name in record.get(key) or {}}, key=int)
         return [
@@ -31,23 +27,16 @@ def curves(run: RunFiles) -> str:
             for name in numbers
         ]
 
+    accuracies = [accuracy_line("the round's clients", run)]
+    accuracies.append(_line("all clients", scored, "accuracy", 100.0))
+    losses = [_line("the round's clients", rounds, "loss")]
+    densities = by_cluster(rounds, "density", steps=True)
+    sent = [_line("down", rounds, "bytes_down", _MB), _line("up", rounds, "bytes_up", _MB)]
     charts = (
-        Chart(
-            [
-                line("the round's clients", rounds, "accuracy", 100.0),
-                line("all clients", scored, "accuracy", 100.0),
-            ],
-            "accuracy, %",
-            spans=spans,
-        ),
-        Chart([line("the round's clients", rounds, "loss")], "loss", low=0.0, spans=spans),
-        Chart(by_cluster(rounds, "density", steps=True), "density", low=0.0, high=1.0, spans=spans),
-        Chart(
-            [line("down", rounds, "bytes_down", _MB), line("up", rounds, "bytes_up", _MB)],
-            "MB in a round",
-            low=0.0,
-            spans=spans,
-        ),
+        Chart(accuracies, "accuracy, %", spans=spans),
+        Chart(losses, "loss", low=0.0, spans=spans),
+        Chart(densities, "density", low=0.0, high=1.0, spans=spans),
+        Chart(sent, "MB in a round", low=0.0, spans=spans),
         Chart(by_cluster(run.rounds, "watched", steps=False), "watched figure", spans=spans),
     )
     captions = (
@@ -61,6 +50,17 @@ def curves(run: RunFiles) -> str:
         "Rounds",
         *(figure(draw(chart), text) for chart, text in zip(charts, captions, strict=True)),
     )
+
+
+def accuracy_line(name: str, run: RunFiles) -> Line:
+    """Return the accuracy of the clients of each round, in %."""
+    rounds = [record for record in run.rounds if record["phase"] not in BETWEEN_ROUNDS]
+    return _line(name, rounds, "accuracy", 100.0)
+
+
+def _line(name: str, records: list[dict[str, Any]], key: str, times: float = 1.0) -> Line:
+    known = [record for record in records if record.get(key) is not None]
+    return Line(name, [(record["round"], times * record[key]) for record in known])
 
 
 def phases(run: RunFiles) -> list[tuple[float, str]]:

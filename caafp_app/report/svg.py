@@ -44,7 +44,12 @@ class Chart:
 
 def draw(chart: Chart) -> str:
     """Return the chart as one ``svg`` element; empty if there is not a single point."""
-    lines = [line for line in map(_possible, chart.lines) if line.points]
+    lines = []
+    for line in chart.lines:
+        # Files can be damaged: points that no axis can have are left out.
+        drawn = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
+        if drawn:
+            lines.append(replace(line, points=drawn))
     if not lines:
         return ""
     points = [point for line in lines for point in line.points]
@@ -82,18 +87,11 @@ def draw(chart: Chart) -> str:
     for i, line in enumerate(lines):
         parts.append(_drawn(line, i, at))
     parts.append(
-        f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">'
-        "round</text>"
+        f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">round</text>'
         f'<text class="title" x="14" y="{_HEIGHT / 2:.0f}" '
         f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(chart.y_title)}</text></svg>'
     )
     return "".join(parts) + (_legend(lines) if len(lines) > 1 else "")
-
-
-def _possible(line: Line) -> Line:
-    """Leave out points that no axis can have: files can be damaged."""
-    points = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
-    return replace(line, points=points)
 
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], what: str) -> str:

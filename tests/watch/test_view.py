@@ -34,7 +34,7 @@ def test_it_says_where_the_run_is(going: Path) -> None:
     assert view.deadline == pytest.approx(10.0)
     assert (view.total, view.accuracy) == (6, pytest.approx(0.6))
     assert view.bytes_total == sum(1000 * n + 500 for n in range(1, 7))
-    assert {row.label: (row.node, row.state) for row in view.devices} == {
+    assert {row.device.label: (row.device.node, row.state) for row in view.devices} == {
         EVIL: (13, "waits"),
         "user-00": (11, "answered"),
         "user-01": (12, "works"),
@@ -60,7 +60,7 @@ def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
     folder = leave_run(tmp_path / "run")
     view = Watcher(folder).look()
     assert (view.finished, view.headline) == (True, "finished after 6 rounds")
-    assert [row.label for row in view.devices] == [f"user-{i:02d}" for i in range(4)]
+    assert [row.device.label for row in view.devices] == [f"user-{i:02d}" for i in range(4)]
     done = CliRunner().invoke(cli.app, ["watch", str(folder)])
     assert done.exit_code == 0, done.output
     assert "finished after 6 rounds" in done.output

@@ -33,18 +33,10 @@ class DataShape:
 class ClientData:
     """The data of one client, ready to be trained on.
 
-    Attributes
-    ----------
-    label : str
-        Stable name of the client, such as ``user-07``: the key of everything that is kept about it.
-    train_x, test_x : ndarray
-        float32 ``[n, *input_shape]`` in recording order. The held-out part may be empty.
-    train_y, test_y : ndarray
-        int64 ``[n]``, classes ``0..k-1``.
-    scaling : Scaling, optional
-        How both parts were scaled; None where they are as recorded.
-    train_time : ndarray, optional
-        float64 ``[n]``, when each training window was recorded; None: in the order of the rows.
+    `label` is the stable key of everything that is kept about it. Windows are float32
+    ``[n, *input_shape]`` in recording order, classes int64 ``[n]`` in ``0..k-1``; the held-out part
+    may be empty. `scaling` is None where both parts are as recorded. `train_time` says when each
+    training window was recorded, float64 ``[n]`` (None: in the order of the rows).
     """
 
     label: str
@@ -75,16 +67,9 @@ class Windows:
     that one user is a slice. Another order, length or dtype is a ValueError: a fault of the
     source's code, not of the data.
 
-    Attributes
-    ----------
-    x : ndarray
-        float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to.
-    y : ndarray
-        int64 ``[n]``, classes ``0..k-1``.
-    user : ndarray
-        int64 ``[n]``, ascending; the number that the data set gives the user.
-    user_names : tuple of str
-        Names of the users ``0..``, where the data set has any; else empty.
+    `x` is float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to; `y`
+    int64 ``[n]``, classes ``0..k-1``; `user` int64 ``[n]``, the number that the data set gives the
+    user. `user_names` are names of the users ``0..``, where the data set has any.
     """
 
     x: FloatArray
@@ -161,22 +146,16 @@ class DataSource(ABC):
     form_known: ClassVar[bool] = False
 
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what a model has to fit; override it where no data has to be read for that."""
+        """Return what a model has to fit; override it where that needs no data."""
         return self.windows(settings).shape
 
     def population(self, settings: DataSettings) -> int:
-        """Return the number of users: of clients, where users are the clients.
-
-        Raises SettingsError if there are no users to count.
-        """
+        """Return the number of users; SettingsError if there are none to count."""
         return len(self.windows(settings).users)
 
     @abstractmethod
     def windows(self, settings: DataSettings) -> Windows:
-        """Return all windows of all users.
-
-        Raises DataError if the data is missing, incomplete or not what it says it is.
-        """
+        """Return all windows of all users; DataError if they are not all there, or not sound."""
 
     def to_fetch(self, settings: DataSettings) -> str:
         """Say what `windows` would download; empty where all is on this machine."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caafp_app.datasets.arrays import as_windows, read_npz
+from caafp_app.datasets.arrays import as_windows, labels_of, read_npz
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.cells import TooShortError
 from caafp_app.datasets.form import (
@@ -31,7 +31,6 @@ from caafp_app.datasets.form import (
     read_form,
     run_classes,
 )
-from caafp_app.datasets.npz import labels_of
 from caafp_app.datasets.table import read_table
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -66,27 +65,12 @@ class FolderSource(DataSource):
 
 
 def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Windows:
-    """Read one client's windows.
+    """Read one client's windows, of a file or a folder of files (`data_files`), as those of user 0.
 
-    Parameters
-    ----------
-    path : Path
-        A file, or a folder of files (`data_files`); ``dataset.toml`` may lie beside.
-    shape : DataShape
-        What they have to be.
-    run : Form, optional
-        What the run says of them besides.
+    ``dataset.toml`` may lie beside. They have to be of that shape, and as the run says of them
+    besides. The classes are the run's, by the device's names where it alone has any.
 
-    Returns
-    -------
-    Windows
-        Of one user, number 0. The classes are the run's, by the device's names where it alone has
-        any.
-
-    Raises
-    ------
-    DataError
-        Nothing there, or it is not windows of that shape and those classes.
+    Raises DataError if nothing is there, or no windows of that shape and those classes.
     """
     named = run is not None and bool(run.classes)
     x, y, names = _read(path, shape, run or Form(), labelled=True)

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caafp_app.datasets.arrays import as_windows
+from caafp_app.datasets.arrays import as_windows, labels_of, users_of
 from caafp_app.datasets.base import DataSource, FloatArray, Windows
-from caafp_app.datasets.npz import labels_of, users_of
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 

@@ -13,23 +13,10 @@ label_names  ``[k]``, may be left out  names of the classes: ``y`` is then 0..k-
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
-from caafp_app.datasets.arrays import (
-    AnyArray,
-    as_classes,
-    as_codes,
-    as_names,
-    as_numbers,
-    as_windows,
-    read_npz,
-    user_names,
-    whole,
-)
-from caafp_app.datasets.base import DataSource, IntArray, Windows
+from caafp_app.datasets.arrays import as_names, as_windows, labels_of, read_npz, users_of
+from caafp_app.datasets.base import DataSource, Windows
 from caafp_app.datasets.cache import signature
 from caafp_app.errors import DataError
-from caafp_app.registry import hint
 from caafp_app.settings import DataSettings
 
 
@@ -58,35 +45,3 @@ def _load(path: Path, _signature: str) -> Windows:
     classes, class_names = labels_of(arrays["y"], names, len(x), where)
     user, users = users_of(arrays["user"], len(x), where)
     return Windows.grouped(x, classes, user, class_names, users)
-
-
-def labels_of(
-    y: AnyArray, names: tuple[str, ...] | None, count: int, where: str
-) -> tuple[IntArray, tuple[str, ...]]:
-    """Return labels ``[count]`` as classes ``0..k-1``, and the names of the classes.
-
-    Without `names` they are the values that occur, ascending. Raises DataError if they are no
-    labels, or one is none of the names.
-    """
-    y = whole(y)
-    if y.dtype.kind in "iu":
-        return as_classes(as_numbers(y, "y", count, where), names, where)
-    codes, found = as_codes(y, "y", count, where)
-    if names is None:
-        return codes, tuple(str(name) for name in found)
-    unknown = [str(name) for name in found if str(name) not in names]
-    if unknown:
-        raise DataError(
-            f"{where}: expected labels of {', '.join(names)}, found {', '.join(unknown[:5])}"
-            f"{hint(unknown[0], names)}"
-        )
-    return np.array([names.index(str(name)) for name in found], np.int64)[codes], names
-
-
-def users_of(user: AnyArray, count: int, where: str) -> tuple[IntArray, tuple[str, ...]]:
-    """Return users as numbers, and their names where they have any; else DataError."""
-    user = whole(user)
-    if user.dtype.kind in "iu":
-        return as_numbers(user, "user", count, where), ()
-    codes, found = as_codes(user, "user", count, where)
-    return codes, user_names([str(name) for name in found])

@@ -31,14 +31,8 @@ NodeConfig: TypeAlias = Mapping[str, bool | int | float | str]
 class ClientDescription:
     """What a node says about itself before any training.
 
-    Attributes
-    ----------
-    examples : int
-        Windows that it would train on; 0 when idle.
-    population : int
-        Clients that the data set has; 0 on a device, where nobody knows.
-    idle : str
-        Why the node has nothing to do; empty when it has.
+    `examples` are windows that it would train on; `population` the clients that the data set has
+    (0 on a device, where nobody knows); `idle` says why the node has nothing to do.
     """
 
     label: str
@@ -87,27 +81,14 @@ def scaled_by_client(settings: DataSettings) -> bool:
 
 
 def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
-    """Return the data of this node.
+    """Return the data of this node, split and scaled.
 
-    Parameters
-    ----------
-    settings : DataSettings
-    node_config : Mapping
-        ``data-path`` and maybe ``label`` (a device), or ``partition-id`` and ``num-partitions`` (a
-        simulation). A device that has both goes by ``data-path``.
+    The node's config has ``data-path`` and maybe ``label`` (a device), or ``partition-id`` and
+    ``num-partitions`` (a simulation). A device that has both goes by ``data-path``. The test part
+    is the validation part where ``validation-fraction`` asks for one; the true one is not read.
 
-    Returns
-    -------
-    ClientData
-        Split and scaled; ``test`` is the validation part where ``validation-fraction`` asks for
-        one, and the true test part is then not read.
-
-    Raises
-    ------
-    DataError
-        The node says neither, is idle, or its data is missing or wrong.
-    SettingsError
-        The settings do not go with the data.
+    Raises DataError if the node says neither, is idle, or its data is missing or wrong,
+    SettingsError if the settings do not go with the data.
     """
     seat = _seat(settings, node_config)
     if seat is not None and seat.idle:

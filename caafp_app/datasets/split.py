@@ -49,19 +49,11 @@ def split_by_class(
 ) -> Split:
     """Divide a client's windows into train and held-out, class by class, in time order.
 
-    Without gap and validation every row is in exactly one part.
-
-    Parameters
-    ----------
-    train_fraction : float
-        Share of each class that comes before its test part.
-    validation_fraction : float
-        When above 0, the last such share of what comes before the test part is held out *in place
-        of* the test part, which then appears nowhere.
-    window_gap : int
-        Windows dropped before each held-out part; the held-out parts stay the same.
-    time : ndarray or None
-        float64 ``[n]``, when each window was recorded; None: in the order of the rows.
+    `train_fraction` of each class comes before its test part. With a `validation_fraction` the last
+    such share of that is held out *in place of* the test part, which then appears nowhere.
+    `window_gap` windows are dropped before each held-out part, which stays the same. Without either
+    every row is in exactly one part. `time` says when each window was recorded, float64 ``[n]``;
+    None: in the order of the rows.
     """
     rows = np.arange(len(labels)) if time is None else np.argsort(time, kind="stable")
     train: list[IntArray] = []

@@ -45,7 +45,7 @@ def find_archive(place: Path) -> Path:
     if (place / _FOLDER).is_dir():
         return place / _FOLDER
     for path in [place / _INNER, *sorted(place.glob("*.zip"))]:
-        if path.is_file() and zipfile.is_zipfile(path) and _is_har(path):
+        if path.is_file() and _is_har(path):
             return path
     found = "nothing" if not place.exists() else "neither of them"
     raise DataError(
@@ -120,10 +120,8 @@ def _names(zipped: zipfile.ZipFile) -> list[str]:
 
 def _inner(zipped: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     """Return the zip inside the zip, when that is where the files are."""
-    for name in _names(zipped):
-        if PurePosixPath(name).name == _INNER:
-            return zipped.getinfo(name)
-    return None
+    found = (name for name in _names(zipped) if PurePosixPath(name).name == _INNER)
+    return next(map(zipped.getinfo, found), None)
 
 
 def _roots(zipped: zipfile.ZipFile) -> set[str]:
@@ -136,8 +134,6 @@ def _roots(zipped: zipfile.ZipFile) -> set[str]:
 
 
 def _is_har(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as zipped:
-            return _inner(zipped) is not None or bool(_roots(zipped))
-    except zipfile.BadZipFile:
-        return False
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as zipped:
+        return _inner(zipped) is not None or bool(_roots(zipped))
+    return False

@@ -7,8 +7,7 @@ import numpy as np
 
 from caafp_app.report.html import Cell, Row, figure, number, paragraph, section, table
 from caafp_app.report.svg import matrix
-from caafp_app.runs.masks import jaccard
-from caafp_app.runs.reading import RunFiles
+from caafp_app.runs.reading import RunFiles, jaccard
 from caafp_app.runs.summary import spread
 
 _MOST_SHOWN = 60

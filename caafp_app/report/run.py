@@ -39,9 +39,16 @@ def outcome(run: RunFiles) -> str:
         [name, *(number(one.get(key), 2, 100.0) for key in keys), number(one.get("clients"), 0)]
         for name, one in figures.items()
     ]
-    epochs = summary.get("finetune_epochs")
-    told = epochs is not None
     seconds, traffic = summary["seconds"], summary["bytes"]
+    facts: list[tuple[str, object]] = [
+        ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
+        ("rounds", summary["rounds"]),
+        ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
+        ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
+        ("time", f"{seconds['total']:.0f} s, of it rounds {seconds['rounds']:.0f} s"),
+    ]
+    if (epochs := summary.get("finetune_epochs")) is not None:
+        facts.insert(1, ("epochs of fine-tuning, median of clients", f"{epochs:g}"))
     split = accuracy.get("split", "test")
     return section(
         "Outcome",
@@ -50,16 +57,7 @@ def outcome(run: RunFiles) -> str:
             f"On each client's {split} data; cluster models are as they came, personal ones "
             "fine-tuned. std is over clients, worst tenth the mean of the lowest tenth of them."
         ),
-        pairs(
-            [
-                ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
-                *([("epochs of fine-tuning, median of clients", f"{epochs:g}")] if told else []),
-                ("rounds", summary["rounds"]),
-                ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
-                ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
-                ("time", f"{seconds['total']:.0f} s, of it rounds {seconds['rounds']:.0f} s"),
-            ]
-        ),
+        pairs(facts),
     )
 
 
@@ -89,7 +87,8 @@ def plan(run: RunFiles) -> str:
     facts = run.plan.get("facts", {})
     rows: list[Row] = [
         [
-            *(number(entry["round"], 0), str(entry["phase"])),
+            number(entry["round"], 0),
+            str(entry["phase"]),
             "new masks" if entry.get("mask_update") else "",
             number(entry.get("sparsity"), 4),
         ]

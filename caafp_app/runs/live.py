@@ -64,8 +64,6 @@ class Live:
     round: int = 0
     deadline: float = 0.0
     devices: dict[str, Device] = field(default_factory=dict)
-    joined: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
     ended: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -79,8 +77,6 @@ class Live:
                     device.node, device.there, device.seen = int(node), True, when
                 for label in event["left"]:
                     self._device(label).there = False
-                self.joined += [str(label) for label in event["joined"]]
-                self.left += [str(label) for label in event["left"]]
             case "asked":
                 self.phase, self.round = str(event["phase"]), int(event["round"])
                 self.deadline = _seconds(event["deadline"])

@@ -48,37 +48,34 @@ class GroupChange:
 class RoundRecord:
     """One exchange with the clients: one line of ``rounds.jsonl``.
 
+    Clients are named by their labels, and what belongs to a cluster is by its number.
+
     Attributes
     ----------
-    seconds : float
+    seconds
         Wall time from the first message sent to the model updated.
-    asked, answered, refused : int
-        Clients that got a message; whose answer entered the model; whose answer was refused.
-    missing : tuple of str
-        Labels of the clients that did not answer in time.
-    accuracy, loss : float or None
+    answered, refused, missing
+        Whose answer entered the model; was refused; did not come in time.
+    accuracy, loss
         Of the *received* cluster model on the held-out data of each client that answered, mean
         over those; None if none reported it.
-    density : mapping of int to float
-        Share of active weights among the prunable ones, by cluster.
+    density, layer_density
+        Share of active weights among the prunable ones; of each array in the first round, and where
+        `mask_updated`.
     bytes_down, bytes_up, bytes_by_kind
         From the messages of this round, refused ones as well; see `Traffic`.
-    reasons, refusals : mapping
-        Why answers were refused: how often, and by the label of each client.
-    clipped, opposed : tuple of str
-        Labels of the clients whose vector was much longer than most and scaled down, or pointed
-        against most others' and was left out.
-    used : bool
+    reasons, refusals
+        Why answers were refused: how often, and of whom.
+    clipped, opposed
+        Whose vector was much longer than most and scaled down, or pointed against most others' and
+        was left out.
+    used
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
-    layer_density : mapping of int to (mapping of str to float)
-        The density of each prunable array, by cluster: of the first round, and where
-        `mask_updated`.
-    watched : mapping of int to float
-        The figure that ``sparsity=auto`` goes by, by cluster, of the received model.
-    elected : mapping of int to (mapping of str to float)
-        What the clients of each cluster said of the scores of ``score=auto``. The least wins.
-    server_memory_mb, server_memory_peak_mb : float or None
-        Resident memory of the server at the end of the round, and its peak so far, in MB.
+    watched, elected
+        The figure that ``sparsity=auto`` goes by, and what clients said of the scores of
+        ``score=auto``, of which the least wins.
+    server_memory_mb, server_memory_peak_mb
+        Resident memory of the server at the end of the round, and its peak so far.
     """
 
     round: int
@@ -115,21 +112,11 @@ class RoundRecord:
 class ClientRecord:
     """One client at the end of a run: one row of ``clients.csv``.
 
-    Attributes
-    ----------
-    cluster : int
-        -1 if it has none.
-    examples, test_examples : int
-        Number of training examples, and of the held-out ones behind the accuracies.
-    cluster_accuracy, cluster_loss : float or None
-        Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
-    personal_sparsity : float or None
-        Share of inactive weights among the prunable ones, counted in the fine-tuned model.
-    cluster_f1, personal_f1 : float or None
-        Macro-F1 on its held-out data, over the classes that occur or are predicted there.
-    finetune_epochs : float or None
-        Epochs that it has found best; 0: its cluster's model is its personal one. None where the
-        settings say how many.
+    The cluster is -1 if it has none. ``cluster_...`` are figures of its cluster's model on its
+    `test_examples` held-out examples, ``personal_...`` of its fine-tuned one; macro-F1 is over the
+    classes that occur or are predicted there, the sparsity the share of inactive weights among the
+    prunable ones. `finetune_epochs` are those that it has found best (0: its cluster's model is its
+    personal one; None: the settings say how many).
     """
 
     label: str

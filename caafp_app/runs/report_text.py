@@ -20,27 +20,13 @@ def report_lines(report: RunReport) -> list[str]:
     """Render the end of a run: a table of clusters, then accuracies, bytes and seconds."""
     table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
     all_clients = report.clients
-    total = (
-        "all",
-        _counted(all_clients),
-        str(sum(cluster.examples for cluster in report.clusters.values())),
-        "",
-        _percent(known(client.cluster_accuracy for client in all_clients)),
-        _percent(known(client.personal_accuracy for client in all_clients)),
-    )
+    examples = sum(cluster.examples for cluster in report.clusters.values())
     names = ("cluster", "clients", "examples", "density", "cluster model", "personal models")
-    for name, footer in zip(names, total, strict=True):
+    for name, footer in zip(names, _row("all", all_clients, examples, ""), strict=True):
         table.add_column(name, footer=footer, justify="right")
     for number, cluster in sorted(report.clusters.items()):
         clients = [client for client in all_clients if client.cluster == number]
-        table.add_row(
-            str(number),
-            _counted(clients),
-            str(cluster.examples),
-            f"{cluster.density:.3f}",
-            _percent(known(client.cluster_accuracy for client in clients)),
-            _percent(known(client.personal_accuracy for client in clients)),
-        )
+        table.add_row(*_row(str(number), clients, cluster.examples, f"{cluster.density:.3f}"))
     ledger, sent = report.ledger, report.ledger.overall()
     return [
         f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
@@ -56,6 +42,17 @@ def report_lines(report: RunReport) -> list[str]:
         f"(papers' formula: {megabytes(ledger.formula_total)})",
         _time_line(report.seconds),
     ]
+
+
+def _row(
+    name: str, clients: Sequence[ClientRecord], examples: int, density: str
+) -> tuple[str, ...]:
+    accuracies = (
+        [client.cluster_accuracy for client in clients],
+        [client.personal_accuracy for client in clients],
+    )
+    shares = (_percent(known(values)) for values in accuracies)
+    return name, _counted(clients), str(examples), density, *shares
 
 
 def _scored(clients: Iterable[ClientRecord]) -> list[ClientRecord]:

@@ -47,16 +47,6 @@ def test_a_user_that_is_not_there_is_a_data_error(npz_file, index: int) -> None:
         source_of("npz").client(settings, index)
 
 
-def test_client_is_the_user_at_that_place(npz_file) -> None:
-    settings = DataSettings(dataset="npz", data_dir=str(npz_file))
-    source = source_of("npz")
-    everything = source.windows(settings)
-    for index, user in enumerate([3, 5, 8, 21]):
-        mine = source.client(settings, index)
-        np.testing.assert_array_equal(mine.x, everything.x[everything.user == user])
-        assert set(mine.user.tolist()) == {user}
-
-
 def test_every_name_has_one_source() -> None:
     sources = [source_of(name) for name in DATASETS.builtin]
     assert all(isinstance(source, DataSource) for source in sources)

@@ -1,3 +1,5 @@
+import gzip
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +7,13 @@ import pytest
 
 from caafp_app.datasets import DataShape, source_of
 from caafp_app.datasets.folder import read_folder
+from caafp_app.datasets.form import read_form
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
 SHAPE = DataShape((3, 2), ("sit", "stand", "walk"))
+SIT = "label,ax\n" + "sit,1\n" * 3
+STATES = DataShape((3, 1), ("sit", "walk"))
 
 
 def table(path: Path, windows: list[tuple[str, str]]) -> Path:
@@ -136,3 +141,49 @@ def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
             ask(settings)
     with pytest.raises(SettingsError, match="input-shape"):
         source_of("folder").shape(DataSettings(input_shape="128,9"))
+
+
+def test_labels_of_any_spelling_are_labels(tmp_path: Path) -> None:
+    spelt = DataShape((3, 1), ("null", "None", "NA", "nan"))
+    lines = ["label,ax", *(f"{name},{k}" for name in spelt.class_names for k in range(3))]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    windows = read_folder(tmp_path, spelt)
+    assert windows.y.tolist() == [0, 1, 2, 3]
+    assert windows.x[1, :, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text(SIT, encoding=encoding)
+    (tmp_path / "dataset.toml").write_text('classes = ["walk", "sit"]\n', encoding=encoding)
+    assert read_form(tmp_path).classes == ("walk", "sit")
+    assert read_folder(tmp_path, STATES).y.tolist() == [1]
+
+
+def test_every_file_of_a_folder_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    (tmp_path / "a.csv").write_text(SIT, encoding="utf-8")
+    (tmp_path / "B.CSV").write_text(SIT, encoding="utf-8")
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(SIT.encode()))
+    (tmp_path / "monday" / "early").mkdir(parents=True)
+    (tmp_path / "monday" / "early" / "d.csv").write_text(SIT.replace("sit", "walk"), "utf-8")
+    pd.DataFrame({"label": ["walk"] * 3, "ax": [1.0, 2.0, 3.0]}).to_parquet(tmp_path / "e.parquet")
+    np.savez(tmp_path / "f.npz", X=np.ones((2, 3, 1)), y=np.array(["walk", "sit"]))
+    assert sorted(read_folder(tmp_path, STATES).y.tolist()) == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_files_without_a_window_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "good.csv").write_text(SIT, encoding="utf-8")
+    (tmp_path / "short.csv").write_text("label,ax\nsit,1\n", encoding="utf-8")
+    (tmp_path / "header.csv").write_text("label,ax\n", encoding="utf-8")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "._good.csv").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_folder(tmp_path, STATES).y) == 1
+    named = ["short.csv", "header.csv", "empty.csv", "._good.csv", "notes.txt"]
+    assert [name for name in named if name not in caplog.text] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caafp_app.datasets import arrays, source_of
+from caafp_app.datasets import arrays, describe_client, source_of
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -125,3 +125,20 @@ def test_an_array_that_claims_to_be_huge_is_not_unpacked(
     monkeypatch.setattr(arrays, "MAX_BYTES", 10**6)
     with pytest.raises(DataError, match="expected arrays of at most"):
         load(path)
+
+
+def test_users_and_classes_may_be_strings(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(
+        path,
+        X=np.arange(24.0).reshape(4, 3, 2),
+        y=np.array(["walk", "sit", "walk", "None"]),
+        user=np.array(["bob", "anna", "bob", "a/b"]),
+    )
+    settings = DataSettings(dataset="npz", data_dir=str(path))
+    windows = source_of("npz").windows(settings)
+    assert windows.class_names == ("None", "sit", "walk")
+    labels = [
+        describe_client(settings, {"partition-id": k, "num-partitions": 3}).label for k in range(3)
+    ]
+    assert labels == ["a_b", "anna", "bob"]

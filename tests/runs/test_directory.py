@@ -8,7 +8,8 @@ import pytest
 from caafp_app.errors import RunError
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import append_line, plain
-from caafp_app.runs.records import ClientRecord, RoundRecord
+from caafp_app.runs.records import ClientRecord
+from tests.runs.conftest import a_round
 
 NOW = datetime(2026, 3, 1, 14, 5, 9)
 
@@ -26,10 +27,7 @@ def test_a_run_without_a_name_is_named_by_time_and_method(tmp_path: Path) -> Non
 def test_rounds_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
     run = create(tmp_path)
     path = run.path / "rounds.jsonl"
-    records = [
-        RoundRecord(round=n, phase="warm-up", seconds=0.5, asked=2, answered=2, density={0: 1.0})
-        for n in (1, 2, 3)
-    ]
+    records = [a_round(number, density={0: 1.0}) for number in (1, 2, 3)]
     for record in records[:2]:
         run.append_round(record)
     with path.open("ab") as file:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,13 +57,6 @@ def test_every_view_sums_to_the_messages(
     copy.restore(json.loads(json.dumps(ledger.state())))
     assert copy.summary() == summary
     assert copy.state() == ledger.state()
-
-
-def test_error_replies_count_as_bytes(message: MakeMessage) -> None:
-    ledger = Ledger()
-    ledger.record("up", "prune", message(error=Error(472, "why")), round=3)
-    assert ledger.exchange("prune", 3).by_kind() == {"down": {}, "up": {"envelope": ledger.total}}
-    assert ledger.total > 0
 
 
 def test_formula_is_the_authors_figure() -> None:

@@ -23,6 +23,7 @@ from caafp_app.runs.text import (
     trouble_line,
 )
 from caafp_app.runs.timeleft import TimeLeft
+from tests.runs.conftest import a_round
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,10 @@ SETTINGS = {"strategy": "caafp", "dataset": "uci-har", "seed": 42}
 
 
 def record(number: int = 17, phase: str = "cluster warm-up", **changes: object) -> RoundRecord:
-    values: dict[str, object] = {
-        "seconds": 1.94,
-        "asked": 10,
-        "answered": 10,
-        "accuracy": 0.9134,
-        "loss": 0.312,
-        "density": {0: 1.0, 2: 0.3, 1: 1.0},
-        "bytes_down": 1_700_000,
-        "bytes_up": 1_710_000,
-    }
-    return RoundRecord(round=number, phase=phase, **{**values, **changes})  # type: ignore[arg-type]
+    values: dict[str, object] = {"seconds": 1.94, "asked": 10, "answered": 10, "accuracy": 0.9134}
+    values |= {"loss": 0.312, "density": {0: 1.0, 2: 0.3, 1: 1.0}}
+    values |= {"bytes_down": 1_700_000, "bytes_up": 1_710_000}
+    return a_round(number, phase, **{**values, **changes})
 
 
 def test_the_plan_is_a_tree() -> None:
@@ -193,34 +187,21 @@ def test_time_left_is_by_phase() -> None:
     assert clock.after(6) == 0.0
 
 
-class Kept(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-
-
-def test_log_goes_to_flowers_logger(report: RunReport) -> None:
+def test_log_goes_to_flowers_logger(report: RunReport, caplog: pytest.LogCaptureFixture) -> None:
     observer: Observer = LogObserver()
-    logger, kept = logging.getLogger("flwr"), Kept()
-    logger.addHandler(kept)
-    try:
+    with caplog.at_level(logging.INFO, "flwr"):
         observer.on_plan(PLAN, {"data set": "100 % of uci-har"})
         bad = record(3, refused=1, reasons={"\x1b[31mNaN": 1}, clipped=("\x1bb",))
         observer.on_round(bad, 6)
         observer.on_clusters({"b": 1, "a": 0, "c\x1b": 1}, "silhouette 0.61")
         observer.on_finish(report)
-    finally:
-        logger.removeHandler(kept)
-    lines = [entry.getMessage() for entry in kept.records]
+    lines = [entry.getMessage() for entry in caplog.records]
     assert "├── data set  100 % of uci-har" in lines
     assert (
         "round 3/6 cluster warm-up  10/10 clients  accuracy 0.913  loss 0.31  "
         "density 1.00 1.00 0.30  3.41 MB  1.9 s  6 s left"
     ) in lines
-    warnings = [entry.getMessage() for entry in kept.records if entry.levelname == "WARNING"]
+    warnings = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]
     assert warnings == ["round 3: 1 refused: ?[31mNaN (1)"]
     said = lines.index("3 clients in 2 clusters: silhouette 0.61")
     members = ["  cluster 0: 1 client: a", "  cluster 1: 2 clients: b, c?"]

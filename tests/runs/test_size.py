@@ -83,15 +83,6 @@ def test_chunks_and_equal_chunks(
         assert sum(message_bytes(message(content)).values()) == deflated(message(content))
 
 
-def test_array_of_several_real_chunks(message: MakeMessage) -> None:
-    array = np.zeros(6_000_000, dtype=np.float32)  # 24 MB: chunks 2 to 4 are equal
-    array[:10] = 1.0
-    content = RecordDict({"m": ArrayRecord({"w": Array(array)})})
-    found = message_bytes(message(content))
-    assert sum(found.values()) == deflated(message(content))
-    assert 2 * size.CHUNK_BYTES < found["arrays"] < array.nbytes
-
-
 def test_big_arrays_are_not_hashed(message: MakeMessage, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("hashed")

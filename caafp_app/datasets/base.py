@@ -139,15 +139,17 @@ class DataSource(ABC):
     """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
     A source keeps no state. `standardise` says what ``standardise=auto`` means here: ``none`` or
-    ``client``; `form_known`, whether `shape` and `population` need no data.
+    ``client``; `known_shape`, what `shape` returns without any data; `form_known`, whether
+    `population` needs none either.
     """
 
     standardise: ClassVar[str] = "none"
+    known_shape: ClassVar[DataShape | None] = None
     form_known: ClassVar[bool] = False
 
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what a model has to fit; override it where that needs no data."""
-        return self.windows(settings).shape
+        """Return what a model has to fit; override it where the settings tell."""
+        return self.known_shape or self.windows(settings).shape
 
     def population(self, settings: DataSettings) -> int:
         """Return the number of users; SettingsError if there are none to count."""

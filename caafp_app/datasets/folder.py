@@ -1,16 +1,9 @@
 """One client's own windows on a device, from the path that its operator typed.
 
-``flower-supernode --node-config 'data-path="/home/pi/windows.npz"'`` names a file, or a folder of
-any number of files, which are read in the order of their names, those of subfolders too. Files
-without a single window are left out, and the log names them.
-
-- NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
-- CSV (also gzipped) and Parquet: a line per sample, of recordings or of windows;
-  :mod:`caafp_app.datasets.table` has the layout.
-
-No device sees all classes, so what the numbers mean is for the settings to say, the same
-everywhere: ``input-shape`` and ``classes``. What a device's own numbers and
-columns mean may stand beside them, in ``dataset.toml`` (:mod:`caafp_app.datasets.form`).
+``data-path`` in the node-config names a file, or a folder: see docs/data.md. No device sees all
+classes, so what the numbers mean is for the settings to say, the same everywhere: ``input-shape``
+and ``classes``. What a device's own numbers and columns mean may stand beside them, in
+``dataset.toml`` (:mod:`caafp_app.datasets.form`).
 """
 
 import logging

@@ -1,15 +1,9 @@
 """``dataset.toml``: what the numbers beside it mean, in the words of who recorded them.
 
-::
-
-    classes = ["walking", "sitting", "standing"]   # in the order of their numbers
-    channels = ["acc_x", "acc_y", "acc_z"]         # in the order of the arrays
-    sampling-rate = 50                             # samples a second
-    stride = 64                                    # recordings: samples from window to window
-
-Every line may be left out. The run may say the first three as well, in settings of the same
-names; then they are compared, and classes and channels are found by their names, so
-that devices may list them in another order and lack classes that others have.
+Every line (docs/deploy.md has one of each) may be left out. The run may say classes, channels and
+sampling rate as well, in settings of the same names; then they are compared, and classes and
+channels are found by their names, so that devices may list them in another order and lack classes
+that others have.
 """
 
 import tomllib

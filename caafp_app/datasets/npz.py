@@ -1,13 +1,8 @@
 """Anybody's windows in one file, for a simulation: one user is one client.
 
-The file, as ``numpy.savez(path, X=..., y=..., user=...)`` writes it, named by ``data-dir``:
-
-============ ========================= ==========================================================
-X            ``[n, time, channels]``   windows, each user's in the order of recording; any numbers
-y            ``[n]``                   labels, whole numbers or strings
-user         ``[n]``                   whose window it is, a whole number or a string
-label_names  ``[k]``, may be left out  names of the classes: ``y`` is then 0..k-1, or these names
-============ ========================= ==========================================================
+The file, as ``numpy.savez`` writes it, has ``X`` ``[n, time, channels]``, each user's in the order
+of recording; ``y`` and ``user`` ``[n]``, whole numbers or strings; and maybe ``label_names`` of the
+classes: ``y`` is then 0..k-1, or these names.
 """
 
 from functools import lru_cache

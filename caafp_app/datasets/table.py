@@ -1,24 +1,6 @@
 """Samples in a CSV or Parquet file: recordings that are cut here, or windows that are cut already.
 
-The first line names the columns; one without a name is left out. Commas, semicolons or tabs part
-them; with the last two a number may have a decimal comma. A recording has a label and the channels,
-a line per sample, in the order of recording; it is cut wherever the label changes, then into
-windows that overlap::
-
-    label,acc_x,acc_y,acc_z
-    walking,0.01,0.98,0.13
-    walking,0.02,0.97,0.11
-
-With a column ``window``, lines that follow each other with the same ``window`` are
-one window, of as many lines as a window has samples::
-
-    window,label,acc_x,acc_y,acc_z
-    0,2,0.01,0.98,0.13
-    0,2,0.02,0.97,0.11
-    ...
-    1,2,0.02,0.99,0.10
-
-A label is a class number 0..k-1 or the name of a class.
+The layout is that of docs/data.md: a line per sample, its label the number or the name of a class.
 """
 
 from itertools import pairwise

@@ -48,10 +48,7 @@ class WisdmSource(DataSource):
     """The published text, from ``data-dir``: 36 users have a window."""
 
     standardise = "client"
-
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return ``(200, 3)`` and the six activities; nothing is read."""
-        return DataShape((TIME, CHANNELS), ACTIVITIES)
+    known_shape = DataShape((TIME, CHANNELS), ACTIVITIES)
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return all windows; parsed once per machine, mapped from the cache afterwards."""

@@ -1,5 +1,6 @@
 """The run directory: how the files of one run, which docs/runs.md lists, are written."""
 
+import contextlib
 import csv
 import io
 import json
@@ -68,20 +69,17 @@ class RunDirectory:
 
     def note(self) -> str:
         """Return how the clusters came about, as ``clusters.json`` has it; empty if unknown."""
-        try:
-            found = json.loads((self.path / "clusters.json").read_text(encoding="utf-8"))
-            return str(found["note"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((self.path / "clusters.json").read_text("utf-8"))["note"])
+        return ""
 
     def changes(self) -> list[dict[str, Any]]:
         """Return the changes of groups, as ``rounds.jsonl`` has them, each with its round."""
-        try:
-            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            lines = (self.path / "rounds.jsonl").read_text("utf-8").splitlines()
             records = [json.loads(line) for line in lines]
             return [{"round": r["round"], **one} for r in records for one in r.get("changes", [])]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+        return []
 
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
         """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""

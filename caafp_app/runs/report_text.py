@@ -88,15 +88,12 @@ def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
 
 def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
     """Render macro-F1; nothing where no client reports it."""
-    kinds = {
-        "cluster models": [client.cluster_f1 for client in clients],
-        "personal models": [client.personal_f1 for client in clients],
-    }
-    told = [
-        f"{what} mean {figure(figures['mean'], 3)}, worst tenth {figure(figures['worst_tenth'], 3)}"
-        for what, values in kinds.items()
-        if (figures := spread(values))["clients"]
-    ]
+    told = []
+    for model in ("cluster", "personal"):
+        found = spread(getattr(client, f"{model}_f1") for client in clients)
+        if found["clients"]:
+            mean, worst = figure(found["mean"], 3), figure(found["worst_tenth"], 3)
+            told.append(f"{model} models mean {mean}, worst tenth {worst}")
     return [f"macro-F1: {'; '.join(told)}"] if told else []
 
 
@@ -140,14 +137,12 @@ def _time_line(seconds: Mapping[str, float]) -> str:
 
 
 def _accuracy_line(what: str, values: Iterable[float | None]) -> str:
-    figures = spread(values)
-    if not figures["clients"]:
+    found = spread(values)
+    if not found["clients"]:
         return f"accuracy of {what}: not reported"
-    return (
-        f"accuracy of {what}: mean {figure(figures['mean'], 3)}, "
-        f"std {figure(figures['std'], 3)}, min {figure(figures['min'], 3)}, "
-        f"worst tenth {figure(figures['worst_tenth'], 3)}, {figures['clients']} clients"
-    )
+    keys = ("mean", "std", "min", "worst_tenth")
+    told = ", ".join(f"{key.replace('_', ' ')} {figure(found[key], 3)}" for key in keys)
+    return f"accuracy of {what}: {told}, {found['clients']} clients"
 
 
 def _percent(values: Sequence[float]) -> str:

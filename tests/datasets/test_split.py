@@ -99,14 +99,9 @@ def test_the_last_train_windows_of_each_class_are_held_out(
     found = hold_out(client(labels), 0.2)
     assert found.held_out.tolist() == held_out
     assert sorted([*found.train, *found.held_out]) == list(range(len(labels)))
-
-
-def test_the_last_ones_are_so_in_time_where_it_is_known() -> None:
+    # By the time where it is known; what would leave nothing to train on is not held out.
     data = client([0] * 6, [0.9, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert hold_out(data, 0.2).held_out.tolist() == [0]
-
-
-def test_what_would_leave_nothing_to_train_on_is_not_held_out() -> None:
     found = hold_out(client([0, 0]), 0.5, window_gap=1)
     assert (found.train.tolist(), found.held_out.tolist()) == ([0, 1], [])
     assert hold_out(client([0] * 9), 0.2, window_gap=2).train.tolist() == [0, 1, 2, 3, 4, 5]

@@ -14,6 +14,7 @@ from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
 from caafp_app.runs.records import GroupChange, RoundRecord, RunReport
 from caafp_app.runs.report_text import report_lines
+from caafp_app.runs.summary import build_summary
 from caafp_app.runs.tensors import read_tensors
 from caafp_app.runs.text import (
     duration,
@@ -150,7 +151,9 @@ def test_the_report_says_how_long_clients_have_fine_tuned_where_they_found_it(
         replace(client, finetune_epochs=epochs)
         for client, epochs in zip(report.clients, found, strict=True)
     ]
-    lines = report_lines(replace(report, clients=tuple(clients)))
+    told = replace(report, clients=tuple(clients))
+    assert build_summary(told, settings=SETTINGS, rounds=6)["finetune_epochs"] == 5.5
+    lines = report_lines(told)
     assert lines[10] == (
         "epochs of fine-tuning, found by each client: median 5.5, 0 to 31; 1 client kept its "
         "cluster's model"
@@ -287,13 +290,10 @@ def test_composite_hands_on_in_order(report: RunReport) -> None:
         "on_clusters": ({"a": 0}, "note"),
         "on_finish": (report,),
     }
-    first, second = Mock(spec=Observer), Mock(spec=Observer)
-    calls = Mock()
-    calls.attach_mock(first, "a")
-    calls.attach_mock(second, "b")
-    both = CompositeObserver([first, Observer(), second])
+    calls = Mock(a=Mock(spec=Observer), b=Mock(spec=Observer))
+    both = CompositeObserver([calls.a, Observer(), calls.b])
     for event, given in events.items():
         getattr(both, event)(*given)
     names = [name for name, *_ in calls.mock_calls]
     assert names == [f"{name}.{event}" for event in events for name in "ab"]
-    assert [call.args for call in second.mock_calls] == list(events.values())
+    assert [call.args for call in calls.b.mock_calls] == list(events.values())

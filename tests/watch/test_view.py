@@ -39,13 +39,9 @@ def test_it_says_where_the_run_is(going: Path) -> None:
         "user-00": (11, "answered"),
         "user-01": (12, "works"),
     }
+    assert "user-01 has missed its deadline" in Watcher(going).look(now=1000.5).troubles
     figures = [(row.cells()[5], row.cells()[6]) for row in view.devices]
     assert figures == [("-", "-"), ("81.2 %", "2.50 MB"), ("-", "-")]
-
-
-def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:
-    view = Watcher(going).look(now=1000.5)
-    assert "user-01 has missed its deadline" in view.troubles
 
 
 def test_a_watcher_sees_what_is_new(going: Path) -> None:
@@ -91,11 +87,6 @@ def test_the_server_answers_this_machine_alone(going: Path) -> None:
     assert client.post("/view").status_code == 405
 
 
-def test_no_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="expected a run directory"):
-        Watcher(tmp_path).look()
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -109,6 +100,8 @@ def test_what_is_no_file_of_a_run_is_said(going: Path, name: str, text: str) -> 
     (going / name).write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"cannot read .*walks"):
         Watcher(going).look()
+    with pytest.raises(RunError, match="expected a run directory"):
+        Watcher(going.parent).look()
 
 
 def test_a_run_that_ended_early_says_why_until_it_goes_on(going: Path) -> None:

@@ -117,8 +117,7 @@ def _read(entry: Path) -> Windows | None:
 
 def _write(entry: Path, windows: Windows) -> None:
     """Write the entry in one step, in place of a damaged or older one."""
-    fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
-    try:
+    with beside(entry) as fresh:
         for name in ("x", "y", "user"):
             np.save(fresh / f"{name}.npy", getattr(windows, name), allow_pickle=False)
         about = {"version": _VERSION, "class_names": windows.class_names}
@@ -126,5 +125,12 @@ def _write(entry: Path, windows: Windows) -> None:
         if entry.exists():
             shutil.rmtree(entry)
         fresh.replace(entry)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Make a folder beside a path to write in; what is not moved out of it is removed."""
+    folder, prefix = path.parent, f"{path.name}."
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory("", prefix, folder, ignore_cleanup_errors=True) as made:
+        yield Path(made)

@@ -7,8 +7,6 @@ of their own, so the two are merged.
 """
 
 import logging
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
-from caafp_app.datasets.cache import cache_dir, cached_windows, locked, signature
+from caafp_app.datasets.cache import beside, cache_dir, cached_windows, locked, signature
 from caafp_app.datasets.uci_archive import (
     SIGNALS,
     SPLITS,
@@ -105,28 +103,25 @@ def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
     from http.client import HTTPException
 
     logger.warning("downloading %s into %s", url, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f"{path.name}.", dir=path.parent))
-    try:
-        received = 0
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-            announced = answer.headers.get("Content-Length")
-            with (fresh / "part").open("wb") as file:
+    with beside(path) as fresh:
+        try:
+            received = 0
+            with (
+                urllib.request.urlopen(url, timeout=_TIMEOUT) as answer,
+                (fresh / "part").open("wb") as file,
+            ):
+                announced = answer.headers.get("Content-Length")
                 while chunk := answer.read(2**20):
                     received += len(chunk)
                     if received > max_bytes:
-                        raise DataError(
-                            f"{url}: expected at most {max_bytes / 2**20:.0f} MiB, found more; "
-                            f"{instead}"
-                        )
+                        most = f"{max_bytes / 2**20:.0f} MiB"
+                        raise DataError(f"{url}: expected at most {most}, found more; {instead}")
                     file.write(chunk)
-        if announced is not None and received != int(announced):
-            raise DataError(f"{url}: expected {announced} bytes, found {received}; {instead}")
-        (fresh / "part").replace(path)
-    except (OSError, HTTPException, ValueError) as error:
-        raise DataError(f"{url}: expected to download it, found {error}; {instead}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            if announced is not None and received != int(announced):
+                raise DataError(f"{url}: expected {announced} bytes, found {received}; {instead}")
+            (fresh / "part").replace(path)
+        except (OSError, HTTPException, ValueError) as error:
+            raise DataError(f"{url}: expected to download it, found {error}; {instead}") from error
 
 
 @lru_cache(maxsize=2)

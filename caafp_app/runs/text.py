@@ -121,7 +121,10 @@ def change_lines(record: RoundRecord) -> list[str]:
 
 def members_of(labels: Mapping[str, int]) -> dict[int, list[str]]:
     """Return the labels of each cluster, all in their order."""
-    return {k: sorted(n for n in labels if labels[n] == k) for k in sorted({*labels.values()})}
+    members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
+    for label, number in sorted(labels.items()):
+        members[number].append(label)
+    return members
 
 
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:

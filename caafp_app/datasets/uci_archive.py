@@ -54,13 +54,6 @@ def find_archive(place: Path) -> Path:
     )
 
 
-def archive_files(path: Path) -> list[Path]:
-    """Return the files that the archive consists of, for telling whether one has changed."""
-    if path.is_file():
-        return [path]
-    return [path / member for member in ALL_MEMBERS if (path / member).is_file()]
-
-
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Root]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.

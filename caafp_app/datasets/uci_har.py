@@ -18,10 +18,10 @@ import numpy as np
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.cache import beside, cache_dir, cached_windows, locked, signature
 from caafp_app.datasets.uci_archive import (
+    ALL_MEMBERS,
     SIGNALS,
     SPLITS,
     Root,
-    archive_files,
     find_archive,
     members,
     open_archive,
@@ -58,7 +58,8 @@ class UciHarSource(DataSource):
         """Return all 10 299 windows; parsed once per machine, mapped from the cache afterwards."""
         place = settings.data_dir
         path = find_archive(Path(place).expanduser()) if place else _downloaded()
-        return _load(path, signature(archive_files(path)))
+        files = [path] if path.is_file() else [path / member for member in ALL_MEMBERS]
+        return _load(path, signature(file for file in files if file.is_file()))
 
     def to_fetch(self, settings: DataSettings) -> str:
         """Name the archive, unless ``data-dir`` or the cache has it."""

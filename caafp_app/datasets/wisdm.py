@@ -18,9 +18,9 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -72,8 +72,7 @@ def _load(path: Path, key: str) -> Windows:
     return cached_windows(f"wisdm-{key}", build)
 
 
-@dataclass(frozen=True)
-class ParseReport:
+class ParseReport(NamedTuple):
     """What became of the records of the text: how many are used, and dropped for which reason.
 
     Lines that are `run_together` have more than one record; these are taken apart, not dropped.
@@ -81,7 +80,7 @@ class ParseReport:
 
     kept: int
     run_together: int
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int]
 
     def summary(self) -> str:
         """Return one sentence."""
@@ -92,8 +91,7 @@ class ParseReport:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
+class Samples(NamedTuple):
     """The usable records in the order of the text: user 1..36, activity, xyz in m/s^2."""
 
     user: IntArray

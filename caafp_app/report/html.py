@@ -1,14 +1,13 @@
 """Pieces of HTML. Whatever comes from a file is escaped here: labels are named by clients."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from caafp_app.errors import RunError, reading
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell: its text, what to sort by (None: the text), and a bar's share of its width."""
 
     text: str

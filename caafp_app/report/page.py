@@ -8,7 +8,7 @@ from importlib.resources import files
 from caafp_app.report.html import Cell, figure, number, section, table, whole
 from caafp_app.report.rounds import accuracy_line
 from caafp_app.report.run import tell
-from caafp_app.report.svg import Chart, draw
+from caafp_app.report.svg import draw
 from caafp_app.runs.reading import RunFiles
 
 # The page asks nobody for anything, and a browser is told so.
@@ -73,5 +73,5 @@ def _compare(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
     return section(
         "Side by side",
         table(heads, rows, sortable=True),
-        figure(draw(Chart(lines, "accuracy, %")), "Of the clients of each round, as received."),
+        figure(draw(lines, "accuracy, %"), "Of the clients of each round, as received."),
     )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from caafp_app.report.html import figure, section
-from caafp_app.report.svg import Chart, Line, draw
+from caafp_app.report.svg import Line, draw
 from caafp_app.runs.reading import RunFiles
 from caafp_app.runs.records import BETWEEN_ROUNDS
 
@@ -32,23 +32,26 @@ def curves(run: RunFiles) -> str:
     losses = [_line("the round's clients", rounds, "loss")]
     densities = by_cluster(rounds, "density", steps=True)
     sent = [_line("down", rounds, "bytes_down", _MB), _line("up", rounds, "bytes_up", _MB)]
-    charts = (
-        Chart(accuracies, "accuracy, %", spans=spans),
-        Chart(losses, "loss", low=0.0, spans=spans),
-        Chart(densities, "density", low=0.0, high=1.0, spans=spans),
-        Chart(sent, "MB in a round", low=0.0, spans=spans),
-        Chart(by_cluster(run.rounds, "watched", steps=False), "watched figure", spans=spans),
-    )
-    captions = (
-        "Of the model that was received, before it was trained on: the state before the round.",
-        "The same.",
-        "Active share of the prunable weights at the end of the round.",
-        "All messages of the round itself; what is between rounds is in the table of bytes.",
-        "What sparsity=auto goes by, of the model that was received, by cluster.",
-    )
+    watched = by_cluster(run.rounds, "watched", steps=False)
     return section(
         "Rounds",
-        *(figure(draw(chart), text) for chart, text in zip(charts, captions, strict=True)),
+        figure(
+            draw(accuracies, "accuracy, %", spans=spans),
+            "Of the model that was received, before it was trained on: the state before the round.",
+        ),
+        figure(draw(losses, "loss", low=0.0, spans=spans), "The same."),
+        figure(
+            draw(densities, "density", low=0.0, high=1.0, spans=spans),
+            "Active share of the prunable weights at the end of the round.",
+        ),
+        figure(
+            draw(sent, "MB in a round", low=0.0, spans=spans),
+            "All messages of the round itself; what is between rounds is in the table of bytes.",
+        ),
+        figure(
+            draw(watched, "watched figure", spans=spans),
+            "What sparsity=auto goes by, of the model that was received, by cluster.",
+        ),
     )
 
 

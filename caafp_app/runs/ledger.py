@@ -107,13 +107,16 @@ class Ledger:
         found = self._exchanges.get((str(phase), int(round)))
         return _sum([found] if found else [])
 
-    def summary(self) -> dict[str, Any]:
-        """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
-        overall = self.overall()
-        phases: dict[str, list[Traffic]] = {}  # in order of first appearance
+    def by_phase(self) -> dict[str, Traffic]:
+        """Return traffic by phase, in order of first appearance."""
+        phases: dict[str, list[Traffic]] = {}
         for (phase, _), part in self._exchanges.items():
             phases.setdefault(phase, []).append(part)
-        sums = {phase: _sum(parts) for phase, parts in phases.items()}
+        return {phase: _sum(parts) for phase, parts in phases.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
+        overall, phases = self.overall(), self.by_phase().items()
         return {
             "down": overall.down,
             "up": overall.up,
@@ -121,7 +124,7 @@ class Ledger:
             "formula_total": self.formula_total,
             "messages": dict(overall.messages),
             "by_kind": overall.by_kind(),
-            "by_phase": {name: {"down": one.down, "up": one.up} for name, one in sums.items()},
+            "by_phase": {name: {"down": one.down, "up": one.up} for name, one in phases},
         }
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import csv
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -68,15 +69,10 @@ def test_the_plan_is_a_tree() -> None:
         "        └── mask update in round 6: sparsity 0.700",
     ]
     assert plan_lines([], {}) == ["plan: 0 rounds"]
-
-
-def test_a_plan_of_many_mask_updates_fits_a_screen() -> None:
-    plan = build_plan(0, 0, 206, every=2, initial=0.0, final=0.7, kind="linear")
-    lines = plan_lines(plan, {})
-    assert len(lines) < 10
-    assert "mask updates in rounds" in lines[-1]
-    assert "every 2 rounds" in lines[-1]
-    assert lines[-1].endswith("to 0.700")
+    many = build_plan(0, 0, 206, every=2, initial=0.0, final=0.7, kind="linear")
+    lines = plan_lines(many, {})
+    assert len(lines) < 10  # it fits a screen
+    assert re.search(r"mask updates in rounds .* every 2 rounds.* to 0\.700$", lines[-1])
 
 
 def test_a_round_is_one_line() -> None:

@@ -37,16 +37,12 @@ def test_a_reserved_folder_goes_to_the_one_run_it_is_for(tmp_path: Path) -> None
     assert make_folder("one", tmp_path) == first
     assert make_folder("one", tmp_path).name == "one-3"  # it is handed on once
     assert list(first.iterdir()) == []
-
-
-def test_a_reserved_folder_that_nobody_took_is_removed(tmp_path: Path) -> None:
-    path = reserve_folder("one", tmp_path)
-    assert is_reserved(path)
-    release_folder(path)
-    assert not path.exists()
-    taken = make_folder("one", tmp_path)
-    release_folder(taken)
-    assert taken.is_dir()
+    release_folder(first)  # a run has taken it
+    assert first.is_dir()
+    kept = reserve_folder("one", tmp_path)
+    assert is_reserved(kept)
+    release_folder(kept)
+    assert not kept.exists()
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -104,15 +100,11 @@ def test_runs_are_in_caafp_home_or_the_users_home(
 def test_names_that_could_leave_the_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="run-name must be a file name"):
         RunDirectory.create(tmp_path, name, strategy="s", dataset="d", seed=1)
-    assert not list(tmp_path.iterdir())
     with pytest.raises(SettingsError, match="model"):
         RunDirectory(tmp_path).write_model(name, {"w": np.zeros(1)})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["a", "A-1.b_c", "x" * 120, "k=3,seed+1@home", "_x"])
-def test_plain_names_are_allowed(name: str) -> None:
-    assert check_name(name, "run-name") == name
+    for plain in ("a", "A-1.b_c", "x" * 120, "k=3,seed+1@home", "_x"):
+        assert check_name(plain, "run-name") == plain
 
 
 def test_output_dir_that_is_a_file(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def plot_masks(run: Run) -> "Figure":
     RunError
         The run has left no masks.
     """
-    from caafp_app.runs.masks import jaccard
+    from caafp_app.runs.reading import jaccard
 
     masks = run.files.masks()
     if not masks:

@@ -63,8 +63,10 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     checkpoints, saved = _checkpoints(directory, settings)
     data = settings.data
     log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
+    live = LiveLog(directory.path)
     observers: list[Observer] = [
         DirectoryObserver(directory, settings.to_dict()),
+        live,
         LogObserver(),
         *make_trackers(settings.run.trackers, directory.path, settings.to_dict()),
     ]
@@ -73,7 +75,6 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
             settings, CompositeObserver(observers), checkpoints, stop, told_classes(settings)
         )
         # Flower says that a run has ended only when its last client has stopped training.
-        live = LiveLog(directory.path)
         try:
             strategy.start(
                 grid,

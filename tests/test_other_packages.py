@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from caafp_app import registry
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings

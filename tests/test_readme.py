@@ -23,7 +23,8 @@ from caafp_app.datasets.folder import read_folder
 from caafp_app.datasets.uci_har import CLASSES, UciHarSource
 from caafp_app.launch.presets import parse_pairs, preset_names, read_preset
 from caafp_app.runs.directory import RunDirectory
-from caafp_app.runs.observer import DirectoryObserver
+from caafp_app.runs.live import LiveLog
+from caafp_app.runs.observer import CompositeObserver, DirectoryObserver
 from caafp_app.runs.records import RoundRecord
 from caafp_app.runs.text import round_line
 from caafp_app.settings import Settings
@@ -76,14 +77,15 @@ def test_presets_are_those_in_conf() -> None:
 def test_a_run_leaves_the_files_that_are_listed(tmp_path: Path) -> None:
     setup = prepare({"clusters": 0, "prune-rounds": 2})
     directory = RunDirectory.create(tmp_path, strategy="caafp", dataset="synthetic", seed=5)
-    setup.strategy.observer = DirectoryObserver(directory, setup.settings.to_dict())
+    files = DirectoryObserver(directory, setup.settings.to_dict())
+    setup.strategy.observer = CompositeObserver([files, LiveLog(directory.path)])
     setup.strategy.start(setup.grid, _initial(setup.settings), num_rounds=4)
-    files = {
+    left = {
         re.sub(r"cluster-\d+", "cluster-0", path.relative_to(directory.path).as_posix())
         for path in directory.path.rglob("*")
         if path.is_file()
     }
-    assert {row[0].strip("`") for row in table("file")} == files
+    assert {row[0].strip("`") for row in table("file")} == left
 
 
 def _initial(settings: Settings) -> ArrayRecord:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.clustering.unlabelled import GENERAL, informed
+from caafp_app.datasets.base import source_of
 from caafp_app.datasets.folder import read_unlabelled
-from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.resolve import form_on_device
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.devices.personal import Card

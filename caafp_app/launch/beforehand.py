@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.base import source_of
 from caafp_app.datasets.survey import about_shape, survey, unread
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect

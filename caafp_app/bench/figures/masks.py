@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.bench.figures.style import HEAT, plotting
-from caafp_app.runs.masks import jaccard
-from caafp_app.runs.reading import RunFiles
+from caafp_app.runs.reading import RunFiles, jaccard
 
 
 def draw_masks(run: RunFiles) -> Any | None:

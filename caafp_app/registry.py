@@ -34,14 +34,9 @@ _LONGEST_NAME = 40
 class Registry(Mapping[str, Any]):
     """The parts of one kind, by name. A part is imported when it is first asked for.
 
-    Parameters
-    ----------
-    kind : str
-        What the parts are called in error messages, e.g. ``strategy``.
-    group : str
-        Entry-point group of other packages: ``caafp_app.<group>``.
-    parts : mapping of str to str
-        The path of each built-in part, as `PATH_FORM`.
+    `kind` is what they are called in error messages, such as ``strategy``. Other packages add
+    theirs to the entry-point group ``caafp_app.<group>``. `parts` are the paths of the built-in
+    ones, in the form `PATH_FORM`.
     """
 
     def __init__(self, kind: str, group: str, parts: Mapping[str, str]) -> None:
@@ -99,17 +94,7 @@ def is_path(text: str) -> bool:
 
 
 def load(kind: str, path: str) -> Any:
-    """Import the object that `path` names.
-
-    Raises SettingsError if there is no such module or object, or the module cannot be imported.
-
-    Parameters
-    ----------
-    kind : str
-        For the error message.
-    path : str
-        Of the form `PATH_FORM`.
-    """
+    """Import the object that `path` names; `kind` is for the message of the SettingsError."""
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -132,17 +117,7 @@ def load(kind: str, path: str) -> Any:
 
 
 def check_installed(kind: str, path: str) -> None:
-    """Look for the outermost package of a path, and import nothing.
-
-    Raises SettingsError if this Python cannot find it.
-
-    Parameters
-    ----------
-    kind : str
-        For the error message.
-    path : str
-        A path, or a name, which is always found.
-    """
+    """Look for the outermost package of a path, and import nothing; a name is always found."""
     top = path.partition(":")[0].partition(".")[0]
     if is_path(path) and top not in sys.modules and not importlib.util.find_spec(top):
         raise _module_missing(kind, path, "none")

@@ -49,13 +49,7 @@ def list_settings(
 
 
 def described(name: str) -> str:
-    """Return a setting in a few lines.
-
-    Raises
-    ------
-    SettingsError
-        There is none of that name; the nearest one is named.
-    """
+    """Return a setting in a few lines, or raise SettingsError that names the nearest one."""
     known = {knob.key: knob for knob in knobs()}
     knob = known.get(name.replace("_", "-").strip().lower())
     if knob is None:

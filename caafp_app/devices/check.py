@@ -24,19 +24,9 @@ UNEVEN = 20.0
 
 @dataclass(frozen=True)
 class DataReport:
-    """What is there.
+    """What is there: `train` and `test` are windows by class name, of all classes of the run.
 
-    Attributes
-    ----------
-    label : str
-    shape : tuple of int
-        Of a window.
-    form : Form
-        What ``dataset.toml`` says.
-    train, test : mapping of str to int
-        Windows by class name, of all classes of the run.
-    remarks : list of str
-        What is allowed and may be a mistake.
+    `remarks` are what is allowed and may be a mistake.
     """
 
     label: str
@@ -53,13 +43,7 @@ class DataReport:
 
 
 def check_data(settings: DataSettings, node_config: NodeConfig) -> DataReport:
-    """Load a device's data as a run would, and look at it.
-
-    Raises
-    ------
-    DataError, SettingsError
-        As a run would.
-    """
+    """Load a device's data as a run would, with the errors of a run, and look at it."""
     data = load_client(settings, node_config)
     form = read_form(Path(str(node_config["data-path"])).expanduser())
     train, test = (

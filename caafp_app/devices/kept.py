@@ -65,13 +65,7 @@ def default_states() -> Path:
 
 
 def the_only_state() -> Path:
-    """Return the one folder that `default_states` has.
-
-    Raises
-    ------
-    DataError
-        There is none, or more than one.
-    """
+    """Return the one folder that `default_states` has, or raise DataError."""
     states = default_states()
     found = sorted({path.parent.parent for path in states.glob(f"*/*/{MODEL}")})
     if len(found) != 1:
@@ -84,13 +78,7 @@ def the_only_state() -> Path:
 
 
 def how_many(node_config: NodeConfig) -> int:
-    """Return ``keep-personal`` of a node-config: runs whose models are kept.
-
-    Raises
-    ------
-    SettingsError
-        It is no number of at least 1.
-    """
+    """Return ``keep-personal`` of a node-config: runs whose models are kept; at least 1."""
     told = node_config.get("keep-personal", KEPT)
     if isinstance(told, bool) or not isinstance(told, int) or told < 1:
         raise SettingsError(f"keep-personal: expected a whole number of at least 1, found {told!r}")
@@ -114,10 +102,7 @@ def list_kept(state: Path) -> list[Kept]:
 def find_kept(state: Path, run: str = "") -> Kept:
     """Return one model: of a run by its id or name, or the one that is served.
 
-    Raises
-    ------
-    DataError
-        There is none, or several runs have that name.
+    Raises DataError if there is none, or several runs have that name.
     """
     kept = list_kept(state)
     if run:
@@ -139,28 +124,10 @@ def find_kept(state: Path, run: str = "") -> Kept:
 
 
 def keep(state: Path, arrays: Arrays, card: Card, score: Score, most: int = KEPT) -> str:
-    """Keep the model of a run, serve the best one, and remove the oldest.
+    """Keep the model of a run, serve the best one, and remove the oldest; say what was done.
 
-    Parameters
-    ----------
-    state : Path
-        The device's ``state-dir``.
-    arrays, card
-        The model; its run's id names its folder.
-    score : callable
-        Of any model that is kept, on today's windows.
-    most : int
-        Models to keep; the served one and the new one stay in any case.
-
-    Returns
-    -------
-    str
-        What was done, for the device's log.
-
-    Raises
-    ------
-    RunError
-        The folder cannot be written to.
+    `score` is of any kept model on today's windows. Of `most` models that stay the served one and
+    the new one are two in any case. Raises RunError if the folder cannot be written to.
     """
     run = check_name(card.run, "the id of a run")
     before = next((one for one in list_kept(state) if one.served), None)
@@ -176,13 +143,7 @@ def keep(state: Path, arrays: Arrays, card: Card, score: Score, most: int = KEPT
 
 
 def use(state: Path, run: str) -> Kept:
-    """Serve the model of a run from now on; `BEST` lets the next run choose again.
-
-    Raises
-    ------
-    DataError
-        There is no such model.
-    """
+    """Serve the model of a run from now on; `BEST` lets the next run choose again."""
     if run == BEST:
         kept = find_kept(state)
         _write(state, kept.run, "accuracy")

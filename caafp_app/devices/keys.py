@@ -45,27 +45,11 @@ def make_server_keys(
 ) -> list[Path]:
     """Issue the server's certificate, by an authority that is made where there is none.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets ``ca.pem`` and ``ca.key`` (unless they are there), ``server.pem`` and ``server.key``.
-    names : sequence of str
-        What devices call the server: host names and IP addresses. ``localhost`` and ``127.0.0.1``
-        are added.
-    days : int
-        The certificate's life.
-    now : datetime, optional
-        When that begins; with time zone. Left out: now.
-
-    Returns
-    -------
-    list of Path
-        The files that were written.
-
-    Raises
-    ------
-    SettingsError
-        A name is neither host nor address, a file is there already, or it cannot be written.
+    `folder` gets ``ca.pem`` and ``ca.key`` (unless they are there), ``server.pem`` and
+    ``server.key``. `names` are the hosts and IP addresses by which devices reach the server;
+    ``localhost`` and ``127.0.0.1`` are added. The certificate lives for `days` from `now`. Returns
+    the files written. Raises SettingsError if a name is neither host nor address, or a file is
+    there already.
     """
     wanted = list(dict.fromkeys((*names, *_LOOPBACK)))
     subject = [_alternative(name) for name in wanted]
@@ -97,10 +81,7 @@ def make_server_keys(
 def make_device_keys(folder: Path, name: str) -> list[Path]:
     """Make the key pair of one device: ``<name>.key``, which stays there, and ``<name>.pub``.
 
-    Raises
-    ------
-    SettingsError
-        The name is none, a file is there already, or it cannot be written.
+    Raises SettingsError if the name is none, a file is there already, or it cannot be written.
     """
     if not _DEVICE.fullmatch(name):
         raise SettingsError(

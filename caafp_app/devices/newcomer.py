@@ -25,27 +25,11 @@ from caafp_app.settings import AUTO, Settings
 
 
 def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
-    """Apply the models of a run to windows that lie somewhere.
+    """Apply the models of a run to windows that lie somewhere; say also which model it was.
 
-    Parameters
-    ----------
-    data : Path
-        As ``data-path``; labels may be missing and are not read.
-    run : Path
-        A run directory, or a copy of its ``settings.json``, ``clusters.json`` and ``models``.
-
-    Returns
-    -------
-    Prediction
-    str
-        Which model it is by.
-
-    Raises
-    ------
-    RunError, SettingsError
-        It is no run directory, or has no models yet.
-    DataError
-        There are no windows of the form that the models take.
+    Of `run` only ``settings.json``, ``clusters.json`` and ``models`` are needed. Labels in `data`
+    are not read. Raises RunError or SettingsError for a run without models, DataError for windows
+    of another form than they take.
     """
     files = read_run(run)
     settings = Settings.from_run_config(files.settings)

@@ -17,10 +17,7 @@ def device_config(
 ) -> dict[str, Scalar]:
     """Return the node-config of a device; paths are made absolute.
 
-    Raises
-    ------
-    SettingsError
-        A value that Flower's notation cannot hold.
+    Raises SettingsError for a value that Flower's notation cannot hold.
     """
     values: dict[str, Scalar] = {"data-path": str(data_path.expanduser().absolute())}
     if label:
@@ -43,13 +40,7 @@ def as_line(config: Mapping[str, Scalar]) -> str:
 
 
 def write_file(path: Path, config: Mapping[str, Scalar]) -> None:
-    """Write the ``.toml`` file that ``--node-config`` may name instead.
-
-    Raises
-    ------
-    SettingsError, RunError
-        Flower would not take it for such a file; or it cannot be written.
-    """
+    """Write the ``.toml`` file that ``--node-config`` may name instead."""
     if path.suffix != ".toml":
         raise SettingsError(f"expected a file that ends in .toml, found {path}")
     lines = [f"{key} = {_literal(value)}\n" for key, value in config.items()]

@@ -18,13 +18,7 @@ _MAX_BYTES = 2**30
 
 
 def keep_own(state: Path, arrays: Mapping[str, NDArray[Any]], run: str) -> None:
-    """Write the model of a run into a ``state-dir``, for its owner alone to read.
-
-    Raises
-    ------
-    RunError
-        The folder cannot be written to.
-    """
+    """Write the model of a run into a ``state-dir``, for its owner alone; or raise RunError."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_tensors(state / OWN_FILE, arrays, {"run": run}, mode=PRIVATE)

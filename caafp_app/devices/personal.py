@@ -89,13 +89,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Self:
-        """Read what `keep_personal` wrote.
-
-        Raises
-        ------
-        DataError
-            It is of another version, or was not written by it.
-        """
+        """Read what `keep_personal` wrote; raise DataError if it is anything else."""
         with reading(f"the model card in {where}", DataError):
             values = json.loads(text)
             if values["version"] != VERSION:
@@ -141,10 +135,7 @@ def card_of(
 ) -> Card:
     """Describe a personal model: what it takes and tells apart, and how good it was.
 
-    Raises
-    ------
-    ProtocolError
-        The weights hold NaN or infinity.
+    Raises ProtocolError if the weights hold NaN or infinity.
     """
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ProtocolError("training diverged: the personal model holds NaN or infinity")
@@ -187,13 +178,7 @@ def _known(metrics: Mapping[str, int | float], name: str) -> float | None:
 
 
 def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) -> None:
-    """Write a personal model and its card, for their owner alone to read.
-
-    Raises
-    ------
-    RunError
-        The folder cannot be written to.
-    """
+    """Write a personal model and its card, for their owner alone to read; or raise RunError."""
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values = {**asdict(card), "written": written}
     try:

@@ -20,14 +20,7 @@ from caafp_app.runs.files import write_atomic
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of some windows.
-
-    Attributes
-    ----------
-    class_names : tuple of str
-    probabilities : ndarray
-        float64 ``[n, classes]``, each row of sum 1.
-    """
+    """What a model says of windows: probabilities float64 ``[n, classes]``, each row of sum 1."""
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
@@ -48,30 +41,14 @@ class Prediction:
         return stream.getvalue()
 
     def write_csv(self, path: Path) -> None:
-        """Write the table to a file, whole or not at all.
-
-        Raises
-        ------
-        RunError
-            The file cannot be written.
-        """
+        """Write the table to a file, whole or not at all."""
         write_atomic(path, self.to_csv().encode())
 
 
 def predict(data: Path, folder: Path) -> Prediction:
-    """Apply the personal model of one run to windows that lie somewhere.
+    """Apply the personal model in `folder` (see `kept.find_kept`) to windows that lie somewhere.
 
-    Parameters
-    ----------
-    data : Path
-        As ``data-path``; labels may be missing and are not read.
-    folder : Path
-        That of the run in the device's ``state-dir``; see `kept.find_kept`.
-
-    Raises
-    ------
-    DataError
-        There is no model, or no windows of the form that it takes.
+    Labels in `data` are not read. Raises DataError if there is no model, or no windows of its form.
     """
     arrays, card = load_personal(folder)
     shape = DataShape(card.input_shape, card.class_names)

@@ -24,13 +24,7 @@ from caafp_app.settings import Settings
 
 
 def requests_of(settings: Settings) -> Iterator[tuple[str, RecordDict]]:
-    """Yield a name and the records of each request, in the order of a run.
-
-    Raises
-    ------
-    SettingsError
-        The strategy cuts filters, and the network has none to cut.
-    """
+    """Yield a name and the records of each request, in the order of a run."""
     yield "describe", Request(Action.DESCRIBE, phase="describe").to_records()
     writer = _Writer(settings)
     strategy, pruning = settings.run.strategy, settings.pruning

@@ -26,15 +26,8 @@ from caafp_app.settings import Settings
 class Checked:
     """What was found of a run that can start.
 
-    Attributes
-    ----------
-    clients : int or None
-        How many a simulation has; None on real devices, and where the data, not yet downloaded,
-        will say it.
-    facts : str
-        The data, in a line.
-    notes : list of str
-        What is allowed and may be a mistake.
+    `clients` is None on real devices, and where data that is not yet downloaded will say it.
+    `facts` describe the data in a line. `notes` are what is allowed and may be a mistake.
     """
 
     clients: int | None
@@ -52,29 +45,9 @@ def check_simulation(
 ) -> Checked:
     """Check a run of simulated clients on this machine. Nothing is started, made or changed.
 
-    Parameters
-    ----------
-    settings : Settings
-        From `placed`.
-    results : Path
-        The run directory, from `placed`.
-    supernodes : int, optional
-        As asked for; one for each client of the data if not.
-    given : collection of str, optional
-        The settings that the user named.
-    fetch : bool
-        Whether data may be downloaded to look at it. If not, a note says what a run will download,
-        and the rest is checked.
-
-    Raises
-    ------
-    SettingsError
-        Settings do not go with the data, the machine or each other.
-    DataError
-        The data cannot be read.
-    RunError
-        A package that the run needs is not installed, Ray does not answer, or the run to resume
-        cannot be resumed.
+    `settings` and `results` are from `placed`. `given` are the settings that the user named.
+    Without `fetch` no data is downloaded: a note says what a run will download, and the rest is
+    checked. Raises SettingsError, DataError or RunError.
     """
     ray = settings.run.engine == "ray"
     if ray:
@@ -107,14 +80,9 @@ def check_simulation(
 
 
 def check_deployment(settings: Settings, given: Collection[str] | None = None) -> Checked:
-    """Check what can be known here of a run on real devices.
+    """Check what can be known here of a run on real devices, with the errors of `check_simulation`.
 
     Their data, and the folders of the server, are elsewhere.
-
-    Raises
-    ------
-    SettingsError, RunError
-        As of `check_simulation`.
     """
     if settings.run.engine != "ray":
         raise SettingsError(
@@ -138,22 +106,7 @@ def check_deployment(settings: Settings, given: Collection[str] | None = None) -
 
 
 def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list[str]:
-    """Check on a device what a run will ask of it; return notes.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-    shape : tuple of int
-        Of the device's windows.
-    classes : int
-        Of the run.
-
-    Raises
-    ------
-    SettingsError
-        The network does not take these windows, or this device lacks the GPU that is asked for.
-    """
+    """Check on a device what a run will ask of it, for windows of `shape`; return notes."""
     _check_device(settings)
     _check_network(settings, shape, classes)
     return about_shape(shape)
@@ -216,13 +169,7 @@ def _check_strategy(settings: Settings) -> tuple[str, ...]:
 
 
 def _check_resumable(settings: Settings, results: Path) -> None:
-    """Load the checkpoint as the server will.
-
-    Raises
-    ------
-    RunError
-        The run has ended, or has other settings: see `Checkpoints.load`.
-    """
+    """Load the checkpoint as the server will."""
     from caafp_app.runs.checkpoint import FOLDER, Checkpoints
     from caafp_app.server_app import terms_of
 

@@ -8,17 +8,7 @@ from caafp_app.settings import Settings
 
 @dataclass(frozen=True)
 class Idle:
-    """When some settings have no effect.
-
-    Attributes
-    ----------
-    keys : tuple of str
-        The settings.
-    why : str
-        In words.
-    holds : callable
-        Tells whether it is so.
-    """
+    """Settings that have no effect where `holds`, and why, in words."""
 
     keys: tuple[str, ...]
     why: str
@@ -83,16 +73,8 @@ def without_effect(
 ) -> list[str]:
     """Return a note for each setting that differs from its default and changes nothing.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-    unused : tuple of str
-        Settings that the strategy has no argument for.
-    clients : int, optional
-        How many there are, where that is known.
-    given : collection of str, optional
-        The settings that the user named; those of a preset are left out then.
+    `unused` are settings that the strategy has no argument for. Where `given` names what the user
+    said, settings of a preset are left out.
     """
     changed = [key for key in settings.changes() if given is None or key in given]
     notes = []

@@ -36,17 +36,7 @@ _STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run_id : int
-        Flower's number of it.
-    status : str
-        Flower's word: ``finished:completed``, ``finished:failed``, ``finished:stopped`` ...
-    details : str
-        Flower's reason for a failure; may be empty.
-    """
+    """How a run ended: Flower's number of it, its word for the end, its reason for a failure."""
 
     run_id: int
     status: str
@@ -63,16 +53,8 @@ def run_command(
 ) -> list[str]:
     """Return the ``flwr run`` command line.
 
-    Parameters
-    ----------
-    app : Path
-        Folder of the app.
-    connection : Connection
-        Where to send it.
-    run_config : Path
-        TOML file with the settings.
-    federation_config : str | None
-        Simulation options as ``key=value`` pairs; None where SuperNodes are real.
+    `run_config` is a TOML file with the settings. `federation_config` has simulation options as
+    ``key=value`` pairs; None where SuperNodes are real.
     """
     flags = ["--run-config", str(run_config)]
     flags += ["--federation-config", federation_config] if federation_config else []
@@ -93,27 +75,11 @@ def follow(
 ) -> Outcome:
     """Run a ``flwr run --stream`` command to its end, hand on its lines, and ask how it went.
 
-    Parameters
-    ----------
-    command : list[str]
-        From :func:`run_command`.
-    connection : Connection
-        The one that the command names.
-    echo : Callable[[str], None]
-        Takes each line, without its end.
-    waiting : Waiting, optional
-        What has to come after the run was handed over; the run is stopped if it does not.
-    ended : callable
-        Returns None until the server has ended the run, then "" or why it ended early. Flower
-        waits for clients that still train for a round that is over, maybe for hours; the run is
-        then stopped.
-
-    Raises
-    ------
-    RunError
-        The run was never started, or what it waited for did not come.
-    KeyboardInterrupt, SystemExit
-        Handed on after the run was stopped.
+    `waiting` is what has to come after the run was handed over; the run is stopped if it does not.
+    `ended` returns None until the server has ended the run, then "" or why it ended early: Flower
+    waits for clients that still train for a round that is over, maybe for hours, and the run is
+    then stopped. So it is by KeyboardInterrupt and SystemExit. Raises RunError if the run was never
+    started.
     """
     run_id: int | None = None
     with subprocess.Popen(
@@ -182,19 +148,8 @@ def ask(
 ) -> Outcome:
     """Ask the SuperLink until the run has ended, however long that is: its log may end before.
 
-    Parameters
-    ----------
-    run_id : int
-        Of the run.
-    connection : Connection
-        To its SuperLink.
-    echo : callable
-        Takes a line, once, where the run goes on without its log.
-
-    Raises
-    ------
-    RunError
-        The SuperLink did not say, several times.
+    `echo` takes a line, once, where the run goes on without its log. Raises RunError if the
+    SuperLink did not say, several times.
     """
     began, failures, told = time.monotonic(), 0, False
     while True:

@@ -15,18 +15,7 @@ Number: TypeAlias = int | float
 
 @dataclass(frozen=True)
 class Rule:
-    """A setting that is at most as large as a number made of others.
-
-    Attributes
-    ----------
-    key : str
-        What follows.
-    leaders : tuple of str
-        What it follows.
-    most : callable
-        Takes the values of the leaders, in their order, and returns the largest value allowed;
-        None: any.
-    """
+    """The setting `key` is at most `most` of the values of its `leaders`; None: any."""
 
     key: str
     leaders: tuple[str, ...]
@@ -57,12 +46,7 @@ RULES = (
 def follow(values: Values, given: Collection[str]) -> list[str]:
     """Lower, in place, what was not given and exceeds what was; return a note for each.
 
-    Parameters
-    ----------
-    values : mutable mapping of str to object
-        All settings, unchecked.
-    given : collection of str
-        The keys that the user named.
+    `values` are all settings, unchecked.
     """
     notes = []
     for rule in RULES:

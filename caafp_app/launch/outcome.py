@@ -11,14 +11,8 @@ from caafp_app.runs.place import is_reserved
 class End:
     """How a run ended.
 
-    Attributes
-    ----------
-    results : str | None
-        The run directory, where there is one.
-    complaint : str
-        What went wrong; empty for a success.
-    saved : int
-        The round of the last checkpoint of a run that can go on; 0 where none can.
+    `results` is the run directory, where there is one. `complaint` is empty for a success. `saved`
+    is the round of the last checkpoint of a run that can go on; 0 where none can.
     """
 
     results: str | None = None
@@ -37,13 +31,8 @@ def has_begun(results: Path) -> bool:
 def end_of(results: Path, complaint: str) -> End:
     """Return how a run on this machine ended.
 
-    Parameters
-    ----------
-    results : Path
-        Its folder.
-    complaint : str
-        What Flower says went wrong; empty if nothing did. A run that says it has ended well and
-        left no summary has failed all the same.
+    `complaint` is what Flower says went wrong. A run that says it has ended well and left no
+    summary has failed all the same.
     """
     if not results.is_dir() or is_reserved(results):
         return End(None, complaint or f"the run ended, but has left nothing in {results}")

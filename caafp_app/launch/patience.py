@@ -11,17 +11,7 @@ _SAY_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a run waits for before its first round, and how long it may.
-
-    Attributes
-    ----------
-    what : str
-        In words, for messages.
-    over : callable
-        Tells whether it has come.
-    seconds : float
-        Deadline.
-    """
+    """What a run waits for before its first round, in words, and how long it may."""
 
     what: str
     over: Callable[[], bool]
@@ -29,13 +19,7 @@ class Waiting:
 
 
 class Patience:
-    """Says again and again what is waited for, and gives up at the deadline.
-
-    Parameters
-    ----------
-    waiting : Waiting or None
-        None: nothing is waited for.
-    """
+    """Says again and again what is waited for (None: nothing), and gives up at the deadline."""
 
     def __init__(self, waiting: Waiting | None) -> None:
         self._waiting = waiting
@@ -43,13 +27,7 @@ class Patience:
         self._say_after = _SAY_SECONDS
 
     def look(self, echo: Callable[[str], None]) -> None:
-        """Say what is waited for, where it is time to.
-
-        Raises
-        ------
-        RunError
-            The deadline has passed.
-        """
+        """Say what is waited for, where it is time to; raise RunError after the deadline."""
         if self._waiting is None:
             return
         if self._waiting.over():

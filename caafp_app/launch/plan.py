@@ -16,16 +16,8 @@ from caafp_app.settings import Settings
 class Simulation:
     """How many clients Flower simulates, and what each may use of this machine.
 
-    Attributes
-    ----------
-    supernodes : int
-        Simulated clients.
-    client_cpus : int
-        Cores that one client occupies while it works; so many run at once as that allows.
-    client_gpus : float
-        Share of a GPU, likewise.
-    client_logs : bool
-        Whether what clients log is streamed too.
+    A client occupies `client_cpus` cores and a share `client_gpus` of a GPU while it works; so many
+    run at once as that allows. With `client_logs` what they log is streamed too.
     """
 
     supernodes: int
@@ -46,12 +38,7 @@ class Simulation:
 def count_supernodes(settings: Settings, asked: int | None) -> int:
     """Return the number of SuperNodes of a simulation: as asked, or one per client of the data.
 
-    Raises
-    ------
-    SettingsError
-        The data does not say how many clients there are, or there are too few for the settings.
-    DataError
-        The data cannot be read.
+    Raises SettingsError if the data does not say how many there are, or they are too few.
     """
     data = settings.data
     if data.dataset == "folder":
@@ -95,16 +82,9 @@ def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> floa
 def check_share(settings: Settings, client_cpus: int, client_gpus: float | None) -> list[str]:
     """Refuse a client that would wait for ever for more of this machine than there is.
 
-    Returns
-    -------
-    list of str
-        A note, where a share of a GPU changes nothing.
-
-    Raises
-    ------
-    SettingsError
-        It is to occupy more cores or GPUs than this machine has, and Ray runs here alone; or the
-        share is none that Ray takes: 0 to 1, or a whole number.
+    Returns a note where a share of a GPU changes nothing. Raises SettingsError if the client is to
+    occupy more cores or GPUs than this machine has, and Ray runs here alone; or the share is none
+    that Ray takes: 0 to 1, or a whole number.
     """
     asked = 0.0 if client_gpus is None else client_gpus
     if not (0.0 <= asked <= 1.0 or (asked.is_integer() and asked > 0)):
@@ -144,21 +124,10 @@ def named(settings: Settings, now: datetime) -> Settings:
 
 
 def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
-    """Say where a local run leaves its results.
+    """Say where a local run leaves its results: a folder that does not exist yet, or one to resume.
 
-    The app works in another folder than the caller: relative paths are made absolute here.
-
-    Returns
-    -------
-    Settings
-        With ``output-dir``, ``run-name``, ``data-dir`` and ``known-devices`` filled in.
-    Path
-        The run directory; it does not exist yet, unless it is of a run to resume.
-
-    Raises
-    ------
-    SettingsError
-        There is no run to resume, or no home directory.
+    The app works in another folder than the caller: relative paths are made absolute here. Raises
+    SettingsError if there is no run to resume, or no home directory.
     """
     settings = named(settings, now)
     run, data = settings.run, settings.data

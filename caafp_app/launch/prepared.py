@@ -22,20 +22,10 @@ from caafp_app.settings import Settings, knobs
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run takes place.
+    """Where a run takes place: on the devices of a connection `superlink`, or in a simulation.
 
-    Attributes
-    ----------
-    superlink : str or None
-        Connection to real devices; None: a simulation here.
-    supernodes : int or None
-        Simulated clients; None: one for each client of the data.
-    client_cpus : int
-        Cores that a simulated client occupies.
-    client_gpus : float or None
-        Share of a GPU, likewise; None: by the cores, with ``device=cuda``.
-    client_logs : bool
-        Whether what clients log is shown.
+    None stands for one simulated client for each of the data, and for a share of a GPU that follows
+    the cores with ``device=cuda``.
     """
 
     superlink: str | None = None
@@ -49,13 +39,7 @@ class Machine:
 class Prepared:
     """A run that has been checked and can start.
 
-    Attributes
-    ----------
-    settings : Settings
-    results : Path or None
-        Where a simulation will leave its results, unless another run takes the name first.
-    machine : Machine
-    checked : Checked
+    A simulation will leave its `results` there, unless another run takes the name first.
     """
 
     settings: Settings
@@ -99,21 +83,8 @@ def prepare(
 ) -> Prepared:
     """Check all that can be known of a run before it starts. Nothing is made.
 
-    Parameters
-    ----------
-    preset : str
-        Name of a preset, or path of a TOML file.
-    given : mapping of str to scalar
-        Settings over it.
-    machine : Machine, optional
-        Where; by default a simulation here.
-    fetch : bool
-        Whether published data may be downloaded to be checked.
-
-    Raises
-    ------
-    SettingsError, DataError, RunError
-        The run could not work: see `caafp_app.launch.beforehand`.
+    `given` are settings over a preset or TOML file. With `fetch` published data may be downloaded
+    to be checked. Raises what `caafp_app.launch.beforehand` raises.
     """
     machine = machine or Machine()
     base = read_preset(preset)
@@ -143,13 +114,7 @@ def prepare(
 
 
 def start(prepared: Prepared, say: Say) -> End:
-    """Run it to its end.
-
-    Raises
-    ------
-    SettingsError, RunError, Interrupted
-        As of `simulate` and `deploy`.
-    """
+    """Run it to its end; raises what `simulate` and `deploy` raise."""
     if prepared.machine.superlink is not None:
         return deploy(prepared.settings, prepared.machine.superlink, say)
     return simulate(prepared.settings, prepared.simulation, say)

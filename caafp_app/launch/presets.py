@@ -31,10 +31,7 @@ def preset_file(name: str) -> Path:
 def app_file(name: str, what: str, folder: Path) -> Path:
     """Return ``name.toml`` of a folder of the app, or the file that was named itself.
 
-    Raises
-    ------
-    SettingsError
-        There is neither; `what` the folder has and the nearest of its names are in the message.
+    Raises SettingsError if there is neither; `what` the folder has is named.
     """
     if "=" in name and name.partition("=")[0] in {knob.key for knob in knobs()}:
         raise SettingsError(f"expected the name of a {what} before the settings, found {name!r}")
@@ -56,12 +53,8 @@ def read_preset(name: str) -> dict[str, object]:
     """Return the flat keys and values of a preset or file.
 
     A file may start from another: ``preset = "caafp"``, or the path of a file, relative to its own
-    folder.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be found, is not TOML, has tables, or starts from itself.
+    folder. Raises SettingsError if there is none, it is not TOML, has tables, or starts from
+    itself.
     """
     return _read(preset_file(name), ())
 
@@ -87,13 +80,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says, whatever byte-order mark an editor put before it.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be read, or is not TOML.
-    """
+    """Return what a TOML file says, whatever byte-order mark an editor put before it."""
     with reading(f"TOML in {path}", SettingsError):
         return tomllib.loads(decoded(path.read_bytes()))
 
@@ -102,11 +89,6 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
     """Return ``key=value`` pairs as keys and typed values.
 
     Values follow TOML; where a string is expected the quotes may be left out (``dataset=uci-har``).
-
-    Raises
-    ------
-    SettingsError
-        A pair has no ``=``, or a key comes twice.
     """
     strings = {knob.key for knob in knobs() if isinstance(knob.default, str)}
     values: dict[str, object] = {}
@@ -134,13 +116,7 @@ def _parse(text: str) -> object:
 
 
 def merged(preset: str, pairs: Iterable[str]) -> Settings:
-    """Return the checked settings of a preset (or file) with pairs over it.
-
-    Raises
-    ------
-    SettingsError
-        From finding, reading or checking them.
-    """
+    """Return the checked settings of a preset (or file) with pairs over it."""
     return combined(read_preset(preset), parse_pairs(pairs))[0]
 
 
@@ -149,18 +125,8 @@ def combined(
 ) -> tuple[Settings, list[str]]:
     """Return checked settings, and a note for each value that followed another.
 
-    Parameters
-    ----------
-    preset : mapping of str to object
-        Over the defaults.
-    given : mapping of str to object
-        What the user said, over the preset. A setting that the user did not name gives way to one
-        that he or she did.
-
-    Raises
-    ------
-    SettingsError
-        A setting is unknown or not allowed, or two that were given contradict each other.
+    `given` is what the user said. A setting of `preset`, or a default, gives way to one that was
+    given.
     """
     values: dict[str, object] = {**default_config(), **preset, **given}
     notes = follow(values, given.keys())

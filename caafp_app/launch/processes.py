@@ -27,13 +27,7 @@ class Process:
 
 
 class Family:
-    """The processes that carry one mark, and their descendants.
-
-    Parameters
-    ----------
-    mark : str
-        Value of the environment variable ``CAAFP_LAUNCH_ID``, unique to the run.
-    """
+    """The processes whose ``CAAFP_LAUNCH_ID`` is a mark, unique to a run; and their descendants."""
 
     def __init__(self, mark: str) -> None:
         self._needle = f"{MARK}={mark}"
@@ -59,18 +53,7 @@ class Family:
         return found
 
     def end(self, grace: float = 5.0) -> bool:
-        """End all members: ask first, then kill.
-
-        Parameters
-        ----------
-        grace : float
-            Seconds between asking and killing.
-
-        Returns
-        -------
-        bool
-            Whether none is left.
-        """
+        """Ask all members to end, kill them after `grace` seconds; tell whether none is left."""
         _signal(self.members(), signal.SIGTERM)
         deadline = time.monotonic() + grace
         while (left := self.members()) and time.monotonic() < deadline:

@@ -30,15 +30,7 @@ _FIRST_REPLY_SECONDS = 600.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or a signal to end, during a run.
-
-    Parameters
-    ----------
-    end : End
-        What there is of the run.
-    status : int
-        Exit status that a command ends with.
-    """
+    """Ctrl-C, or a signal to end, during a run; a command ends with `status`."""
 
     def __init__(self, end: End, status: int = 130) -> None:
         super().__init__(end.complaint)
@@ -49,25 +41,9 @@ class Interrupted(KeyboardInterrupt):
 def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
     """Run a simulation: on a SuperLink that is started for it, or by our engine in this process.
 
-    The run's folder is made here and handed to the server.
-
-    Parameters
-    ----------
-    settings : Settings
-        What to run; checked by `caafp_app.launch.beforehand`.
-    simulation : Simulation
-        How many clients, and their share of this machine.
-    say : Callable[[str], None]
-        Takes the command and each line of the run.
-
-    Raises
-    ------
-    SettingsError
-        There cannot be a run directory.
-    RunError
-        The SuperLink or the run did not start.
-    Interrupted
-        By Ctrl-C.
+    The settings have been checked by `caafp_app.launch.beforehand`. The run's folder is made here
+    and handed to the server. `say` takes the command and each line of the run. Raises SettingsError
+    if there cannot be a run directory, RunError if the run did not start, Interrupted by Ctrl-C.
     """
     settings, results = placed(settings, datetime.now())
     if not settings.run.resume_from:
@@ -118,20 +94,6 @@ def deploy(settings: Settings, name: str, say: Say) -> End:
     """Run on real SuperNodes, by a connection of the user's own Flower configuration.
 
     Paths in the settings are the nodes' own and are left as they are.
-
-    Parameters
-    ----------
-    settings : Settings
-        What to run.
-    name : str
-        The connection.
-    say : Callable[[str], None]
-        Takes the command and each line of the run.
-
-    Raises
-    ------
-    RunError
-        The run did not start.
     """
     settings = named(settings, datetime.now())
     told: list[str] = []

@@ -40,15 +40,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Connection:
-    """How ``flwr`` reaches a SuperLink.
-
-    Attributes
-    ----------
-    environment : dict[str, str]
-        Environment for ``flwr``.
-    name : str | None
-        Connection in the Flower configuration of that environment; None for its default.
-    """
+    """How ``flwr`` reaches a SuperLink: by a name in the Flower configuration, or the default."""
 
     environment: dict[str, str]
     name: str | None = None
@@ -60,13 +52,7 @@ class Connection:
 
 
 def executable(name: str) -> str:
-    """Return the path of a command of Flower's, beside this Python or on the path.
-
-    Raises
-    ------
-    RunError
-        It is in neither place.
-    """
+    """Return the path of a command of Flower's: beside this Python, or on the path."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
@@ -80,15 +66,8 @@ def executable(name: str) -> str:
 def private_superlink() -> Iterator[Connection]:
     """Start a SuperLink for simulations; end it, and all it started, on leaving.
 
-    Yields
-    ------
-    Connection
-        Its environment, whose ``FLWR_HOME`` names the SuperLink as the default connection.
-
-    Raises
-    ------
-    RunError
-        It did not come up; the end of its log is part of the message.
+    It is the default connection of the environment that is yielded. Raises RunError, with the end
+    of its log, if it did not come up.
     """
     mark = uuid.uuid4().hex
     family = Family(mark)

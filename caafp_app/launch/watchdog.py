@@ -20,15 +20,7 @@ _END_SECONDS = 20.0
 
 @contextlib.contextmanager
 def watchdog(mark: str, folder: Path | None = None) -> Iterator[None]:
-    """Watch over the processes of a mark until the block ends.
-
-    Parameters
-    ----------
-    mark : str
-        Of the processes; see `Family`.
-    folder : Path, optional
-        Scratch folder to remove as well.
-    """
+    """Watch over the processes of a mark until the block ends; remove a scratch folder as well."""
     command = [sys.executable, "-m", "caafp_app.launch.watchdog", mark]
     process = subprocess.Popen(
         [*command, *([str(folder)] if folder else [])],

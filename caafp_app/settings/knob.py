@@ -75,18 +75,9 @@ def knob(
 ) -> T:
     """Declare a dataclass field that is a setting; its default's type is the setting's.
 
-    Parameters
-    ----------
-    comment : str
-        What it does, in a few words.
-    choices : tuple[str, ...] | Registry
-        The names that a string may take. With a registry it may be a path as well.
-    names_only : bool
-        Whether a path is refused, because what is chosen travels as a name.
-    low, high, above, below : float
-        Bounds: the first two are allowed themselves, the others not.
-    words : tuple[str, ...]
-        What may stand in place of a number, such as ``auto``.
+    A string takes the names of `choices`; with a registry a path as well, unless `names_only`,
+    because what is chosen travels as a name. Bounds `low` and `high` are allowed themselves,
+    `above` and `below` are not. `words`, such as ``auto``, may stand in place of a number.
     """
     rule = Rule(
         comment,

@@ -18,25 +18,9 @@ from caafp_app.settings import Settings
 
 
 def run_trial(settings: Settings, name: str, folder: Path, cpus: int, metric: str) -> float:
-    """Run settings to their end and return the mean accuracy on validation data.
+    """Run settings to their end in `folder` and return the mean accuracy on validation data.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the trial.
-    name : str
-        Of its run, in ``runs/`` of the folder.
-    folder : Path
-        Of the search.
-    cpus : int
-        Cores that a client occupies.
-    metric : str
-        ``personal`` or ``cluster``: whose accuracy.
-
-    Raises
-    ------
-    RunError
-        The run failed; its log is named.
+    `metric` says whose: ``personal`` or ``cluster``. Raises RunError, which names the log.
     """
     run = replace(settings.run, output_dir=str(folder), run_name=name)
     settings = replace(settings, run=run)

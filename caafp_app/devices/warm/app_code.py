@@ -13,15 +13,7 @@ _MAX_FILES = 10_000
 def forget_other_code(fab: bytes) -> bool:
     """Drop the imported packages of which the app brings other code; it then imports its own.
 
-    Parameters
-    ----------
-    fab : bytes
-        The app as Flower sends it: a zip file.
-
-    Returns
-    -------
-    bool
-        The app brings no other code: nothing was dropped.
+    `fab` is the app as Flower sends it, a zip file. Returns whether nothing was dropped.
     """
     same = True
     with zipfile.ZipFile(io.BytesIO(fab)) as archive:

@@ -43,11 +43,8 @@ class _Task:
 class ForkExecutor:
     """An executor of Flower's protocol whose tasks are forks of this process.
 
-    Parameters
-    ----------
-    memory_mb : float, optional
-        What a task may take besides what it shares with this process, in MB. Left out: what is
-        free when it begins.
+    A task may take `memory_mb` MB besides what it shares with this process; None: what is free
+    then.
     """
 
     def __init__(self, memory_mb: float | None = None) -> None:

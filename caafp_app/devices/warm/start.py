@@ -44,21 +44,10 @@ class Runtime:
 
 
 def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: float = 0.0) -> None:
-    """Be a SuperNode until it ends.
+    """Be a SuperNode until it ends; `arguments` are those of ``flower-supernode``.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        As ``flower-supernode`` takes them.
-    cold : bool
-        Start a process for each message, as Flower does.
-    memory_mb : float
-        What a task may take on top of what it shares, in MB; 0: what is free.
-
-    Raises
-    ------
-    SettingsError
-        ``--isolation`` is among the arguments: that is decided here.
+    A task may take `memory_mb` MB on top of what it shares, with 0 what is free. `cold` starts a
+    process for each message, as Flower does.
     """
     from flwr.supernode.cli import flower_supernode
 

@@ -29,16 +29,9 @@ SHARE = 0.9
 def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: str) -> int:
     """Run one task to its end and return the exit status of its process.
 
-    Parameters
-    ----------
-    spec : ExecutionSpec
-        Which task, and how to reach the SuperNode.
-    tell : int
-        Where to write lines of JSON for the parent: file descriptor of a pipe.
-    memory_mb : float, optional
-        What it may take on top of what it was forked with, in MB.
-    same_app : str
-        Hash of an app whose code is known to be what is imported here.
+    Lines of JSON for the parent go to the file descriptor `tell`. The task may take `memory_mb` MB
+    on top of what it was forked with. `same_app` is the hash of an app known to be what is imported
+    here.
     """
     from flwr.supercore.exit import exit_handler
     from flwr.supercore.tls import validate_and_resolve_root_certificates

@@ -5,24 +5,20 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import Case
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.beforehand import check_simulation
-from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
-from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import signals_as_exceptions
-from caafp_app.launch.watchdog import watchdog
+from caafp_app.launch.processes import signals_as_exceptions
+from caafp_app.launch.watchdog import guarded
 
 Job = tuple[Case, int]
 """A case and a seed."""
@@ -46,8 +42,6 @@ class _Running:
     case: Case
     seed: int
     process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    family: Family
     guard: ExitStack
     began: float = field(default_factory=time.monotonic)
 
@@ -128,20 +122,19 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
     log = folder.log(case, seed)
     config = log.with_suffix(".toml")
     config.write_text(to_toml(folder.settings(case, seed)), encoding="utf-8")
-    mark = uuid.uuid4().hex
     guard = ExitStack()
-    guard.enter_context(watchdog(mark))
-    stream = log.open("wb")
+    environment = guard.enter_context(guarded())
+    stream = guard.enter_context(log.open("wb"))
     process = subprocess.Popen(
         command(case, config, cpus, in_process),
-        env=flower_environment() | {MARK: mark},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=stream,
         stderr=subprocess.STDOUT,
         # Ctrl-C in the terminal must reach us alone: we end the runs in order.
         start_new_session=True,
     )
-    return _Running(case, seed, process, stream, Family(mark), guard)
+    return _Running(case, seed, process, guard)
 
 
 def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
@@ -155,8 +148,6 @@ def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
 
 
 def _end(one: _Running, folder: BenchFolder) -> Ended:
-    one.log.close()
-    one.family.end()
     one.guard.close()
     seconds = time.monotonic() - one.began
     log = folder.log(one.case, one.seed)
@@ -185,7 +176,5 @@ def _stop(running: Sequence[_Running]) -> None:
     for one in running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             one.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        one.family.end()
-        one.process.wait()
-        one.log.close()
         one.guard.close()
+        one.process.wait()

@@ -5,20 +5,15 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import option
 
 
 def privacy(
-    replies: Annotated[
-        int, typer.Option(help="Training replies of one device, in all runs.", show_default=False)
-    ],
-    clip: Annotated[float, typer.Option(help="Largest norm of an update.")] = 1.0,
-    noise: Annotated[
-        float, typer.Option(help="Standard deviation at each value.", show_default=False)
-    ] = 0.0,
-    epsilon: Annotated[
-        float, typer.Option(help="In place of --noise: the promise.", show_default=False)
-    ] = 0.0,
-    delta: Annotated[float, typer.Option(help="The promise fails with this probability.")] = 1e-5,
+    replies: Annotated[int, option("Training replies of one device, in all runs.")],
+    clip: Annotated[float, option("Largest norm of an update.", True)] = 1.0,
+    noise: Annotated[float, option("Standard deviation at each value.")] = 0.0,
+    epsilon: Annotated[float, option("In place of --noise: the promise.")] = 0.0,
+    delta: Annotated[float, option("The promise fails with this probability.", True)] = 1e-5,
 ) -> None:
     """Compute what a device's noise promises. Needs the extra `privacy`.
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import argument, flag
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import preset_names, read_preset, to_toml
 from caafp_app.registry import hint
@@ -14,16 +15,9 @@ from caafp_app.settings import Scalar, knobs
 
 
 def list_settings(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Only these settings.", show_default=False),
-    ] = None,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
-    ] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="As Markdown, for docs/settings.md.")
-    ] = False,
+    names: Annotated[list[str] | None, argument("[NAME]...", "Only these settings.")] = None,
+    toml: Annotated[bool, flag("--toml", "As TOML, to start a file of your own from.")] = False,
+    markdown: Annotated[bool, flag("--markdown", "As Markdown, for docs/settings.md.")] = False,
 ) -> None:
     """List every setting: its default, what it may be, what it does."""
     if toml or markdown:

@@ -52,7 +52,12 @@ def check_simulation(
     ray = settings.run.engine == "ray"
     if ray:
         check_system()
-        _check_ray_installed()
+        if importlib.util.find_spec("ray") is None:
+            raise RunError(
+                "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
+                '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
+                "needs none, or run on real devices by --superlink NAME"
+            )
     for key, path in settings.paths():
         check_installed(key, path)
     source = source_of(settings.data.dataset)
@@ -70,7 +75,11 @@ def check_simulation(
         _check_network(settings, found.shape, found.classes)
     unused = _check_strategy(settings)
     if settings.run.resume_from:
-        _check_resumable(settings, results)
+        from caafp_app.runs.checkpoint import FOLDER, Checkpoints
+        from caafp_app.server_app import terms_of
+
+        # As the server will: it may have ended, or have other settings.
+        Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
     else:
         _check_writable(results.parent)
     if ray:
@@ -110,15 +119,6 @@ def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list
     _check_device(settings)
     _check_network(settings, shape, classes)
     return about_shape(shape)
-
-
-def _check_ray_installed() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise RunError(
-            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
-            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
-            "needs none, or run on real devices by --superlink NAME"
-        )
 
 
 def _check_device(settings: Settings) -> None:
@@ -166,14 +166,6 @@ def _check_strategy(settings: Settings) -> tuple[str, ...]:
 
     check_strategy(settings)
     return unused_settings(settings.run.strategy)
-
-
-def _check_resumable(settings: Settings, results: Path) -> None:
-    """Load the checkpoint as the server will."""
-    from caafp_app.runs.checkpoint import FOLDER, Checkpoints
-    from caafp_app.server_app import terms_of
-
-    Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
 
 
 def _check_writable(folder: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
-from caafp_app.launch.presets import to_toml
 from caafp_app.runs.place import default_home, find_run
 from caafp_app.settings import Settings
 
@@ -149,10 +148,3 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
         name = f"{run.run_name}-{number}"
     run = replace(run, output_dir=str(home), run_name=name)
     return replace(settings, run=run, data=data), home / "runs" / name
-
-
-def write_run_config(settings: Settings, folder: Path) -> Path:
-    """Write all settings to a TOML file for ``flwr run --run-config``, and return its path."""
-    path = folder / "run-config.toml"
-    path.write_text(to_toml(settings.to_dict()), encoding="utf-8")
-    return path

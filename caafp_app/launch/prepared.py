@@ -13,10 +13,9 @@ from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.connections import check_connection
-from caafp_app.launch.outcome import End
 from caafp_app.launch.plan import Simulation, check_share, gpu_share, placed
 from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
-from caafp_app.launch.start import Say, deploy, simulate
+from caafp_app.launch.start import End, Say, deploy, simulate
 from caafp_app.settings import Settings, knobs
 
 

@@ -23,11 +23,6 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in presets_folder().glob("*.toml"))
 
 
-def preset_file(name: str) -> Path:
-    """Return the file of a preset, or the file that was named itself; see `app_file`."""
-    return app_file(name, "preset", presets_folder())
-
-
 def app_file(name: str, what: str, folder: Path) -> Path:
     """Return ``name.toml`` of a folder of the app, or the file that was named itself.
 
@@ -56,7 +51,7 @@ def read_preset(name: str) -> dict[str, object]:
     folder. Raises SettingsError if there is none, it is not TOML, has tables, or starts from
     itself.
     """
-    return _read(preset_file(name), ())
+    return _read(app_file(name, "preset", presets_folder()), ())
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
@@ -75,8 +70,9 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
     if not isinstance(base, str):
         raise SettingsError(f"preset in {path}: expected a name or a path, found {base!r}")
     beside = path.parent / Path(base).expanduser()
-    start = beside if beside.suffix == ".toml" and beside.is_file() else preset_file(base)
-    return _read(start, (*below, path.resolve())) | values
+    if beside.suffix != ".toml" or not beside.is_file():
+        beside = app_file(base, "preset", presets_folder())
+    return _read(beside, (*below, path.resolve())) | values
 
 
 def read_toml(path: Path) -> dict[str, Any]:

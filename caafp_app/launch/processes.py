@@ -10,9 +10,16 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
+
+Handler: TypeAlias = Callable[[int, FrameType | None], None] | signal.Handlers
 
 MARK = "CAAFP_LAUNCH_ID"
 _PROC = Path("/proc")
@@ -65,6 +72,34 @@ class Family:
             time.sleep(0.1)
             left = self.members()
         return not left
+
+
+@contextlib.contextmanager
+def _handled(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Handle signals so until the block ends; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+
+def signals_as_exceptions() -> AbstractContextManager[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that what stands in a `finally` is done."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    return _handled((signal.SIGTERM, signal.SIGHUP), leave)
+
+
+def interrupts_ignored() -> AbstractContextManager[None]:
+    """Let nobody interrupt the cleaning up."""
+    return _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
 
 
 def _signal(processes: set[Process], number: signal.Signals) -> None:

@@ -4,20 +4,21 @@ import re
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from caafp_app.errors import RunError
 from caafp_app.launch.environment import flower_environment, ray_in_words
 from caafp_app.launch.follow import Outcome, follow, printable, run_command
-from caafp_app.launch.outcome import End, end_of, has_begun
 from caafp_app.launch.patience import Waiting
-from caafp_app.launch.plan import Simulation, named, placed, write_run_config
+from caafp_app.launch.plan import Simulation, named, placed
+from caafp_app.launch.presets import to_toml
 from caafp_app.launch.source import app_folder
 from caafp_app.launch.superlink import Connection, private_superlink
+from caafp_app.runs.checkpoint import FOLDER, last_round
 from caafp_app.runs.live import LiveReader
-from caafp_app.runs.place import release_folder, reserve_folder
+from caafp_app.runs.place import is_reserved, release_folder, reserve_folder
 from caafp_app.settings import Settings
 
 Say = Callable[[str], None]
@@ -27,6 +28,41 @@ Say = Callable[[str], None]
 _RESULTS = re.compile(r"(?:INFO\s*:\s*)?results: (\S.*?)\s*")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FIRST_REPLY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended.
+
+    `results` is the run directory, where there is one. `complaint` is empty for a success. `saved`
+    is the round of the last checkpoint of a run that can go on; 0 where none can.
+    """
+
+    results: str | None = None
+    complaint: str = ""
+    saved: int = 0
+
+
+def has_begun(results: Path) -> bool:
+    """Tell whether a client has answered, or the server has given up waiting for one."""
+    try:
+        return (results / "rounds.jsonl").stat().st_size > 0
+    except OSError:
+        return False
+
+
+def end_of(results: Path, complaint: str) -> End:
+    """Return how a run on this machine ended.
+
+    `complaint` is what Flower says went wrong. A run that says it has ended well and left no
+    summary has failed all the same.
+    """
+    if not results.is_dir() or is_reserved(results):
+        return End(None, complaint or f"the run ended, but has left nothing in {results}")
+    saved = last_round(results / FOLDER)
+    if not complaint and not (results / "summary.json").is_file():
+        complaint = f"the run ended, but expected {results / 'summary.json'}, found nothing"
+    return End(str(results), complaint, saved)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -126,11 +162,9 @@ def announced(
     say: Say,
 ) -> list[str]:
     """Return the ``flwr run`` command, after saying it."""
-    command = run_command(
-        app_folder(scratch),
-        connection,
-        write_run_config(settings, scratch),
-        simulation.federation_config() if simulation else None,
-    )
+    config = scratch / "run-config.toml"
+    config.write_text(to_toml(settings.to_dict()), encoding="utf-8")
+    federation = simulation.federation_config() if simulation else None
+    command = run_command(app_folder(scratch), connection, config, federation)
     say("$ " + printable(command))
     return command

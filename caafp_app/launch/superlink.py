@@ -7,28 +7,21 @@ own, uses what is installed, and is ended with all that it started.
 
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from logging import getLogger
 from pathlib import Path
-from types import FrameType
 
 from caafp_app.errors import RunError
-from caafp_app.launch.environment import LOOPBACK, flower_environment
-from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.watchdog import watchdog
-
-log = getLogger(__name__)
+from caafp_app.launch.environment import LOOPBACK
+from caafp_app.launch.processes import signals_as_exceptions
+from caafp_app.launch.watchdog import guarded
 
 STARTUP_SECONDS = 180.0
 _ATTEMPTS = 3
@@ -69,34 +62,20 @@ def private_superlink() -> Iterator[Connection]:
     It is the default connection of the environment that is yielded. Raises RunError, with the end
     of its log, if it did not come up.
     """
-    mark = uuid.uuid4().hex
-    family = Family(mark)
     home = Path(tempfile.mkdtemp(prefix="caafp-"))
-    environment = flower_environment() | {MARK: mark, "FLWR_HOME": str(home / "flwr")}
-    if len(str(home)) <= _LONGEST_RAY_FOLDER:
-        environment["RAY_TMPDIR"] = str(home)
     started: list[subprocess.Popen[bytes]] = []
-    with watchdog(mark, home):
-        try:
-            with signals_as_exceptions():
-                _start(home, environment, started)
-                yield Connection(environment)
-        finally:
-            with _interrupts_ignored():
-                _end(family, started)
-                shutil.rmtree(home, ignore_errors=True)
-
-
-def _end(family: Family, started: list[subprocess.Popen[bytes]]) -> None:
-    if not family.end():
-        log.warning(
-            "some processes could not be ended: %s",
-            sorted(process.pid for process in family.members()),
-        )
-    for process in started:
-        # It is dead; this takes note of it, so that no zombie stays.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1.0)
+    try:
+        with guarded(home) as environment, signals_as_exceptions():
+            environment["FLWR_HOME"] = str(home / "flwr")
+            if len(str(home)) <= _LONGEST_RAY_FOLDER:
+                environment["RAY_TMPDIR"] = str(home)
+            _start(home, environment, started)
+            yield Connection(environment)
+    finally:
+        for process in started:
+            # It is dead; this takes note of it, so that no zombie stays.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0)
 
 
 def _start(home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]) -> None:
@@ -157,37 +136,3 @@ def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
             return bool(answer.status == 200) and process.poll() is None
         time.sleep(0.1)
     return False
-
-
-@contextlib.contextmanager
-def signals_as_exceptions() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that what stands in a `finally` is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, leave) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let nobody interrupt the cleaning up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -9,21 +9,29 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 
 from caafp_app.launch.environment import flower_environment
-from caafp_app.launch.processes import Family
+from caafp_app.launch.processes import MARK, Family, interrupts_ignored
+
+log = getLogger(__name__)
 
 _END_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def watchdog(mark: str, folder: Path | None = None) -> Iterator[None]:
-    """Watch over the processes of a mark until the block ends; remove a scratch folder as well."""
-    command = [sys.executable, "-m", "caafp_app.launch.watchdog", mark]
-    process = subprocess.Popen(
-        [*command, *([str(folder)] if folder else [])],
+def guarded(folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Yield an environment whose processes end with the block; then remove a scratch folder.
+
+    They end as well where this process dies within the block.
+    """
+    mark = uuid.uuid4().hex
+    family = Family(mark)
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", __name__, mark, *([str(folder)] if folder else [])],
         env=flower_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -32,12 +40,18 @@ def watchdog(mark: str, folder: Path | None = None) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        yield
+        yield flower_environment() | {MARK: mark}
     finally:
-        if process.stdin is not None:
-            process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_END_SECONDS)
+        with interrupts_ignored():
+            if not family.end():
+                left = sorted(process.pid for process in family.members())
+                log.warning("some processes could not be ended: %s", left)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                watchdog.wait(_END_SECONDS)
 
 
 def main(mark: str, folder: str = "") -> None:

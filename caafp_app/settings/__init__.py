@@ -7,8 +7,13 @@ groups.
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar
-from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import AUTO
+from caafp_app.settings.method import (
+    AUTO,
+    ClusterSettings,
+    ModelSettings,
+    PruneSettings,
+    TrainSettings,
+)
 from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
 
 __all__ = [

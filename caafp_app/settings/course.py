@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.registry import PATH_FORM, TRACKERS, hint
-from caafp_app.settings import names
 from caafp_app.settings.arguments import parse_arguments
 from caafp_app.settings.knob import Group, Scalar, knob
 
@@ -27,7 +26,7 @@ class RunSettings(Group):
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
     engine: str = knob(
-        "ray", "what runs simulated clients; batched: without Ray", choices=names.ENGINES
+        "ray", "what runs simulated clients; batched: without Ray", choices=("ray", "batched")
     )
     track: str = knob("", 'trackers that record the run in its folder, as "tensorboard,mlflow"')
     checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
@@ -121,4 +120,4 @@ class WireSettings(Group):
     up_dtype: str = knob(
         "float32", "updates from the clients", choices=registry.CODECS, names_only=True
     )
-    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)
+    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=("float32", "float16"))

@@ -15,6 +15,8 @@ from caafp_app.bench.file import read_bench
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import DataError, SettingsError
+from caafp_app.launch import watchdog
+from caafp_app.launch.processes import Family
 
 PROGRAM = """
 import json, pathlib, sys, time, tomllib
@@ -113,14 +115,13 @@ def test_what_runs_is_ended_when_nobody_waits_for_it(
     plan: BenchPlan, folder: BenchFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in(monkeypatch, tmp_path, seconds=60.0)
-    families: list[module.Family] = []
-    original = module.Family
+    families: list[Family] = []
 
-    def family(mark: str) -> module.Family:
-        families.append(original(mark))
+    def family(mark: str) -> Family:
+        families.append(Family(mark))
         return families[-1]
 
-    monkeypatch.setattr(module, "Family", family)
+    monkeypatch.setattr(watchdog, "Family", family)
 
     def interrupt(running: list[Job]) -> None:
         if folder.progress(*running[0]) > 0:

@@ -124,7 +124,6 @@ class Run:
         return DataFrame(counts, Index(names, name="true"), Index(names, name="predicted"))
 
     def __repr__(self) -> str:
-        """Say where it is and what came out."""
         accuracy = self.summary.get("accuracy", {}).get("personal", {}).get("mean")
         end = "not finished" if not self.summary else f"personal accuracy {accuracy}"
         return f"Run({str(self.path)!r}: {end})"

@@ -50,16 +50,13 @@ class Registry(Mapping[str, Any]):
         return tuple(self._paths)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all names: the built-in ones first, then those of other packages."""
         yield from self._paths
         yield from (name for name in self._foreign if name not in self._paths)
 
     def __len__(self) -> int:
-        """Return the number of names."""
         return len(tuple(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a part has this name."""
         return name in self._paths or name in self._foreign
 
     def __getitem__(self, name: str) -> Any:

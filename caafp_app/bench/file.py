@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from caafp_app.bench.cases import read_cases
-from caafp_app.bench.plan import BenchPlan
+from caafp_app.bench.cases import BenchPlan, read_cases
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import app_file, parse_pairs, read_preset, read_toml
 from caafp_app.launch.source import default_config, presets_folder

@@ -16,7 +16,6 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from caafp_app.errors import RunError
-from caafp_app.launch.patience import Patience, Waiting
 from caafp_app.launch.superlink import Connection
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
@@ -32,6 +31,7 @@ LINGER_SECONDS = 30.0
 _SUCCESS = "finished:completed"
 _FAILURE = "finished:failed"
 _STOP_SECONDS = 15.0
+_SAY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,45 @@ class Outcome:
     def succeeded(self) -> bool:
         """Whether the run came to its end by itself."""
         return self.status == _SUCCESS
+
+    @property
+    def complaint(self) -> str:
+        """What went wrong; empty for a success."""
+        said = f"the run ended as {self.status}. {self.details}".rstrip()
+        return "" if self.succeeded else said
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a run waits for before its first round, in words, and how long it may."""
+
+    what: str
+    over: Callable[[], bool]
+    seconds: float
+
+
+class Patience:
+    """Says again and again what is waited for (None: nothing), and gives up at the deadline."""
+
+    def __init__(self, waiting: Waiting | None) -> None:
+        self._waiting = waiting
+        self._began = time.monotonic()
+        self._say_after = _SAY_SECONDS
+
+    def look(self, echo: Callable[[str], None]) -> None:
+        """Say what is waited for, where it is time to; raise RunError after the deadline."""
+        if self._waiting is None:
+            return
+        if self._waiting.over():
+            self._waiting = None
+            return
+        waited = time.monotonic() - self._began
+        what, most = self._waiting.what, self._waiting.seconds
+        if waited > most:
+            raise RunError(f"expected {what} within {most:.0f} s, found none")
+        if waited > self._say_after:
+            self._say_after *= 2.0
+            echo(f"waiting for {what} ({waited:.0f} s so far, at most {most:.0f} s)")
 
 
 def run_command(

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from caafp_app.errors import RunError
 from caafp_app.launch.environment import flower_environment, ray_in_words
-from caafp_app.launch.follow import Outcome, follow, printable, run_command
-from caafp_app.launch.patience import Waiting
+from caafp_app.launch.follow import Waiting, follow, printable, run_command
 from caafp_app.launch.plan import Simulation, named, placed
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.source import app_folder
@@ -112,7 +111,7 @@ def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, s
         reader = LiveReader(results)
         reader.read().ended = None  # what a run said that this one goes on with
         outcome = follow(command, connection, say, waiting, lambda: reader.read().ended)
-        return reader.read().ended or _complaint(outcome)
+        return reader.read().ended or outcome.complaint
 
 
 def _in_this_process(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
@@ -145,13 +144,7 @@ def deploy(settings: Settings, name: str, say: Say) -> End:
         outcome = follow(
             announced(settings, Path(scratch), connection, None, say), connection, listen
         )
-    return End(told[-1] if told else None, _complaint(outcome))
-
-
-def _complaint(outcome: Outcome) -> str:
-    if outcome.succeeded:
-        return ""
-    return f"the run ended as {outcome.status}. {outcome.details}".rstrip()
+    return End(told[-1] if told else None, outcome.complaint)
 
 
 def announced(

@@ -33,7 +33,6 @@ class RunSettings(Group):
     resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
 
     def __post_init__(self) -> None:
-        """Check the values, and that a run name cannot leave the folder of the runs."""
         super().__post_init__()
         parse_arguments(self.strategy_args)
         if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
@@ -92,7 +91,6 @@ class RoundSettings(Group):
     aggregation: str = knob("mean", "of the updates in a cluster", choices=registry.AGGREGATIONS)
 
     def __post_init__(self) -> None:
-        """Check the values, and that there is a round at all."""
         super().__post_init__()
         if self.total == 0:
             raise SettingsError(

@@ -47,7 +47,6 @@ class DataSettings(Group):
     data_seed: int = knob(0, "synthetic data and partitions, apart from seed", low=0)
 
     def __post_init__(self) -> None:
-        """Check the values and what the data settings demand of each other."""
         super().__post_init__()
         if self.input_shape and self.shape is None:
             raise SettingsError(

@@ -123,7 +123,6 @@ class Group:
     """A frozen dataclass whose fields are knobs, checked as it is made."""
 
     def __post_init__(self) -> None:
-        """Check every knob."""
         for item in fields(self):
             rule = item.metadata["rule"]
             value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)

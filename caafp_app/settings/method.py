@@ -105,7 +105,6 @@ class PruneSettings(Group):
     )
 
     def __post_init__(self) -> None:
-        """Check the values and what they demand of each other."""
         super().__post_init__()
         if self.initial_sparsity > self.final:
             raise SettingsError(

@@ -65,7 +65,6 @@ class Settings:
     wire: WireSettings = field(default_factory=WireSettings)
 
     def __post_init__(self) -> None:
-        """Check what concerns more than one group."""
         rounds, clusters, clients = self.rounds, self.clustering.fixed, self.data.known_clients
         if rounds.evaluate_every > rounds.total:
             raise SettingsError(

@@ -5,16 +5,22 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from caafp_app.bench.figures.clients import accuracies
-from caafp_app.bench.figures.cost import draw_cost
-from caafp_app.bench.figures.dendrogram import draw_dendrogram
-from caafp_app.bench.figures.density import draw_density, layer_densities
-from caafp_app.bench.figures.masks import draw_masks
-from caafp_app.bench.figures.rounds import accuracy_by_round, draw_rounds
+from caafp_app.bench.cases import BenchPlan, Case
+from caafp_app.bench.figures.of_bench import (
+    accuracies,
+    accuracy_by_round,
+    draw_cost,
+    draw_rounds,
+)
+from caafp_app.bench.figures.of_run import (
+    draw_dendrogram,
+    draw_density,
+    draw_masks,
+    layer_densities,
+)
 from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.bench.results import Result, gather
 from caafp_app.bench.write import write_figures
 from caafp_app.runs.directory import RunDirectory

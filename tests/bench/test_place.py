@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from caafp_app.bench.cases import BenchPlan
 from caafp_app.bench.file import read_bench
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import RunError, SettingsError
 from tests.bench.conftest import FILE, Finish
 from tests.left_run import leave_run

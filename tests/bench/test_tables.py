@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caafp_app.bench.cases import BenchPlan
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from caafp_app.bench.results import COLUMNS, gather
 from caafp_app.bench.tables import comparison, latex, markdown
 from caafp_app.bench.write import write_tables

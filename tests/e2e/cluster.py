@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import executable, flower_environment
+from caafp_app.launch.superlink import executable
 from tests.e2e.fleet import HOST, Daemon, free_port, sigterm_as_interrupt
 
 STORE_BYTES = 100_000_000

@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.follow import Outcome, follow, run_command
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.source import checkout
-from caafp_app.launch.superlink import Connection, executable, flower_environment
+from caafp_app.launch.superlink import Connection, executable
 
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 300.0

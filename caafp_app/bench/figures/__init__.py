@@ -1,4 +1,4 @@
-"""Figures of a bench, one to a module: PNG and SVG, colours that the colour-blind can tell apart.
+"""Figures of a bench: PNG and SVG, colours that the colour-blind can tell apart.
 
 matplotlib (the extra ``simulation``) is imported where something is drawn.
 """

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caafp_app.devices.warm.compatibility import (
-    messages_can_be_dropped,
-    polls_can_be_quick,
-    why_not_warm,
-)
-from caafp_app.devices.warm.pace import quicken
-from caafp_app.devices.warm.stopped import forget_stopped_messages
+from caafp_app.devices.warm.compatibility import why_not_warm
+from caafp_app.devices.warm.supernode import forget_stopped_messages, quicken
 from caafp_app.errors import SettingsError
 
 SOON = 60.0
@@ -71,10 +66,8 @@ def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: flo
         threading.Thread(
             target=_keep_executor, args=(_runtime(chosen), memory_mb), daemon=True
         ).start()
-    if polls_can_be_quick():
-        quicken()
-    if messages_can_be_dropped():
-        forget_stopped_messages()
+    quicken()
+    forget_stopped_messages()
     flower_supernode()
 
 

@@ -8,20 +8,22 @@ import base64
 import contextlib
 import ctypes
 import importlib
+import importlib.util
+import io
 import json
 import os
 import signal
 import sys
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flwr.supercore.superexec.executor import ExecutionSpec
 
-from caafp_app.devices.warm.app_code import forget_other_code
-
 DEFAULT_SECONDS = 600.0
 """A task's time where the run does not say ``round-timeout``."""
 _PR_SET_PDEATHSIG = 1
+_MAX_FILES = 10_000
 SHARE = 0.9
 """Of ``round-timeout``: the error reply has to arrive before the server stops waiting."""
 
@@ -83,6 +85,38 @@ def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: 
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
+
+
+def forget_other_code(fab: bytes) -> bool:
+    """Drop the imported packages of which the app brings other code; it then imports its own.
+
+    `fab` is the app as Flower sends it, a zip file. Returns whether nothing was dropped.
+    """
+    same = True
+    with zipfile.ZipFile(io.BytesIO(fab)) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".py")][:_MAX_FILES]
+        for package in {PurePosixPath(name).parts[0].removesuffix(".py") for name in names}:
+            if package in sys.modules and not _is_same(archive, names, package):
+                same = False
+                for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+                    del sys.modules[name]
+    return same
+
+
+def _is_same(archive: zipfile.ZipFile, names: list[str], package: str) -> bool:
+    """Compare the app's files of a package with those that it was imported from."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return False
+    folder = Path(spec.origin).parent
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if parts[0] != package:
+            continue
+        here = folder.joinpath(*parts[1:])
+        if not here.is_file() or here.read_bytes() != archive.read(name):
+            return False
+    return True
 
 
 def _seconds(run_config: Any) -> float:

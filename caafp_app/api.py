@@ -41,13 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run and what it left.
-
-    Attributes
-    ----------
-    files : RunFiles
-        The files of the run directory, read.
-    """
+    """A run and what it left: `files` of the run directory, read."""
 
     files: RunFiles
 

@@ -1,8 +1,6 @@
-"""One run in this process: no SuperLink, no app bundle, the same numbers.
+"""One run in this process, by Ray or our own engine: no SuperLink, no app bundle, the same numbers.
 
-By the engine of the settings: Flower's simulation on Ray, or our own. ``flwr run`` hands the
-settings to both apps as the run configuration; Flower's ``run_simulation`` hands on none, so the
-apps are wrapped here.
+Flower's ``run_simulation`` hands on no run configuration, so the apps are wrapped here.
 """
 
 import sys

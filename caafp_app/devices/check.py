@@ -1,7 +1,6 @@
-"""A device's data looked at before it takes part: what a run would find, and what it would regret.
+"""A device's data looked at before it takes part.
 
-What a run refuses is an error here as well, in the same words. What it accepts and does badly with
-is a remark.
+What a run refuses is an error here too, in the same words; what it does badly with is a remark.
 """
 
 from collections.abc import Mapping

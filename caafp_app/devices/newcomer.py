@@ -1,7 +1,7 @@
 """Predictions on a device that took no part in a run, by the models of its run directory.
 
-It has no labels, so it is given the general model, the mean of the clusters' by their members'
-examples, or a cluster's that is ahead of it by what it says of the windows themselves.
+Without labels, it goes by what a model says of the windows themselves: a cluster's that is ahead,
+or the mean of the clusters' by their members' examples.
 """
 
 from collections.abc import Mapping

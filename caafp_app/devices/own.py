@@ -1,8 +1,4 @@
-"""The second model of a device, trained beside its cluster's in every round, on its disk.
-
-A SuperNode's memory dies with its process; the file lives on. It holds the model of one run: that
-of another is not taken up.
-"""
+"""The second model of a device, trained beside its cluster's, on its disk: of one run."""
 
 from collections.abc import Mapping
 from pathlib import Path

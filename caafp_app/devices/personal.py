@@ -198,13 +198,7 @@ def _metadata(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
-    """Read what `keep_personal` wrote.
-
-    Raises
-    ------
-    DataError
-        There is none, or it is damaged.
-    """
+    """Read what `keep_personal` wrote; raise DataError if there is none, or it is damaged."""
     path = folder / MODEL
     if not path.is_file():
         raise DataError(

@@ -1,8 +1,6 @@
 """A few messages answered here, by the app itself, before a server asks: what leaves, how long.
 
-Nothing is estimated: the requests are those of a server, the replies are made by the ClientApp from
-the device's own data, and their bytes are counted as a run's ledger counts them. Nothing is sent
-or kept.
+Nothing is estimated: real requests and replies, counted as a run's ledger counts. None is sent.
 """
 
 import tempfile

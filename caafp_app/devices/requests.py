@@ -1,8 +1,7 @@
 """What a server asks of a device in a run of given settings: one request of each kind.
 
-Which there are follows from the strategy, and so does the network that is sent. Weights and masks
-are drawn at random, which changes no size and no name of what is answered. A strategy of somebody's
-own is not imported on a device: its requests are written as those of FedAvg.
+Weights and masks are drawn at random, which changes no size and no name of what is answered. The
+requests of a strategy of somebody's own, which is not imported here, are those of FedAvg.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,9 +1,4 @@
-"""One check of all that can be known before a run starts.
-
-``caafp run`` and its ``--dry-run``, ``caafp bench``, ``caafp tune``, ``caafp node`` and the Python
-interface call it. What is wrong is then said once and at once, not by every client, and not after a
-minute of starting up.
-"""
+"""One check of all that can be known before a run starts: said once, not by every client."""
 
 import importlib.util
 import os

@@ -1,7 +1,6 @@
 """The environment of every process that a run starts.
 
-What a terminal, a proxy or another program left in this process's environment must not decide how a
-run goes: loopback needs no proxy, output is UTF-8, and Ray is the one that the user named.
+What a terminal or a proxy left in this process's environment must not decide how a run goes.
 """
 
 import os

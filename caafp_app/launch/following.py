@@ -1,7 +1,7 @@
 """Settings that follow others: a value that nobody gave does not stand in the way of one given.
 
-A preset is written for its own numbers. With ``sparsity=0.5`` over a preset that starts at 0.7, the
-user asked for 0.5 and never named ``initial-sparsity``; so that one follows.
+With ``sparsity=0.5`` over a preset that starts at 0.7 nobody named ``initial-sparsity``: it
+follows.
 """
 
 import math

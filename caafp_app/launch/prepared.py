@@ -1,7 +1,4 @@
-"""A run between the command and its start: settings, checks, and what it will be, in words.
-
-The command line and the Python interface both go this way: `prepare`, then `start`.
-"""
+"""From a command, or a call of Python, to a run that starts: settings and checks."""
 
 import shlex
 from collections.abc import Mapping, Sequence

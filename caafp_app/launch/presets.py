@@ -1,7 +1,4 @@
-"""From a preset and ``key=value`` pairs to checked settings.
-
-Three layers, the later over the earlier: the app's defaults, the preset, the pairs.
-"""
+"""Checked settings in three layers: the app's defaults, a preset over them, ``key=value`` pairs."""
 
 import json
 import re

@@ -1,9 +1,8 @@
 """Ending every process that a run started, and no other.
 
-A SuperLink starts a SuperExec in a session of its own, that starts the simulation, and Ray starts
-a dozen daemons and workers; some outlive their parents, some overwrite their environment. So a mark
-is put into the environment of the first; whatever carries it, and whatever descends from one that
-was seen to carry it, belongs to the run.
+A SuperLink, its SuperExec and Ray start dozens; some outlive their parents, some overwrite their
+environment. So the first has a mark in its environment; whatever carries it, and whatever descends
+from one that was seen to carry it, belongs to the run.
 """
 
 import contextlib

@@ -1,7 +1,6 @@
 """Where the app's own files are: a checkout, or an installed package.
 
-``flwr run`` wants a folder with a ``pyproject.toml`` and the modules that it names. A checkout is
-one; from an installed package such a folder is made.
+``flwr run`` wants a folder with a ``pyproject.toml``; from an installed package one is made.
 """
 
 import shutil

@@ -1,8 +1,7 @@
 """A SuperLink of one's own, for one simulation, that leaves nothing behind.
 
-``flwr run`` would start one that stays alive, shares its port and its folder with every other run
-of the same user, and installs the app's dependencies anew. This one has a folder and a port of its
-own, uses what is installed, and is ended with all that it started.
+``flwr run`` would start one that stays alive, shares port and folder with every other run of the
+user, and installs the app's dependencies anew.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """Ending what a run started when its launcher dies, however it dies.
 
 The launcher holds the writing end of a pipe, and the watchdog reads the other. When the launcher is
-gone, also by ``kill -9``, the system closes the pipe. The watchdog then ends the run's processes
-and removes its scratch folder. After an ordinary end there is nothing left for it to do.
+gone, also by ``kill -9``, the system closes the pipe.
 """
 
 import contextlib

@@ -1,8 +1,4 @@
-"""One setting: its default, what it may be, and the sentence that explains it.
-
-The bounds stand beside the default, as metadata of the dataclass field, so that the check, the
-``caafp settings`` table and the comments of ``pyproject.toml`` cannot drift apart.
-"""
+"""One setting: its default, its bounds and its sentence, where they cannot drift apart."""
 
 import math
 from dataclasses import dataclass, field, fields

@@ -1,8 +1,4 @@
-"""The search itself: Optuna proposes, a run answers, and a file remembers.
-
-Optuna rather than Ray Tune: it is one small package, its study is a file that the next process goes
-on with, and it needs no cluster of its own beside the one that a simulation starts.
-"""
+"""The search itself: Optuna proposes, a run answers, and a file remembers."""
 
 import json
 import logging

@@ -19,18 +19,7 @@ STORE_BYTES = 100_000_000
 
 @contextlib.contextmanager
 def ray_cluster(folder: Path) -> Iterator[str]:
-    """Start a head and a second node by ``ray start``; end both on leaving.
-
-    Parameters
-    ----------
-    folder : Path
-        Of logs; exists.
-
-    Yields
-    ------
-    str
-        The cluster's address, for ``RAY_ADDRESS``.
-    """
+    """Start a head and a second node by ``ray start``, yield their address, end both on leaving."""
     mark = uuid.uuid4().hex
     family = Family(mark)
     environment = flower_environment() | {MARK: mark}

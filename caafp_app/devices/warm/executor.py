@@ -1,8 +1,7 @@
 """The executor: a fork for each task, watched to its end.
 
-A SuperNode has one message at work at a time, so the executor waits for the task that it started
-before the SuperExec asks for another. A task that crashes, hangs or takes too much memory is ended,
-and its message is answered with an error: the device goes on.
+A SuperNode has one message at work at a time, so the executor waits for its task. One that crashes,
+hangs or takes too much memory is ended and answered for: the device goes on.
 """
 
 import base64

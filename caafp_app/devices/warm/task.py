@@ -1,7 +1,6 @@
 """One task, in the process that was forked for it: Flower's own steps, and a word to the parent.
 
-The parent is told which message the task answers and when it has answered. So it can answer in its
-place when the task crashes or hangs.
+So the parent can answer in its place when it crashes or hangs.
 """
 
 import base64

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,9 @@ def read_cases(
                 f"{key}: case {table['name']!r} of {path} says what it is; expected another "
                 "setting, or --only to choose among the cases"
             )
-        for varied in _crossed(own):
+        values = [value if isinstance(value, list) else [value] for value in own.values()]
+        for combination in itertools.product(*values):  # the first list slowest
+            varied = dict(zip(own, combination, strict=True))
             config = dict(shared) | varied | dict(given) | {"seed": seed}
             for key, instead in _NOT_HERE.items():
                 if key in varied or key in given:
@@ -111,13 +113,6 @@ def read_cases(
             cases.append(Case(name, settings, varied, _filled(against, settings, path)))
     _check_names(cases, path)
     return tuple(cases)
-
-
-def _crossed(own: Mapping[str, Any]) -> Iterable[dict[str, Scalar]]:
-    """Return every combination of the values of lists, the first list slowest."""
-    values = [value if isinstance(value, list) else [value] for value in own.values()]
-    for combination in itertools.product(*values):
-        yield dict(zip(own, combination, strict=True))
 
 
 def _placed(settings: Settings) -> Settings:

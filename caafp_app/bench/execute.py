@@ -52,16 +52,11 @@ def client_cpus(jobs: int, cores: int | None = None) -> int:
     A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
     occupies ``c // (c // jobs)`` of them leaves each run its share.
     """
-    found = cores if cores is not None else _cores()
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    found = cores or (len(affinity(0)) if affinity else os.cpu_count() or 1)
     if jobs > found:
         raise SettingsError(f"--jobs: expected at most the {found} cores here, found {jobs}")
     return found // (found // jobs)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_queue(queue: Sequence[Job], folder: BenchFolder, *, fetch: bool = True) -> list[str]:
@@ -152,20 +147,16 @@ def _end(one: _Running, folder: BenchFolder) -> Ended:
     seconds = time.monotonic() - one.began
     log = folder.log(one.case, one.seed)
     if one.process.returncode:
-        return Ended(one.case, one.seed, seconds, f"{_last_words(log)} (all of it: {log})")
+        lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines()]
+        ours = [line for line in lines if line.startswith("caafp: ")]
+        said = (ours or [line for line in lines if line] or ["it said nothing"])[-1][:500]
+        return Ended(one.case, one.seed, seconds, f"{said} (all of it: {log})")
     try:
         folder.keep(one.case, one.seed)
     except RunError as error:
         return Ended(one.case, one.seed, seconds, f"{error} ({log})")
     log.with_suffix(".toml").unlink(missing_ok=True)
     return Ended(one.case, one.seed, seconds)
-
-
-def _last_words(log: Path) -> str:
-    """Return the line of the log that says what went wrong."""
-    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines()]
-    ours = [line for line in lines if line.startswith("caafp: ")]
-    return (ours or [line for line in lines if line] or ["it said nothing"])[-1][:500]
 
 
 def _stop(running: Sequence[_Running]) -> None:

@@ -145,23 +145,17 @@ class BenchFolder:
                 f"another `caafp bench` works in {self.path}; wait for it, or name another --output"
             )
             with sole_writer(self.path, busy):
-                write_json(self.path / _CARD, _card(plan))
+                cases = [
+                    {"name": one.name, "against": one.against, "settings": one.settings.changes()}
+                    for one in plan.cases
+                ]
+                card = {"name": plan.name, "seeds": plan.all_seeds, "cases": cases}
+                write_json(self.path / _CARD, card)
                 yield
         except PermissionError as error:
             raise SettingsError(
                 f"--output: expected a folder that can be written, found {self.path}: {error}"
             ) from error
-
-
-def _card(plan: BenchPlan) -> dict[str, object]:
-    return {
-        "name": plan.name,
-        "seeds": plan.all_seeds,
-        "cases": [
-            {"name": case.name, "against": case.against, "settings": case.settings.changes()}
-            for case in plan.cases
-        ],
-    }
 
 
 def _name_on(card: Path) -> str:

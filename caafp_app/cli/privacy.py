@@ -22,7 +22,7 @@ def privacy(
 
     [bold]caafp privacy --replies 35 --noise 5[/]
     """
-    from caafp_app.devices.privacy import epsilon_of, noise_for
+    from caafp_app.devices.privacy import epsilon_of, flower_noise, noise_for
     from caafp_app.errors import SettingsError
 
     with ending():
@@ -34,12 +34,9 @@ def privacy(
         f"clip {clip:g}, noise {deviation:.4g} at each value, {replies} replies: "
         f"epsilon {spent:.4g} at delta {delta:g}"
     )
-    typer.echo(f"for LocalDpMod: clipping_norm={clip:g}, and {_arguments(deviation)}")
-
-
-def _arguments(deviation: float) -> str:
-    """Return arguments that give this deviation; Flower's formula has three of them for it."""
-    from caafp_app.devices.privacy import flower_noise
-
+    # Flower's formula has three arguments for one deviation.
     sensitivity = deviation / flower_noise(1.0, 1.0, 1e-5)
-    return f"sensitivity={sensitivity:.6g}, epsilon=1.0, delta=1e-5"
+    typer.echo(
+        f"for LocalDpMod: clipping_norm={clip:g}, and sensitivity={sensitivity:.6g}, epsilon=1.0, "
+        "delta=1e-5"
+    )

@@ -36,10 +36,8 @@ class Card:
 
     Attributes
     ----------
-    label : str
-        The client's.
-    model : str
-        Name of the network.
+    label, model : str
+        The client's, and of the network.
     input_shape : tuple of int
         Of a window, ``(time, channels)``.
     class_names : tuple of str
@@ -60,10 +58,8 @@ class Card:
         That it was fine-tuned, where the client found how many: 0, it is the cluster's model.
     written : str
         When, in UTC.
-    run : str
-        The run's id in Flower, as ``flwr ls`` shows it.
-    run_name : str
-        ``run-name`` of its settings; empty where nobody named it.
+    run, run_name : str
+        Its id in Flower, as ``flwr ls`` shows it; ``run-name``, empty where nobody named it.
     version : int
         Of this file's form.
     """
@@ -185,16 +181,12 @@ def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) 
         # A mode holds for the last folder of a path alone.
         for made in (folder.parent, folder):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_tensors(folder / MODEL, arrays, _metadata(values), mode=PRIVATE)
+        write_tensors(folder / MODEL, arrays, {_KEY: json.dumps(values)}, mode=PRIVATE)
         write_json(folder / CARD, values, private=True)
     except (OSError, RunError) as error:
         raise RunError(
             f"state-dir {folder}: expected to keep the personal model there, found: {error}"
         ) from error
-
-
-def _metadata(values: Mapping[str, Any]) -> dict[str, str]:
-    return {_KEY: json.dumps(values)}
 
 
 def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:

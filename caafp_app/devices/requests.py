@@ -27,7 +27,8 @@ def requests_of(settings: Settings) -> Iterator[tuple[str, RecordDict]]:
     yield "describe", Request(Action.DESCRIBE, phase="describe").to_records()
     writer = _Writer(settings)
     strategy, pruning = settings.run.strategy, settings.pruning
-    if _asks_saliency(settings):
+    by_snip = pruning.initial_sparsity > 0 and pruning.initial_mask == "snip"
+    if strategy == "fedsnip" or (strategy == "caafp" and by_snip):
         yield "saliency of one batch", writer.write(Action.SALIENCY, writer.mask(1.0))
     if strategy == "clusterfl":
         mask, own = writer.mask(1.0), {OWN: to_record(writer.arrays)}
@@ -56,12 +57,6 @@ def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:
     shape, _ = form_on_device(settings.data)
     classes = len(shape.class_names)
     return dump_arrays(build_model(settings.model.model, shape.input_shape, classes, seed=0))
-
-
-def _asks_saliency(settings: Settings) -> bool:
-    pruning = settings.pruning
-    by_snip = pruning.initial_sparsity > 0 and pruning.initial_mask == "snip"
-    return settings.run.strategy == "fedsnip" or (settings.run.strategy == "caafp" and by_snip)
 
 
 def _densities(settings: Settings) -> list[float]:

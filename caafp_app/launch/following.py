@@ -7,7 +7,7 @@ follows.
 import math
 from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from typing import TypeAlias
 
 Values: TypeAlias = MutableMapping[str, object]
 Number: TypeAlias = int | float
@@ -57,14 +57,11 @@ def follow(values: Values, given: Collection[str]) -> list[str]:
             most, found = rule.most(*(values[name] for name in rule.leaders)), values[rule.key]
         except (KeyError, TypeError):
             continue  # the check of the settings will say what is wrong
-        if not isinstance(found, int | float) or not _is_number(most) or not 0 <= most < found:
+        if not isinstance(found, int | float) or not isinstance(most, int | float):
+            continue  # no number, or any, or what a user gave in the place of one
+        if not 0 <= most < found or not math.isfinite(most):
             continue
         values[rule.key] = type(found)(most)
         why = ", ".join(f"{name}={values[name]}" for name in named)
         notes.append(f"{rule.key} is {values[rule.key]}, not {found}, because of {why}")
     return notes
-
-
-def _is_number(most: object) -> TypeGuard[Number]:
-    """Tell a number from None and from what a user gave in the place of one."""
-    return isinstance(most, int | float) and math.isfinite(most)

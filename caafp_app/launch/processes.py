@@ -109,11 +109,13 @@ def _signal(processes: set[Process], number: signal.Signals) -> None:
 
 def _living() -> dict[Process, int]:
     """Return every process that is not a zombie, with the id of its parent."""
-    return _living_from_proc() if _PROC.is_dir() else _living_from_ps()
-
-
-def _living_from_proc() -> dict[Process, int]:
     found = {}
+    if not _PROC.is_dir():
+        for line in _ps("pid=,ppid=,stat=,lstart="):
+            pid, parent, state, born = line.split(maxsplit=3)
+            if not state.startswith("Z"):
+                found[Process(int(pid), born)] = int(parent)
+        return found
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():
             continue
@@ -125,15 +127,6 @@ def _living_from_proc() -> dict[Process, int]:
         state, parent, *rest = stat.rpartition(")")[2].split()
         if state not in "ZX":
             found[Process(int(folder.name), rest[17])] = int(parent)
-    return found
-
-
-def _living_from_ps() -> dict[Process, int]:
-    found = {}
-    for line in _ps("pid=,ppid=,stat=,lstart="):
-        pid, parent, state, born = line.split(maxsplit=3)
-        if not state.startswith("Z"):
-            found[Process(int(pid), born)] = int(parent)
     return found
 
 

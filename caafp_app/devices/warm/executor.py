@@ -55,26 +55,13 @@ class ForkExecutor:
         self._last = time.monotonic()
 
     def get_eligible_capacity(
-        self,
-        supported_task_types: set[TaskType],
-        *,
-        insecure: bool = False,
-        root_certificates_path: str | None = None,
+        self, supported_task_types: set[TaskType], **_: Any
     ) -> tuple[set[TaskType], set[str]]:
         """Return all task types: `reconcile` has waited until nothing runs."""
-        del insecure, root_certificates_path
         return supported_task_types, set()
 
-    def wait_for_capacity(
-        self,
-        task_type: TaskType | None = None,
-        *,
-        fab_hash: str | None = None,
-        insecure: bool = False,
-        root_certificates_path: str | None = None,
-    ) -> None:
+    def wait_for_capacity(self, *_: Any, **__: Any) -> None:
         """Return when no task runs."""
-        del task_type, fab_hash, insecure, root_certificates_path
         self.reconcile()
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:

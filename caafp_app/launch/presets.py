@@ -131,10 +131,11 @@ def to_toml(values: Mapping[str, Scalar]) -> str:
 
     Law: ``tomllib.loads(to_toml(values)) == values`` for finite numbers and any text.
     """
-    return "".join(f"{key} = {_literal(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {literal(value)}\n" for key, value in values.items())
 
 
-def _literal(value: Scalar) -> str:
+def literal(value: Scalar) -> str:
+    """Return a value as TOML has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -100,8 +100,6 @@ class TestData:
         found = prepared("smoke", *self.npz(tmp_path, x)).checked
         assert found.facts.startswith("80 windows of (64, 3), 2 classes; 4 clients with 20 to 20")
         assert found.notes == []
-
-    def test_channels_first_is_noted(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(80, 60, 128))
         notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
         assert any("60 time steps of 128 channels" in note for note in notes)

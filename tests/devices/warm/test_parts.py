@@ -134,10 +134,21 @@ def test_an_executor_that_is_ended_with_its_device_has_not_failed(
     assert not caplog.records
 
 
+@pytest.fixture
+def supernode(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let nothing start; return the command lines that Flower's SuperNode would have."""
+    called: list[list[str]] = []
+    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: called.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["caafp"])
+    monkeypatch.setattr(start, "quicken", lambda: None)
+    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
+    return called
+
+
 @pytest.mark.parametrize(("mode", "said"), [(0o644, True), (0o600, False)])
 def test_a_key_that_others_can_read_is_said(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    supernode: list[list[str]],
     caplog: pytest.LogCaptureFixture,
     mode: int,
     said: bool,
@@ -145,10 +156,6 @@ def test_a_key_that_others_can_read_is_said(
     key = tmp_path / "pi-1.key"
     key.touch()
     key.chmod(mode)
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["caafp"])
-    monkeypatch.setattr(start, "quicken", lambda: None)
-    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     start.start_device(["--auth-supernode-private-key", str(key)], cold=True)
     assert ("others can read this key" in caplog.text) == said
 
@@ -188,15 +195,10 @@ def test_the_executor_serves_where_the_supernode_listens(
     ],
 )
 def test_cold_is_flowers_own_way_and_it_is_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, words: list[str], cold: str
+    supernode: list[list[str]], caplog: pytest.LogCaptureFixture, words: list[str], cold: str
 ) -> None:
-    called: list[list[str]] = []
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: called.append(sys.argv))
-    monkeypatch.setattr(sys, "argv", ["caafp"])
-    monkeypatch.setattr(start, "quicken", lambda: None)
-    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     CliRunner().invoke(cli.app, ["device", *words, "--insecure"])
-    ((program, *rest),) = called
+    ((program, *rest),) = supernode
     assert program == "flower-supernode"
     assert "--isolation" not in rest
     assert "--insecure" in rest

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from caafp_app.devices.personal import Card, load_personal
 from caafp_app.errors import RunError
-from caafp_app.launch.prepared import Machine, prepare, start
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import prepare, start
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.place import find_run
 from caafp_app.runs.reading import RunFiles, read_run

@@ -16,7 +16,7 @@ import pytest
 from caafp_app.errors import RunError
 from caafp_app.launch import superlink
 from caafp_app.launch.follow import ask, follow, printable, run_command
-from caafp_app.launch.plan import Simulation
+from caafp_app.launch.plan import Machine
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.superlink import Connection, executable, private_superlink
 
@@ -215,7 +215,9 @@ def test_a_failed_run_is_told_and_leaves_no_process(trivial: Path, tmp_path: Pat
     with private_superlink() as connection:
         family = Family(connection.environment[MARK])
         home = Path(connection.environment["FLWR_HOME"])
-        command = run_command(trivial, connection, config, Simulation(2).federation_config())
+        command = run_command(
+            trivial, connection, config, Machine(supernodes=2).federation_config()
+        )
         outcome = follow(command, connection, lines.append)
         with pytest.raises(RunError, match="expected the SuperLink to know run 12345"):
             ask(12345, connection)

@@ -15,7 +15,7 @@ from caafp_app import server_app
 from caafp_app.client_app import app as client_app
 from caafp_app.errors import CaafpError
 from caafp_app.launch.beforehand import check_simulation
-from caafp_app.launch.plan import Simulation, gpu_share
+from caafp_app.launch.plan import gpu_share
 from caafp_app.settings import Scalar, Settings
 
 
@@ -34,7 +34,7 @@ class ConfiguredClientApp(ClientApp):
         return client_app(message, configured)
 
 
-def simulate_here(settings: Settings, simulation: Simulation) -> None:
+def simulate_here(settings: Settings, supernodes: int, cpus: int) -> None:
     """Run a simulation in this process, by Ray or by our own engine; both end with it.
 
     The settings say ``output-dir`` and ``run-name``.
@@ -42,7 +42,7 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
     if settings.run.engine == "batched":
         from caafp_app.engine.run import simulate
 
-        simulate(settings, simulation.supernodes, simulation.client_cpus)
+        simulate(settings, supernodes, cpus)
         return
     # Imported here: a second or two that our own engine does not need.
     from flwr.simulation import run_simulation
@@ -53,16 +53,14 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
     def main(grid: Grid, context: Context) -> None:
         server_app.run(grid, settings)
 
+    resources = {"num_cpus": cpus, "num_gpus": gpu_share(settings, None, cpus)}
     run_simulation(
         server,
         ConfiguredClientApp(settings.to_dict()),
-        simulation.supernodes,
+        supernodes,
         backend_config={
-            "init_args": {"log_to_driver": simulation.client_logs},
-            "client_resources": {
-                "num_cpus": simulation.client_cpus,
-                "num_gpus": simulation.client_gpus,
-            },
+            "init_args": {"log_to_driver": False},
+            "client_resources": resources,
         },
     )
 
@@ -73,7 +71,7 @@ def run(config: Mapping[str, Scalar], supernodes: int, cpus: int) -> int:
         settings = Settings.from_run_config(config)
         results = Path(settings.run.output_dir) / "runs" / settings.run.run_name
         check_simulation(settings, results, supernodes)
-        simulate_here(settings, Simulation(supernodes, cpus, gpu_share(settings, None, cpus)))
+        simulate_here(settings, supernodes, cpus)
     except CaafpError as error:
         sys.stderr.write(f"caafp: {error}\n")
         return 1

@@ -8,7 +8,8 @@ import typer
 
 from caafp_app.cli.ending import FAILED, ending
 from caafp_app.cli.options import ClientCpus, argument, flag, option
-from caafp_app.launch.prepared import Machine, prepare, resume_command, start
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import prepare, resume_command, start
 from caafp_app.launch.presets import parse_pairs
 from caafp_app.launch.start import Interrupted, announced
 from caafp_app.launch.superlink import Connection
@@ -87,9 +88,9 @@ def run(
             if prepared.settings.run.engine != "ray" or not (prepared.checked.clients or superlink):
                 return  # no SuperLink and no command, or the data will say how many clients
             with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
-                simulation = None if superlink else prepared.simulation
+                simulated = None if superlink else prepared.machine
                 link = Connection({}, superlink)
-                announced(prepared.settings, Path(scratch), link, simulation, say)
+                announced(prepared.settings, Path(scratch), link, simulated, say)
             return
         status = FAILED
         try:

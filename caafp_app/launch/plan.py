@@ -12,24 +12,26 @@ from caafp_app.settings import Settings
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """How many clients Flower simulates, and what each may use of this machine.
+class Machine:
+    """Where a run takes place: on the devices of a connection `superlink`, or in a simulation.
 
-    A client occupies `client_cpus` cores and a share `client_gpus` of a GPU while it works; so many
-    run at once as that allows. With `client_logs` what they log is streamed too.
+    A simulated client occupies `client_cpus` cores and a share `client_gpus` of a GPU while it
+    works; so many run at once as that allows. None stands for one client for each of the data, and
+    for a share that follows the cores with ``device=cuda``. `client_logs`: what they log is shown.
     """
 
-    supernodes: int
+    superlink: str | None = None
+    supernodes: int | None = None
     client_cpus: int = 1
-    client_gpus: float = 0.0
+    client_gpus: float | None = None
     client_logs: bool = False
 
     def federation_config(self) -> str:
         """Return the value of ``flwr run --federation-config``."""
         return (
-            f"num-supernodes={self.supernodes} "
+            f"num-supernodes={self.supernodes or 0} "
             f"client-resources-num-cpus={self.client_cpus} "
-            f"client-resources-num-gpus={float(self.client_gpus)} "
+            f"client-resources-num-gpus={float(self.client_gpus or 0.0)} "
             f"init-args-log-to-driver={'true' if self.client_logs else 'false'}"
         )
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -10,25 +10,10 @@ from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.connections import check_connection
-from caafp_app.launch.plan import Simulation, check_share, gpu_share, placed
+from caafp_app.launch.plan import Machine, check_share, gpu_share, placed
 from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
 from caafp_app.launch.start import End, Say, deploy, simulate
 from caafp_app.settings import Settings, knobs
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a run takes place: on the devices of a connection `superlink`, or in a simulation.
-
-    None stands for one simulated client for each of the data, and for a share of a GPU that follows
-    the cores with ``device=cuda``.
-    """
-
-    superlink: str | None = None
-    supernodes: int | None = None
-    client_cpus: int = 1
-    client_gpus: float | None = None
-    client_logs: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,17 +27,6 @@ class Prepared:
     results: Path | None
     machine: Machine
     checked: Checked
-
-    @property
-    def simulation(self) -> Simulation:
-        """What Flower is told of the simulated clients."""
-        machine = self.machine
-        return Simulation(
-            self.checked.clients or 0,
-            machine.client_cpus,
-            gpu_share(self.settings, machine.client_gpus, machine.client_cpus),
-            machine.client_logs,
-        )
 
     def lines(self) -> list[str]:
         """Say in a few lines what will be run, and what about it may be a mistake."""
@@ -105,6 +79,8 @@ def prepare(
             start_early()
         checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
         notes += check_share(settings, machine.client_cpus, machine.client_gpus)
+        share = gpu_share(settings, machine.client_gpus, machine.client_cpus)
+        machine = replace(machine, supernodes=checked.clients, client_gpus=share)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 
@@ -113,7 +89,7 @@ def start(prepared: Prepared, say: Say) -> End:
     """Run it to its end; raises what `simulate` and `deploy` raise."""
     if prepared.machine.superlink is not None:
         return deploy(prepared.settings, prepared.machine.superlink, say)
-    return simulate(prepared.settings, prepared.simulation, say)
+    return simulate(prepared.settings, prepared.machine, say)
 
 
 def resume_command(preset: str, pairs: Sequence[str], end: End) -> str:

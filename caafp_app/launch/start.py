@@ -11,7 +11,7 @@ from pathlib import Path
 from caafp_app.errors import RunError
 from caafp_app.launch.environment import flower_environment, ray_in_words
 from caafp_app.launch.follow import Waiting, follow, printable, run_command
-from caafp_app.launch.plan import Simulation, named, placed
+from caafp_app.launch.plan import Machine, named, placed
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.source import app_folder
 from caafp_app.launch.superlink import Connection, private_superlink
@@ -73,7 +73,7 @@ class Interrupted(KeyboardInterrupt):
         self.status = status
 
 
-def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
+def simulate(settings: Settings, machine: Machine, say: Say) -> End:
     """Run a simulation: on a SuperLink that is started for it, or by our engine in this process.
 
     The settings have been checked by `caafp_app.launch.beforehand`. The run's folder is made here
@@ -86,7 +86,7 @@ def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
         settings = replace(settings, run=replace(settings.run, run_name=results.name))
     by = _on_a_superlink if settings.run.engine == "ray" else _in_this_process
     try:
-        return end_of(results, by(settings, simulation, results, say))
+        return end_of(results, by(settings, machine, results, say))
     except KeyboardInterrupt as interrupt:
         raise Interrupted(end_of(results, "stopped")) from interrupt
     except SystemExit as told:  # SIGTERM or SIGHUP
@@ -96,13 +96,13 @@ def simulate(settings: Settings, simulation: Simulation, say: Say) -> End:
         release_folder(results)
 
 
-def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+def _on_a_superlink(settings: Settings, machine: Machine, results: Path, say: Say) -> str:
     """Run by ``flwr run``; return what went wrong."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
         say("starting a SuperLink for this run ...")
         connection = stack.enter_context(private_superlink())
-        command = announced(settings, scratch, connection, simulation, say)
+        command = announced(settings, scratch, connection, machine, say)
         waiting = Waiting(
             f"{ray_in_words(connection.environment)} to start, and a client to answer",
             lambda: has_begun(results),
@@ -114,12 +114,12 @@ def _on_a_superlink(settings: Settings, simulation: Simulation, results: Path, s
         return reader.read().ended or outcome.complaint
 
 
-def _in_this_process(settings: Settings, simulation: Simulation, results: Path, say: Say) -> str:
+def _in_this_process(settings: Settings, machine: Machine, results: Path, say: Say) -> str:
     """Run by our own engine, which logs by itself; return what went wrong."""
     from caafp_app.engine.run import simulate as simulate_here
 
     try:
-        simulate_here(settings, simulation.supernodes, simulation.client_cpus)
+        simulate_here(settings, machine.supernodes or 0, machine.client_cpus)
     except RunError as error:
         return str(error)
     return ""
@@ -151,13 +151,13 @@ def announced(
     settings: Settings,
     scratch: Path,
     connection: Connection,
-    simulation: Simulation | None,
+    machine: Machine | None,
     say: Say,
 ) -> list[str]:
     """Return the ``flwr run`` command, after saying it."""
     config = scratch / "run-config.toml"
     config.write_text(to_toml(settings.to_dict()), encoding="utf-8")
-    federation = simulation.federation_config() if simulation else None
+    federation = machine.federation_config() if machine else None
     command = run_command(app_folder(scratch), connection, config, federation)
     say("$ " + printable(command))
     return command

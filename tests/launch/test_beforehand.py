@@ -7,7 +7,8 @@ import pytest
 
 from caafp_app.errors import CaafpError
 from caafp_app.launch import beforehand
-from caafp_app.launch.prepared import Machine, Prepared, prepare
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import Prepared, prepare
 from caafp_app.launch.presets import parse_pairs
 from tests.left_run import leave_run
 

@@ -24,10 +24,9 @@ _KEY = re.compile(r"\{([a-z-]+)\}")
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One line of the table.
+    """One line of the table: its settings, of the first seed, and which of them are its own.
 
-    `settings` are those of the first seed, see `at`; `varied` is what the file says of this case
-    alone. `against` names the case that it is compared with: its own, or empty, for none.
+    `against` names the case that it is compared with: its own, or empty, for none.
     """
 
     name: str
@@ -42,11 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """All runs of a bench, with cases in the order of the file.
-
-    `seeds` are those to run now, `all_seeds` the file's own besides: what was run of these before
-    is in the tables too.
-    """
+    """All runs of a bench; `all_seeds` are the file's own besides, for the tables."""
 
     name: str
     cases: tuple[Case, ...]
@@ -75,12 +70,9 @@ def read_cases(
 ) -> tuple[Case, ...]:
     """Return the cases of a bench's file, every setting of each checked.
 
-    `shared` are the settings of all cases, `given` those of the command line: what a case says goes
-    over the first, and they go over both. `seed` is the first seed; `against` names, with settings
-    in brackets, the case that each is compared with, and may be empty.
-
-    Raises SettingsError if there is no case, two have one name, or a setting is refused or not a
-    case's to say.
+    What a case says goes over the settings `shared` by all; `given`, of the command line, goes over
+    both. `seed` is the first one; `against`, which may be empty, names the case that each is
+    compared with, settings in brackets. Raises SettingsError.
     """
     tables = content.get("case")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

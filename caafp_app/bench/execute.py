@@ -49,8 +49,7 @@ class _Running:
 def client_cpus(jobs: int, cores: int | None = None) -> int:
     """Return how many cores a client is to occupy, so that `jobs` runs share the machine.
 
-    A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
-    occupies ``c // (c // jobs)`` of them leaves each run its share.
+    With ``c`` cores a client of ``c // (c // jobs)`` of them leaves each run its share.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     found = cores or (len(affinity(0)) if affinity else os.cpu_count() or 1)
@@ -62,7 +61,6 @@ def client_cpus(jobs: int, cores: int | None = None) -> int:
 def check_queue(queue: Sequence[Job], folder: BenchFolder, *, fetch: bool = True) -> list[str]:
     """Check the runs before any is started; return notes of what may be a mistake.
 
-    Published data is downloaded to be checked, unless `fetch` is false.
     Raises what `caafp_app.launch.beforehand` raises, with the name of the case.
     """
     notes: dict[str, list[str]] = {}
@@ -90,8 +88,7 @@ def execute(
     """Run the queue, at most `jobs` at once, and yield each run as it ends.
 
     A run that fails does not stop the others. Close the generator if it is not used up: what runs
-    is ended then. With `in_process` each run is Flower's simulation in one process, in place of
-    ``flwr run``. `look` is called several times a second with what is running.
+    is ended then. `look` is called several times a second with what is running.
     """
     cpus, waiting, running = client_cpus(jobs), deque(queue), list[_Running]()
     with signals_as_exceptions():

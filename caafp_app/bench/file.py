@@ -1,10 +1,8 @@
-"""A bench's file: where it is found, and its plan with the command line over it.
+"""A bench's file, as in ``conf/bench``, and its plan with the command line over it.
 
-``[bench]`` has the bench's name, preset and seeds, and the case that the others are compared with;
-``[settings]`` stand over the preset, for all cases; each ``[[case]]`` has a name and settings of
-its own, whose lists are crossed. See ``conf/bench``. ``{key}`` in the name of a case, and in
-``against``, is the value of that setting; of a strategy ``package.module:Class`` it is the class,
-in lower case.
+``[bench]`` has name, preset, seeds, and the case that the others are compared with; ``[settings]``
+stand over the preset, for all cases; each ``[[case]]`` has a name and settings of its own, whose
+lists are crossed. ``{key}`` in the name of a case, and in ``against``, is that setting's value.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +24,7 @@ def read_bench(name: str, pairs: Iterable[str] = ()) -> BenchPlan:
     """Return the plan of a bench that comes with the app, or of the file at that path.
 
     `pairs` are ``key=value``, over the settings of all cases; ``seed=N`` is the one seed to run
-    now. Raises SettingsError if the file cannot be read, or says what it may not.
+    now.
     """
     path = app_file(name, "bench", presets_folder() / "bench")
     content = read_toml(path)

@@ -35,10 +35,7 @@ class ConfiguredClientApp(ClientApp):
 
 
 def simulate_here(settings: Settings, supernodes: int, cpus: int) -> None:
-    """Run a simulation in this process, by Ray or by our own engine; both end with it.
-
-    The settings say ``output-dir`` and ``run-name``.
-    """
+    """Run a simulation in this process, by Ray or by our own engine; both end with it."""
     if settings.run.engine == "batched":
         from caafp_app.engine.run import simulate
 

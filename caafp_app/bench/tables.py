@@ -12,8 +12,7 @@ from caafp_app.bench.statistics import Mean, Paired, by_client, by_seed, mean_of
 class Column:
     """A column of the table: its title with the unit, and where its numbers come from.
 
-    `source` is a column of ``results.csv``, whose numbers are taken `times` this factor; `best`
-    says which mean is set in bold, if any: the ``high`` or the ``low`` one.
+    `source` is a column of ``results.csv``, taken `times` a factor; `best` is ``high`` or ``low``.
     """
 
     title: str

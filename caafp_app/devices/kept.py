@@ -46,10 +46,7 @@ class Kept:
 
 
 def state_folder(node_config: NodeConfig, label: str) -> Path | None:
-    """Return where a device keeps what it learnt: ``state-dir``, else a folder of its label.
-
-    None in a simulation, whose clients have no ``data-path``.
-    """
+    """Return where a device keeps what it learnt; None for a simulated client."""
     if "data-path" not in node_config:
         return None
     told = str(node_config.get("state-dir", ""))
@@ -57,10 +54,7 @@ def state_folder(node_config: NodeConfig, label: str) -> Path | None:
 
 
 def default_states() -> Path:
-    """Return the folder of the devices' folders: ``personal`` in ``$CAAFP_HOME`` or ``~/.caafp``.
-
-    A SuperNode and ``caafp predict`` on one device find the same, when one user runs them.
-    """
+    """Return the folder of the devices' folders, the same for a SuperNode and ``caafp predict``."""
     return default_home() / "personal"
 
 

@@ -1,8 +1,8 @@
 """An authority of one's own, the server's certificate, and a key pair for each device.
 
 TLS (X.509, PEM) tells a device that it talks to the right server. Flower's node authentication
-tells the server who a device is: an elliptic curve key in OpenSSH's form, whose public half the
-operator registers by ``flwr supernode register``.
+tells the server who a device is: a key in OpenSSH's form, registered by ``flwr supernode
+register``.
 """
 
 import ipaddress

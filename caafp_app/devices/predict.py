@@ -59,10 +59,7 @@ def predict(data: Path, folder: Path) -> Prediction:
 def held_out_accuracy(
     arrays: Mapping[str, NDArray[np.float32]], card: Card, data: ClientData
 ) -> float | None:
-    """Return a kept model's accuracy on the windows that a device holds out today.
-
-    None where there are no such windows, or the model takes others or tells others apart.
-    """
+    """Return a kept model's accuracy on windows held out today; None where it takes others."""
     if not len(data.test_y) or (card.input_shape, card.class_names) != (
         data.input_shape,
         data.class_names,

@@ -7,10 +7,6 @@ follows.
 import math
 from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
-from typing import TypeAlias
-
-Values: TypeAlias = MutableMapping[str, object]
-Number: TypeAlias = int | float
 
 
 @dataclass(frozen=True)
@@ -19,7 +15,7 @@ class Rule:
 
     key: str
     leaders: tuple[str, ...]
-    most: Callable[..., Number | None]
+    most: Callable[..., int | float | None]
 
 
 RULES = (
@@ -43,11 +39,8 @@ RULES = (
 )
 
 
-def follow(values: Values, given: Collection[str]) -> list[str]:
-    """Lower, in place, what was not given and exceeds what was; return a note for each.
-
-    `values` are all settings, unchecked.
-    """
+def follow(values: MutableMapping[str, object], given: Collection[str]) -> list[str]:
+    """Lower, in place, what was not `given` and exceeds what was; return a note for each."""
     notes = []
     for rule in RULES:
         named = [name for name in rule.leaders if name in given]

@@ -37,10 +37,7 @@ class Machine:
 
 
 def count_supernodes(settings: Settings, asked: int | None) -> int:
-    """Return the number of SuperNodes of a simulation: as asked, or one per client of the data.
-
-    Raises SettingsError if the data does not say how many there are, or they are too few.
-    """
+    """Return the number of SuperNodes of a simulation: as asked, or one per client of the data."""
     data = settings.data
     if data.dataset == "folder":
         raise SettingsError(

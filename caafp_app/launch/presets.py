@@ -21,10 +21,7 @@ def preset_names() -> list[str]:
 
 
 def app_file(name: str, what: str, folder: Path) -> Path:
-    """Return ``name.toml`` of a folder of the app, or the file that was named itself.
-
-    Raises SettingsError if there is neither; `what` the folder has is named.
-    """
+    """Return ``name.toml`` of a folder of the app, or the file that was named itself."""
     if "=" in name and name.partition("=")[0] in {knob.key for knob in knobs()}:
         raise SettingsError(f"expected the name of a {what} before the settings, found {name!r}")
     path = Path(name).expanduser()
@@ -79,10 +76,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
-    """Return ``key=value`` pairs as keys and typed values.
-
-    Values follow TOML; where a string is expected the quotes may be left out (``dataset=uci-har``).
-    """
+    """Return ``key=value`` pairs as keys and values of TOML; strings may go without quotes."""
     strings = {knob.key for knob in knobs() if isinstance(knob.default, str)}
     values: dict[str, object] = {}
     for pair in pairs:

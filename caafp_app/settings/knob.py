@@ -95,10 +95,7 @@ def key_of(name: str) -> str:
 
 
 def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
-    """Return ``value`` as the setting ``key`` holds it, or raise SettingsError.
-
-    A whole number is accepted, and converted, where a number is expected.
-    """
+    """Return ``value`` as the setting ``key`` holds it: a whole number may stand for a number."""
     if isinstance(value, str) and value in rule.words:
         return value
     if type(value) is int and abs(value) > LARGEST:

@@ -88,8 +88,7 @@ class Settings:
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Keys that are left out take their defaults. Raises SettingsError if a key is unknown or was
-        removed, a value is not allowed, or values contradict each other.
+        Raises SettingsError for a key that is unknown or removed, and values that may not be.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}

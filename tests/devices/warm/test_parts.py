@@ -112,7 +112,7 @@ def test_an_executor_that_is_ended_with_its_device_has_not_failed(
 ) -> None:
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr(start.atexit, "register", at_exit.append)
-    runtime = start.Runtime("127.0.0.1:9", None, None)
+    runtime = ["--runtime-api-address", "127.0.0.1:9", "--insecure"]
     sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
     began: list[list[str]] = []
 
@@ -184,7 +184,7 @@ def test_isolation_is_decided_here() -> None:
 def test_the_executor_serves_where_the_supernode_listens(
     arguments: list[str], options: list[str]
 ) -> None:
-    assert start._runtime(start._options(arguments)).options() == options
+    assert start._runtime(start._options(arguments)) == options
 
 
 @pytest.mark.parametrize(

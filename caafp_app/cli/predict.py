@@ -39,6 +39,7 @@ def predict(
     from caafp_app.devices.kept import find_kept
     from caafp_app.devices.newcomer import predict_as_newcomer
     from caafp_app.devices.predict import predict as predicted
+    from caafp_app.runs.files import write_atomic
 
     with ending():
         if models is not None:
@@ -49,6 +50,6 @@ def predict(
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return
-        found.write_csv(output.expanduser())
+        write_atomic(output.expanduser(), found.to_csv().encode())
     counts = ", ".join(f"{name} {found.classes.count(name)}" for name in found.class_names)
     typer.echo(f"{len(found.classes)} windows: {counts}")

@@ -15,7 +15,6 @@ from caafp_app.datasets.folder import read_unlabelled
 from caafp_app.datasets.form import Form
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.devices.personal import Card, load_personal
-from caafp_app.runs.files import write_atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +38,6 @@ class Prediction:
             name = self.class_names[int(row.argmax())]
             table.writerow([number, name, *(f"{value:.6f}" for value in row)])
         return stream.getvalue()
-
-    def write_csv(self, path: Path) -> None:
-        """Write the table to a file, whole or not at all."""
-        write_atomic(path, self.to_csv().encode())
 
 
 def predict(data: Path, folder: Path) -> Prediction:

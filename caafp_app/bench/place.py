@@ -167,7 +167,6 @@ def _name_on(card: Path) -> str:
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove empty folders from here upwards."""
     with contextlib.suppress(OSError):
         while folder != top:
             folder.rmdir()

@@ -50,7 +50,6 @@ def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
 
 
 def _models(run: Path, found: Mapping[str, Any]) -> dict[int, dict[str, NDArray[Any]]]:
-    """Return the general model, and the clusters' where there are several."""
     with reading(run / "clusters.json", RunError):
         clusters = found["clusters"]
         weights = {int(number): max(int(one["examples"]), 1) for number, one in clusters.items()}

@@ -117,7 +117,6 @@ def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list
 
 
 def _check_device(settings: Settings) -> None:
-    """Look for the GPU that the settings name."""
     device = settings.train.device
     if device == "cpu":
         return
@@ -132,7 +131,6 @@ def _check_device(settings: Settings) -> None:
 
 
 def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
-    """Build the network, and let it look at two windows."""
     import torch
 
     from caafp_app.models import build_model

@@ -15,10 +15,6 @@ class Idle:
     holds: Callable[[Settings], bool]
 
 
-def _of(dataset: str) -> Callable[[Settings], bool]:
-    return lambda settings: settings.data.dataset != dataset
-
-
 IDLE = (
     Idle(
         ("partition-alpha",),
@@ -29,12 +25,12 @@ IDLE = (
     Idle(
         ("synthetic-users", "synthetic-groups", "synthetic-windows"),
         "dataset is not synthetic",
-        _of("synthetic"),
+        lambda s: s.data.dataset != "synthetic",
     ),
     Idle(
         ("input-shape", "classes", "channels", "sampling-rate"),
         "dataset is not folder",
-        _of("folder"),
+        lambda s: s.data.dataset != "folder",
     ),
     Idle(
         ("data-seed",),

@@ -49,7 +49,6 @@ def flower_environment(environment: Mapping[str, str] | None = None) -> dict[str
 
 
 def _without_proxy(environment: Mapping[str, str]) -> str:
-    """Return the hosts that need no proxy: the user's, and loopback."""
     found = [
         host.strip()
         for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy")

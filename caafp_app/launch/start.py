@@ -97,7 +97,6 @@ def simulate(settings: Settings, machine: Machine, say: Say) -> End:
 
 
 def _on_a_superlink(settings: Settings, machine: Machine, results: Path, say: Say) -> str:
-    """Run by ``flwr run``; return what went wrong."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="caafp-run-")))
         say("starting a SuperLink for this run ...")
@@ -115,7 +114,6 @@ def _on_a_superlink(settings: Settings, machine: Machine, results: Path, say: Sa
 
 
 def _in_this_process(settings: Settings, machine: Machine, results: Path, say: Say) -> str:
-    """Run by our own engine, which logs by itself; return what went wrong."""
     from caafp_app.engine.run import simulate as simulate_here
 
     try:

@@ -122,7 +122,6 @@ def table(tried: list[Tried]) -> str:
 
 
 def _study(what: Search, folder: Path) -> "Study":
-    """Open the study in a folder, or begin it."""
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend

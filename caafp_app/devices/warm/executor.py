@@ -207,14 +207,12 @@ def _push_error(task: _Task, reason: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    """End a task and what it started."""
     for end in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             end(pid, signal.SIGKILL)
 
 
 def _free_mb() -> float | None:
-    """Return the memory that is free in MB; None where /proc is not there."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         told = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2]
         return int(told.split()[0]) * 1024 / 1e6

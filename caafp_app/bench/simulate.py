@@ -50,14 +50,16 @@ def simulate_here(settings: Settings, supernodes: int, cpus: int) -> None:
     def main(grid: Grid, context: Context) -> None:
         server_app.run(grid, settings)
 
-    resources = {"num_cpus": cpus, "num_gpus": gpu_share(settings, None, cpus)}
     run_simulation(
         server,
         ConfiguredClientApp(settings.to_dict()),
         supernodes,
         backend_config={
             "init_args": {"log_to_driver": False},
-            "client_resources": resources,
+            "client_resources": {
+                "num_cpus": cpus,
+                "num_gpus": gpu_share(settings, None, cpus),
+            },
         },
     )
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caafp_app.bench.cases import Case
+from caafp_app.bench.file import Case
 from caafp_app.bench.place import BenchFolder
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.beforehand import check_simulation

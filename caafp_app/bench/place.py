@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caafp_app.bench.cases import BenchPlan, Case
+from caafp_app.bench.file import BenchPlan, Case
 from caafp_app.errors import RunError, SettingsError, reading
 from caafp_app.runs.files import write_json
 from caafp_app.runs.lock import sole_writer

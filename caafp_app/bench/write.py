@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from caafp_app.bench.cases import BenchPlan
 from caafp_app.bench.figures.of_bench import draw_clients, draw_cost, draw_rounds
 from caafp_app.bench.figures.of_run import draw_dendrogram, draw_density, draw_masks
 from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
+from caafp_app.bench.file import BenchPlan
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.results import Result, gather, rows, write_csv
 from caafp_app.bench.tables import by_case, comparison, latex, markdown

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.bench.cases import BenchPlan
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, read_bench
 from caafp_app.bench.place import BenchFolder
 from tests.left_run import leave_run
 

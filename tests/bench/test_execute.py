@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from caafp_app.bench import execute as module
-from caafp_app.bench.cases import BenchPlan, Case
 from caafp_app.bench.execute import Job, check_queue, client_cpus, execute
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, Case, read_bench
 from caafp_app.bench.place import BenchFolder
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.launch import watchdog

@@ -5,7 +5,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from caafp_app.bench.cases import BenchPlan, Case
 from caafp_app.bench.figures.of_bench import (
     accuracies,
     accuracy_by_round,
@@ -20,6 +19,7 @@ from caafp_app.bench.figures.of_run import (
 )
 from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
+from caafp_app.bench.file import BenchPlan, Case
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.results import Result, gather
 from caafp_app.bench.write import write_figures

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.bench.cases import BenchPlan
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, read_bench
 from caafp_app.bench.place import BenchFolder
 from caafp_app.errors import RunError, SettingsError
 from tests.bench.conftest import FILE, Finish

@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from caafp_app.bench.cases import BenchPlan
+from caafp_app.bench.file import BenchPlan
 from caafp_app.bench.place import BenchFolder
 from caafp_app.bench.results import COLUMNS, gather
 from caafp_app.bench.tables import comparison, latex, markdown

@@ -321,6 +321,8 @@ class TestEnd:
             if made["summary"]:
                 (results / "summary.json").write_text("{}", encoding="utf-8")
             made["results"] = results
+            if "then" in made:
+                made["then"](results)  # type: ignore[operator]
             return Outcome(1, str(made["status"]), "the reason")
 
         monkeypatch.setattr(start, "private_superlink", Superlink)
@@ -372,17 +374,14 @@ class TestEnd:
         assert outcome["ended"]
 
     def test_an_interrupted_run_says_how_to_go_on(
-        self, outcome: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, outcome: dict[str, object], tmp_path: Path
     ) -> None:
-        def follow(command: list[str], *_: object) -> Outcome:
-            config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
-            run = Settings.from_run_config(tomllib.loads(config)).run
-            results = make_folder(run.run_name, run.output_dir)
+        def stopped(results: Path) -> None:
             (results / "checkpoints").mkdir()
             (results / "checkpoints" / "round-0057.safetensors").touch()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(start, "follow", follow)
+        outcome |= {"summary": False, "then": stopped}
         result = invoke("run", "smoke", "seed=7", "run-name=mine", f"output-dir={tmp_path}")
         results = tmp_path.resolve() / "runs" / "mine"
         assert result.exit_code == ending.INTERRUPTED

@@ -73,8 +73,8 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     reply = personalise({"data-path": str(data), "label": "pi", "state-dir": str(folder)})
     assert not reply.has_error(), reply.error.reason
     assert not reply.content.array_records
-    (told,) = reply.content.metric_records.values()
-    assert not any(isinstance(value, list) for value in told.values())
+    (metrics,) = reply.content.metric_records.values()
+    assert not any(isinstance(value, list) for value in metrics.values())
     (run,) = list_kept(folder)
     names = [personal.CARD, personal.MODEL, SERVED]
     assert sorted(path.name for path in folder.rglob("*.*")) == names
@@ -82,7 +82,6 @@ def test_the_model_is_kept_with_its_card_and_not_sent(data: Path, tmp_path: Path
     assert stat.S_IMODE(run.folder.stat().st_mode) == stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert run.served
     arrays, card = load_personal(run.folder)
-    metrics = next(iter(reply.content.metric_records.values()))
     assert card.personal_accuracy == metrics["personal-accuracy"] == 1.0
     assert card.cluster_accuracy == metrics["cluster-accuracy"]
     assert (card.label, card.model, card.input_shape) == ("pi", "har-cnn", (16, 3))

@@ -17,8 +17,7 @@ from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.beforehand import check_simulation
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
-from caafp_app.launch.processes import signals_as_exceptions
-from caafp_app.launch.watchdog import guarded
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 
 Job = tuple[Case, int]
 """A case and a seed."""

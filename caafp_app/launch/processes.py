@@ -3,25 +3,37 @@
 A SuperLink, its SuperExec and Ray start dozens; some outlive their parents, some overwrite their
 environment. So the first has a mark in its environment; whatever carries it, and whatever descends
 from one that was seen to carry it, belongs to the run.
+
+So that they end as well when the launcher dies, it holds the writing end of a pipe, and a watchdog
+reads the other: also after ``kill -9`` the system closes the pipe.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
+
+from caafp_app.launch.environment import flower_environment
+
+log = getLogger(__name__)
 
 Handler: TypeAlias = Callable[[int, FrameType | None], None] | signal.Handlers
 
 MARK = "CAAFP_LAUNCH_ID"
 _PROC = Path("/proc")
+_END_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -149,3 +161,47 @@ def _ps(columns: str, *options: str) -> list[str]:
     command = ["ps", "-axww", *options, "-o", columns]
     listing = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line for line in listing.stdout.splitlines() if line.strip()]
+
+
+@contextlib.contextmanager
+def guarded(folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Yield an environment whose processes end with the block; then remove a scratch folder.
+
+    They end as well where this process dies within the block.
+    """
+    mark = uuid.uuid4().hex
+    family = Family(mark)
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", __name__, mark, *([str(folder)] if folder else [])],
+        env=flower_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Neither Ctrl-C nor the end of the terminal may reach it before us.
+        start_new_session=True,
+    )
+    try:
+        yield flower_environment() | {MARK: mark}
+    finally:
+        with interrupts_ignored():
+            if not family.end():
+                left = sorted(process.pid for process in family.members())
+                log.warning("some processes could not be ended: %s", left)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                watchdog.wait(_END_SECONDS)
+
+
+def main(mark: str, folder: str = "") -> None:
+    """Wait for the end of standard input, then end the processes of `mark`."""
+    sys.stdin.buffer.read()
+    Family(mark).end()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from caafp_app.errors import RunError
 from caafp_app.launch.environment import LOOPBACK
-from caafp_app.launch.processes import signals_as_exceptions
-from caafp_app.launch.watchdog import guarded
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 
 STARTUP_SECONDS = 180.0
 _ATTEMPTS = 3

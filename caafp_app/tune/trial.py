@@ -8,8 +8,7 @@ from pathlib import Path
 from caafp_app.errors import RunError
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
-from caafp_app.launch.processes import signals_as_exceptions
-from caafp_app.launch.watchdog import guarded
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 from caafp_app.runs.reading import read_run
 from caafp_app.settings import Settings
 

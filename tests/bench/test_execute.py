@@ -14,7 +14,7 @@ from caafp_app.bench.execute import Job, check_queue, client_cpus, execute
 from caafp_app.bench.file import BenchPlan, Case, read_bench
 from caafp_app.bench.place import BenchFolder
 from caafp_app.errors import DataError, SettingsError
-from caafp_app.launch import watchdog
+from caafp_app.launch import processes
 from caafp_app.launch.processes import Family
 
 PROGRAM = """
@@ -108,7 +108,7 @@ def test_what_runs_is_ended_when_nobody_waits_for_it(
         families.append(Family(mark))
         return families[-1]
 
-    monkeypatch.setattr(watchdog, "Family", family)
+    monkeypatch.setattr(processes, "Family", family)
 
     def interrupt(running: list[Job]) -> None:
         if folder.progress(*running[0]) > 0:

@@ -15,7 +15,7 @@ LAUNCHER = """
 import subprocess, sys, time
 from pathlib import Path
 from caafp_app.launch.processes import MARK
-from caafp_app.launch.watchdog import guarded
+from caafp_app.launch.processes import guarded
 
 with guarded(Path(sys.argv[1])) as environment:
     subprocess.Popen(

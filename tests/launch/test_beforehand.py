@@ -32,7 +32,7 @@ def prepared(preset: str, *pairs: str) -> Prepared:
         (["dataset=wisdm", "data-dir=/nowhere"], "/nowhere"),
         (["partition=dirichlet", "partition-alpha=0.001", "num-clients=100"], "dirichlet"),
         (["partition=iid", "num-clients=5000"], "use fewer clients"),
-        (["resume-from=/nowhere"], "expected the folder of a run"),
+        (["resume-from=/nowhere/run"], "expected the folder of a run"),
         (["output-dir=/dev/null"], "output-dir: expected a folder that can be written"),
     ],
 )

@@ -90,11 +90,7 @@ class Patience:
 def run_command(
     app: Path, connection: Connection, run_config: Path, federation_config: str | None
 ) -> list[str]:
-    """Return the ``flwr run`` command line.
-
-    `run_config` is a TOML file with the settings. `federation_config` has simulation options as
-    ``key=value`` pairs; None where SuperNodes are real.
-    """
+    """Return the ``flwr run`` command line; no `federation_config` where SuperNodes are real."""
     flags = ["--run-config", str(run_config)]
     flags += ["--federation-config", federation_config] if federation_config else []
     return connection.command("run", str(app), flags=[*flags, "--stream"])
@@ -114,11 +110,9 @@ def follow(
 ) -> Outcome:
     """Run a ``flwr run --stream`` command to its end, hand on its lines, and ask how it went.
 
-    `waiting` is what has to come after the run was handed over; the run is stopped if it does not.
-    `ended` returns None until the server has ended the run, then "" or why it ended early: Flower
-    waits for clients that still train for a round that is over, maybe for hours, and the run is
-    then stopped. So it is by KeyboardInterrupt and SystemExit. Raises RunError if the run was never
-    started.
+    The run is stopped where what it is `waiting` for does not come, and by an interrupt. `ended`
+    returns None until the server has ended the run, then "" or why it ended early: clients may
+    still train for a round that is over, maybe for hours, and the run is then stopped too.
     """
     run_id: int | None = None
     with subprocess.Popen(
@@ -187,8 +181,8 @@ def ask(
 ) -> Outcome:
     """Ask the SuperLink until the run has ended, however long that is: its log may end before.
 
-    `echo` takes a line, once, where the run goes on without its log. Raises RunError if the
-    SuperLink did not say, several times.
+    `echo` takes a line, once, where it goes on so. RunError if the SuperLink did not say, several
+    times.
     """
     began, failures, told = time.monotonic(), 0, False
     while True:

@@ -49,7 +49,7 @@ def operations(size: int) -> dict[str, tuple[Operation, int]]:
     for name, codec in CODECS.items():
         data = codec.encode(values, rng)
         found[f"{name} encode"] = partial(codec.encode, values, rng), data.nbytes
-        found[f"{name} decode"] = partial(codec.decode, data, size, values.dtype), 0
+        found[f"{name} decode"] = partial(codec.decode, data, size, values.dtype, False), 0
     layout = Layout.of({"w": values.reshape(1, size)})
     mask = Mask(layout, rng.random(size) < DENSITY)
     active = mask.select(values)

@@ -22,39 +22,21 @@ if TYPE_CHECKING:
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
 __version__ = "0.2.0"
-__all__ = [
-    "CAAFP",
-    "Run",
-    "__version__",
-    "current_mask",
-    "current_request",
-    "load_personal",
-    "load_run",
-    "masked",
-    "plot_clients",
-    "plot_masks",
-    "plot_rounds",
-    "run",
-    "sparse_mod",
-]
-
-
-_API = (
-    "Run",
-    "load_personal",
-    "load_run",
-    "plot_clients",
-    "plot_masks",
-    "plot_rounds",
-    "run",
-)
-_HOMES = dict.fromkeys(_API, "caafp_app.api") | {
+_HOMES = {
     "CAAFP": "caafp_app.strategies.caafp",
+    "Run": "caafp_app.api",
     "current_mask": "caafp_app.protocol.held",
     "current_request": "caafp_app.protocol.held",
+    "load_personal": "caafp_app.api",
+    "load_run": "caafp_app.api",
     "masked": "caafp_app.masking",
+    "plot_clients": "caafp_app.api",
+    "plot_masks": "caafp_app.api",
+    "plot_rounds": "caafp_app.api",
+    "run": "caafp_app.api",
     "sparse_mod": "caafp_app.protocol.mod",
 }
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from caafp_app.devices.personal import Card, load_personal
 from caafp_app.errors import RunError
-from caafp_app.launch.prepared import Machine, prepare, start
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import prepare, start
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.place import find_run
 from caafp_app.runs.reading import RunFiles, read_run
@@ -41,13 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run and what it left.
-
-    Attributes
-    ----------
-    files : RunFiles
-        The files of the run directory, read.
-    """
+    """A run and what it left: `files` of the run directory, read."""
 
     files: RunFiles
 
@@ -124,7 +119,6 @@ class Run:
         return DataFrame(counts, Index(names, name="true"), Index(names, name="predicted"))
 
     def __repr__(self) -> str:
-        """Say where it is and what came out."""
         accuracy = self.summary.get("accuracy", {}).get("personal", {}).get("mean")
         end = "not finished" if not self.summary else f"personal accuracy {accuracy}"
         return f"Run({str(self.path)!r}: {end})"
@@ -239,7 +233,7 @@ def plot_masks(run: Run) -> "Figure":
     RunError
         The run has left no masks.
     """
-    from caafp_app.runs.masks import jaccard
+    from caafp_app.runs.reading import jaccard
 
     masks = run.files.masks()
     if not masks:

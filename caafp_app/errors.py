@@ -30,24 +30,12 @@ class MaskUpdateError(CaafpError):
 
 @contextmanager
 def reading(what: object, kind: type[CaafpError]) -> Iterator[None]:
-    """Turn whatever goes wrong while a local file is read into one sentence.
+    """Turn whatever goes wrong while a local file is read into one sentence, an error of `kind`.
 
     A damaged or forged file makes a parser fail in ways that no list of exceptions has: TOML that
     is nested too deep (RecursionError), an array that claims terabytes (MemoryError), an encrypted
     archive (RuntimeError), a field of another type (KeyError, TypeError). Errors of this package
-    pass as they are.
-
-    Parameters
-    ----------
-    what : object
-        What is read: a path, or a name and a path.
-    kind : type
-        Of the error that is raised.
-
-    Raises
-    ------
-    CaafpError
-        Of that kind, with what was found.
+    pass as they are. `what` is read: a path, or a name and a path.
     """
     try:
         yield

@@ -54,9 +54,9 @@ def masked(
     pruned = _pruned(model, mask or {})
 
     def clear(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        _zero(pruned)
         with torch.no_grad():
             for tensor, gone in pruned:
-                tensor.masked_fill_(gone.to(tensor.device), 0)
                 for kept in optimizer.state.get(tensor, {}).values():
                     if isinstance(kept, Tensor) and kept.shape == tensor.shape:
                         kept.masked_fill_(gone.to(kept.device), 0)

@@ -34,14 +34,9 @@ _LONGEST_NAME = 40
 class Registry(Mapping[str, Any]):
     """The parts of one kind, by name. A part is imported when it is first asked for.
 
-    Parameters
-    ----------
-    kind : str
-        What the parts are called in error messages, e.g. ``strategy``.
-    group : str
-        Entry-point group of other packages: ``caafp_app.<group>``.
-    parts : mapping of str to str
-        The path of each built-in part, as `PATH_FORM`.
+    `kind` is what they are called in error messages, such as ``strategy``. Other packages add
+    theirs to the entry-point group ``caafp_app.<group>``. `parts` are the paths of the built-in
+    ones, in the form `PATH_FORM`.
     """
 
     def __init__(self, kind: str, group: str, parts: Mapping[str, str]) -> None:
@@ -55,16 +50,13 @@ class Registry(Mapping[str, Any]):
         return tuple(self._paths)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all names: the built-in ones first, then those of other packages."""
         yield from self._paths
         yield from (name for name in self._foreign if name not in self._paths)
 
     def __len__(self) -> int:
-        """Return the number of names."""
         return len(tuple(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a part has this name."""
         return name in self._paths or name in self._foreign
 
     def __getitem__(self, name: str) -> Any:
@@ -99,17 +91,7 @@ def is_path(text: str) -> bool:
 
 
 def load(kind: str, path: str) -> Any:
-    """Import the object that `path` names.
-
-    Raises SettingsError if there is no such module or object, or the module cannot be imported.
-
-    Parameters
-    ----------
-    kind : str
-        For the error message.
-    path : str
-        Of the form `PATH_FORM`.
-    """
+    """Import the object that `path` names; `kind` is for the message of the SettingsError."""
     module_name, _, name = path.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -132,17 +114,7 @@ def load(kind: str, path: str) -> Any:
 
 
 def check_installed(kind: str, path: str) -> None:
-    """Look for the outermost package of a path, and import nothing.
-
-    Raises SettingsError if this Python cannot find it.
-
-    Parameters
-    ----------
-    kind : str
-        For the error message.
-    path : str
-        A path, or a name, which is always found.
-    """
+    """Look for the outermost package of a path, and import nothing; a name is always found."""
     top = path.partition(":")[0].partition(".")[0]
     if is_path(path) and top not in sys.modules and not importlib.util.find_spec(top):
         raise _module_missing(kind, path, "none")
@@ -245,7 +217,7 @@ CODECS = Registry(
     {
         "float32": "caafp_app.protocol.codec:FLOAT32",
         "float16": "caafp_app.protocol.codec:FLOAT16",
-        "int8": "caafp_app.protocol.codec:INT8",
+        "int8": "caafp_app.protocol.quantise:INT8",
     },
 )
 NETWORKS = Registry(

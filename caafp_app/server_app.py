@@ -63,8 +63,10 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
     checkpoints, saved = _checkpoints(directory, settings)
     data = settings.data
     log(INFO, "data set %s, %s clients; files in %s", data.dataset, data.partition, directory.path)
+    live = LiveLog(directory.path)
     observers: list[Observer] = [
         DirectoryObserver(directory, settings.to_dict()),
+        live,
         LogObserver(),
         *make_trackers(settings.run.trackers, directory.path, settings.to_dict()),
     ]
@@ -73,7 +75,6 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
             settings, CompositeObserver(observers), checkpoints, stop, told_classes(settings)
         )
         # Flower says that a run has ended only when its last client has stopped training.
-        live = LiveLog(directory.path)
         try:
             strategy.start(
                 grid,
@@ -90,13 +91,7 @@ def _run_in(directory: RunDirectory, grid: Grid, settings: Settings, arrays: Arr
 
 
 def told_classes(settings: Settings) -> tuple[str, ...]:
-    """Return the classes that clients tell counts of; none without ``share-class-counts``.
-
-    Raises
-    ------
-    SettingsError
-        There are more than a reply has room for.
-    """
+    """Return the classes that clients tell counts of; none without ``share-class-counts``."""
     if not settings.data.share_class_counts:
         return ()
     names = data_shape(settings.data).class_names
@@ -109,13 +104,7 @@ def told_classes(settings: Settings) -> tuple[str, ...]:
 
 
 def _place(settings: Settings) -> RunDirectory:
-    """Make the run directory, or find that of the run to resume.
-
-    Raises
-    ------
-    SettingsError
-        There cannot be a run directory, or the run to resume is not there.
-    """
+    """Make the run directory, or find that of the run to resume."""
     run = settings.run
     if run.resume_from:
         return RunDirectory(find_run(run.resume_from, run.output_dir))
@@ -135,13 +124,7 @@ def terms_of(settings: Settings) -> dict[str, Scalar]:
 
 
 def _checkpoints(directory: RunDirectory, settings: Settings) -> tuple[Checkpoints, Saved | None]:
-    """Say where checkpoints go; load the last one of a run to resume, and cut the rest off it.
-
-    Raises
-    ------
-    RunError
-        It cannot be resumed: see `Checkpoints.load`.
-    """
+    """Say where checkpoints go; load the last one of a run to resume, and cut the rest off it."""
     run = settings.run
     checkpoints = Checkpoints(
         directory.path / FOLDER, every=run.checkpoint_every, terms=terms_of(settings)

@@ -21,20 +21,9 @@ Tamper = Callable[[Message, Message], Message | None]
 
 @dataclass(frozen=True)
 class Passage:
-    """What is noted of a message that went over the wire, one way.
+    """A message that went over the wire, ``down`` or ``up``: our header, and bytes by array.
 
-    Attributes
-    ----------
-    direction : str
-        ``down`` or ``up``.
-    node : int
-        The client's node.
-    nbytes : int
-        Sum of the lengths of all objects that Flower makes of the message; 0 if not serialised.
-    header : ConfigRecord
-        Our header; empty for an error, or a message of somebody else.
-    arrays : dict of int
-        Bytes of our arrays, by name.
+    `nbytes` is the length of all objects that Flower makes of it; 0 if not serialised.
     """
 
     direction: str
@@ -47,31 +36,10 @@ class Passage:
 class LocalGrid(InProcessGrid):
     """Nodes are contexts; pushing a message runs the app at once.
 
-    Parameters
-    ----------
-    app : ClientApp
-    node_configs : list of mapping
-        One node each; node ids are random, as Flower's are.
-    run_config : mapping
-        As in ``context.run_config``.
-    order : numpy Generator, optional
-        Shuffles replies, so that nothing may depend on their order.
-    serialise : bool
-        Pass every message through Flower's wire format and back. Without it an app works on the
-        very message that was sent, and `requests` shows what it made of it.
-    tamper : callable, optional
-        ``tamper(request, reply) -> reply or None``; None loses the reply.
-    duplicate : bool
-        Hand every reply out twice.
-
-    Attributes
-    ----------
-    requests : list of Message
-        All that were pushed.
-    passages : list of Passage
-        All that went over the wire, both ways, lost replies left out.
-    offline : set of int
-        Nodes that cannot be reached.
+    `order` shuffles replies, so that nothing may depend on their order. Without `serialise` no
+    message passes through Flower's wire format, and an app works on the very message that was sent.
+    ``tamper(request, reply)`` returns the reply, or None to lose it. `duplicate` hands every reply
+    out twice. Node ids are random, as Flower's are.
     """
 
     def __init__(

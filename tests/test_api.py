@@ -5,7 +5,7 @@ import pytest
 import caafp_app
 from caafp_app import api
 from caafp_app.errors import RunError, SettingsError
-from caafp_app.launch.outcome import End
+from caafp_app.launch.start import End
 from tests.left_run import leave_run
 
 

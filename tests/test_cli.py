@@ -1,4 +1,5 @@
 import os
+import re
 import tomllib
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 import caafp_app
 from caafp_app import cli
 from caafp_app.cli import ending
-from caafp_app.errors import DataError, RunError, SettingsError
+from caafp_app.errors import RunError, SettingsError
 from caafp_app.launch import plan, presets, source, start
 from caafp_app.launch.follow import Outcome
 from caafp_app.launch.superlink import Connection
@@ -58,11 +59,6 @@ class TestPresets:
         assert (settings.pruning.sparsity, settings.run.seed) == (0.6, 9)
         assert settings.data.synthetic_users == 6
         assert settings.train.batch_size == 32
-
-    def test_a_file_of_ones_own(self, tmp_path: Path) -> None:
-        path = tmp_path / "mine.toml"
-        path.write_text('dataset = "wisdm"\nseed = 3\n', encoding="utf-8")
-        assert presets.merged(str(path), []).run.seed == 3
 
     @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
     def test_a_file_may_start_from_a_preset(self, tmp_path: Path, encoding: str) -> None:
@@ -145,12 +141,10 @@ class TestPairs:
 
 
 class TestPlan:
-    def test_supernodes_are_the_datas_users(self) -> None:
+    def test_supernodes_are_the_datas_users_or_the_clients_of_a_partition(self) -> None:
         settings = presets.merged("smoke", [])
         assert plan.count_supernodes(settings, None) == 6
         assert plan.count_supernodes(settings, 4) == 4
-
-    def test_supernodes_are_the_clients_of_a_partition(self) -> None:
         settings = presets.merged("smoke", ["partition=iid", "num-clients=5"])
         assert plan.count_supernodes(settings, None) == 5
 
@@ -171,11 +165,6 @@ class TestPlan:
         with pytest.raises(SettingsError, match="--superlink"):
             plan.count_supernodes(presets.merged("smoke", pairs), 3)
 
-    def test_missing_data_is_said_before_anything_starts(self, tmp_path: Path) -> None:
-        pairs = ["dataset=npz", f"data-dir={tmp_path / 'none.npz'}"]
-        with pytest.raises((DataError, SettingsError), match=r"none\.npz"):
-            plan.count_supernodes(presets.merged("caafp", pairs), None)
-
     def test_the_run_directory_is_known_beforehand(self, tmp_path: Path) -> None:
         settings = presets.merged("smoke", [f"output-dir={tmp_path}", "seed=5"])
         now = datetime(2026, 3, 1, 14, 5, 6)
@@ -188,10 +177,6 @@ class TestPlan:
         results.mkdir(parents=True)
         assert plan.placed(settings, now)[1].name == results.name + "-2"
 
-    def test_the_home_is_used_where_nothing_is_said(self) -> None:
-        _, results = plan.placed(Settings(), datetime.now())
-        assert results.parents[1] == Path(os.environ["CAAFP_HOME"]).resolve()
-
     def test_relative_paths_are_made_absolute(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -201,6 +186,8 @@ class TestPlan:
         )
         assert settings.data.data_dir == str(tmp_path.resolve() / "data")
         assert settings.run.output_dir == str(tmp_path.resolve() / "out")
+        _, results = plan.placed(Settings(), datetime.now())
+        assert results.parents[1] == Path(os.environ["CAAFP_HOME"]).resolve()
 
     def test_clients_share_the_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
@@ -242,21 +229,16 @@ class TestSource:
 
 
 class TestDryRun:
-    def test_prints_settings_and_command(self) -> None:
-        result = invoke("run", "smoke", "sparsity=0.6", "--dry-run")
+    def test_prints_settings_and_command_and_leaves_nothing(self, tmp_path: Path) -> None:
+        result = invoke("run", "smoke", "sparsity=0.6", f"output-dir={tmp_path}", "--dry-run")
         settings = settings_of(result)
         assert settings.pruning.sparsity == 0.6
         assert settings.run.run_name
         command = result.output.splitlines()[-1]
-        assert command.startswith("$ flwr run ")
-        assert "--run-config" in command
-        assert command.endswith("--stream")
-        for option in (
-            "num-supernodes=6",
-            "client-resources-num-cpus=1",
-            "client-resources-num-gpus=0.0",
-        ):
-            assert option in command
+        assert re.fullmatch(r"\$ flwr run .*--run-config .*--stream", command)
+        assert "num-supernodes=6 client-resources-num-cpus=1" in command
+        assert "client-resources-num-gpus=0.0" in command
+        assert list(tmp_path.iterdir()) == []
 
     def test_options_reach_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
@@ -276,10 +258,6 @@ class TestDryRun:
         # Its paths are the server's, not this machine's.
         assert settings_of(result).run.output_dir == "out"
 
-    def test_nothing_is_left_behind(self, tmp_path: Path) -> None:
-        invoke("run", "smoke", f"output-dir={tmp_path}", "--dry-run")
-        assert list(tmp_path.iterdir()) == []
-
 
 class TestMisuse:
     @pytest.mark.parametrize(
@@ -288,14 +266,9 @@ class TestMisuse:
             (["smoek"], ["did you mean 'smoke'?", "paper-uci"]),
             (["missing.toml"], ["missing.toml", "found nothing"]),
             (["smoke", "sparsty=0.5"], ["unknown setting 'sparsty'", "did you mean 'sparsity'?"]),
-            (["smoke", "sparsity=1"], ["sparsity", "below 1"]),
-            (["smoke", "sparsity=lots"], ["sparsity", "a number", "found 'lots'"]),
             (["smoke", "sparsity=nan"], ["sparsity", "found nan"]),
-            (["smoke", "prune-rounds=-inf"], ["prune-rounds", "found -inf"]),
-            (["smoke", "strategy=fedprox"], ["strategy", "one of caafp"]),
             (["smoke", "sparsity"], ["expected key=value"]),
             (["sparsity=0.5"], ["expected the name of a preset before the settings"]),
-            (["smoke", "clusters=-1"], ["clusters: expected", "found -1"]),
             (["smoke", "--client-cpus", "9999"], ["--client-cpus: expected at most the", "9999"]),
             (["smoke", "--sparsity", "0.5"], ["setting; write sparsity=0.5"]),
             (["smoke", "--seed=1"], ["setting; write seed=1"]),
@@ -347,6 +320,8 @@ class TestEnd:
             if made["summary"]:
                 (results / "summary.json").write_text("{}", encoding="utf-8")
             made["results"] = results
+            if "then" in made:
+                made["then"](results)  # type: ignore[operator]
             return Outcome(1, str(made["status"]), "the reason")
 
         monkeypatch.setattr(start, "private_superlink", Superlink)
@@ -360,10 +335,6 @@ class TestEnd:
         assert result.exit_code == 0
         assert result.stdout.splitlines()[-1] == f"Results: {outcome['results']}"
         assert outcome["ended"]
-
-    def test_json_has_the_path_alone_on_stdout(
-        self, outcome: dict[str, object], tmp_path: Path
-    ) -> None:
         result = invoke("run", "smoke", f"output-dir={tmp_path}", "--json")
         assert result.exit_code == 0
         assert result.stdout == f"{outcome['results']}\n"
@@ -402,17 +373,14 @@ class TestEnd:
         assert outcome["ended"]
 
     def test_an_interrupted_run_says_how_to_go_on(
-        self, outcome: dict[str, object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self, outcome: dict[str, object], tmp_path: Path
     ) -> None:
-        def follow(command: list[str], *_: object) -> Outcome:
-            config = Path(command[command.index("--run-config") + 1]).read_text(encoding="utf-8")
-            run = Settings.from_run_config(tomllib.loads(config)).run
-            results = make_folder(run.run_name, run.output_dir)
+        def stopped(results: Path) -> None:
             (results / "checkpoints").mkdir()
             (results / "checkpoints" / "round-0057.safetensors").touch()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(start, "follow", follow)
+        outcome |= {"summary": False, "then": stopped}
         result = invoke("run", "smoke", "seed=7", "run-name=mine", f"output-dir={tmp_path}")
         results = tmp_path.resolve() / "runs" / "mine"
         assert result.exit_code == ending.INTERRUPTED
@@ -466,7 +434,3 @@ class TestSettingsCommand:
         assert {line.replace(r"\|", "").count("|") for line in lines} == {0, 5}
         rows = [line.split("`")[1] for line in lines if line.startswith("| `")]
         assert rows == [knob.key for knob in knobs()]
-
-    def test_help_shows_an_example(self) -> None:
-        output = invoke("run", "--help").output
-        assert "caafp run paper-uci" in output

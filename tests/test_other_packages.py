@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from caafp_app import registry
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
@@ -111,51 +111,16 @@ def of(weights, evidence, layer):
 
 tail = Score(needs=("garden.sums:Fourth",), of=of)
 """
-ENTRY_POINTS = """\
-[caafp_app.strategies]
-slow = garden.strategy:Slow
-
-[caafp_app.scores]
-tail = garden.score:tail
-
-[caafp_app.networks]
-seedling = garden.network:Seedling
-
-[caafp_app.datasets]
-beds = garden.data:Beds
-
-[caafp_app.optimizers]
-descent = garden.optimizer:Descent
-"""
-PATHS = {
-    "model": "garden.network:Seedling",
-    "dataset": "garden.data:Beds",
-    "optimizer": "garden.optimizer:Descent",
-    "strategy": "garden.strategy:Slow",
-    "score": "garden.score:tail",
+PARTS = {
+    "strategy": ("strategies", "slow", "garden.strategy:Slow", STRATEGY),
+    "score": ("scores", "tail", "garden.score:tail", SCORE),
+    "model": ("networks", "seedling", "garden.network:Seedling", NETWORK),
+    "dataset": ("datasets", "beds", "garden.data:Beds", DATA),
+    "optimizer": ("optimizers", "descent", "garden.optimizer:Descent", OPTIMIZER),
 }
-NAMES = {
-    "model": "seedling",
-    "dataset": "beds",
-    "optimizer": "descent",
-    "strategy": "slow",
-    "score": "tail",
-}
-REGISTRIES = (
-    registry.NETWORKS,
-    registry.DATASETS,
-    registry.OPTIMISERS,
-    registry.STRATEGIES,
-    registry.SCORES,
-)
-FILES = {
-    "network": NETWORK,
-    "data": DATA,
-    "optimizer": OPTIMIZER,
-    "strategy": STRATEGY,
-    "sums": SUM,
-    "score": SCORE,
-}
+"""Group of entry points, name, path and source of a part, by the setting that chooses it."""
+NAMES = {key: name for key, (_, name, _, _) in PARTS.items()}
+PATHS = {key: path for key, (_, _, path, _) in PARTS.items()}
 
 
 @pytest.fixture
@@ -164,8 +129,9 @@ def garden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     package = tmp_path / "garden"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    for name, text in FILES.items():
-        (package / f"{name}.py").write_text(text)
+    (package / "sums.py").write_text(SUM)
+    for _, _, path, text in PARTS.values():
+        (tmp_path / path.partition(":")[0].replace(".", "/")).with_suffix(".py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "garden"]:
@@ -179,7 +145,9 @@ def installed(garden: Path) -> Iterator[Path]:
     about = garden / "garden-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: garden\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(ENTRY_POINTS)
+    (about / "entry_points.txt").write_text(
+        "".join(f"[caafp_app.{kind}]\n{name} = {path}\n" for kind, name, path, _ in PARTS.values())
+    )
     forget_entry_points()
     yield garden
     forget_entry_points()
@@ -187,8 +155,9 @@ def installed(garden: Path) -> Iterator[Path]:
 
 def forget_entry_points() -> None:
     """Let the registries look again: a process looks once."""
-    for parts in REGISTRIES:
-        parts.__dict__.pop("_foreign", None)
+    for parts in vars(registry).values():
+        if isinstance(parts, registry.Registry):
+            parts.__dict__.pop("_foreign", None)
 
 
 def checked(parts: dict[str, str]) -> None:

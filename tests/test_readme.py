@@ -22,10 +22,13 @@ from caafp_app.datasets.base import DataShape, Windows
 from caafp_app.datasets.folder import read_folder
 from caafp_app.datasets.uci_har import CLASSES, UciHarSource
 from caafp_app.launch.presets import parse_pairs, preset_names, read_preset
+from caafp_app.protocol.messages import to_record
 from caafp_app.runs.directory import RunDirectory
-from caafp_app.runs.observer import DirectoryObserver
+from caafp_app.runs.live import LiveLog
+from caafp_app.runs.observer import CompositeObserver, DirectoryObserver
 from caafp_app.runs.records import RoundRecord
 from caafp_app.runs.text import round_line
+from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from tests.left_run import leave_run
 from tests.local_grid import LocalGrid
@@ -76,21 +79,15 @@ def test_presets_are_those_in_conf() -> None:
 def test_a_run_leaves_the_files_that_are_listed(tmp_path: Path) -> None:
     setup = prepare({"clusters": 0, "prune-rounds": 2})
     directory = RunDirectory.create(tmp_path, strategy="caafp", dataset="synthetic", seed=5)
-    setup.strategy.observer = DirectoryObserver(directory, setup.settings.to_dict())
-    setup.strategy.start(setup.grid, _initial(setup.settings), num_rounds=4)
-    files = {
+    files = DirectoryObserver(directory, setup.settings.to_dict())
+    setup.strategy.observer = CompositeObserver([files, LiveLog(directory.path)])
+    setup.strategy.start(setup.grid, to_record(initial_arrays(setup.settings)), num_rounds=4)
+    left = {
         re.sub(r"cluster-\d+", "cluster-0", path.relative_to(directory.path).as_posix())
         for path in directory.path.rglob("*")
         if path.is_file()
     }
-    assert {row[0].strip("`") for row in table("file")} == files
-
-
-def _initial(settings: Settings) -> ArrayRecord:
-    from caafp_app.protocol.messages import to_record
-    from caafp_app.server_app import initial_arrays
-
-    return to_record(initial_arrays(settings))
+    assert {row[0].strip("`") for row in table("file")} == left
 
 
 # -- commands ------------------------------------------------------------------------------
@@ -181,11 +178,8 @@ def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:
 def test_a_bench_of_ones_own_is_read(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_text(block("toml", "[bench]"), encoding="utf-8")
-    assert [case.name for case in read_bench(str(path), []).cases] == [
-        "sparse-0.7",
-        "sparse-0.8",
-        "sparse-0.9",
-    ]
+    names = [case.name for case in read_bench(str(path), []).cases]
+    assert names == ["sparse-0.7", "sparse-0.8", "sparse-0.9"]
 
 
 def test_caafp_commands_in_the_text_are_understood(elsewhere: Path) -> None:

@@ -62,8 +62,8 @@ def test_a_resumed_run_goes_on_in_its_folder(
     whole = start(tmp_path / "whole")
     seen = Watcher(whole).look()
     told = json.loads((whole / "summary.json").read_text())
-    assert sum(row.nbytes for row in seen.devices) == told["bytes"]["total"]
-    accuracies = [row.accuracy or 0.0 for row in seen.devices]
+    assert sum(row.device.nbytes for row in seen.devices) == told["bytes"]["total"]
+    accuracies = [row.device.accuracy or 0.0 for row in seen.devices]
     mean = sum(accuracies) / len(accuracies)
     assert mean == pytest.approx(told["accuracy"]["cluster"]["mean"], abs=1e-4)
     with monkeypatch.context() as patched:

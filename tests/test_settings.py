@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app.cli.settings import settings_toml
-from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.errors import SettingsError
 from caafp_app.registry import PATH_FORM, nearest
 from caafp_app.runs.place import check_name
 from caafp_app.settings import GROUPS, Settings, knobs
-from caafp_app.settings.arguments import parse_arguments
+from caafp_app.settings.course import parse_arguments
 from caafp_app.settings.removed import REMOVED
 
 ROOT = Path(__file__).parents[1]
@@ -66,26 +66,8 @@ class TestDefaults:
         fields = [item.name for cls in GROUPS.values() for item in dataclasses.fields(cls)]
         assert len(fields) == len(set(fields)) == len(KNOBS)
 
-    def test_the_defaults_are_the_papers_schedule(self) -> None:
-        settings = Settings()
-        assert settings.rounds.total == 50
-        # The number of clusters finds itself, so that any number of SuperNodes works.
-        assert (settings.pruning.sparsity, settings.clustering.clusters) == (0.7, 0)
-
-    def test_groups_are_frozen(self) -> None:
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            Settings().run.seed = 3  # type: ignore[misc]
-
 
 class TestReading:
-    def test_values_reach_their_groups(self) -> None:
-        settings = build(seed=7, dataset="uci-har", learning_rate=0.1, clusters=0, up_dtype="int8")
-        assert settings.run.seed == 7
-        assert settings.data.dataset == "uci-har"
-        assert settings.train.learning_rate == 0.1
-        assert settings.clustering.clusters == 0
-        assert settings.wire.up_dtype == "int8"
-
     @pytest.mark.parametrize(("key", "name"), NAMES)
     def test_every_name_is_accepted(self, key: str, name: str) -> None:
         settings = Settings.from_run_config({key: name, **COMPANIONS.get(name, {})})
@@ -134,12 +116,10 @@ class TestRefusals:
                 for value in CLASS_PATHS[1]
             ),
             ("dataset", "UCI_HAR", ["synthetic, digits, uci-har", "did you mean 'uci-har'?"]),
-            ("model", "resnet", ["one of har-cnn", "found 'resnet'"]),
             ("up-dtype", "float8", ["float32, float16, int8", "found 'float8'"]),
             ("rest-dtype", "int8", ["one of float32, float16", "found 'int8'"]),
             ("sparsity", 1.0, ["at least 0 and below 1", "found 1.0"]),
             ("sparsity", -0.1, ["at least 0 and below 1", "found -0.1"]),
-            ("regrow", 1, ["at least 0 and below 1", "found 1.0"]),
             ("up-dtype", "caafp_app.protocol.codec:INT8", ["one of float32, float16, int8, found"]),
             ("classes", "0", ["from 1 to 999999", "found '0'"]),
             ("classes", 6, ["a string", "found 6"]),
@@ -152,13 +132,9 @@ class TestRefusals:
             ("seed", True, ["a whole number", "found True"]),
             ("seed", 3.0, ["a whole number", "found 3.0"]),
             ("finetune-epochs", "aut", ["a whole number of at least 0, or auto", "found 'aut'"]),
-            ("finetune-epochs", -1, ["a whole number of at least 0, or auto", "found -1"]),
-            ("seed", "3", ["a whole number", "found '3'"]),
             ("sparsity", "0.7", ["a number", "found '0.7'"]),
             ("finetune-dense", 1, ["true or false", "found 1"]),
-            ("output-dir", 5, ["a string", "found 5"]),
             ("data-dir", None, ["a string", "found None"]),
-            ("clients-per-round", 0, ["at least 1", "found 0"]),
             ("run-name", "../up", ["a folder's name", "found '../up'"]),
             ("run-name", "..", ["a folder's name", "found '..'"]),
             ("run-name", "latest", ["other than 'latest'"]),
@@ -194,12 +170,7 @@ class TestRefusals:
             ({"dataset": "npz"}, ["data-dir", "npz"]),
             ({"dataset": "folder"}, ["input-shape", "classes"]),
             (
-                {
-                    "dataset": "folder",
-                    "input-shape": "9,3",
-                    "classes": "2",
-                    "partition": "iid",
-                },
+                {"dataset": "folder", "input-shape": "9,3", "classes": "2", "partition": "iid"},
                 ["partition", "folder"],
             ),
         ],
@@ -208,10 +179,6 @@ class TestRefusals:
         with pytest.raises(SettingsError) as caught:
             Settings.from_run_config(config)
         assert [part for part in parts if part not in str(caught.value)] == []
-
-    def test_errors_are_the_packages_own(self) -> None:
-        with pytest.raises(CaafpError):
-            build(seed="x")
 
 
 class TestCombinationsThatAreFine:
@@ -255,10 +222,6 @@ class TestDerived:
 
 
 class TestClassPaths:
-    @pytest.mark.parametrize("path", CLASS_PATHS[0])
-    def test_a_class_by_its_path_is_a_strategy(self, path: str) -> None:
-        assert build(strategy=path).to_dict()["strategy"] == path
-
     @given(st.from_regex(r"[a-z_]+(\.[a-z_]+)*:[A-Za-z_][A-Za-z_0-9]*", fullmatch=True))
     def test_its_name_is_part_of_a_folders_name(self, path: str) -> None:
         run = build(strategy=path).run
@@ -267,11 +230,16 @@ class TestClassPaths:
         assert path.partition(":")[2].lower().startswith(run.strategy_name)
 
     @pytest.mark.parametrize(
-        "key", ["dataset", "model", "aggregation", "schedule", "allocation", "optimizer"]
+        ("key", "path"),
+        [
+            *(("strategy", path) for path in CLASS_PATHS[0]),
+            *((key, "own:Part") for key in ("dataset", "model", "aggregation", "schedule")),
+            *((key, "own:Part") for key in ("allocation", "optimizer")),
+        ],
     )
-    def test_so_is_a_part_of_another_kind(self, key: str) -> None:
-        settings = Settings.from_run_config({key: "own:Part"})
-        assert list(settings.paths()) == [(key, "own:Part")]
+    def test_a_part_may_be_named_by_its_path(self, key: str, path: str) -> None:
+        settings = Settings.from_run_config({key: path})
+        assert list(settings.paths()) == [(key, path)]
 
     def test_a_setting_without_a_registry_takes_no_path(self) -> None:
         with pytest.raises(SettingsError, match="partition: expected one of"):

@@ -5,24 +5,19 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from caafp_app.bench.file import Case
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import Case
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.beforehand import check_simulation
-from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
-from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import signals_as_exceptions
-from caafp_app.launch.watchdog import watchdog
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 
 Job = tuple[Case, int]
 """A case and a seed."""
@@ -46,8 +41,6 @@ class _Running:
     case: Case
     seed: int
     process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    family: Family
     guard: ExitStack
     began: float = field(default_factory=time.monotonic)
 
@@ -55,25 +48,18 @@ class _Running:
 def client_cpus(jobs: int, cores: int | None = None) -> int:
     """Return how many cores a client is to occupy, so that `jobs` runs share the machine.
 
-    A run simulates as many clients at once as fit on all cores; with ``c`` cores a client that
-    occupies ``c // (c // jobs)`` of them leaves each run its share.
+    With ``c`` cores a client of ``c // (c // jobs)`` of them leaves each run its share.
     """
-    found = cores if cores is not None else _cores()
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    found = cores or (len(affinity(0)) if affinity else os.cpu_count() or 1)
     if jobs > found:
         raise SettingsError(f"--jobs: expected at most the {found} cores here, found {jobs}")
     return found // (found // jobs)
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def check_queue(queue: Sequence[Job], folder: BenchFolder, *, fetch: bool = True) -> list[str]:
     """Check the runs before any is started; return notes of what may be a mistake.
 
-    Published data is downloaded to be checked, unless `fetch` is false.
     Raises what `caafp_app.launch.beforehand` raises, with the name of the case.
     """
     notes: dict[str, list[str]] = {}
@@ -101,8 +87,7 @@ def execute(
     """Run the queue, at most `jobs` at once, and yield each run as it ends.
 
     A run that fails does not stop the others. Close the generator if it is not used up: what runs
-    is ended then. With `in_process` each run is Flower's simulation in one process, in place of
-    ``flwr run``. `look` is called several times a second with what is running.
+    is ended then. `look` is called several times a second with what is running.
     """
     cpus, waiting, running = client_cpus(jobs), deque(queue), list[_Running]()
     with signals_as_exceptions():
@@ -128,20 +113,19 @@ def _start(case: Case, seed: int, folder: BenchFolder, cpus: int, in_process: bo
     log = folder.log(case, seed)
     config = log.with_suffix(".toml")
     config.write_text(to_toml(folder.settings(case, seed)), encoding="utf-8")
-    mark = uuid.uuid4().hex
     guard = ExitStack()
-    guard.enter_context(watchdog(mark))
-    stream = log.open("wb")
+    environment = guard.enter_context(guarded())
+    stream = guard.enter_context(log.open("wb"))
     process = subprocess.Popen(
         command(case, config, cpus, in_process),
-        env=flower_environment() | {MARK: mark},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=stream,
         stderr=subprocess.STDOUT,
         # Ctrl-C in the terminal must reach us alone: we end the runs in order.
         start_new_session=True,
     )
-    return _Running(case, seed, process, stream, Family(mark), guard)
+    return _Running(case, seed, process, guard)
 
 
 def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
@@ -155,26 +139,20 @@ def command(case: Case, config: Path, cpus: int, in_process: bool) -> list[str]:
 
 
 def _end(one: _Running, folder: BenchFolder) -> Ended:
-    one.log.close()
-    one.family.end()
     one.guard.close()
     seconds = time.monotonic() - one.began
     log = folder.log(one.case, one.seed)
     if one.process.returncode:
-        return Ended(one.case, one.seed, seconds, f"{_last_words(log)} (all of it: {log})")
+        lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines()]
+        ours = [line for line in lines if line.startswith("caafp: ")]
+        said = (ours or [line for line in lines if line] or ["it said nothing"])[-1][:500]
+        return Ended(one.case, one.seed, seconds, f"{said} (all of it: {log})")
     try:
         folder.keep(one.case, one.seed)
     except RunError as error:
         return Ended(one.case, one.seed, seconds, f"{error} ({log})")
     log.with_suffix(".toml").unlink(missing_ok=True)
     return Ended(one.case, one.seed, seconds)
-
-
-def _last_words(log: Path) -> str:
-    """Return the line of the log that says what went wrong."""
-    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines()]
-    ours = [line for line in lines if line.startswith("caafp: ")]
-    return (ours or [line for line in lines if line] or ["it said nothing"])[-1][:500]
 
 
 def _stop(running: Sequence[_Running]) -> None:
@@ -185,7 +163,5 @@ def _stop(running: Sequence[_Running]) -> None:
     for one in running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             one.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        one.family.end()
-        one.process.wait()
-        one.log.close()
         one.guard.close()
+        one.process.wait()

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from caafp_app.bench.plan import BenchPlan, Case
+from caafp_app.bench.file import BenchPlan, Case
 from caafp_app.errors import RunError, SettingsError, reading
 from caafp_app.runs.files import write_json
 from caafp_app.runs.lock import sole_writer
@@ -145,23 +145,17 @@ class BenchFolder:
                 f"another `caafp bench` works in {self.path}; wait for it, or name another --output"
             )
             with sole_writer(self.path, busy):
-                write_json(self.path / _CARD, _card(plan))
+                cases = [
+                    {"name": one.name, "against": one.against, "settings": one.settings.changes()}
+                    for one in plan.cases
+                ]
+                card = {"name": plan.name, "seeds": plan.all_seeds, "cases": cases}
+                write_json(self.path / _CARD, card)
                 yield
         except PermissionError as error:
             raise SettingsError(
                 f"--output: expected a folder that can be written, found {self.path}: {error}"
             ) from error
-
-
-def _card(plan: BenchPlan) -> dict[str, object]:
-    return {
-        "name": plan.name,
-        "seeds": plan.all_seeds,
-        "cases": [
-            {"name": case.name, "against": case.against, "settings": case.settings.changes()}
-            for case in plan.cases
-        ],
-    }
 
 
 def _name_on(card: Path) -> str:
@@ -173,7 +167,6 @@ def _name_on(card: Path) -> str:
 
 
 def _remove_empty(folder: Path, top: Path) -> None:
-    """Remove empty folders from here upwards."""
     with contextlib.suppress(OSError):
         while folder != top:
             folder.rmdir()

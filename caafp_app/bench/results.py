@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from caafp_app.bench.file import BenchPlan, Case
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.runs.files import write_atomic
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.settings import Scalar

@@ -1,8 +1,6 @@
-"""One run in this process: no SuperLink, no app bundle, the same numbers.
+"""One run in this process, by Ray or our own engine: no SuperLink, no app bundle, the same numbers.
 
-By the engine of the settings: Flower's simulation on Ray, or our own. ``flwr run`` hands the
-settings to both apps as the run configuration; Flower's ``run_simulation`` hands on none, so the
-apps are wrapped here.
+Flower's ``run_simulation`` hands on no run configuration, so the apps are wrapped here.
 """
 
 import sys
@@ -17,7 +15,7 @@ from caafp_app import server_app
 from caafp_app.client_app import app as client_app
 from caafp_app.errors import CaafpError
 from caafp_app.launch.beforehand import check_simulation
-from caafp_app.launch.plan import Simulation, gpu_share
+from caafp_app.launch.plan import gpu_share
 from caafp_app.settings import Scalar, Settings
 
 
@@ -36,15 +34,12 @@ class ConfiguredClientApp(ClientApp):
         return client_app(message, configured)
 
 
-def simulate_here(settings: Settings, simulation: Simulation) -> None:
-    """Run a simulation in this process, by Ray or by our own engine; both end with it.
-
-    The settings say ``output-dir`` and ``run-name``.
-    """
+def simulate_here(settings: Settings, supernodes: int, cpus: int) -> None:
+    """Run a simulation in this process, by Ray or by our own engine; both end with it."""
     if settings.run.engine == "batched":
         from caafp_app.engine.run import simulate
 
-        simulate(settings, simulation.supernodes, simulation.client_cpus)
+        simulate(settings, supernodes, cpus)
         return
     # Imported here: a second or two that our own engine does not need.
     from flwr.simulation import run_simulation
@@ -58,12 +53,12 @@ def simulate_here(settings: Settings, simulation: Simulation) -> None:
     run_simulation(
         server,
         ConfiguredClientApp(settings.to_dict()),
-        simulation.supernodes,
+        supernodes,
         backend_config={
-            "init_args": {"log_to_driver": simulation.client_logs},
+            "init_args": {"log_to_driver": False},
             "client_resources": {
-                "num_cpus": simulation.client_cpus,
-                "num_gpus": simulation.client_gpus,
+                "num_cpus": cpus,
+                "num_gpus": gpu_share(settings, None, cpus),
             },
         },
     )
@@ -75,7 +70,7 @@ def run(config: Mapping[str, Scalar], supernodes: int, cpus: int) -> int:
         settings = Settings.from_run_config(config)
         results = Path(settings.run.output_dir) / "runs" / settings.run.run_name
         check_simulation(settings, results, supernodes)
-        simulate_here(settings, Simulation(supernodes, cpus, gpu_share(settings, None, cpus)))
+        simulate_here(settings, supernodes, cpus)
     except CaafpError as error:
         sys.stderr.write(f"caafp: {error}\n")
         return 1

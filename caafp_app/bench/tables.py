@@ -1,7 +1,7 @@
 """The tables that people read: Markdown and LaTeX, mean +- standard deviation over seeds."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from caafp_app.bench.results import Result
@@ -12,8 +12,7 @@ from caafp_app.bench.statistics import Mean, Paired, by_client, by_seed, mean_of
 class Column:
     """A column of the table: its title with the unit, and where its numbers come from.
 
-    `source` is a column of ``results.csv``, whose numbers are taken `times` this factor; `best`
-    says which mean is set in bold, if any: the ``high`` or the ``low`` one.
+    `source` is a column of ``results.csv``, taken `times` a factor; `best` is ``high`` or ``low``.
     """
 
     title: str
@@ -58,20 +57,13 @@ def by_case(results: Sequence[Result]) -> dict[str, list[Result]]:
     return groups
 
 
-def cells(results: Sequence[Result]) -> dict[str, list[Mean | None]]:
-    """Return the numbers of `TABLE` for each case."""
-    return {
-        name: [_mean(runs, column) for column in TABLE] for name, runs in by_case(results).items()
-    }
-
-
 def markdown(title: str, results: Sequence[Result]) -> str:
     """Return the table as Markdown; the best mean of a column is bold where there is a choice."""
     if not results:
         return f"# {title}\n\nNo run is finished.\n"
     titles = ["case", "seeds", *(column.title for column in TABLE)]
     lines = [f"# {title}", "", _row(titles), _row(["---", *["---:"] * (len(titles) - 1)])]
-    lines += [_row(cells) for cells in _rows(results, "±", "**{}**")]
+    lines += [_row(row) for row in _rows(results, "±", "**{}**")]
     return "\n".join([*lines, "", _LEGEND.format(split=_split(results)), ""])
 
 
@@ -138,18 +130,26 @@ def comparison(title: str, results: Sequence[Result]) -> str:
 
 
 def _rows(results: Sequence[Result], sign: str, bold: str) -> Iterator[list[str]]:
-    """Yield the name of each case, its number of seeds, and its cells."""
-    table, best = cells(results), _best(results)
-    for name, runs in by_case(results).items():
+    """Yield the name of each case, its number of seeds, and its cells, the best ones bold."""
+    groups = by_case(results)
+    columns = []
+    for column in TABLE:
+        means = {name: mean_of([*_values(runs, column).values()]) for name, runs in groups.items()}
+        columns.append((column.digits, means, _best(column, means)))
+    for name, runs in groups.items():
         found = [
-            _shown(mean, column.digits, sign, bold if best[i] == name else "{}")
-            for i, (mean, column) in enumerate(zip(table[name], TABLE, strict=True))
+            _shown(means[name], digits, sign, bold if name == best else "{}")
+            for digits, means, best in columns
         ]
         yield [name, str(len(runs)), *found]
 
 
-def _mean(runs: Sequence[Result], column: Column) -> Mean | None:
-    return mean_of(list(_values(runs, column).values()))
+def _best(column: Column, means: Mapping[str, Mean | None]) -> str:
+    """Return the case of the best mean; empty where there is no best, or no choice."""
+    known = {name: found.mean for name, found in means.items() if found is not None}
+    if not column.best or len(known) < 2:
+        return ""
+    return (max if column.best == "high" else min)(known, key=lambda name: known[name])
 
 
 def _values(runs: Sequence[Result], column: Column) -> dict[int, float | None]:
@@ -167,20 +167,6 @@ def _accuracies(runs: Sequence[Result]) -> dict[int, dict[str, float]]:
         }
         for run in runs
     }
-
-
-def _best(results: Sequence[Result]) -> list[str]:
-    """Return the case of the best mean for each column; empty where there is no best."""
-    table = cells(results)
-    names = []
-    for i, column in enumerate(TABLE):
-        means = {name: cell.mean for name, row in table.items() if (cell := row[i]) is not None}
-        if not column.best or len(means) < 2:
-            names.append("")
-        else:
-            pick = max if column.best == "high" else min
-            names.append(pick(means, key=lambda name: means[name]))
-    return names
 
 
 def _shown(mean: Mean | None, digits: int, sign: str, emphasis: str) -> str:

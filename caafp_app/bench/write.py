@@ -4,16 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from caafp_app.bench.figures.clients import draw_clients
-from caafp_app.bench.figures.cost import draw_cost
-from caafp_app.bench.figures.dendrogram import draw_dendrogram
-from caafp_app.bench.figures.density import draw_density
-from caafp_app.bench.figures.masks import draw_masks
-from caafp_app.bench.figures.rounds import draw_rounds
+from caafp_app.bench.figures.of_bench import draw_clients, draw_cost, draw_rounds
+from caafp_app.bench.figures.of_run import draw_dendrogram, draw_density, draw_masks
 from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
+from caafp_app.bench.file import BenchPlan
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from caafp_app.bench.results import Result, gather, rows, write_csv
 from caafp_app.bench.tables import by_case, comparison, latex, markdown
 from caafp_app.runs.files import write_atomic

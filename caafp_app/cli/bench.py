@@ -6,54 +6,40 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caafp_app.cli.ending import FAILED, REPEAT, ending
+from caafp_app.cli.options import argument, flag, option
 
 if TYPE_CHECKING:
     from caafp_app.bench.execute import Job
 
 
 def bench(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="BENCH-OR-FILE",
-            help="A bench of the app, or a TOML file of cases.",
-            show_default=False,
-        ),
-    ],
+    file: Annotated[str, argument("BENCH-OR-FILE", "A bench of the app, or a TOML file of cases.")],
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[key=value]...",
-            help="Settings of all cases, over the file's; seed=N runs that one seed.",
-            show_default=False,
+        argument(
+            "[key=value]...",
+            "Settings of all cases, over the file's; seed=N runs that one seed.",
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, help="Runs at once; they share the cores of this machine.")
+        int, option("Runs at once; they share the cores of this machine.", True, min=1)
     ] = 1,
     in_process: Annotated[
         bool,
-        typer.Option(
-            "--in-process",
-            help="Simulate without SuperLink and `flwr run`: the same numbers, sooner.",
+        flag(
+            "--in-process", "Simulate without SuperLink and `flwr run`: the same numbers, sooner."
         ),
     ] = False,
     only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CASE", help="Run this case; may be repeated.", show_default=False),
+        list[str] | None, option("Run this case; may be repeated.", metavar="CASE")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Repeat finished runs, in place of the old ones.")
+        bool, flag("--force", "Repeat finished runs, in place of the old ones.")
     ] = False,
     output: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR", help="Where results go.", show_default="bench/<name> in the app's home"
-        ),
+        str, option("Where results go.", "bench/<name> in the app's home", metavar="DIR")
     ] = "",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, list the runs, start nothing.")
-    ] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Check, list the runs, start nothing.")] = False,
 ) -> None:
     """Compare methods: run many cases and seeds, and write one table and figures.
 
@@ -91,17 +77,17 @@ def bench(
             return
         failures = []
         ended_runs = 0
-        with folder.opened(plan), bench_progress(len(queue)) as progress:
+        with folder.opened(plan), bench_progress(len(queue)) as (say, show):
 
             def look(running: "list[Job]") -> None:
                 done = ended_runs + sum(folder.progress(*job) for job in running)
-                progress.show(done, ", ".join(f"{case.name} {seed}" for case, seed in running))
+                show(done, ", ".join(f"{case.name} {seed}" for case, seed in running))
 
             endings = execute(queue, folder, jobs=jobs, in_process=in_process, look=look)
             with closing(endings):
                 for ended in endings:
                     ended_runs += 1
-                    progress.say(
+                    say(
                         f"{ended_runs}/{len(queue)} {ended.case.name}, seed {ended.seed}: "
                         f"{ended.complaint or 'finished'} ({ended.seconds:.0f} s)"
                     )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import flag, option
 
 OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -12,14 +13,14 @@ OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 def device(
     context: typer.Context,
     cold: Annotated[
-        bool, typer.Option("--cold", help="Start a Python process for each message, as Flower.")
+        bool, flag("--cold", "Start a Python process for each message, as Flower.")
     ] = False,
     memory: Annotated[
         float,
-        typer.Option(
+        option(
+            "What a task may take besides the imports that all share, in MB.",
+            "what is free",
             min=0.0,
-            help="What a task may take besides the imports that all share, in MB.",
-            show_default="what is free",
         ),
     ] = 0.0,
 ) -> None:

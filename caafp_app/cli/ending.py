@@ -34,10 +34,7 @@ REPEAT = "; run the same command again to go on"
 def ending(then: str = "") -> Iterator[None]:
     """Turn the package's errors, Ctrl-C and signals into a line on stderr and an exit status.
 
-    Parameters
-    ----------
-    then : str
-        What to add to the line of a command that was stopped.
+    `then` is added to the line of a command that was stopped.
     """
     try:
         yield

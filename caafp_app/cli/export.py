@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caafp_app.cli.ending import ending
-from caafp_app.cli.options import OutputDir
+from caafp_app.cli.options import OutputDir, argument, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +21,11 @@ _HONEST = (
 
 Formats = Annotated[
     list[str] | None,
-    typer.Option(
-        "--format",
-        "-f",
+    option(
+        "safetensors, sparse, pt2, onnx or onnx-int8; may be given several times.",
+        "safetensors",
+        *("--format", "-f"),
         metavar="NAME",
-        help="safetensors, sparse, pt2, onnx or onnx-int8; may be given several times.",
-        show_default="safetensors",
     ),
 ]
 
@@ -34,26 +33,17 @@ Formats = Annotated[
 def export(
     run: Annotated[
         str,
-        typer.Argument(
-            metavar="RUN",
-            help="Run directory, or the name of a run below --output-dir; `latest` is one.",
-            show_default=False,
-        ),
+        argument("RUN", "Run directory, or the name of a run below --output-dir; `latest` is one."),
     ],
     cluster: Annotated[
-        int | None,
-        typer.Option(metavar="K", help="Whose model.", show_default="the only cluster, or 0"),
+        int | None, option("Whose model.", "the only cluster, or 0", metavar="K")
     ] = None,
     level: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="The part that devices of this level train."),
+        float, option("The part that devices of this level train.", True, metavar="SHARE")
     ] = 1.0,
     format_: Formats = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", help="Where to.", show_default="export in the run"
-        ),
+        Path | None, option("Where to.", "export in the run", "--output", "-o", metavar="DIR")
     ] = None,
     output_dir: OutputDir = "",
 ) -> None:

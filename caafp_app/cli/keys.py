@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import option
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -22,12 +23,9 @@ def server_keys(
     folder: _Folder,
     name: Annotated[
         list[str],
-        typer.Option(
-            help="Host name or IP address by which devices reach the server; may be repeated.",
-            show_default=False,
-        ),
+        option("Host name or IP address by which devices reach the server; may be repeated."),
     ],
-    days: Annotated[int, typer.Option(min=1, max=3650, help="Life of the certificate.")] = 825,
+    days: Annotated[int, option("Life of the certificate.", True, min=1, max=3650)] = 825,
 ) -> None:
     """Make the server's certificate, and an authority that signs it.
 

@@ -7,45 +7,25 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import argument, option
 from caafp_app.launch.presets import merged
 
 
 def node(
-    preset: Annotated[
-        str,
-        typer.Argument(
-            metavar="PRESET-OR-FILE", help="As the run will have it.", show_default=False
-        ),
-    ],
-    data_path: Annotated[
-        Path, typer.Option(help="This device's windows or recordings.", show_default=False)
-    ],
-    pairs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[key=value]...", help="Likewise.", show_default=False),
-    ] = None,
-    label: Annotated[
-        str, typer.Option(help="Name of this device for good.", show_default="from data-path")
-    ] = "",
+    preset: Annotated[str, argument("PRESET-OR-FILE", "As the run will have it.")],
+    data_path: Annotated[Path, option("This device's windows or recordings.")],
+    pairs: Annotated[list[str] | None, argument("[key=value]...", "Likewise.")] = None,
+    label: Annotated[str, option("Name of this device for good.", "from data-path")] = "",
     state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the personal model is kept.", show_default="~/.caafp/personal/LABEL"
-        ),
+        Path | None, option("Where the personal model is kept.", "~/.caafp/personal/LABEL")
     ] = None,
     key: Annotated[
         Path | None,
-        typer.Option(
-            help="This device's private key, of `caafp keys device`: it signs its label.",
-            show_default=False,
-        ),
+        option("This device's private key, of `caafp keys device`: it signs its label."),
     ] = None,
-    write: Annotated[
-        Path | None,
-        typer.Option(help="Write the node-config to this .toml file.", show_default=False),
-    ] = None,
+    write: Annotated[Path | None, option("Write the node-config to this .toml file.")] = None,
     rehearse: Annotated[
-        bool, typer.Option(help="Answer one message of each kind, here and to nobody.")
+        bool, option("Answer one message of each kind, here and to nobody.", True)
     ] = True,
 ) -> None:
     """Check a device: its data, and what will leave it. Prints its node-config.

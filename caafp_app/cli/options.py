@@ -1,27 +1,41 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from caafp_app.settings import knobs
 
+
+def argument(metavar: str, help: str, default: bool | str = False) -> Any:
+    """Declare an argument; `default` is what is shown of its default, if anything."""
+    return typer.Argument(metavar=metavar, help=help, show_default=default)
+
+
+def option(help: str, default: bool | str = False, *names: str, **more: Any) -> Any:
+    """Declare an option, likewise."""
+    return typer.Option(*names, help=help, show_default=default, **more)
+
+
+def flag(name: str, help: str) -> Any:
+    """Declare a switch that is off without its name."""
+    return typer.Option(name, help=help)
+
+
 OutputDir = Annotated[
-    str, typer.Option(metavar="DIR", help="As the setting: names are looked for in runs/ below it.")
+    str, option("As the setting: names are looked for in runs/ below it.", True, metavar="DIR")
 ]
 """Where runs that are given by name, or as ``latest``, lie."""
 
-ClientCpus = Annotated[
-    int, typer.Option(min=1, help="Cores that a client occupies; the others wait.")
-]
+ClientCpus = Annotated[int, option("Cores that a client occupies; the others wait.", True, min=1)]
 
 StateDir = Annotated[
     Path | None,
-    typer.Option(
-        help="Where the device keeps its models: the state-dir of its node-config.",
-        show_default="the only one in ~/.caafp/personal",
+    option(
+        "Where the device keeps its models: the state-dir of its node-config.",
+        "the only one in ~/.caafp/personal",
     ),
 ]
 

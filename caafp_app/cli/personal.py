@@ -7,7 +7,7 @@ import typer
 
 from caafp_app.cli.ending import ending
 from caafp_app.cli.export import Formats, tell
-from caafp_app.cli.options import StateDir, state_of
+from caafp_app.cli.options import StateDir, argument, option, state_of
 from caafp_app.safe_text import printable
 
 personal = typer.Typer(
@@ -15,9 +15,7 @@ personal = typer.Typer(
     help="See, choose and export the personal models that stayed on this device.",
 )
 
-_Run = Annotated[
-    str, typer.Argument(metavar="RUN", help="Id or name of a run.", show_default=False)
-]
+_Run = Annotated[str, argument("RUN", "Id or name of a run.")]
 
 
 @personal.command("list")
@@ -56,13 +54,9 @@ def use(run: _Run, state_dir: StateDir = None) -> None:
 
 @personal.command()
 def export(
-    run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="Id or name of a run.", show_default="served")
-    ] = "",
+    run: Annotated[str, argument("[RUN]", "Id or name of a run.", "served")] = "",
     format_: Formats = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Where to.")
-    ] = Path(),
+    output: Annotated[Path, option("Where to.", True, "--output", "-o", metavar="DIR")] = Path(),
     state_dir: StateDir = None,
 ) -> None:
     """Export a personal model, as [bold]caafp export[/] does a cluster's."""

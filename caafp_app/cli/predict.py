@@ -6,39 +6,32 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
-from caafp_app.cli.options import StateDir, state_of
+from caafp_app.cli.options import StateDir, option, state_of
 from caafp_app.errors import SettingsError
 
 
 def predict(
     data: Annotated[
         Path,
-        typer.Option(
-            help="Windows or recordings, as data-path: .npz, .csv, or a folder. Labels are not "
-            "read and may be missing.",
-            show_default=False,
+        option(
+            "Windows or recordings, as data-path: .npz, .csv, or a folder. Labels are not read "
+            "and may be missing."
         ),
     ],
     state_dir: StateDir = None,
     run: Annotated[
-        str,
-        typer.Option(
-            metavar="RUN", help="Id or name of the run whose model predicts.", show_default="served"
-        ),
+        str, option("Id or name of the run whose model predicts.", "served", metavar="RUN")
     ] = "",
     models: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "A run directory, for a device that has no personal model: the general model, or a "
+            "cluster's that knows these windows better.",
+            "none",
             metavar="DIR",
-            help="A run directory, for a device that has no personal model: the general model, or "
-            "a cluster's that knows these windows better.",
-            show_default="none",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="CSV file to write.", show_default="standard output"),
-    ] = None,
+    output: Annotated[Path | None, option("CSV file to write.", "standard output")] = None,
 ) -> None:
     """Predict the class of each window by this device's personal model, or by a run's.
 
@@ -47,6 +40,7 @@ def predict(
     from caafp_app.devices.kept import find_kept
     from caafp_app.devices.newcomer import predict_as_newcomer
     from caafp_app.devices.predict import predict as predicted
+    from caafp_app.runs.files import write_atomic
 
     with ending():
         if output is not None:
@@ -59,7 +53,7 @@ def predict(
         if output is None:
             typer.echo(found.to_csv(), nl=False)
             return
-        found.write_csv(output.expanduser())
+        write_atomic(output.expanduser(), found.to_csv().encode())
     counts = ", ".join(f"{name} {found.classes.count(name)}" for name in found.class_names)
     typer.echo(f"{len(found.classes)} windows: {counts}")
 

@@ -5,20 +5,15 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import option
 
 
 def privacy(
-    replies: Annotated[
-        int, typer.Option(help="Training replies of one device, in all runs.", show_default=False)
-    ],
-    clip: Annotated[float, typer.Option(help="Largest norm of an update.")] = 1.0,
-    noise: Annotated[
-        float, typer.Option(help="Standard deviation at each value.", show_default=False)
-    ] = 0.0,
-    epsilon: Annotated[
-        float, typer.Option(help="In place of --noise: the promise.", show_default=False)
-    ] = 0.0,
-    delta: Annotated[float, typer.Option(help="The promise fails with this probability.")] = 1e-5,
+    replies: Annotated[int, option("Training replies of one device, in all runs.")],
+    clip: Annotated[float, option("Largest norm of an update.", True)] = 1.0,
+    noise: Annotated[float, option("Standard deviation at each value.")] = 0.0,
+    epsilon: Annotated[float, option("In place of --noise: the promise.")] = 0.0,
+    delta: Annotated[float, option("The promise fails with this probability.", True)] = 1e-5,
 ) -> None:
     """Compute what a device's noise promises. Needs the extra `privacy`.
 
@@ -27,7 +22,7 @@ def privacy(
 
     [bold]caafp privacy --replies 35 --noise 5[/]
     """
-    from caafp_app.devices.privacy import epsilon_of, noise_for
+    from caafp_app.devices.privacy import epsilon_of, flower_noise, noise_for
     from caafp_app.errors import SettingsError
 
     with ending():
@@ -39,12 +34,9 @@ def privacy(
         f"clip {clip:g}, noise {deviation:.4g} at each value, {replies} replies: "
         f"epsilon {spent:.4g} at delta {delta:g}"
     )
-    typer.echo(f"for LocalDpMod: clipping_norm={clip:g}, and {_arguments(deviation)}")
-
-
-def _arguments(deviation: float) -> str:
-    """Return arguments that give this deviation; Flower's formula has three of them for it."""
-    from caafp_app.devices.privacy import flower_noise
-
+    # Flower's formula has three arguments for one deviation.
     sensitivity = deviation / flower_noise(1.0, 1.0, 1e-5)
-    return f"sensitivity={sensitivity:.6g}, epsilon=1.0, delta=1e-5"
+    typer.echo(
+        f"for LocalDpMod: clipping_norm={clip:g}, and sensitivity={sensitivity:.6g}, epsilon=1.0, "
+        "delta=1e-5"
+    )

@@ -2,31 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
-@dataclass(frozen=True)
-class BenchProgress:
-    """What `bench_progress` hands out.
-
-    Attributes
-    ----------
-    say : callable
-        Prints a line above the bar.
-    show : callable
-        Takes how many runs are done, parts of those that go on included, and what goes on.
-    """
-
-    say: Callable[[str], None]
-    show: Callable[[float, str], None]
+Say = Callable[[str], None]
+Show = Callable[[float, str], None]
 
 
 @contextmanager
-def bench_progress(runs: int) -> Iterator[BenchProgress]:
-    """Show the progress of so many runs until the block ends."""
+def bench_progress(runs: int) -> Iterator[tuple[Say, Show]]:
+    """Show the progress of so many runs until the block ends.
+
+    The first of what is handed out prints a line above the bar. The second takes how many runs are
+    done, parts of those that go on included, and what goes on.
+    """
     console = Console()
     bar = Progress(
         BarColumn(),
@@ -49,4 +39,4 @@ def bench_progress(runs: int) -> Iterator[BenchProgress]:
         def show(done: float, now: str) -> None:
             bar.update(task, completed=done, now=now)
 
-        yield BenchProgress(say, show)
+        yield say, show

@@ -6,27 +6,24 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
-from caafp_app.cli.options import OutputDir
+from caafp_app.cli.options import OutputDir, argument, option
 from caafp_app.errors import SettingsError
 
 
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help="Run directories, or names of runs below --output-dir; `latest` is one.",
-            show_default=False,
+        argument(
+            "RUN...", "Run directories, or names of runs below --output-dir; `latest` is one."
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
+        option(
+            "Where to.",
+            "report.html in the run directory, if it is one run",
+            *("--output", "-o"),
             metavar="FILE",
-            help="Where to.",
-            show_default="report.html in the run directory, if it is one run",
         ),
     ] = None,
     output_dir: OutputDir = "",

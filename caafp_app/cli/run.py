@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import FAILED, ending
-from caafp_app.cli.options import ClientCpus
-from caafp_app.launch.prepared import Machine, prepare, resume_command, start
+from caafp_app.cli.options import ClientCpus, argument, flag, option
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import prepare, resume_command, start
 from caafp_app.launch.presets import parse_pairs
 from caafp_app.launch.start import Interrupted, announced
 from caafp_app.launch.superlink import Connection
@@ -16,60 +17,43 @@ from caafp_app.launch.superlink import Connection
 
 def run(
     preset: Annotated[
-        str,
-        typer.Argument(
-            metavar="PRESET-OR-FILE",
-            help="A preset of the app, or a TOML file of flat settings.",
-            show_default=False,
-        ),
+        str, argument("PRESET-OR-FILE", "A preset of the app, or a TOML file of flat settings.")
     ],
     pairs: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[key=value]...",
-            help="Settings over the preset's; `caafp settings` lists them.",
-            show_default=False,
-        ),
+        argument("[key=value]...", "Settings over the preset's; `caafp settings` lists them."),
     ] = None,
     num_supernodes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Simulated clients.", show_default="one per user of the data"),
+        int | None, option("Simulated clients.", "one per user of the data", min=1)
     ] = None,
     client_cpus: ClientCpus = 1,
     client_gpus: Annotated[
         float | None,
-        typer.Option(
+        option(
+            "Share of a GPU that a client occupies.",
+            "with device=cuda one over the cores, else 0",
             min=0.0,
-            help="Share of a GPU that a client occupies.",
-            show_default="with device=cuda one over the cores, else 0",
         ),
     ] = None,
-    client_logs: Annotated[
-        bool, typer.Option("--client-logs", help="Stream what clients log, too.")
-    ] = False,
+    client_logs: Annotated[bool, flag("--client-logs", "Stream what clients log, too.")] = False,
     superlink: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Run on real SuperNodes, by this connection of your own Flower configuration; "
+        option(
+            "Run on real SuperNodes, by this connection of your own Flower configuration; "
             "nothing is started here.",
-            show_default=False,
+            metavar="NAME",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--dry-run",
-            help="Check all that a run needs, print settings and command. Start and download "
-            "nothing.",
+            "Check all that a run needs, print settings and command. Start and download nothing.",
         ),
     ] = False,
     as_json: Annotated[
         bool,
-        typer.Option(
-            "--json",
-            help="For scripts: the path of the run directory on stdout, all else on stderr.",
-        ),
+        flag("--json", "For scripts: the path of the run directory on stdout, all else on stderr."),
     ] = False,
 ) -> None:
     """Train: check a preset and your settings, then run them.
@@ -104,9 +88,9 @@ def run(
             if prepared.settings.run.engine != "ray" or not (prepared.checked.clients or superlink):
                 return  # no SuperLink and no command, or the data will say how many clients
             with tempfile.TemporaryDirectory(prefix="caafp-run-") as scratch:
-                simulation = None if superlink else prepared.simulation
+                simulated = None if superlink else prepared.machine
                 link = Connection({}, superlink)
-                announced(prepared.settings, Path(scratch), link, simulation, say)
+                announced(prepared.settings, Path(scratch), link, simulated, say)
             return
         status = FAILED
         try:

@@ -1,5 +1,6 @@
 """``caafp settings``: every setting, for a reader, a TOML file or docs/settings.md."""
 
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -7,23 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 from caafp_app.cli.ending import ending
+from caafp_app.cli.options import argument, flag
 from caafp_app.errors import SettingsError
-from caafp_app.launch.presets import preset_names, read_preset, to_toml
+from caafp_app.launch.presets import literal, preset_names, read_preset
 from caafp_app.registry import hint
-from caafp_app.settings import Scalar, knobs
+from caafp_app.settings import Knob, knobs
 
 
 def list_settings(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Only these settings.", show_default=False),
-    ] = None,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="As TOML, to start a file of your own from.")
-    ] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="As Markdown, for docs/settings.md.")
-    ] = False,
+    names: Annotated[list[str] | None, argument("[NAME]...", "Only these settings.")] = None,
+    toml: Annotated[bool, flag("--toml", "As TOML, to start a file of your own from.")] = False,
+    markdown: Annotated[bool, flag("--markdown", "As Markdown, for docs/settings.md.")] = False,
 ) -> None:
     """List every setting: its default, what it may be, what it does."""
     if toml or markdown:
@@ -37,72 +32,56 @@ def list_settings(
     table = Table(title="Settings", title_justify="left", header_style="bold")
     for column in ("setting", "default", "expected", "what it does"):
         table.add_column(column, overflow="fold", no_wrap=column == "setting")
-    group = None
-    for knob in knobs():
-        if group not in (None, knob.group):
-            table.add_section()
-        group = knob.group
-        row = (knob.key, _literal(knob.default), knob.expected, knob.comment)
-        table.add_row(*map(_plain, row))
+    for _, group in _groups():
+        for knob in group:
+            row = (knob.key, literal(knob.default), knob.expected, knob.comment)
+            table.add_row(*(cell.replace("[", r"\[") for cell in row))  # no markup of rich's
+        table.add_section()
     Console().print(table)
     typer.echo("Presets: " + ", ".join(preset_names()))
 
 
 def described(name: str) -> str:
-    """Return a setting in a few lines.
-
-    Raises
-    ------
-    SettingsError
-        There is none of that name; the nearest one is named.
-    """
+    """Return a setting in a few lines, or raise SettingsError that names the nearest one."""
     known = {knob.key: knob for knob in knobs()}
     knob = known.get(name.replace("_", "-").strip().lower())
     if knob is None:
         raise SettingsError(
             f"unknown setting {name!r}{hint(name, known)} (`caafp settings` lists all)"
         )
-    lines = [f"{knob.key} = {_literal(knob.default)}", f"  {knob.comment}", f"  {knob.expected}"]
+    lines = [f"{knob.key} = {literal(knob.default)}", f"  {knob.comment}", f"  {knob.expected}"]
     values = {preset: read_preset(preset).get(knob.key) for preset in preset_names()}
     lines += [f"  {preset}: {value}" for preset, value in values.items() if value is not None]
     return "\n".join(lines)
 
 
-def _literal(value: Scalar) -> str:
-    """Return a value as TOML has it."""
-    return to_toml({"": value}).partition("= ")[2].strip()
-
-
-def _plain(text: str) -> str:
-    """Keep rich from reading square brackets as markup."""
-    return text.replace("[", r"\[")
+def _groups() -> "groupby[str, Knob]":
+    return groupby(knobs(), key=lambda knob: knob.group)
 
 
 def settings_toml() -> str:
     """Return the lines of ``[tool.flwr.app.config]``: groups, keys, defaults, comments."""
-    lines: list[str] = []
-    group = None
-    for knob in knobs():
-        if knob.group != group:
-            lines += ["", f"# {knob.group}"] if lines else [f"# {knob.group}"]
-            group = knob.group
-        line = to_toml({knob.key: knob.default}).rstrip("\n")
-        names = knob.expected.removeprefix("one of ")
-        choices = f" ({names})" if names != knob.expected else ""
-        lines.append(f"{line}  # {knob.comment}{choices}")
-    return "\n".join(lines) + "\n"
+    parts = []
+    for name, group in _groups():
+        lines = [f"# {name}\n"]
+        for knob in group:
+            names = knob.expected.removeprefix("one of ")
+            choices = f" ({names})" if names != knob.expected else ""
+            lines.append(f"{knob.key} = {literal(knob.default)}  # {knob.comment}{choices}\n")
+        parts.append("".join(lines))
+    return "\n".join(parts)
 
 
 def settings_markdown() -> str:
     """Return the settings in Markdown: a heading and a table for each group."""
-    lines: list[str] = []
-    group = None
-    for knob in knobs():
-        if knob.group != group:
-            group = knob.group
-            lines += [*[""][: len(lines)], f"### {group.capitalize()}", ""]
-            lines += ["| setting | default | may be | what it does |", "|---|---|---|---|"]
-        comment = knob.comment.replace("|", r"\|").replace("<", r"\<")
-        expected = knob.expected.removeprefix("one of ")
-        lines.append(f"| `{knob.key}` | `{_literal(knob.default)}` | {expected} | {comment} |")
-    return "\n".join(lines) + "\n"
+    head = "| setting | default | may be | what it does |\n|---|---|---|---|\n"
+    parts = []
+    for name, group in _groups():
+        lines = [f"### {name.capitalize()}\n\n{head}"]
+        for knob in group:
+            comment = knob.comment.replace("|", r"\|").replace("<", r"\<")
+            expected = knob.expected.removeprefix("one of ")
+            default = literal(knob.default)
+            lines.append(f"| `{knob.key}` | `{default}` | {expected} | {comment} |\n")
+        parts.append("".join(lines))
+    return "\n".join(parts)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import REPEAT, ending
-from caafp_app.cli.options import ClientCpus
+from caafp_app.cli.options import ClientCpus, argument, flag, option
 from caafp_app.errors import SettingsError
 from caafp_app.launch.presets import read_preset
 
@@ -14,33 +14,24 @@ METRICS = ("personal", "cluster")
 
 
 def tune(
-    preset: Annotated[
-        str,
-        typer.Argument(
-            metavar="PRESET-OR-FILE", help="Where the search starts.", show_default=False
-        ),
-    ],
+    preset: Annotated[str, argument("PRESET-OR-FILE", "Where the search starts.")],
     pairs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="key=low..high|a,b|value...",
-            help="What is searched: a range or choices. key=value is the same in all trials.",
-            show_default=False,
+        argument(
+            "key=low..high|a,b|value...",
+            "What is searched: a range or choices. key=value is the same in all trials.",
         ),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="In all, earlier ones included.")] = 20,
+    trials: Annotated[int, option("In all, earlier ones included.", True, min=1)] = 20,
     metric: Annotated[
-        str, typer.Option(help="Whose accuracy counts: personal or cluster models.")
+        str, option("Whose accuracy counts: personal or cluster models.", True)
     ] = "personal",
     client_cpus: ClientCpus = 1,
     output: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR", help="Where it is kept.", show_default="tune/<preset> in the app's home"
-        ),
+        str, option("Where it is kept.", "tune/<preset> in the app's home", metavar="DIR")
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, print what is searched, start nothing.")
+        bool, flag("--dry-run", "Check, print what is searched, start nothing.")
     ] = False,
 ) -> None:
     """Search a few settings for the best accuracy on validation data.

@@ -6,23 +6,18 @@ from typing import Annotated
 import typer
 
 from caafp_app.cli.ending import ending
-from caafp_app.cli.options import OutputDir
+from caafp_app.cli.options import OutputDir, argument, flag, option
 
 SECONDS = 1.0
 
 
 def watch(
     run: Annotated[
-        str,
-        typer.Argument(
-            metavar="[RUN]", help="Run directory, or the name of a run below --output-dir."
-        ),
+        str, argument("[RUN]", "Run directory, or the name of a run below --output-dir.", True)
     ] = "latest",
-    web: Annotated[
-        bool, typer.Option("--web", help="As a page for the browser of this machine.")
-    ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of that page.")] = 8765,
-    once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
+    web: Annotated[bool, flag("--web", "As a page for the browser of this machine.")] = False,
+    port: Annotated[int, option("Of that page.", True, min=1, max=65535)] = 8765,
+    once: Annotated[bool, flag("--once", "Show it once, and end.")] = False,
     output_dir: OutputDir = "",
 ) -> None:
     """Watch a run while it goes on.

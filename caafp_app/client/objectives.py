@@ -12,7 +12,7 @@ from caafp_app.client.finetune import finetune
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.work import Work
 from caafp_app.devices.kept import state_folder
-from caafp_app.devices.own import keep_own, load_own
+from caafp_app.devices.personal import keep_own, load_own
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.held import keep_record, kept_arrays
 from caafp_app.protocol.messages import from_record

@@ -3,8 +3,7 @@
 Importing this imports neither torch nor pandas, Ray or flwr-datasets; what needs them imports them.
 """
 
-from caafp_app.datasets.base import DataShape, DataSource, Windows
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.base import DataShape, DataSource, Windows, source_of
 from caafp_app.datasets.resolve import (
     ClientDescription,
     data_shape,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from caafp_app.datasets.base import FloatArray, IntArray
 from caafp_app.errors import DataError
+from caafp_app.registry import hint
 
 MAX_BYTES = 4 * 2**30
 """Largest array file that is read, unpacked: a small archive may claim to unpack to any size."""
@@ -20,6 +21,16 @@ LABEL_LENGTH = 100
 """Characters of the longest name of a client."""
 
 AnyArray = npt.NDArray[Any]
+
+
+def window_rows(samples: int, time: int, stride: int) -> IntArray:
+    """Return which samples make up each window of ``time`` samples, one every ``stride``.
+
+    int64 ``[n, time]``, row numbers: ``n = 1 + (samples - time) // stride``, or 0 where the
+    recording is shorter than a window. What is left at the end is dropped.
+    """
+    starts = np.arange(0, samples - time + 1, stride)
+    return starts[:, None] + np.arange(time)
 
 
 def read_npz(
@@ -74,13 +85,6 @@ def _plain(data: Mapping[str, AnyArray], name: str, path: Path) -> AnyArray:
         ) from error
 
 
-def whole(values: AnyArray) -> AnyArray:
-    """Return whole numbers as int64 where they were saved as float, all else as it is."""
-    if values.dtype.kind != "f" or not (np.isfinite(values) & (values == np.round(values))).all():
-        return values
-    return values.astype(np.int64) if (np.abs(values) < 2**53).all() else values
-
-
 def as_windows(x: AnyArray, where: str) -> FloatArray:
     """Return real numbers ``x`` [n, *input_shape] as float32 windows; ``where`` is named in errors.
 
@@ -102,16 +106,6 @@ def as_windows(x: AnyArray, where: str) -> FloatArray:
     return windows
 
 
-def as_numbers(values: AnyArray, name: str, count: int, where: str) -> IntArray:
-    """Return ``values`` as ``count`` whole numbers, int64."""
-    if values.dtype.kind not in "iu" or values.shape != (count,):
-        raise DataError(
-            f"{where}: expected {name} to be {count} whole numbers, one per window, "
-            f"found {values.dtype} {list(values.shape)}"
-        )
-    return values.astype(np.int64)
-
-
 def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
     """Return the entries of ``label_names`` as strings."""
     if values.dtype.kind not in "US" or values.ndim != 1:
@@ -128,29 +122,73 @@ def as_names(values: AnyArray, where: str) -> tuple[str, ...]:
     return names
 
 
-def as_codes(values: AnyArray, name: str, count: int, where: str) -> tuple[IntArray, AnyArray]:
-    """Return whole numbers or strings as numbers ``0..``, and the values that they stand for.
+def labels_of(
+    y: AnyArray, names: tuple[str, ...] | None, count: int, where: str
+) -> tuple[IntArray, tuple[str, ...]]:
+    """Return labels ``[count]`` as classes ``0..k-1``, and the names of the classes.
 
-    Strings are sorted, so that the numbers depend on the values and not on their order.
-
-    Parameters
-    ----------
-    values : ndarray
-        ``[count]``: whole numbers, or strings.
-    name, where : str
-        Named in errors.
-
-    Returns
-    -------
-    tuple[ndarray, ndarray]
-        int64 ``[count]``, and the different values, ascending.
-
-    Raises
-    ------
-    DataError
-        Another number of values, or of another kind; or an empty string among them.
+    Without `names` they are the values that occur, ascending. Raises DataError if they are no
+    labels, or one is none of the names.
     """
-    if values.dtype.kind not in "iubUS" or values.shape != (count,):
+    numbers = _whole(y, "y", count, where)
+    if numbers is None:
+        codes, found = _codes(y, "y", count, where)
+    elif names is None:
+        found, codes = np.unique(numbers, return_inverse=True)
+    elif numbers.min() < 0 or numbers.max() >= len(names):
+        raise DataError(
+            f"{where}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
+            f"{numbers.min()}..{numbers.max()}"
+        )
+    else:
+        return numbers, names
+    own = tuple(str(value) for value in found)
+    if names is None:
+        return codes.astype(np.int64), own
+    unknown = [name for name in own if name not in names]
+    if unknown:
+        raise DataError(
+            f"{where}: expected labels of {', '.join(names)}, found {', '.join(unknown[:5])}"
+            f"{hint(unknown[0], names)}"
+        )
+    return np.array([names.index(name) for name in own], np.int64)[codes], names
+
+
+def users_of(user: AnyArray, count: int, where: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Return users as numbers, and their names where they have any; else DataError."""
+    numbers = _whole(user, "user", count, where)
+    if numbers is not None:
+        return numbers, ()
+    codes, found = _codes(user, "user", count, where)
+    # Labels of clients: printable, different, and not too long.
+    clean = [re.sub(r"[^\w.+=@ -]", "_", str(name))[:LABEL_LENGTH] for name in found]
+    return codes, tuple(
+        name if clean.count(name) == 1 else f"{name[: LABEL_LENGTH - 6]}-{place:05d}"
+        for place, name in enumerate(clean)
+    )
+
+
+def _whole(values: AnyArray, name: str, count: int, where: str) -> IntArray | None:
+    """Return whole numbers as int64, also those saved as float; None where they are none."""
+    if values.dtype.kind == "f":
+        fits = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        values = values.astype(np.int64) if fits.all() else values
+    if values.dtype.kind not in "iu":
+        return None
+    if values.shape != (count,):
+        raise DataError(
+            f"{where}: expected {name} to be {count} whole numbers, one per window, "
+            f"found {values.dtype} {list(values.shape)}"
+        )
+    return values.astype(np.int64)
+
+
+def _codes(values: AnyArray, name: str, count: int, where: str) -> tuple[IntArray, AnyArray]:
+    """Return strings as int64 numbers ``0..``, and what they stand for, ascending.
+
+    Raises DataError if there is another number of values, or of another kind, or an empty string.
+    """
+    if values.dtype.kind not in "bUS" or values.shape != (count,):
         raise DataError(
             f"{where}: expected {name} to be {count} whole numbers or strings, one per window, "
             f"found {values.dtype} {list(values.shape)}"
@@ -167,35 +205,4 @@ def as_codes(values: AnyArray, name: str, count: int, where: str) -> tuple[IntAr
                 f"{int(empty[0])}"
             )
     different, codes = np.unique(values, return_inverse=True)
-    return codes.reshape(count).astype(np.int64), different
-
-
-def user_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of users as labels of clients: printable, different, and not too long."""
-    clean = [re.sub(r"[^\w.+=@ -]", "_", name)[:LABEL_LENGTH] for name in names]
-    # Two names may have become one.
-    return tuple(
-        name if clean.count(name) == 1 else f"{name[: LABEL_LENGTH - 6]}-{place:05d}"
-        for place, name in enumerate(clean)
-    )
-
-
-def as_classes(
-    labels: IntArray, names: tuple[str, ...] | None, where: str
-) -> tuple[IntArray, tuple[str, ...]]:
-    """Return labels, int64 ``[n]``, as classes ``0..k-1``, and the names of the classes.
-
-    With `names` the labels have to be such classes already. Without, the values that occur,
-    ascending, are the classes, and are named by themselves.
-
-    Raises DataError if a label has no name.
-    """
-    if names is None:
-        values, classes = np.unique(labels, return_inverse=True)
-        return classes.astype(np.int64), tuple(str(value) for value in values)
-    if labels.min() < 0 or labels.max() >= len(names):
-        raise DataError(
-            f"{where}: expected labels 0..{len(names) - 1} ({len(names)} classes), found "
-            f"{labels.min()}..{labels.max()}"
-        )
-    return labels, names
+    return codes.astype(np.int64), different

@@ -1,19 +1,20 @@
 """The small interface that every source of data has, and the three shapes data takes on its way.
 
-A *source* knows whole recordings (`Windows`), all users of them. A *client* knows one part of them,
-cut into train and held-out (`ClientData`). The *server* may know neither, and needs only
-`DataShape` to build a model.
+A *source* knows whole recordings (`Windows`). A *client* knows one part of them, cut into train and
+held-out (`ClientData`). The *server* may know neither, and needs `DataShape` to build a model.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from caafp_app.datasets.scaling import Scaling
-from caafp_app.errors import DataError
+from caafp_app.errors import DataError, SettingsError
+from caafp_app.registry import DATASETS
 from caafp_app.settings import DataSettings
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -22,10 +23,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DataShape:
-    """What a model has to fit: all that the server needs to know of the data.
-
-    The shape of one window is ``(time, channels)`` for recordings; classes are ``0..k-1``.
-    """
+    """What a model has to fit: of recordings a window is ``(time, channels)``."""
 
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
@@ -35,19 +33,10 @@ class DataShape:
 class ClientData:
     """The data of one client, ready to be trained on.
 
-    Attributes
-    ----------
-    label : str
-        Stable name of the client, such as ``user-07``: the key of everything that is kept about it.
-    train_x, test_x : ndarray
-        float32 ``[n, *input_shape]`` in recording order.
-    train_y, test_y : ndarray
-        int64 ``[n]``, classes ``0..k-1``. The held-out part may be empty: a client with fewer than
-        five windows of every class has none to spare.
-    scaling : Scaling, optional
-        How both parts were scaled, by the training part; None where they are as recorded.
-    train_time : ndarray, optional
-        float64 ``[n]``, when each training window was recorded; None: in the order of the rows.
+    `label` is the stable key of everything that is kept about it. Windows are float32
+    ``[n, *input_shape]`` in recording order, classes int64 ``[n]`` in ``0..k-1``; the held-out part
+    may be empty. `scaling` is None where both parts are as recorded. `train_time` says when each
+    training window was recorded, float64 ``[n]`` (None: in the order of the rows).
     """
 
     label: str
@@ -75,19 +64,12 @@ class Windows:
     """Labelled windows of a whole data set, or of one user.
 
     The windows of a user stand together, users ascending, and inside a user in recording order, so
-    that one user is a slice: of arrays that are mapped from a file, nothing else is read. Another
-    order, length or dtype is a ValueError: a fault of the source's code, not of the data.
+    that one user is a slice. Another order, length or dtype is a ValueError: a fault of the
+    source's code, not of the data.
 
-    Attributes
-    ----------
-    x : ndarray
-        float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to.
-    y : ndarray
-        int64 ``[n]``, classes ``0..k-1``, of which `class_names` are the names.
-    user : ndarray
-        int64 ``[n]``, ascending; the number that the data set gives the user.
-    user_names : tuple of str
-        Names of the users ``0..``, where the data set has any; else empty.
+    `x` is float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to; `y`
+    int64 ``[n]``, classes ``0..k-1``; `user` int64 ``[n]``, the number that the data set gives the
+    user. `user_names` are names of the users ``0..``, where the data set has any.
     """
 
     x: FloatArray
@@ -97,7 +79,6 @@ class Windows:
     user_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check what the other methods rely on."""
         if not len(self.x) == len(self.y) == len(self.user):
             raise ValueError(
                 f"x, y and user: expected one length, found {len(self.x)}, {len(self.y)}, "
@@ -120,10 +101,7 @@ class Windows:
         class_names: tuple[str, ...],
         user_names: tuple[str, ...] = (),
     ) -> Self:
-        """Bring windows of any order of users into the order of this class.
-
-        Each user's windows are in recording order: x ``[n, *input_shape]``, y and user ``[n]``.
-        """
+        """Make it of windows of any order of users, each user's in recording order."""
         if np.any(np.diff(user) < 0):
             order = np.argsort(user, kind="stable")
             x, y, user = x[order], y[order], user[order]
@@ -160,31 +138,26 @@ class Windows:
 class DataSource(ABC):
     """Where windows come from: one subclass per data set, named in `caafp_app.registry`.
 
-    A source keeps no state; what it reads is fixed by the settings alone. `standardise` says what
-    ``standardise=auto`` means here: ``none`` or ``client``; `form_known`, whether `shape` and
-    `population` need no data, so that they can be told before anything is downloaded.
+    A source keeps no state. `standardise` says what ``standardise=auto`` means here: ``none`` or
+    ``client``; `known_shape`, what `shape` returns without any data; `form_known`, whether
+    `population` needs none either.
     """
 
     standardise: ClassVar[str] = "none"
+    known_shape: ClassVar[DataShape | None] = None
     form_known: ClassVar[bool] = False
 
     def shape(self, settings: DataSettings) -> DataShape:
-        """Return what a model has to fit; override it where no data has to be read for that."""
-        return self.windows(settings).shape
+        """Return what a model has to fit; override it where the settings tell."""
+        return self.known_shape or self.windows(settings).shape
 
     def population(self, settings: DataSettings) -> int:
-        """Return the number of users: of clients, where users are the clients.
-
-        Raises SettingsError if there are no users to count.
-        """
+        """Return the number of users; SettingsError if there are none to count."""
         return len(self.windows(settings).users)
 
     @abstractmethod
     def windows(self, settings: DataSettings) -> Windows:
-        """Return all windows of all users.
-
-        Raises DataError if the data is missing, incomplete or not what it says it is.
-        """
+        """Return all windows of all users; DataError if they are not all there, or not sound."""
 
     def to_fetch(self, settings: DataSettings) -> str:
         """Say what `windows` would download; empty where all is on this machine."""
@@ -207,3 +180,16 @@ class DataSource(ABC):
     def label(self, user: int) -> str:
         """Return the stable name of the user whom the data set gives this number."""
         return f"user-{user:02d}"
+
+
+@cache
+def source_of(name: str) -> DataSource:
+    """Return the source of that name or path; each is made once."""
+    found = DATASETS[name]
+    if not isinstance(found, type) or not issubclass(found, DataSource):
+        raise SettingsError(
+            "dataset: expected a subclass of caafp_app.datasets.DataSource at "
+            f"{name!r}, found {found!r}"
+        )
+    source: DataSource = found()
+    return source

@@ -29,10 +29,7 @@ _VERSION = 1
 def cache_dir() -> Path:
     """Return the folder of caches: ``cache`` in ``$CAAFP_HOME``, or in ``~/.caafp``.
 
-    Raises
-    ------
-    DataError
-        Neither is known: this user has no home directory.
+    Raises DataError if neither is known: this user has no home directory.
     """
     home = os.environ.get("CAAFP_HOME")
     try:
@@ -120,15 +117,20 @@ def _read(entry: Path) -> Windows | None:
 
 def _write(entry: Path, windows: Windows) -> None:
     """Write the entry in one step, in place of a damaged or older one."""
-    fresh = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", dir=entry.parent))
-    try:
-        np.save(fresh / "x.npy", windows.x, allow_pickle=False)
-        np.save(fresh / "y.npy", windows.y, allow_pickle=False)
-        np.save(fresh / "user.npy", windows.user, allow_pickle=False)
+    with beside(entry) as fresh:
+        for name in ("x", "y", "user"):
+            np.save(fresh / f"{name}.npy", getattr(windows, name), allow_pickle=False)
         about = {"version": _VERSION, "class_names": windows.class_names}
         (fresh / "about.json").write_text(json.dumps(about), encoding="utf-8")
         if entry.exists():
             shutil.rmtree(entry)
         fresh.replace(entry)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """Make a folder beside a path to write in; what is not moved out of it is removed."""
+    folder, prefix = path.parent, f"{path.name}."
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory("", prefix, folder, ignore_cleanup_errors=True) as made:
+        yield Path(made)

@@ -30,12 +30,7 @@ class TooShortError(DataError):
 def read_cells(path: Path) -> "DataFrame":
     """Return the cells below each name of a column; of CSV, words as they are written.
 
-    Raises
-    ------
-    TooShortError
-        The file is empty.
-    DataError
-        It is no such table, or too large.
+    Raises TooShortError if the file is empty, DataError if it is no such table, or too large.
     """
     if _unpacked(path) > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES / 2**30:g} GiB, unpacked")
@@ -51,11 +46,8 @@ def _csv(path: Path) -> "DataFrame":
         with _opened(path) as file:
             head = file.readline(_LONGEST_HEAD)
         separator = max(",;\t", key=head.count)
-        form: dict[str, Any] = {
-            "encoding": _encoding(path),
-            "sep": separator,
-            "skipinitialspace": True,
-        }
+        form: dict[str, Any] = {"encoding": _encoding(path), "sep": separator}
+        form["skipinitialspace"] = True
         names = _names(pd.read_csv(path, nrows=0, **form).columns)
         words = [name for name in names if name in HEADS]
         # pandas takes null, None, NA and the like for missing; in a column of words they are words.

@@ -22,9 +22,7 @@ _WHITE = 16.0
 class DigitsSource(DataSource):
     """One pool of pictures, grey values scaled to 0..1; *time* is the place in the file."""
 
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return ``(8, 8, 1)`` and the ten digits."""
-        return DataShape(SHAPE, CLASSES)
+    known_shape = DataShape(SHAPE, CLASSES)
 
     def population(self, settings: DataSettings) -> int:
         """Refuse: there are no users to count."""

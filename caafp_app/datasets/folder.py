@@ -1,26 +1,18 @@
 """One client's own windows on a device, from the path that its operator typed.
 
-``flower-supernode --node-config 'data-path="/home/pi/windows.npz"'`` names a file, or a folder of
-any number of files, which are read in the order of their names, those of subfolders too. Files
-without a single window are left out, and the log names them.
-
-- NPZ: ``X`` [n, time, channels] and ``y`` [n], in the order of recording.
-- CSV (also gzipped) and Parquet: a line per sample, of recordings or of windows;
-  :mod:`caafp_app.datasets.table` has the layout.
-
-No device sees all classes, so what the numbers mean is for the settings to say, the same
-everywhere: ``input-shape`` and ``classes``. What a device's own numbers and
-columns mean may stand beside them, in ``dataset.toml`` (:mod:`caafp_app.datasets.form`).
+``data-path`` in the node-config names a file, or a folder: see docs/data.md. No device sees all
+classes, so what the numbers mean is for the settings to say, the same everywhere: ``input-shape``
+and ``classes``. What a device's own numbers and columns mean may stand beside them, in
+``dataset.toml`` (:mod:`caafp_app.datasets.form`).
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from caafp_app.datasets.arrays import AnyArray, as_windows, read_npz
+from caafp_app.datasets.arrays import as_windows, labels_of, read_npz
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
 from caafp_app.datasets.cells import TooShortError
 from caafp_app.datasets.form import (
@@ -32,7 +24,6 @@ from caafp_app.datasets.form import (
     read_form,
     run_classes,
 )
-from caafp_app.datasets.npz import labels_of
 from caafp_app.datasets.table import read_table
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
@@ -67,90 +58,48 @@ class FolderSource(DataSource):
 
 
 def read_folder(path: Path, shape: DataShape, run: Form | None = None) -> Windows:
-    """Read one client's windows.
+    """Read one client's windows, of a file or a folder of files (`data_files`), as those of user 0.
 
-    Parameters
-    ----------
-    path : Path
-        A file, or a folder of files (`data_files`); ``dataset.toml`` may lie beside.
-    shape : DataShape
-        What they have to be.
-    run : Form, optional
-        What the run says of them besides.
+    ``dataset.toml`` may lie beside. They have to be of that shape, and as the run says of them
+    besides. The classes are the run's, by the device's names where it alone has any.
 
-    Returns
-    -------
-    Windows
-        Of one user, number 0. The classes are the run's, by the device's names where it alone has
-        any.
-
-    Raises
-    ------
-    DataError
-        Nothing there, or it is not windows of that shape and those classes.
+    Raises DataError if nothing is there, or no windows of that shape and those classes.
     """
-    run = run or Form()
-    # Before the form: one that lies beside a path that is not there is another's.
-    files = data_files(path)
-    own = read_form(path)
-    check_rate(path, own, run)
-    named = bool(run.classes)
-    names = class_names(path, own, shape, named)
-    local = DataShape(shape.input_shape, names)
-
-    def read(file: Path) -> tuple[AnyArray, IntArray]:
-        if file.suffix.lower() != ".npz":
-            return read_table(file, local, _picked(own, run))
-        arrays = _filled(read_npz(file, ("X", "y")))
-        x = ordered_channels(arrays["X"], own, run, file)
-        return x, labels_of(arrays["y"], names, len(x), str(file))[0]
-
-    parts = _parts(path, files, shape, read)
-    x = np.concatenate([part[0] for part in parts])
-    y = run_classes(np.concatenate([part[1] for part in parts]), names, shape, named)
+    named = run is not None and bool(run.classes)
+    x, y, names = _read(path, shape, run or Form(), labelled=True)
+    y = run_classes(y, names, shape, named)
     return Windows(x, y, np.zeros(len(y), np.int64), shape.class_names if named else names)
 
 
 def read_unlabelled(path: Path, shape: DataShape, run: Form | None = None) -> FloatArray:
-    """Read windows as `read_folder` does, without their labels, which may be missing.
+    """Read windows as `read_folder` does, without their labels, which may be missing."""
+    return _read(path, shape, run or Form(), labelled=False)[0]
 
-    Raises
-    ------
-    DataError
-        As `read_folder`.
-    """
-    run = run or Form()
+
+def _read(
+    path: Path, shape: DataShape, run: Form, *, labelled: bool
+) -> tuple[FloatArray, IntArray, tuple[str, ...]]:
+    """Return windows, the device's class numbers, and the names of those classes."""
     # Before the form: one that lies beside a path that is not there is another's.
-    files = data_files(path)
+    files, left_out = data_files(path)
     own = read_form(path)
     check_rate(path, own, run)
-
-    def read(file: Path) -> tuple[AnyArray, IntArray]:
-        if file.suffix.lower() != ".npz":
-            return read_table(file, shape, _picked(own, run), labelled=False)
-        x = ordered_channels(_filled(read_npz(file, ("X",)))["X"], own, run, file)
-        return x, np.zeros(len(x), np.int64)
-
-    return np.concatenate([x for x, _ in _parts(path, files, shape, read)])
-
-
-def _picked(own: Form, run: Form) -> Form:
-    """Return the form by which columns of a table are picked: the run's channels go before."""
-    return replace(own, channels=run.channels or own.channels)
-
-
-def _parts(
-    path: Path,
-    found: tuple[list[Path], list[str]],
-    shape: DataShape,
-    read: Callable[[Path], tuple[AnyArray, IntArray]],
-) -> list[tuple[FloatArray, IntArray]]:
-    """Read all files found at a path; those without a window are left out and named."""
-    files, left_out = found
-    parts = []
+    names = class_names(path, own, shape, bool(run.classes)) if labelled else shape.class_names
+    local = DataShape(shape.input_shape, names)
+    picked = replace(own, channels=run.channels or own.channels)
+    parts, labels = [], []
     for file in files:
         try:
-            x, y = read(file)
+            if file.suffix.lower() != ".npz":
+                x, y = read_table(file, local, picked, labelled=labelled)
+            else:
+                arrays = read_npz(file, ("X", "y") if labelled else ("X",))
+                if not arrays["X"].size:
+                    raise TooShortError("no windows")
+                x = ordered_channels(arrays["X"], own, run, file)
+                y = np.zeros(len(x), np.int64)
+                if labelled:
+                    y, _ = labels_of(arrays["y"], names, len(x), str(file))
         except TooShortError as short:
             left_out.append(f"{file.name} ({short})")
             continue
@@ -160,7 +109,8 @@ def _parts(
                 f"{file}: expected windows of shape {shape.input_shape} (input-shape), found "
                 f"{windows.shape[1:]}"
             )
-        parts.append((windows, y))
+        parts.append(windows)
+        labels.append(y)
     if not parts:
         raise DataError(
             f"data-path {path}: expected a file with at least one window of "
@@ -168,7 +118,7 @@ def _parts(
         )
     if left_out:
         logger.warning("data-path %s: left out: %s", path, "; ".join(left_out))
-    return parts
+    return np.concatenate(parts), np.concatenate(labels), names
 
 
 def _is_empty(file: Path) -> bool:
@@ -177,29 +127,11 @@ def _is_empty(file: Path) -> bool:
         return not opened.read(1 << 16).strip(b"\0")
 
 
-def _filled(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
-    if not arrays["X"].size:
-        raise TooShortError("no windows")
-    return arrays
-
-
 def data_files(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the files of windows or recordings that a path names, and what else lies there.
+    """Return the files to read at a path, and of others each name with why it is not read.
 
-    Parameters
-    ----------
-    path : Path
-        A file; or a folder, which is searched with all below it, in the order of the names.
-
-    Returns
-    -------
-    tuple[list[Path], list[str]]
-        Files to read; and of the others each name with the reason why it is not read.
-
-    Raises
-    ------
-    DataError
-        There is no file to read.
+    A folder is searched with all below it, in the order of the names. Raises DataError if there is
+    no file to read.
     """
     if path.is_file() and path.name.lower().endswith(SUFFIXES):
         return [path], []

@@ -1,15 +1,9 @@
 """``dataset.toml``: what the numbers beside it mean, in the words of who recorded them.
 
-::
-
-    classes = ["walking", "sitting", "standing"]   # in the order of their numbers
-    channels = ["acc_x", "acc_y", "acc_z"]         # in the order of the arrays
-    sampling-rate = 50                             # samples a second
-    stride = 64                                    # recordings: samples from window to window
-
-Every line may be left out. The run may say the first three as well, in settings of the same
-names; then they are compared, and classes and channels are found by their names, so
-that devices may list them in another order and lack classes that others have.
+Every line (docs/deploy.md has one of each) may be left out. The run may say classes, channels and
+sampling rate as well, in settings of the same names; then they are compared, and classes and
+channels are found by their names, so that devices may list them in another order and lack classes
+that others have.
 """
 
 import tomllib
@@ -31,17 +25,7 @@ _RATE_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Form:
-    """What is known of recordings besides their numbers; empty or 0 where nothing is.
-
-    Attributes
-    ----------
-    classes, channels : tuple of str
-        Names, in the order of their numbers.
-    sampling_rate : float
-        Samples a second.
-    stride : int
-        Samples from one window to the next, where recordings are cut; 0: half a window.
-    """
+    """What is known of recordings besides their numbers; empty or 0 where nothing is."""
 
     classes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -52,10 +36,7 @@ class Form:
 def read_form(path: Path) -> Form:
     """Read the ``dataset.toml`` that lies beside a file, or in a folder; empty if there is none.
 
-    Raises
-    ------
-    DataError
-        It is not TOML, has another key, or a value that is none.
+    Raises DataError if it is not TOML, has another key, or a value that is none.
     """
     file = _place(path)
     if not file.is_file():
@@ -74,13 +55,7 @@ def read_form(path: Path) -> Form:
 
 
 def check_rate(path: Path, own: Form, run: Form) -> None:
-    """Compare a device's sampling rate with the run's, where that says one.
-
-    Raises
-    ------
-    DataError
-        It is another, or is not told.
-    """
+    """Compare a device's sampling rate with the run's, where that says one; else DataError."""
     if abs(own.sampling_rate - run.sampling_rate) > _RATE_TOLERANCE * run.sampling_rate > 0:
         raise DataError(
             f"{_place(path)}: expected sampling-rate {run.sampling_rate:g}, as the run says, found "
@@ -91,11 +66,8 @@ def check_rate(path: Path, own: Form, run: Form) -> None:
 def ordered_channels(x: AnyArray, own: Form, run: Form, path: Path) -> AnyArray:
     """Return windows ``[..., channels]`` with the channels that the run names, in its order.
 
-    Raises
-    ------
-    DataError
-        There are more or fewer channels than the device names, or it does not name those of the
-        run.
+    Raises DataError if there are not as many channels as the device names, or it does not name
+    those of the run.
     """
     if own.channels and x.shape[-1:] != (len(own.channels),):
         raise DataError(
@@ -114,18 +86,9 @@ def ordered_channels(x: AnyArray, own: Form, run: Form, path: Path) -> AnyArray:
 
 
 def run_classes(y: IntArray, names: tuple[str, ...], shape: DataShape, named: bool) -> IntArray:
-    """Return a device's class numbers as those of the run.
+    """Return class numbers ``y`` ``[n]`` into a device's `names` as those of the run.
 
-    Parameters
-    ----------
-    y : ndarray
-        int64 ``[n]``, into ``names``.
-    names : tuple of str
-        The device's classes.
-    shape : DataShape
-        Of the run.
-    named : bool
-        Whether the run names its classes; if not, numbers are numbers.
+    Where the run does not name its classes (`named`), numbers are numbers.
     """
     if not named or names == shape.class_names:
         return y
@@ -136,11 +99,8 @@ def run_classes(y: IntArray, names: tuple[str, ...], shape: DataShape, named: bo
 def class_names(path: Path, own: Form, shape: DataShape, named: bool) -> tuple[str, ...]:
     """Return the classes that a device's numbers stand for.
 
-    Raises
-    ------
-    DataError
-        The device names a class that the run does not have, or the run has no names and the device
-        not as many as it has classes.
+    Raises DataError if the device names a class that the run does not have, or the run has no names
+    and the device not as many as it has classes.
     """
     if not own.classes:
         return shape.class_names

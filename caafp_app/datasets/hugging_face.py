@@ -1,17 +1,10 @@
 """A data set of the Hugging Face library: on this disk, or on the hub by its name.
 
 ``data-dir`` is the folder that ``Dataset.save_to_disk`` wrote, or a name such as ``ylecun/mnist``,
-which flwr-datasets downloads. The columns are found by what they are:
-
-======= ============================================================================================
-label   the only ``ClassLabel``, or a column named label, labels, y, class, activity or target
-window  a column named x, X, window, features, data, signal, image or img; or the only one of images
-        or arrays
-user    a column named user, user_id, subject, speaker_id, writer_id, client or client_id; without
-        one every window is of one user, and ``partition`` deals the windows out
-======= ============================================================================================
-
-Of several splits the training split is taken: each client holds out its own test part.
+which flwr-datasets downloads. Columns are found by what they are, the only ``ClassLabel`` or the
+only one of images or arrays, or else by a usual name. Without a column of users every window is of
+one user, and ``partition`` deals the windows out. Of several splits the training split is taken:
+each client holds out its own test part.
 """
 
 from collections.abc import Iterable
@@ -21,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caafp_app.datasets.arrays import as_windows
+from caafp_app.datasets.arrays import as_windows, labels_of, users_of
 from caafp_app.datasets.base import DataSource, FloatArray, Windows
-from caafp_app.datasets.npz import labels_of, users_of
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -33,6 +25,8 @@ if TYPE_CHECKING:
 LABELS = ("label", "labels", "y", "class", "activity", "target")
 WINDOWS = ("x", "X", "window", "windows", "features", "data", "signal", "image", "img")
 USERS = ("user", "user_id", "subject", "speaker_id", "writer_id", "client", "client_id")
+# A list or an array, of whatever length; the library has a class for each.
+_ARRAYS = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Image")
 _TRAIN = "train"
 _GREY = 255.0
 
@@ -41,13 +35,7 @@ class HuggingFaceSource(DataSource):
     """The data set that ``data-dir`` names."""
 
     def population(self, settings: DataSettings) -> int:
-        """Return the number of users.
-
-        Raises
-        ------
-        SettingsError
-            The data set has no column of users.
-        """
+        """Return the number of users; SettingsError if the data set has no column of them."""
         windows = self.windows(settings)
         if not windows.user_names and len(windows.users) == 1:
             raise SettingsError(
@@ -76,7 +64,10 @@ class HuggingFaceSource(DataSource):
 @lru_cache(maxsize=2)
 def _load(place: str) -> Windows:
     data = _opened(place)
-    x_name, y_name = _window_column(data, place), _label_column(data, place)
+    labels = [name for name, kind in data.features.items() if hasattr(kind, "names")]
+    y_name = _column("labels", data, labels, LABELS, place)
+    arrays = [name for name, kind in data.features.items() if type(kind).__name__ in _ARRAYS]
+    x_name = _column("windows", data, arrays, WINDOWS, place)
     user_name = next((name for name in USERS if name in data.column_names), None)
     x = as_windows(_stacked(data[x_name], place), f"{place}, column {x_name}")
     names = getattr(data.features[y_name], "names", None)
@@ -97,17 +88,14 @@ def _opened(place: str) -> "Dataset":
             "extra ('pip install caafp-app[simulation]')"
         ) from error
     folder = Path(place).expanduser()
+    if folder.is_absolute() and not folder.is_dir():
+        raise DataError(f"dataset hf: expected a folder at {folder}, found none")
     try:
-        if folder.is_dir():
-            found = datasets.load_from_disk(str(folder))
-        elif folder.is_absolute():
-            raise DataError(f"dataset hf: expected a folder at {folder}, found none")
-        else:
+        if not folder.is_dir():
             from flwr_datasets import FederatedDataset
 
             return FederatedDataset(dataset=place, partitioners={}).load_split(_TRAIN)
-    except DataError:
-        raise
+        found = datasets.load_from_disk(str(folder))
     except Exception as error:  # the library's own, of many kinds
         raise DataError(
             f"dataset hf: expected a data set that Dataset.save_to_disk wrote at {place}, or its "
@@ -119,18 +107,6 @@ def _opened(place: str) -> "Dataset":
             raise DataError(f"{place}: expected a split {_TRAIN!r}, found {', '.join(found)}")
         return found[_TRAIN]
     return found
-
-
-def _label_column(data: "Dataset", place: str) -> str:
-    classes = [name for name, kind in data.features.items() if hasattr(kind, "names")]
-    return _column("labels", data, classes, LABELS, place)
-
-
-def _window_column(data: "Dataset", place: str) -> str:
-    # A list or an array, of whatever length; the library has a class for each.
-    kinds = ("List", "LargeList", "Sequence", "Array2D", "Array3D", "Image")
-    arrays = [name for name, kind in data.features.items() if type(kind).__name__ in kinds]
-    return _column("windows", data, arrays, WINDOWS, place)
 
 
 def _column(

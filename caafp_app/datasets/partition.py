@@ -1,6 +1,4 @@
-"""Clients that are not users: all windows pooled and dealt out by their labels.
-
-The dealing is flwr-datasets' (Dirichlet, shards, IID); here it is given what it needs and checked.
+"""Clients that are not users: all windows pooled and dealt out by their labels, by flwr-datasets.
 
 Two things are done so that the labels are all that is skewed. The pooled windows are shuffled first
 (by ``data-seed``), so that a client's share of a class comes from all users; the partitioners
@@ -10,15 +8,13 @@ never falls, half overlapping, into the middle of what another client trains on.
 """
 
 import warnings
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.base import IntArray, Windows
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.base import IntArray, Windows, source_of
 from caafp_app.errors import SettingsError
 from caafp_app.settings import DataSettings
 
@@ -29,8 +25,7 @@ MIN_WINDOWS = 2
 """Every client has at least so many."""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
+class Part(NamedTuple):
     """What one client got: rows of the data set's windows, and the `recording_time` of each."""
 
     rows: IntArray
@@ -91,41 +86,24 @@ def _deal(labels: IntArray, settings: DataSettings, clients: int) -> list[IntArr
             "is not installed; install the extra ('pip install caafp-app[simulation]'), or set "
             "partition to natural"
         ) from error
-    seed = settings.data_seed
-    dealer: Partitioner
+    by_label: dict[str, Any] = {"partition_by": "label", "shuffle": False}
+    by_label |= {"num_partitions": clients, "seed": settings.data_seed}
+    dealer: Partitioner = dealers.IidPartitioner(num_partitions=clients)
     if settings.partition == "dirichlet":
+        alpha = settings.partition_alpha
         dealer = dealers.DirichletPartitioner(
-            num_partitions=clients,
-            partition_by="label",
-            alpha=settings.partition_alpha,
-            min_partition_size=MIN_WINDOWS,
-            shuffle=False,
-            seed=seed,
+            **by_label, alpha=alpha, min_partition_size=MIN_WINDOWS
         )
     elif settings.partition == "shards":
-        dealer = dealers.ShardPartitioner(
-            num_partitions=clients,
-            partition_by="label",
-            num_shards_per_partition=settings.shards_per_client,
-            shuffle=False,
-            seed=seed,
-        )
-    elif settings.partition == "iid":
-        dealer = dealers.IidPartitioner(num_partitions=clients)
-    else:
-        raise SettingsError(
-            f"partition: expected dirichlet, shards or iid, found {settings.partition!r}"
-        )
+        shards = settings.shards_per_client
+        dealer = dealers.ShardPartitioner(**by_label, num_shards_per_partition=shards)
     dealer.dataset = Dataset.from_dict({"label": labels, "row": np.arange(len(labels))})
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # one per draw that left a client short; the error says it
-            return [
-                np.asarray(dealer.load_partition(client)["row"], np.int64)
-                for client in range(clients)
-            ]
+            # One per draw that left a client short; the error says it.
+            warnings.simplefilter("ignore")
+            parts = (dealer.load_partition(client)["row"] for client in range(clients))
+            return [np.asarray(part, np.int64) for part in parts]
     except ValueError as error:
         raise SettingsError(
             f"partition {settings.partition!r}: expected at least {MIN_WINDOWS} windows for each "

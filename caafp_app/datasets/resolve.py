@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.base import ClientData, DataShape, FloatArray, IntArray, Windows
+from caafp_app.datasets.base import ClientData, DataShape, Windows, source_of
 from caafp_app.datasets.folder import FolderSource, read_folder
 from caafp_app.datasets.form import Form
-from caafp_app.datasets.partition import Part, partitions
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.partition import partitions
 from caafp_app.datasets.scaling import Scaling
-from caafp_app.datasets.split import Split, split_by_class
+from caafp_app.datasets.split import Split, split_of
 from caafp_app.errors import DataError, reading
 from caafp_app.safe_text import LABEL_FORM, is_label
 from caafp_app.settings import DataSettings
@@ -32,16 +31,8 @@ NodeConfig: TypeAlias = Mapping[str, bool | int | float | str]
 class ClientDescription:
     """What a node says about itself before any training.
 
-    Attributes
-    ----------
-    label : str
-        Stable name of the client, unique in the run.
-    examples : int
-        Windows that it would train on; 0 when idle.
-    population : int
-        Clients that the data set has; 0 on a device, where nobody knows.
-    idle : str
-        Why the node has nothing to do; empty when it has.
+    `examples` are windows that it would train on; `population` the clients that the data set has
+    (0 on a device, where nobody knows); `idle` says why the node has nothing to do.
     """
 
     label: str
@@ -50,14 +41,12 @@ class ClientDescription:
     idle: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class _Client:
+class _Client(NamedTuple):
     """A client's windows before anything of them is copied."""
 
     label: str
     windows: Windows
     split: Split
-    standardise: str
     train_time: npt.NDArray[np.float64] | None = None
 
 
@@ -79,38 +68,27 @@ class _Seat:
 def data_shape(settings: DataSettings) -> DataShape:
     """Return what a model has to fit: for the server, which may have no data.
 
-    Raises
-    ------
-    SettingsError, DataError
-        ``folder`` without ``input-shape`` and ``classes``; ``npz`` without its file.
+    Raises SettingsError or DataError if the settings do not tell, and no data is there.
     """
     with _reading(settings):
         return source_of(settings.dataset).shape(settings)
 
 
+def scaled_by_client(settings: DataSettings) -> bool:
+    """Tell whether each client scales its windows, by the setting or as the data set does."""
+    own = source_of(settings.dataset).standardise
+    return (own if settings.standardise == "auto" else settings.standardise) == "client"
+
+
 def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
-    """Return the data of this node.
+    """Return the data of this node, split and scaled.
 
-    Parameters
-    ----------
-    settings : DataSettings
-        Of the run.
-    node_config : Mapping
-        ``data-path`` and maybe ``label`` (a device), or ``partition-id`` and ``num-partitions`` (a
-        simulation). A device that has both goes by ``data-path``.
+    The node's config has ``data-path`` and maybe ``label`` (a device), or ``partition-id`` and
+    ``num-partitions`` (a simulation). A device that has both goes by ``data-path``. The test part
+    is the validation part where ``validation-fraction`` asks for one; the true one is not read.
 
-    Returns
-    -------
-    ClientData
-        Split and scaled; ``test`` is the validation part where ``validation-fraction`` asks for
-        one, and the true test part is then not read.
-
-    Raises
-    ------
-    DataError
-        The node says neither, is idle, or its data is missing or wrong.
-    SettingsError
-        The settings do not go with the data.
+    Raises DataError if the node says neither, is idle, or its data is missing or wrong,
+    SettingsError if the settings do not go with the data.
     """
     seat = _seat(settings, node_config)
     if seat is not None and seat.idle:
@@ -118,35 +96,25 @@ def load_client(settings: DataSettings, node_config: NodeConfig) -> ClientData:
             f"expected a client with data, found partition {seat.index} of {seat.seats}, which has "
             f"none: {seat.idle}"
         )
-    client = _client(settings, node_config, seat)
-    if not len(client.split.train):
-        raise DataError(f"{client.label}: {_nothing_left(settings, client)}")
-    windows, split = client.windows, client.split
-    train_x, test_x = _copied(windows, split.train), _copied(windows, split.held_out)
-    scaling = Scaling.of(train_x) if client.standardise == "client" else None
+    label, windows, (train, held_out), train_time = client = _client(settings, node_config, seat)
+    if not len(train):
+        raise DataError(f"{label}: {_nothing_left(settings, client)}")
+    # asarray: a plain array instead of one that says it is mapped from a file.
+    train_x, test_x = np.asarray(windows.x[train]), np.asarray(windows.x[held_out])
+    scaling = Scaling.of(train_x) if scaled_by_client(settings) else None
     if scaling is not None:
         train_x, test_x = scaling.apply(train_x), scaling.apply(test_x)
+    train_y, test_y = windows.y[train], windows.y[held_out]
     return ClientData(
-        client.label,
-        train_x,
-        windows.y[split.train],
-        test_x,
-        windows.y[split.held_out],
-        windows.class_names,
-        scaling,
-        client.train_time,
+        label, train_x, train_y, test_x, test_y, windows.class_names, scaling, train_time
     )
 
 
 def describe_client(settings: DataSettings, node_config: NodeConfig) -> ClientDescription:
     """Return who this node is, without copying its windows.
 
-    Law: ``label`` and ``examples`` are those of `load_client`, for every node that is not idle.
-
-    Raises
-    ------
-    SettingsError, DataError
-        As `load_client`, but for idle nodes.
+    Law: ``label`` and ``examples`` are those of `load_client`, for every node that is not idle, and
+    so are the errors.
     """
     seat = _seat(settings, node_config)
     if seat is not None and seat.idle:
@@ -161,42 +129,23 @@ def describe_client(settings: DataSettings, node_config: NodeConfig) -> ClientDe
 def _client(settings: DataSettings, node_config: NodeConfig, seat: _Seat | None) -> _Client:
     """Find the windows of a node that is not idle, and divide them."""
     source = source_of(settings.dataset)
-    treatment = source.standardise if settings.standardise == "auto" else settings.standardise
     if seat is None:
         path = _data_path(node_config)
         with reading(path, DataError):
             windows = read_folder(path, *form_on_device(settings))
-        return _Client(
-            _device_label(path, node_config), windows, _split(windows, settings), treatment
-        )
+        label = _device_label(path, node_config)
+        return _Client(label, windows, split_of(settings, windows.y))
     if settings.partition == "natural":
         windows = source.client(settings, seat.index)
         user = int(windows.user[0])
         label = windows.name_of(user) or source.label(user)
-        return _Client(label, windows, _split(windows, settings), treatment)
+        return _Client(label, windows, split_of(settings, windows.y))
     with _reading(settings):
         windows = source.windows(settings)
-    part = partitions(settings, seat.population)[seat.index]
-    split = _split(windows, settings, part)
-    time = part.time[np.searchsorted(part.rows, split.train)]
-    return _Client(f"part-{seat.index:04d}", windows, split, treatment, time)
-
-
-def _split(windows: Windows, settings: DataSettings, part: Part | None = None) -> Split:
-    """Divide a client's part of the windows (None: all of them), as row numbers of ``windows``."""
-    split = split_by_class(
-        windows.y if part is None else windows.y[part.rows],
-        train_fraction=settings.train_fraction,
-        validation_fraction=settings.validation_fraction,
-        window_gap=settings.window_gap,
-        time=None if part is None else part.time,
-    )
-    return split if part is None else Split(part.rows[split.train], part.rows[split.held_out])
-
-
-def _copied(windows: Windows, rows: IntArray) -> FloatArray:
-    # asarray: a plain array instead of one that says it is mapped from a file.
-    return np.asarray(windows.x[rows])
+    rows, time = partitions(settings, seat.population)[seat.index]
+    train, held_out = split_of(settings, windows.y[rows], time)
+    split = Split(rows[train], rows[held_out])
+    return _Client(f"part-{seat.index:04d}", windows, split, time[train])
 
 
 def _nothing_left(settings: DataSettings, client: _Client) -> str:

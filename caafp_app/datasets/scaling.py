@@ -9,10 +9,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """By what windows are scaled: each channel's mean and deviation, float64 ``[channels]``.
-
-    The deviation of a channel that never changes is 1.
-    """
+    """Each channel's mean and deviation (1 where it never changes), float64 ``[channels]``."""
 
     mean: npt.NDArray[np.float64]
     deviation: npt.NDArray[np.float64]

@@ -7,16 +7,16 @@ overlap.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from caafp_app.datasets.base import ClientData, IntArray
+from caafp_app.settings import DataSettings
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
+class Split(NamedTuple):
     """Rows of a client's windows, int64, ascending, no row in both.
 
     ``held_out`` is the test part, or the validation part when one was asked for.
@@ -49,20 +49,11 @@ def split_by_class(
 ) -> Split:
     """Divide a client's windows into train and held-out, class by class, in time order.
 
-    Without gap and validation every row is in exactly one part.
-
-    Parameters
-    ----------
-    train_fraction : float
-        Share of each class that comes before its test part.
-    validation_fraction : float
-        When above 0, the last such share of what comes before the test part is held out *in place
-        of* the test part, which then appears nowhere: settings can be chosen without having seen
-        it.
-    window_gap : int
-        Windows dropped before each held-out part; the held-out parts stay the same.
-    time : ndarray or None
-        float64 ``[n]``, when each window was recorded; None: in the order of the rows.
+    `train_fraction` of each class comes before its test part. With a `validation_fraction` the last
+    such share of that is held out *in place of* the test part, which then appears nowhere.
+    `window_gap` windows are dropped before each held-out part, which stays the same. Without either
+    every row is in exactly one part. `time` says when each window was recorded, float64 ``[n]``;
+    None: in the order of the rows.
     """
     rows = np.arange(len(labels)) if time is None else np.argsort(time, kind="stable")
     train: list[IntArray] = []
@@ -77,24 +68,24 @@ def split_by_class(
     return Split(_ascending(train), _ascending(held_out))
 
 
+def split_of(
+    settings: DataSettings, labels: IntArray, time: npt.NDArray[np.float64] | None = None
+) -> Split:
+    """Divide a client's windows as the settings say: see `split_by_class`."""
+    return split_by_class(
+        labels,
+        train_fraction=settings.train_fraction,
+        validation_fraction=settings.validation_fraction,
+        window_gap=settings.window_gap,
+        time=time,
+    )
+
+
 def hold_out(data: ClientData, share: float, window_gap: int = 0) -> Split:
-    """Divide a client's *training* windows: the last part in time of each class is held out.
+    """Divide a client's *training* windows: the last `share` in time of each class is held out.
 
     By the rules of `split_by_class`, so a class of five windows or fewer may have none to spare.
-    What would leave nothing to train on holds nothing out.
-
-    Parameters
-    ----------
-    data : ClientData
-    share : float
-        Of each class, at least 0 and below 1.
-    window_gap : int
-        Windows dropped before the part held out.
-
-    Returns
-    -------
-    Split
-        Rows of ``data.train_x``.
+    What would leave nothing to train on holds nothing out. Rows are those of ``data.train_x``.
     """
     found = split_by_class(
         data.train_y, train_fraction=1.0 - share, window_gap=window_gap, time=data.train_time

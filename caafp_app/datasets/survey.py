@@ -5,16 +5,15 @@ is a note.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.base import IntArray, Windows
+from caafp_app.datasets.base import IntArray, Windows, source_of
 from caafp_app.datasets.partition import partitions
-from caafp_app.datasets.registry import source_of
-from caafp_app.datasets.resolve import data_shape
-from caafp_app.datasets.split import split_by_class
+from caafp_app.datasets.resolve import data_shape, scaled_by_client
+from caafp_app.datasets.split import split_of
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -26,19 +25,10 @@ _SAMPLE = 100
 _LISTED = 5
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What the data of a run is.
+class Survey(NamedTuple):
+    """What the data of a run is: the shape of a window (None: not known yet), and in words.
 
-    Attributes
-    ----------
-    shape : tuple of int or None
-        Of a window; None where it is not known before the data is downloaded.
-    classes : int
-    facts : str
-        One line for a person.
-    notes : list of str
-        What is allowed and may be a mistake.
+    `facts` are one line for a person; `notes`, what is allowed and may be a mistake.
     """
 
     shape: tuple[int, ...] | None
@@ -50,17 +40,9 @@ class Survey:
 def survey(settings: DataSettings, clients: int) -> Survey:
     """Read the data of a run and describe it.
 
-    Parameters
-    ----------
-    settings : DataSettings
-        Of the run.
-    clients : int
-        How many the data is dealt out to, where users are not the clients.
-
-    Raises
-    ------
-    DataError, SettingsError
-        The data cannot be read or divided, or leaves no client anything to train on, or to score.
+    Where users are not the clients, it is dealt out to so many `clients`. Raises DataError or
+    SettingsError if the data cannot be read or divided, or leaves no client anything to train on,
+    or to score.
     """
     shape = data_shape(settings)
     classes = len(shape.class_names)
@@ -70,27 +52,21 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         notes.append(f"all windows are of class {shape.class_names[0]}: there is nothing to learn")
     if settings.dataset in ("folder", "synthetic") and settings.partition == "natural":
         # Devices have the one; the other is made as it is asked for, and has no flaws to look for.
-        return Survey(shape.input_shape, len(shape.class_names), form, notes)
-    source = source_of(settings.dataset)
-    windows = source.windows(settings)
+        return Survey(shape.input_shape, classes, form, notes)
+    windows = source_of(settings.dataset).windows(settings)
     names, sizes, scales, spreads = [], [], [], []
     untested, idle = [], []
     for name, rows, time in _clients(settings, windows, clients):
-        split = split_by_class(
-            windows.y[rows],
-            train_fraction=settings.train_fraction,
-            validation_fraction=settings.validation_fraction,
-            window_gap=settings.window_gap,
-            time=time,
-        )
-        if not len(split.train):
+        train, held_out = split_of(settings, windows.y[rows], time)
+        if not len(train):
             idle.append(name)
-        elif not len(split.held_out):
+        elif not len(held_out):
             untested.append(name)
         names.append(name)
         sizes.append(len(rows))
-        scales.append(_scale(windows, rows))
-        spreads.append(_spread(windows, rows))
+        values = _sample(windows, rows)
+        scales.append(np.sqrt(np.mean(values * values, axis=0)))
+        spreads.append(np.ptp(values, axis=0))
     if len(idle) == len(names):
         raise DataError(
             f"dataset {settings.dataset}: expected windows to train on, found none left of any "
@@ -110,8 +86,7 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         + ", ".join(f"{value:.3g}" for value in np.median(scale, axis=0)[:12])
         + (", ..." if scale.shape[1] > 12 else "")
     )
-    treatment = source.standardise if settings.standardise == "auto" else settings.standardise
-    if treatment == "client":
+    if scaled_by_client(settings):
         facts += "; each client's are then scaled to mean 0 and deviation 1"
     else:
         notes += about_size(np.median(scale, axis=0)) + about_units(names, scale)
@@ -122,23 +97,15 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     ):
         if found:
             notes.append(f"{len(found)} of {len(names)} clients have {what}: {_some(found)}")
-    counts = np.bincount(windows.y, minlength=len(shape.class_names))
+    counts = np.bincount(windows.y, minlength=classes)
     absent = [shape.class_names[k] for k in np.flatnonzero(counts == 0)]
     if absent:
         notes.append(f"no client has windows of {_some(absent)}")
-    return Survey(shape.input_shape, len(shape.class_names), facts, notes)
+    return Survey(shape.input_shape, classes, facts, notes)
 
 
 def unread(settings: DataSettings, away: str) -> Survey:
-    """Say of data that is not on this machine what is known without it.
-
-    Parameters
-    ----------
-    settings : DataSettings
-        Of the run.
-    away : str
-        What a run will download: see `DataSource.to_fetch`.
-    """
+    """Say what is known without the data, which a run will download: see `DataSource.to_fetch`."""
     note = f"the data was not looked at: the run will download {away}, and check it then"
     if not source_of(settings.dataset).form_known:
         return Survey(None, 0, "", [note])
@@ -166,10 +133,7 @@ def about_shape(shape: tuple[int, ...]) -> list[str]:
 def about_size(scale: npt.NDArray[np.float64]) -> list[str]:
     """Return a note where values are so large or small that a network learns little from them.
 
-    Parameters
-    ----------
-    scale : ndarray
-        float64 ``[channels]``, typical sizes of values.
+    The scale is the typical size of a value by channel, float64 ``[channels]``.
     """
     largest = float(scale.max(initial=0.0))
     if not largest or SMALL <= largest <= LARGE:
@@ -183,12 +147,7 @@ def about_size(scale: npt.NDArray[np.float64]) -> list[str]:
 def about_units(names: list[str], scale: npt.NDArray[np.float64]) -> list[str]:
     """Return a note for each client whose values are of another size than those of the others.
 
-    Parameters
-    ----------
-    names : list of str
-        Of the clients.
-    scale : ndarray
-        float64 ``[clients, channels]``, typical sizes of values.
+    The scale is the typical size of a value, float64 ``[clients, channels]``.
     """
     if len(names) < 2:
         return []
@@ -214,10 +173,7 @@ def about_units(names: list[str], scale: npt.NDArray[np.float64]) -> list[str]:
 def about_still(spread: npt.NDArray[np.float64]) -> list[str]:
     """Return a note about channels that have one value alone in each client's windows.
 
-    Parameters
-    ----------
-    spread : ndarray
-        float64 ``[clients, channels]``, the largest value less the smallest.
+    The spread is the largest value less the smallest, float64 ``[clients, channels]``.
     """
     still = np.flatnonzero((spread == 0.0).all(axis=0))
     if not len(still):
@@ -244,19 +200,6 @@ def _clients(
     for user, start, end in zip(windows.users, starts, ends, strict=True):
         name = windows.name_of(int(user)) or source.label(int(user))
         yield name, np.arange(start, end), None
-
-
-def _scale(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
-    """Return the root mean square of each channel, of evenly spread windows [channels]."""
-    flat = _sample(windows, rows)
-    found: npt.NDArray[np.float64] = np.sqrt(np.mean(flat * flat, axis=0))
-    return found
-
-
-def _spread(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:
-    """Return the largest value less the smallest of each channel [channels]."""
-    found: npt.NDArray[np.float64] = np.ptp(_sample(windows, rows), axis=0)
-    return found
 
 
 def _sample(windows: Windows, rows: IntArray) -> npt.NDArray[np.float64]:

@@ -42,9 +42,7 @@ Array = npt.NDArray[np.float64]
 class SyntheticSource(DataSource):
     """Users made from ``data-seed``, each from a seed of its own, so that one can be made alone."""
 
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return ``(64, 6)`` and the five activities."""
-        return DataShape((TIME, len(CHANNELS)), CLASSES)
+    known_shape = DataShape((TIME, len(CHANNELS)), CLASSES)
 
     def population(self, settings: DataSettings) -> int:
         """Return ``synthetic-users``."""

@@ -1,24 +1,6 @@
 """Samples in a CSV or Parquet file: recordings that are cut here, or windows that are cut already.
 
-The first line names the columns; one without a name is left out. Commas, semicolons or tabs part
-them; with the last two a number may have a decimal comma. A recording has a label and the channels,
-a line per sample, in the order of recording; it is cut wherever the label changes, then into
-windows that overlap::
-
-    label,acc_x,acc_y,acc_z
-    walking,0.01,0.98,0.13
-    walking,0.02,0.97,0.11
-
-With a column ``window``, lines that follow each other with the same ``window`` are
-one window, of as many lines as a window has samples::
-
-    window,label,acc_x,acc_y,acc_z
-    0,2,0.01,0.98,0.13
-    0,2,0.02,0.97,0.11
-    ...
-    1,2,0.02,0.99,0.10
-
-A label is a class number 0..k-1 or the name of a class.
+The layout is that of docs/data.md: a line per sample, its label the number or the name of a class.
 """
 
 from itertools import pairwise
@@ -28,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from caafp_app.datasets.arrays import AnyArray
+from caafp_app.datasets.arrays import AnyArray, window_rows
 from caafp_app.datasets.base import DataShape, IntArray
 from caafp_app.datasets.cells import HEADS, TooShortError, line_of, read_cells
 from caafp_app.datasets.form import FILE, Form
-from caafp_app.datasets.windowing import window_rows
 from caafp_app.errors import DataError
 from caafp_app.registry import hint
 
@@ -43,36 +24,17 @@ Names = npt.NDArray[np.str_]
 
 
 def read_table(
-    path: Path, shape: DataShape, form: Form | None = None, *, labelled: bool = True
+    path: Path, shape: DataShape, form: Form, *, labelled: bool
 ) -> tuple[AnyArray, IntArray]:
-    """Read a table of samples.
+    """Read a table as windows ``[n, time, channels]`` and classes int64 ``[n]``.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    shape : DataShape
-        ``(time, channels)`` of a window, and the classes.
-    form : Form, optional
-        Its channels are picked by name, whatever else the table has; its stride is that of
-        recordings. Without channels all columns are channels, in their order.
-    labelled : bool
-        Whether labels are read; if not, the column may be missing.
+    The channels of the form are picked by name, whatever else the table has; without them all
+    columns are channels, in their order. Where it is not `labelled` the column may be missing, and
+    classes are zeros.
 
-    Returns
-    -------
-    tuple[ndarray, ndarray]
-        Windows ``[n, time, channels]``, numbers of whatever type, and classes int64 ``[n]``, zeros
-        where labels are not read.
-
-    Raises
-    ------
-    TooShortError
-        It has no window.
-    DataError
-        It is no such table: which line or window, and what was expected of it.
+    Raises TooShortError if it has no window, DataError if it is no such table: which line or
+    window, and what was expected of it.
     """
-    form = form or Form()
     if len(shape.input_shape) != 2:
         raise DataError(
             f"{path}: expected input-shape to be (time, channels) for a table, found "

@@ -4,9 +4,8 @@ import contextlib
 import io
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import TypeAlias
 
 from caafp_app.errors import DataError
 
@@ -15,6 +14,9 @@ SIGNALS = tuple(
     f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"
 )
 """The channels in the order of the arrays made of them."""
+
+Root: TypeAlias = Path | zipfile.Path
+"""The folder, or the place in a zip, of ``train`` and ``test``."""
 
 _INNER = "UCI HAR Dataset.zip"
 _FOLDER = "UCI HAR Dataset"
@@ -31,18 +33,6 @@ def members(split: str) -> tuple[str, ...]:
 ALL_MEMBERS = tuple(member for split in SPLITS for member in members(split))
 
 
-@dataclass(frozen=True)
-class Archive:
-    """An open archive: its name, and the folder or place in a zip of ``train`` and ``test``."""
-
-    where: str
-    root: Path | zipfile.Path
-
-    def open(self, member: str) -> IO[bytes]:
-        """Open one of `members` for reading."""
-        return self.root.joinpath(member).open("rb")
-
-
 def find_archive(place: Path) -> Path:
     """Return the folder or zip that is the archive, or that lies in this folder.
 
@@ -55,7 +45,7 @@ def find_archive(place: Path) -> Path:
     if (place / _FOLDER).is_dir():
         return place / _FOLDER
     for path in [place / _INNER, *sorted(place.glob("*.zip"))]:
-        if path.is_file() and zipfile.is_zipfile(path) and _is_har(path):
+        if path.is_file() and _is_har(path):
             return path
     found = "nothing" if not place.exists() else "neither of them"
     raise DataError(
@@ -64,21 +54,14 @@ def find_archive(place: Path) -> Path:
     )
 
 
-def archive_files(path: Path) -> list[Path]:
-    """Return the files that the archive consists of, for telling whether one has changed."""
-    if path.is_file():
-        return [path]
-    return [path / member for member in ALL_MEMBERS if (path / member).is_file()]
-
-
 @contextlib.contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path) -> Iterator[Root]:
     """Open the archive at ``path``, a folder or a zip, and check that all its files are there.
 
     Raises DataError if files are missing, the zip is damaged, or it is another archive.
     """
     with contextlib.ExitStack() as stack:
-        root: Path | zipfile.Path = path
+        root: Root = path
         if not path.is_dir():
             try:
                 root = _inside(stack.enter_context(zipfile.ZipFile(path)), path)
@@ -93,7 +76,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
                 f"found {len(ALL_MEMBERS) - len(missing)}; missing: {', '.join(missing[:4])}"
                 f"{', ...' if len(missing) > 4 else ''}"
             )
-        yield Archive(str(path), root)
+        yield root
 
 
 def _inside(zipped: zipfile.ZipFile, path: Path) -> zipfile.Path:
@@ -130,10 +113,8 @@ def _names(zipped: zipfile.ZipFile) -> list[str]:
 
 def _inner(zipped: zipfile.ZipFile) -> zipfile.ZipInfo | None:
     """Return the zip inside the zip, when that is where the files are."""
-    for name in _names(zipped):
-        if PurePosixPath(name).name == _INNER:
-            return zipped.getinfo(name)
-    return None
+    found = (name for name in _names(zipped) if PurePosixPath(name).name == _INNER)
+    return next(map(zipped.getinfo, found), None)
 
 
 def _roots(zipped: zipfile.ZipFile) -> set[str]:
@@ -146,8 +127,6 @@ def _roots(zipped: zipfile.ZipFile) -> set[str]:
 
 
 def _is_har(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as zipped:
-            return _inner(zipped) is not None or bool(_roots(zipped))
-    except zipfile.BadZipFile:
-        return False
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as zipped:
+        return _inner(zipped) is not None or bool(_roots(zipped))
+    return False

@@ -6,6 +6,7 @@ and test parts are parts of the *people*; here each person is a client with a tr
 of their own, so the two are merged.
 """
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,13 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from caafp_app.datasets.base import DataShape, DataSource, FloatArray, IntArray, Windows
-from caafp_app.datasets.cache import cache_dir, cached_windows, locked, signature
-from caafp_app.datasets.download import download
+from caafp_app.datasets.cache import beside, cache_dir, cached_windows, locked, signature
 from caafp_app.datasets.uci_archive import (
+    ALL_MEMBERS,
     SIGNALS,
     SPLITS,
-    Archive,
-    archive_files,
+    Root,
     find_archive,
     members,
     open_archive,
@@ -32,30 +32,23 @@ from caafp_app.settings import DataSettings
 URL = (
     "https://archive.ics.uci.edu/static/public/240/human+activity+recognition+using+smartphones.zip"
 )
-CLASSES = (
-    "walking",
-    "walking-upstairs",
-    "walking-downstairs",
-    "sitting",
-    "standing",
-    "laying",
-)
+CLASSES = ("walking", "walking-upstairs", "walking-downstairs", "sitting", "standing", "laying")
 TIME = 128
 SUBJECTS = 30
 PUBLISHED: Mapping[str, int] = {"train": 7352, "test": 2947}
 """Windows of the two published parts."""
 
 _MAX_DOWNLOAD = 256 * 2**20
+_TIMEOUT = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class UciHarSource(DataSource):
     """The published archive, from ``data-dir`` or downloaded once."""
 
+    known_shape = DataShape((TIME, len(SIGNALS)), CLASSES)
     form_known = True
-
-    def shape(self, settings: DataSettings) -> DataShape:
-        """Return ``(128, 9)`` and the six activities; nothing is read."""
-        return DataShape((TIME, len(SIGNALS)), CLASSES)
 
     def population(self, settings: DataSettings) -> int:
         """Return 30; nothing is read."""
@@ -63,12 +56,10 @@ class UciHarSource(DataSource):
 
     def windows(self, settings: DataSettings) -> Windows:
         """Return all 10 299 windows; parsed once per machine, mapped from the cache afterwards."""
-        path = (
-            find_archive(Path(settings.data_dir).expanduser())
-            if settings.data_dir
-            else _downloaded()
-        )
-        return _load(path, signature(archive_files(path)))
+        place = settings.data_dir
+        path = find_archive(Path(place).expanduser()) if place else _downloaded()
+        files = [path] if path.is_file() else [path / member for member in ALL_MEMBERS]
+        return _load(path, signature(file for file in files if file.is_file()))
 
     def to_fetch(self, settings: DataSettings) -> str:
         """Name the archive, unless ``data-dir`` or the cache has it."""
@@ -102,75 +93,111 @@ def _downloaded() -> Path:
     return path
 
 
+def download(url: str, path: Path, *, max_bytes: int, instead: str) -> None:
+    """Fetch ``url`` into ``path``, which is not there before it is complete.
+
+    An answer of more than `max_bytes` is not the file, and is given up. `instead`, what a person
+    without network can do, ends the message of the DataError.
+    """
+    # Not where nothing is fetched: they are half of what importing the data sets would cost.
+    import urllib.request
+    from http.client import HTTPException
+
+    logger.warning("downloading %s into %s", url, path.parent)
+    with beside(path) as fresh:
+        try:
+            received = 0
+            with (
+                urllib.request.urlopen(url, timeout=_TIMEOUT) as answer,
+                (fresh / "part").open("wb") as file,
+            ):
+                announced = answer.headers.get("Content-Length")
+                while chunk := answer.read(2**20):
+                    received += len(chunk)
+                    if received > max_bytes:
+                        most = f"{max_bytes / 2**20:.0f} MiB"
+                        raise DataError(f"{url}: expected at most {most}, found more; {instead}")
+                    file.write(chunk)
+            if announced is not None and received != int(announced):
+                raise DataError(f"{url}: expected {announced} bytes, found {received}; {instead}")
+            (fresh / "part").replace(path)
+        except (OSError, HTTPException, ValueError) as error:
+            raise DataError(f"{url}: expected to download it, found {error}; {instead}") from error
+
+
 @lru_cache(maxsize=2)
 def _load(path: Path, key: str) -> Windows:
     def build() -> Windows:
-        with open_archive(path) as archive:
-            return parse(archive)
+        with open_archive(path) as root:
+            return parse(root, path)
 
     return cached_windows(f"uci-har-{key}", build)
 
 
-def parse(archive: Archive, expected: Mapping[str, int] = PUBLISHED) -> Windows:
+def parse(root: Root, where: Path, expected: Mapping[str, int] = PUBLISHED) -> Windows:
     """Read both parts of a whole archive, of so many windows each as `expected`, and merge them.
 
     Windows are ``[n, 128, 9]``, channels as in `SIGNALS`, users the published subjects, classes the
     published activities less 1.
 
-    Raises DataError if a file is damaged, has another number of windows or samples, or labels and
-    subjects that the published set does not have.
+    Raises DataError, which names `where`, if a file is damaged, has another number of windows or
+    samples, or labels and subjects that the published set does not have.
     """
-    parts = [_parse_split(archive, split, expected[split]) for split in SPLITS]
+    parts = [_parse_split(root, where, split, expected[split]) for split in SPLITS]
     x, labels, subjects = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     present = len(np.unique(subjects))
     if present != SUBJECTS:
-        raise DataError(f"{archive.where}: expected {SUBJECTS} subjects, found {present}")
+        raise DataError(f"{where}: expected {SUBJECTS} subjects, found {present}")
     return Windows.grouped(x, labels - 1, subjects, CLASSES)
 
 
-def _parse_split(archive: Archive, split: str, count: int) -> tuple[FloatArray, IntArray, IntArray]:
+def _parse_split(
+    root: Root, where: Path, split: str, count: int
+) -> tuple[FloatArray, IntArray, IntArray]:
     *signals, labels_file, subjects_file = members(split)
     x = np.empty((count, TIME, len(SIGNALS)), np.float32)
     for channel, member in enumerate(signals):
-        x[:, :, channel] = _table(archive, member, count, TIME)
-    labels = _numbers(archive, labels_file, count, len(CLASSES))
-    subjects = _numbers(archive, subjects_file, count, SUBJECTS)
+        x[:, :, channel] = _table(root, where, member, count, TIME)
+    labels = _numbers(root, where, labels_file, count, len(CLASSES))
+    subjects = _numbers(root, where, subjects_file, count, SUBJECTS)
     return x, labels, subjects
 
 
-def _table(archive: Archive, member: str, rows: int, columns: int) -> FloatArray:
+def _table(root: Root, where: Path, member: str, rows: int, columns: int) -> FloatArray:
     """Read one file of numbers: float32 ``[rows, columns]``."""
     import pandas as pd  # not where nothing is parsed: it takes as long to import as flwr
 
-    where = f"{archive.where}: {member}"
     try:
-        with archive.open(member) as file:
+        with root.joinpath(member).open("rb") as file:
             frame = pd.read_csv(file, sep=r"\s+", header=None, dtype=np.float32)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{where}: expected lines of {columns} numbers, found {error}") from error
+        raise DataError(
+            f"{where}: {member}: expected lines of {columns} numbers, found {error}"
+        ) from error
     table = frame.to_numpy()
     if table.shape != (rows, columns):
         raise DataError(
-            f"{where}: expected {rows} lines of {columns} numbers, found {table.shape[0]} of "
-            f"{table.shape[1]}; the archive is partial or not the published one"
+            f"{where}: {member}: expected {rows} lines of {columns} numbers, found "
+            f"{table.shape[0]} of {table.shape[1]}; the archive is partial or not the published one"
         )
     if not np.isfinite(table).all():
         line = int(np.argmin(np.isfinite(table).all(axis=1))) + 1
         raise DataError(
-            f"{where}: expected {columns} finite numbers on every line, found fewer on {line}"
+            f"{where}: {member}: expected {columns} finite numbers on every line, found fewer on "
+            f"{line}"
         )
     return np.asarray(table, np.float32)
 
 
-def _numbers(archive: Archive, member: str, rows: int, highest: int) -> IntArray:
+def _numbers(root: Root, where: Path, member: str, rows: int, highest: int) -> IntArray:
     """Read one file of a whole number per line, ``1..highest``: int64 ``[rows]``."""
-    values = _table(archive, member, rows, 1)[:, 0]
+    values = _table(root, where, member, rows, 1)[:, 0]
     numbers = values.astype(np.int64)
     wrong = (numbers != values) | (numbers < 1) | (numbers > highest)
     if wrong.any():
         line = int(np.argmax(wrong))
         raise DataError(
-            f"{archive.where}: {member}: expected whole numbers 1..{highest}, found "
-            f"{values[line]:g} on line {line + 1}"
+            f"{where}: {member}: expected whole numbers 1..{highest}, found {values[line]:g} on "
+            f"line {line + 1}"
         )
     return numbers

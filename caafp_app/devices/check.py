@@ -1,7 +1,6 @@
-"""A device's data looked at before it takes part: what a run would find, and what it would regret.
+"""A device's data looked at before it takes part.
 
-What a run refuses is an error here as well, in the same words. What it accepts and does badly with
-is a remark.
+What a run refuses is an error here too, in the same words; what it does badly with is a remark.
 """
 
 from collections.abc import Mapping
@@ -24,19 +23,9 @@ UNEVEN = 20.0
 
 @dataclass(frozen=True)
 class DataReport:
-    """What is there.
+    """What is there: `train` and `test` are windows by class name, of all classes of the run.
 
-    Attributes
-    ----------
-    label : str
-    shape : tuple of int
-        Of a window.
-    form : Form
-        What ``dataset.toml`` says.
-    train, test : mapping of str to int
-        Windows by class name, of all classes of the run.
-    remarks : list of str
-        What is allowed and may be a mistake.
+    `remarks` are what is allowed and may be a mistake.
     """
 
     label: str
@@ -53,13 +42,7 @@ class DataReport:
 
 
 def check_data(settings: DataSettings, node_config: NodeConfig) -> DataReport:
-    """Load a device's data as a run would, and look at it.
-
-    Raises
-    ------
-    DataError, SettingsError
-        As a run would.
-    """
+    """Load a device's data as a run would, with the errors of a run, and look at it."""
     data = load_client(settings, node_config)
     form = read_form(Path(str(node_config["data-path"])).expanduser())
     train, test = (

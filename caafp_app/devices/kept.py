@@ -46,10 +46,7 @@ class Kept:
 
 
 def state_folder(node_config: NodeConfig, label: str) -> Path | None:
-    """Return where a device keeps what it learnt: ``state-dir``, else a folder of its label.
-
-    None in a simulation, whose clients have no ``data-path``.
-    """
+    """Return where a device keeps what it learnt; None for a simulated client."""
     if "data-path" not in node_config:
         return None
     told = str(node_config.get("state-dir", ""))
@@ -57,21 +54,12 @@ def state_folder(node_config: NodeConfig, label: str) -> Path | None:
 
 
 def default_states() -> Path:
-    """Return the folder of the devices' folders: ``personal`` in ``$CAAFP_HOME`` or ``~/.caafp``.
-
-    A SuperNode and ``caafp predict`` on one device find the same, when one user runs them.
-    """
+    """Return the folder of the devices' folders, the same for a SuperNode and ``caafp predict``."""
     return default_home() / "personal"
 
 
 def the_only_state() -> Path:
-    """Return the one folder that `default_states` has.
-
-    Raises
-    ------
-    DataError
-        There is none, or more than one.
-    """
+    """Return the one folder that `default_states` has, or raise DataError."""
     states = default_states()
     found = sorted({path.parent.parent for path in states.glob(f"*/*/{MODEL}")})
     if len(found) != 1:
@@ -84,13 +72,7 @@ def the_only_state() -> Path:
 
 
 def how_many(node_config: NodeConfig) -> int:
-    """Return ``keep-personal`` of a node-config: runs whose models are kept.
-
-    Raises
-    ------
-    SettingsError
-        It is no number of at least 1.
-    """
+    """Return ``keep-personal`` of a node-config: runs whose models are kept; at least 1."""
     told = node_config.get("keep-personal", KEPT)
     if isinstance(told, bool) or not isinstance(told, int) or told < 1:
         raise SettingsError(f"keep-personal: expected a whole number of at least 1, found {told!r}")
@@ -114,10 +96,7 @@ def list_kept(state: Path) -> list[Kept]:
 def find_kept(state: Path, run: str = "") -> Kept:
     """Return one model: of a run by its id or name, or the one that is served.
 
-    Raises
-    ------
-    DataError
-        There is none, or several runs have that name.
+    Raises DataError if there is none, or several runs have that name.
     """
     kept = list_kept(state)
     if run:
@@ -139,28 +118,10 @@ def find_kept(state: Path, run: str = "") -> Kept:
 
 
 def keep(state: Path, arrays: Arrays, card: Card, score: Score, most: int = KEPT) -> str:
-    """Keep the model of a run, serve the best one, and remove the oldest.
+    """Keep the model of a run, serve the best one, and remove the oldest; say what was done.
 
-    Parameters
-    ----------
-    state : Path
-        The device's ``state-dir``.
-    arrays, card
-        The model; its run's id names its folder.
-    score : callable
-        Of any model that is kept, on today's windows.
-    most : int
-        Models to keep; the served one and the new one stay in any case.
-
-    Returns
-    -------
-    str
-        What was done, for the device's log.
-
-    Raises
-    ------
-    RunError
-        The folder cannot be written to.
+    `score` is of any kept model on today's windows. Of `most` models that stay the served one and
+    the new one are two in any case. Raises RunError if the folder cannot be written to.
     """
     run = check_name(card.run, "the id of a run")
     before = next((one for one in list_kept(state) if one.served), None)
@@ -176,13 +137,7 @@ def keep(state: Path, arrays: Arrays, card: Card, score: Score, most: int = KEPT
 
 
 def use(state: Path, run: str) -> Kept:
-    """Serve the model of a run from now on; `BEST` lets the next run choose again.
-
-    Raises
-    ------
-    DataError
-        There is no such model.
-    """
+    """Serve the model of a run from now on; `BEST` lets the next run choose again."""
     if run == BEST:
         kept = find_kept(state)
         _write(state, kept.run, "accuracy")

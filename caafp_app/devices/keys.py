@@ -1,8 +1,8 @@
 """An authority of one's own, the server's certificate, and a key pair for each device.
 
 TLS (X.509, PEM) tells a device that it talks to the right server. Flower's node authentication
-tells the server who a device is: an elliptic curve key in OpenSSH's form, whose public half the
-operator registers by ``flwr supernode register``.
+tells the server who a device is: a key in OpenSSH's form, registered by ``flwr supernode
+register``.
 """
 
 import ipaddress
@@ -32,6 +32,10 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OPENSSH = serialization.PrivateFormat.OpenSSH
 _PKCS8 = serialization.PrivateFormat.PKCS8
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+    *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 # A clock of a device without a battery may be a little behind.
 _BACKDATED = timedelta(hours=1)
 
@@ -45,27 +49,11 @@ def make_server_keys(
 ) -> list[Path]:
     """Issue the server's certificate, by an authority that is made where there is none.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets ``ca.pem`` and ``ca.key`` (unless they are there), ``server.pem`` and ``server.key``.
-    names : sequence of str
-        What devices call the server: host names and IP addresses. ``localhost`` and ``127.0.0.1``
-        are added.
-    days : int
-        The certificate's life.
-    now : datetime, optional
-        When that begins; with time zone. Left out: now.
-
-    Returns
-    -------
-    list of Path
-        The files that were written.
-
-    Raises
-    ------
-    SettingsError
-        A name is neither host nor address, a file is there already, or it cannot be written.
+    `folder` gets ``ca.pem`` and ``ca.key`` (unless they are there), ``server.pem`` and
+    ``server.key``. `names` are the hosts and IP addresses by which devices reach the server;
+    ``localhost`` and ``127.0.0.1`` are added. The certificate lives for `days` from `now`. Returns
+    the files written. Raises SettingsError if a name is neither host nor address, or a file is
+    there already.
     """
     wanted = list(dict.fromkeys((*names, *_LOOPBACK)))
     subject = [_alternative(name) for name in wanted]
@@ -82,7 +70,7 @@ def make_server_keys(
         _certificate(wanted[0], key.public_key(), authority.subject, begin, days)
         .add_extension(x509.SubjectAlternativeName(subject), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(_usage("digital_signature"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
@@ -97,10 +85,7 @@ def make_server_keys(
 def make_device_keys(folder: Path, name: str) -> list[Path]:
     """Make the key pair of one device: ``<name>.key``, which stays there, and ``<name>.pub``.
 
-    Raises
-    ------
-    SettingsError
-        The name is none, a file is there already, or it cannot be written.
+    Raises SettingsError if the name is none, a file is there already, or it cannot be written.
     """
     if not _DEVICE.fullmatch(name):
         raise SettingsError(
@@ -126,7 +111,7 @@ def _new_authority(begin: datetime) -> tuple[x509.Certificate, ec.EllipticCurveP
     certificate = (
         _certificate(_AUTHORITY, key.public_key(), name, begin, AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
         .sign(key, hashes.SHA384())
     )
     return certificate, key
@@ -164,20 +149,8 @@ def _certificate(
     )
 
 
-def _usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        encipher_only=False,
-        decipher_only=False,
-    )
+def _usage(*wanted: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{name: name in wanted for name in _USES})
 
 
 def _alternative(name: str) -> x509.GeneralName:

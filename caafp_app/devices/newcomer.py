@@ -1,7 +1,7 @@
 """Predictions on a device that took no part in a run, by the models of its run directory.
 
-It has no labels, so it is given the general model, the mean of the clusters' by their members'
-examples, or a cluster's that is ahead of it by what it says of the windows themselves.
+Without labels, it goes by what a model says of the windows themselves: a cluster's that is ahead,
+or the mean of the clusters' by their members' examples.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.clustering.unlabelled import GENERAL, informed
+from caafp_app.datasets.base import source_of
 from caafp_app.datasets.folder import read_unlabelled
-from caafp_app.datasets.registry import source_of
 from caafp_app.datasets.resolve import form_on_device
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.devices.personal import Card
@@ -25,27 +25,11 @@ from caafp_app.settings import AUTO, Settings
 
 
 def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
-    """Apply the models of a run to windows that lie somewhere.
+    """Apply the models of a run to windows that lie somewhere; say also which model it was.
 
-    Parameters
-    ----------
-    data : Path
-        As ``data-path``; labels may be missing and are not read.
-    run : Path
-        A run directory, or a copy of its ``settings.json``, ``clusters.json`` and ``models``.
-
-    Returns
-    -------
-    Prediction
-    str
-        Which model it is by.
-
-    Raises
-    ------
-    RunError, SettingsError
-        It is no run directory, or has no models yet.
-    DataError
-        There are no windows of the form that the models take.
+    Of `run` only ``settings.json``, ``clusters.json`` and ``models`` are needed. Labels in `data`
+    are not read. Raises RunError or SettingsError for a run without models, DataError for windows
+    of another form than they take.
     """
     files = read_run(run)
     settings = Settings.from_run_config(files.settings)
@@ -66,7 +50,6 @@ def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
 
 
 def _models(run: Path, found: Mapping[str, Any]) -> dict[int, dict[str, NDArray[Any]]]:
-    """Return the general model, and the clusters' where there are several."""
     with reading(run / "clusters.json", RunError):
         clusters = found["clusters"]
         weights = {int(number): max(int(one["examples"]), 1) for number, one in clusters.items()}

@@ -7,22 +7,18 @@ from pathlib import Path
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.identity import KEY_PATH
 from caafp_app.runs.files import write_atomic
-from caafp_app.settings import Scalar
 
 _QUOTED = re.compile(r"[^\"\\\x00-\x1f\x7f]*")
 
 
 def device_config(
     data_path: Path, label: str, state_dir: Path | None, key: Path | None = None
-) -> dict[str, Scalar]:
+) -> dict[str, str]:
     """Return the node-config of a device; paths are made absolute.
 
-    Raises
-    ------
-    SettingsError
-        A value that Flower's notation cannot hold.
+    Raises SettingsError for a value that Flower's notation cannot hold.
     """
-    values: dict[str, Scalar] = {"data-path": str(data_path.expanduser().absolute())}
+    values: dict[str, str] = {"data-path": str(data_path.expanduser().absolute())}
     if label:
         values["label"] = label
     if state_dir is not None:
@@ -30,33 +26,21 @@ def device_config(
     if key is not None:
         values[KEY_PATH] = str(key.expanduser().absolute())
     for name, value in values.items():
-        if not _QUOTED.fullmatch(str(value)):
+        if not _QUOTED.fullmatch(value):
             raise SettingsError(
                 f"{name}: expected no quotes, backslashes or control characters, found {value!r}"
             )
     return values
 
 
-def as_line(config: Mapping[str, Scalar]) -> str:
+def as_line(config: Mapping[str, str]) -> str:
     """Return the value of ``--node-config``: ``key="value"`` pairs with blanks between."""
-    return " ".join(f"{key}={_literal(value)}" for key, value in config.items())
+    return " ".join(f'{key}="{value}"' for key, value in config.items())
 
 
-def write_file(path: Path, config: Mapping[str, Scalar]) -> None:
-    """Write the ``.toml`` file that ``--node-config`` may name instead.
-
-    Raises
-    ------
-    SettingsError, RunError
-        Flower would not take it for such a file; or it cannot be written.
-    """
+def write_file(path: Path, config: Mapping[str, str]) -> None:
+    """Write the ``.toml`` file that ``--node-config`` may name instead."""
     if path.suffix != ".toml":
         raise SettingsError(f"expected a file that ends in .toml, found {path}")
-    lines = [f"{key} = {_literal(value)}\n" for key, value in config.items()]
+    lines = [f'{key} = "{value}"\n' for key, value in config.items()]
     write_atomic(path, "".join(lines).encode())
-
-
-def _literal(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else repr(value)

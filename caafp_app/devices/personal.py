@@ -8,7 +8,8 @@ is whole or the old one. ``personal.json`` beside it is the card for people.
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,8 @@ from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
 from caafp_app.settings import Settings
 
 MODEL, CARD = "personal.safetensors", "personal.json"
+OWN_FILE = "own.safetensors"
+"""The second model of a device, trained beside its cluster's in each round of one run."""
 VERSION = 2
 _MAX_BYTES = 2**30
 _KEY = "caafp"
@@ -36,10 +39,8 @@ class Card:
 
     Attributes
     ----------
-    label : str
-        The client's.
-    model : str
-        Name of the network.
+    label, model : str
+        The client's, and of the network.
     input_shape : tuple of int
         Of a window, ``(time, channels)``.
     class_names : tuple of str
@@ -60,10 +61,8 @@ class Card:
         That it was fine-tuned, where the client found how many: 0, it is the cluster's model.
     written : str
         When, in UTC.
-    run : str
-        The run's id in Flower, as ``flwr ls`` shows it.
-    run_name : str
-        ``run-name`` of its settings; empty where nobody named it.
+    run, run_name : str
+        Its id in Flower, as ``flwr ls`` shows it; ``run-name``, empty where nobody named it.
     version : int
         Of this file's form.
     """
@@ -89,13 +88,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Self:
-        """Read what `keep_personal` wrote.
-
-        Raises
-        ------
-        DataError
-            It is of another version, or was not written by it.
-        """
+        """Read what `keep_personal` wrote; raise DataError if it is anything else."""
         with reading(f"the model card in {where}", DataError):
             values = json.loads(text)
             if values["version"] != VERSION:
@@ -141,10 +134,7 @@ def card_of(
 ) -> Card:
     """Describe a personal model: what it takes and tells apart, and how good it was.
 
-    Raises
-    ------
-    ProtocolError
-        The weights hold NaN or infinity.
+    Raises ProtocolError if the weights hold NaN or infinity.
     """
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ProtocolError("training diverged: the personal model holds NaN or infinity")
@@ -187,39 +177,30 @@ def _known(metrics: Mapping[str, int | float], name: str) -> float | None:
 
 
 def keep_personal(folder: Path, arrays: Mapping[str, NDArray[Any]], card: Card) -> None:
-    """Write a personal model and its card, for their owner alone to read.
-
-    Raises
-    ------
-    RunError
-        The folder cannot be written to.
-    """
+    """Write a personal model and its card, for their owner alone to read; or raise RunError."""
     written = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values = {**asdict(card), "written": written}
-    try:
-        # A mode holds for the last folder of a path alone.
-        for made in (folder.parent, folder):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_tensors(folder / MODEL, arrays, _metadata(values), mode=PRIVATE)
+    # A mode holds for the last folder of a path alone.
+    with _kept(folder.parent, folder, what="the personal model"):
+        write_tensors(folder / MODEL, arrays, {_KEY: json.dumps(values)}, mode=PRIVATE)
         write_json(folder / CARD, values, private=True)
+
+
+@contextmanager
+def _kept(*folders: Path, what: str) -> Iterator[None]:
+    """Make folders that their owner alone can read, and say what cannot be kept in the last."""
+    try:
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
     except (OSError, RunError) as error:
         raise RunError(
-            f"state-dir {folder}: expected to keep the personal model there, found: {error}"
+            f"state-dir {folders[-1]}: expected to keep {what} there, found: {error}"
         ) from error
 
 
-def _metadata(values: Mapping[str, Any]) -> dict[str, str]:
-    return {_KEY: json.dumps(values)}
-
-
 def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
-    """Read what `keep_personal` wrote.
-
-    Raises
-    ------
-    DataError
-        There is none, or it is damaged.
-    """
+    """Read what `keep_personal` wrote; raise DataError if there is none, or it is damaged."""
     path = folder / MODEL
     if not path.is_file():
         raise DataError(
@@ -231,3 +212,18 @@ def load_personal(folder: Path) -> tuple[dict[str, NDArray[Any]], Card]:
     except RunError as error:
         raise DataError(f"{path}: expected a model that is whole, found {error}") from error
     return arrays, Card.from_json(metadata.get(_KEY, ""), path)
+
+
+def keep_own(state: Path, arrays: Mapping[str, NDArray[Any]], run: str) -> None:
+    """Write the second model of a run into a ``state-dir``, for its owner alone."""
+    with _kept(state, what="this device's own model"):
+        write_tensors(state / OWN_FILE, arrays, {"run": run}, mode=PRIVATE)
+
+
+def load_own(state: Path, run: str) -> dict[str, NDArray[Any]]:
+    """Return what `keep_own` wrote for this run; empty if there is none, or it is damaged."""
+    try:
+        arrays, told = read_tensors(state / OWN_FILE, limit=_MAX_BYTES)
+    except RunError:
+        return {}
+    return arrays if told.get("run") == run else {}

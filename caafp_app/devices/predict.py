@@ -15,19 +15,11 @@ from caafp_app.datasets.folder import read_unlabelled
 from caafp_app.datasets.form import Form
 from caafp_app.datasets.scaling import Scaling
 from caafp_app.devices.personal import Card, load_personal
-from caafp_app.runs.files import write_atomic
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of some windows.
-
-    Attributes
-    ----------
-    class_names : tuple of str
-    probabilities : ndarray
-        float64 ``[n, classes]``, each row of sum 1.
-    """
+    """What a model says of windows: probabilities float64 ``[n, classes]``, each row of sum 1."""
 
     class_names: tuple[str, ...]
     probabilities: NDArray[np.float64]
@@ -47,31 +39,11 @@ class Prediction:
             table.writerow([number, name, *(f"{value:.6f}" for value in row)])
         return stream.getvalue()
 
-    def write_csv(self, path: Path) -> None:
-        """Write the table to a file, whole or not at all.
-
-        Raises
-        ------
-        RunError
-            The file cannot be written.
-        """
-        write_atomic(path, self.to_csv().encode())
-
 
 def predict(data: Path, folder: Path) -> Prediction:
-    """Apply the personal model of one run to windows that lie somewhere.
+    """Apply the personal model in `folder` (see `kept.find_kept`) to windows that lie somewhere.
 
-    Parameters
-    ----------
-    data : Path
-        As ``data-path``; labels may be missing and are not read.
-    folder : Path
-        That of the run in the device's ``state-dir``; see `kept.find_kept`.
-
-    Raises
-    ------
-    DataError
-        There is no model, or no windows of the form that it takes.
+    Labels in `data` are not read. Raises DataError if there is no model, or no windows of its form.
     """
     arrays, card = load_personal(folder)
     shape = DataShape(card.input_shape, card.class_names)
@@ -82,10 +54,7 @@ def predict(data: Path, folder: Path) -> Prediction:
 def held_out_accuracy(
     arrays: Mapping[str, NDArray[np.float32]], card: Card, data: ClientData
 ) -> float | None:
-    """Return a kept model's accuracy on the windows that a device holds out today.
-
-    None where there are no such windows, or the model takes others or tells others apart.
-    """
+    """Return a kept model's accuracy on windows held out today; None where it takes others."""
     if not len(data.test_y) or (card.input_shape, card.class_names) != (
         data.input_shape,
         data.class_names,

@@ -17,21 +17,9 @@ from caafp_app.errors import SettingsError
 def epsilon_of(clip: float, noise: float, replies: int, delta: float) -> float:
     """Return the epsilon that a device has spent after its replies.
 
-    Parameters
-    ----------
-    clip : float
-        C, the largest norm of an update, above 0.
-    noise : float
-        s, the standard deviation of the noise at each value, above 0.
-    replies : int
-        Training replies of this device in all runs together, at least 1.
-    delta : float
-        In (0, 1).
-
-    Raises
-    ------
-    SettingsError
-        A number is out of range, or `dp-accounting` is not installed.
+    C is `clip`, the largest norm of an update; s is `noise`, the standard deviation at each value.
+    `replies` counts the training replies of this device in all runs. Raises SettingsError if a
+    number is out of range, or `dp-accounting` is not installed.
     """
     _check(replies, delta, clip=clip, noise=noise)
     exact = _accounting("get_epsilon_gaussian")
@@ -39,13 +27,7 @@ def epsilon_of(clip: float, noise: float, replies: int, delta: float) -> float:
 
 
 def noise_for(clip: float, epsilon: float, replies: int, delta: float) -> float:
-    """Return the noise with which `epsilon_of` is `epsilon`.
-
-    Raises
-    ------
-    SettingsError
-        As `epsilon_of`.
-    """
+    """Return the noise with which `epsilon_of` is `epsilon`; raises what that does."""
     _check(replies, delta, clip=clip, epsilon=epsilon)
     exact = _accounting("get_sigma_gaussian")
     return float(2 * clip * math.sqrt(replies) * exact(epsilon, delta))

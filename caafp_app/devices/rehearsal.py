@@ -1,8 +1,6 @@
 """A few messages answered here, by the app itself, before a server asks: what leaves, how long.
 
-Nothing is estimated: the requests are those of a server, the replies are made by the ClientApp from
-the device's own data, and their bytes are counted as a run's ledger counts them. Nothing is sent
-or kept.
+Nothing is estimated: real requests and replies, counted as a run's ledger counts. None is sent.
 """
 
 import tempfile
@@ -26,16 +24,8 @@ from caafp_app.settings import Settings
 class Rehearsed:
     """One message and its reply.
 
-    Attributes
-    ----------
-    name : str
-        What was asked.
-    received, sent : mapping of str to int
-        Bytes by kind, as in ``rounds.jsonl``.
-    fields : tuple of str
-        What is told besides arrays: names of the header's fields and of metrics.
-    seconds : float
-        From the request to the reply, without starting a process.
+    `received` and `sent` are bytes by kind, as in ``rounds.jsonl``. `fields` name what is told
+    besides arrays. `seconds` leave out the start of a process.
     """
 
     name: str
@@ -56,19 +46,8 @@ class Rehearsal:
 def rehearse(app: ClientApp, settings: Settings, node_config: NodeConfig) -> Rehearsal:
     """Answer one message of each kind that a server of these settings sends.
 
-    Parameters
-    ----------
-    app : ClientApp
-        The app of this package.
-    settings : Settings
-        Of the run that is to come.
-    node_config : mapping
-        The device's; its ``state-dir`` stays untouched.
-
-    Raises
-    ------
-    RunError
-        The app refused a message; with its reason.
+    The ``state-dir`` of `node_config` stays untouched. Raises RunError, with the app's reason, if
+    it refuses one.
     """
     # A message cannot be made outside of one of Flower's tasks.
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1

@@ -1,8 +1,7 @@
 """What a server asks of a device in a run of given settings: one request of each kind.
 
-Which there are follows from the strategy, and so does the network that is sent. Weights and masks
-are drawn at random, which changes no size and no name of what is answered. A strategy of somebody's
-own is not imported on a device: its requests are written as those of FedAvg.
+Weights and masks are drawn at random, which changes no size and no name of what is answered. The
+requests of a strategy of somebody's own, which is not imported here, are those of FedAvg.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,17 +23,12 @@ from caafp_app.settings import Settings
 
 
 def requests_of(settings: Settings) -> Iterator[tuple[str, RecordDict]]:
-    """Yield a name and the records of each request, in the order of a run.
-
-    Raises
-    ------
-    SettingsError
-        The strategy cuts filters, and the network has none to cut.
-    """
+    """Yield a name and the records of each request, in the order of a run."""
     yield "describe", Request(Action.DESCRIBE, phase="describe").to_records()
     writer = _Writer(settings)
     strategy, pruning = settings.run.strategy, settings.pruning
-    if _asks_saliency(settings):
+    by_snip = pruning.initial_sparsity > 0 and pruning.initial_mask == "snip"
+    if strategy == "fedsnip" or (strategy == "caafp" and by_snip):
         yield "saliency of one batch", writer.write(Action.SALIENCY, writer.mask(1.0))
     if strategy == "clusterfl":
         mask, own = writer.mask(1.0), {OWN: to_record(writer.arrays)}
@@ -63,12 +57,6 @@ def initial_arrays(settings: Settings) -> dict[str, NDArray[Any]]:
     shape, _ = form_on_device(settings.data)
     classes = len(shape.class_names)
     return dump_arrays(build_model(settings.model.model, shape.input_shape, classes, seed=0))
-
-
-def _asks_saliency(settings: Settings) -> bool:
-    pruning = settings.pruning
-    by_snip = pruning.initial_sparsity > 0 and pruning.initial_mask == "snip"
-    return settings.run.strategy == "fedsnip" or (settings.run.strategy == "caafp" and by_snip)
 
 
 def _densities(settings: Settings) -> list[float]:

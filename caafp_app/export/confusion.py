@@ -1,7 +1,7 @@
 """What the clusters' models take for what: a confusion matrix, made after a run.
 
-With ``share-class-counts=true`` clients have told it. Otherwise no counts of classes are sent. In a
-simulation all data is here, and the matrix is computed again from the models that the run left.
+With ``share-class-counts=true`` clients have told it. Otherwise it is computed again, in a
+simulation, from the models that the run left.
 """
 
 from pathlib import Path
@@ -22,24 +22,9 @@ Confusion = tuple[tuple[str, ...], NDArray[np.int64]]
 def confusion_of(run: Path) -> Confusion:
     """Count what each cluster's model says of its clients' held-out windows.
 
-    Parameters
-    ----------
-    run : Path
-        Folder of a run that has ended.
-
-    Returns
-    -------
-    tuple of str
-        Names of the classes.
-    ndarray of int64 [classes, classes]
-        Windows by their true class (rows) and the predicted one (columns), over all clients.
-
-    Raises
-    ------
-    RunError
-        The run has no end, or its data is on devices that told no counts.
-    DataError
-        The data of the run is not here any more.
+    Returns the names of the classes, and windows by their true class (rows) and the predicted one
+    (columns), int64 ``[classes, classes]``, over all clients. Raises RunError if the run has no
+    end, or its data is on devices that told no counts; DataError if its data is not here any more.
     """
     files = read_run(run)
     told = files.summary.get("classes", {})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import RunError, SettingsError
-from caafp_app.export.formats import FORMATS, Format, Predict
+from caafp_app.export.formats import FORMATS, Predict
 from caafp_app.export.trained import Trained, load_cluster, logits_of, windows_like
 from caafp_app.registry import hint
 
@@ -78,12 +78,8 @@ def export_cluster(
 def export_network(trained: Trained, formats: Sequence[str], folder: Path) -> list[Exported]:
     """Write a network in some formats, and hold each against torch's.
 
-    Raises
-    ------
-    SettingsError
-        A format is not known, or needs what is not installed.
-    RunError
-        What was written does not compute the same; the file is then left to be looked at.
+    Raises SettingsError if a format is not known, or needs what is not installed; RunError if what
+    was written does not compute the same: the file is then left to be looked at.
     """
     for name in formats:
         if name not in FORMATS:
@@ -102,39 +98,23 @@ def export_network(trained: Trained, formats: Sequence[str], folder: Path) -> li
     truth = logits_of(trained.model, windows)
     made = []
     for name in formats:
-        path = folder / (trained.name + FORMATS[name].suffix)
-        made.append(_export(name, FORMATS[name], trained, path, windows, truth))
+        kind = FORMATS[name]
+        path = folder / (trained.name + kind.suffix)
+        kind.write(trained, path)
+        predict = kind.load(trained, path)
+        logits = predict(windows)
+        difference = float(np.abs(logits - truth).max())
+        # What float32 rounds off grows with the numbers that are added up.
+        allowed = kind.tolerance * max(1.0, float(np.abs(truth).max()))
+        if not difference <= allowed:  # NaN is more than any tolerance
+            raise RunError(
+                f"{path}: expected the logits of torch within {allowed:g} on {COMPARED} windows, "
+                f"found a difference of {difference:g}"
+            )
+        agreement = float((logits.argmax(1) == truth.argmax(1)).mean())
+        times = [median_seconds(predict, windows[:count]) for count in (1, BATCH)]
+        made.append(Exported(name, path, path.stat().st_size, difference, agreement, *times))
     return made
-
-
-def _export(
-    name: str,
-    kind: Format,
-    trained: Trained,
-    path: Path,
-    windows: NDArray[np.float32],
-    truth: NDArray[np.float32],
-) -> Exported:
-    kind.write(trained, path)
-    predict = kind.load(trained, path)
-    logits = predict(windows)
-    difference = float(np.abs(logits - truth).max())
-    # What float32 rounds off grows with the numbers that are added up.
-    allowed = kind.tolerance * max(1.0, float(np.abs(truth).max()))
-    if not difference <= allowed:  # NaN is more than any tolerance
-        raise RunError(
-            f"{path}: expected the logits of torch within {allowed:g} on {COMPARED} windows, "
-            f"found a difference of {difference:g}"
-        )
-    return Exported(
-        name,
-        path,
-        path.stat().st_size,
-        difference,
-        float((logits.argmax(1) == truth.argmax(1)).mean()),
-        one=median_seconds(predict, windows[:1]),
-        batch=median_seconds(predict, windows[:BATCH]),
-    )
 
 
 def median_seconds(predict: Predict, windows: NDArray[np.float32]) -> float:

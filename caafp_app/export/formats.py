@@ -34,17 +34,11 @@ Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Format:
-    """One way to leave.
+    """One way to leave; of `Trained`, `load` uses the kind of network at most.
 
-    Attributes
-    ----------
-    load : callable
-        ``load(trained, path) -> predict``; of `trained` it uses the kind of network at most.
-    tolerance : float
-        Largest difference of a logit from torch's that is no fault, as a share of the largest
-        logit, or of 1 where all are smaller; infinite where numbers are rounded on purpose.
-    needs : tuple of str
-        Packages that have to be installed.
+    `tolerance` is the largest difference of a logit from torch's that is no fault, as a share of
+    the largest logit, or of 1 where all are smaller; infinite where numbers are rounded on purpose.
+    `needs` are packages that have to be installed.
     """
 
     suffix: str
@@ -81,22 +75,6 @@ def _of_arrays(trained: Trained, arrays: Mapping[str, NDArray[Any]]) -> Predict:
     return lambda windows: logits_of(model, windows)
 
 
-def _write_safetensors(trained: Trained, path: Path) -> None:
-    write_tensors(path, trained.arrays, _metadata(trained))
-
-
-def _load_safetensors(trained: Trained, path: Path) -> Predict:
-    return _of_arrays(trained, read_tensors(path).arrays)
-
-
-def _write_sparse(trained: Trained, path: Path) -> None:
-    write_sparse(path, trained.arrays, trained.mask, _metadata(trained))
-
-
-def _load_sparse(trained: Trained, path: Path) -> Predict:
-    return _of_arrays(trained, read_sparse(path)[0])
-
-
 def _write_pt2(trained: Trained, path: Path) -> None:
     sample = torch.from_numpy(windows_like(trained, 2))
     buffer = io.BytesIO()
@@ -131,10 +109,6 @@ def _onnx_model(trained: Trained) -> Any:
     for key, text in _metadata(trained).items():
         model.metadata_props.add(key=key, value=text)
     return model
-
-
-def _write_onnx(trained: Trained, path: Path) -> None:
-    write_atomic(path, _onnx_model(trained).SerializeToString())
 
 
 def _load_onnx(trained: Trained, path: Path) -> Predict:
@@ -182,10 +156,24 @@ def _quiet() -> Iterator[None]:
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 FORMATS: dict[str, Format] = {
-    "safetensors": Format(".safetensors", _write_safetensors, _load_safetensors),
-    "sparse": Format(".sparse.safetensors", _write_sparse, _load_sparse),
+    "safetensors": Format(
+        ".safetensors",
+        lambda trained, path: write_tensors(path, trained.arrays, _metadata(trained)),
+        lambda trained, path: _of_arrays(trained, read_tensors(path).arrays),
+    ),
+    "sparse": Format(
+        ".sparse.safetensors",
+        lambda trained, path: write_sparse(path, trained.arrays, trained.mask, _metadata(trained)),
+        lambda trained, path: _of_arrays(trained, read_sparse(path)[0]),
+    ),
     "pt2": Format(".pt2", _write_pt2, _load_pt2, 1e-5),
-    "onnx": Format(".onnx", _write_onnx, _load_onnx, 1e-5, _ONNX),
+    "onnx": Format(
+        ".onnx",
+        lambda trained, path: write_atomic(path, _onnx_model(trained).SerializeToString()),
+        _load_onnx,
+        1e-5,
+        _ONNX,
+    ),
     "onnx-int8": Format(".int8.onnx", _write_int8, _load_onnx, float("inf"), _ONNX),
 }
 """``safetensors`` and ``sparse`` hold arrays; the others hold the network too. ``onnx-int8`` has

@@ -32,10 +32,7 @@ def write_sparse(
     mask: Mapping[str, NDArray[np.bool_]],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a model atomically; what is outside the mask is left out.
-
-    The mask is True where a weight is active, by name and shape. `metadata` is kept besides.
-    """
+    """Write a model atomically, without what is outside the mask (True: active)."""
     tensors: dict[str, NDArray[Any]] = {}
     for name, array in arrays.items():
         if name in mask:
@@ -51,10 +48,7 @@ def write_sparse(
 def read_sparse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
     """Read what `write_sparse` wrote: the dense model, zero where pruned, and its mask.
 
-    Raises
-    ------
-    RunError
-        The file is not one of these, or its parts do not fit together.
+    Raises RunError if the file is not one of these, or its parts do not fit together.
     """
     tensors, told = read_tensors(path)
     if (told.get("format"), told.get("version")) != (FORMAT, VERSION):

@@ -1,5 +1,7 @@
 """A cluster's network, put together again from a run directory."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,19 @@ from torch import nn
 
 from caafp_app.datasets.resolve import data_shape
 from caafp_app.devices.personal import load_personal
-from caafp_app.errors import RunError
-from caafp_app.export.shrink import masks_filters, shrunk
+from caafp_app.errors import RunError, SettingsError
 from caafp_app.models import build_model
 from caafp_app.models.resize import resize
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
+from caafp_app.pruning.filters import cut, filter_mask, places_of_mask
 from caafp_app.runs.reading import read_run
 from caafp_app.runs.tensors import read_tensors
 from caafp_app.settings import Settings
 from caafp_app.training import dump_arrays, load_arrays
 
 Arrays = dict[str, NDArray[Any]]
+Masks = dict[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Trained:
 
     name: str
     model: nn.Module
-    mask: dict[str, NDArray[np.bool_]]
+    mask: Masks
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     full_size: int
@@ -94,11 +97,8 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
     model = build_model(settings.model.model, shape.input_shape, len(shape.class_names), seed=0)
     load_arrays(model, arrays)
     pruning = settings.pruning
-    layout = Layout.of(
-        dump_arrays(model),
-        spare_first=pruning.spares_first,
-        spare_last=pruning.spares_last,
-    )
+    first, last = pruning.spares_first, pruning.spares_last
+    layout = Layout.of(dump_arrays(model), spare_first=first, spare_last=last)
     mask = Mask.unpack(layout, packed["mask"])
     if mask.digest != digest:
         raise RunError(
@@ -113,18 +113,15 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
         load_arrays(model, {key: array * inside.get(key, 1) for key, array in arrays.items()})
     by_layer = mask.by_layer()
     full_size = sum(tensor.numel() for tensor in model.state_dict().values())
-    if masks_filters(dump_arrays(model), by_layer):
-        model, by_layer = shrunk(model, by_layer)
+    if _masks_filters(dump_arrays(model), by_layer):
+        model, by_layer = _shrunk(model, by_layer)
     return Trained(name, model.eval(), by_layer, shape.input_shape, shape.class_names, full_size)
 
 
 def load_personal_network(folder: Path) -> Trained:
     """Read the personal model of one run from a device's ``state-dir``; its mask is not kept.
 
-    Raises
-    ------
-    DataError
-        There is none, or it is damaged.
+    Raises DataError if there is none, or it is damaged.
     """
     arrays, card = load_personal(folder)
     model = build_model(card.model, card.input_shape, len(card.class_names), seed=0)
@@ -134,6 +131,33 @@ def load_personal_network(folder: Path) -> Trained:
     size = sum(array.size for array in arrays.values())
     name = f"personal-{folder.name}"
     return Trained(name, model.eval(), mask, card.input_shape, card.class_names, size)
+
+
+def _masks_filters(arrays: Mapping[str, NDArray[Any]], mask: Masks) -> bool:
+    """Tell whether a mask removes whole filters and nothing else, of a network that is a chain."""
+    try:
+        whole = filter_mask(arrays, places_of_mask(arrays, mask))
+    except SettingsError:  # no chain of layers
+        return False
+    if all(layer.all() for layer in mask.values()):
+        return False
+    return all(np.array_equal(whole[name], layer) for name, layer in mask.items())
+
+
+def _shrunk(model: nn.Module, mask: Masks) -> tuple[nn.Module, Masks]:
+    """Return the network without its removed filters, and what is left of its mask.
+
+    Law: it computes what the full one does, for what a removed filter says is multiplied with
+    pruned weights everywhere. The model is left as it is; the mask is as ``granularity=filter``
+    makes it. Raises SettingsError if the network is no plain chain of layers.
+    """
+    arrays = dump_arrays(model)
+    places = places_of_mask(arrays, mask)
+    small = cut(arrays, places)
+    model = copy.deepcopy(model)
+    resize(model, small)
+    load_arrays(model, small)
+    return model, {name: np.asarray(layer) for name, layer in cut(mask, places).items()}
 
 
 def _known(run: Path) -> list[str]:
@@ -152,10 +176,7 @@ def _read(path: Path, run: Path) -> tuple[Arrays, str]:
 
 
 def windows_like(trained: Trained, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Draw windows of standard normal numbers, float32 [count, *input_shape].
-
-    What an exported network is compared on: it has to compute the same on any input.
-    """
+    """Draw windows of standard normal numbers to compare on, float32 [count, *input_shape]."""
     rng = np.random.default_rng(seed)
     return rng.standard_normal((count, *trained.input_shape), dtype=np.float32)
 

@@ -1,9 +1,4 @@
-"""One check of all that can be known before a run starts.
-
-``caafp run`` and its ``--dry-run``, ``caafp bench``, ``caafp tune``, ``caafp node`` and the Python
-interface call it. What is wrong is then said once and at once, not by every client, and not after a
-minute of starting up.
-"""
+"""One check of all that can be known before a run starts: said once, not by every client."""
 
 import importlib.util
 import os
@@ -11,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caafp_app.datasets.registry import source_of
+from caafp_app.datasets.base import source_of
 from caafp_app.datasets.survey import about_shape, survey, unread
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
@@ -26,15 +21,8 @@ from caafp_app.settings import Settings
 class Checked:
     """What was found of a run that can start.
 
-    Attributes
-    ----------
-    clients : int or None
-        How many a simulation has; None on real devices, and where the data, not yet downloaded,
-        will say it.
-    facts : str
-        The data, in a line.
-    notes : list of str
-        What is allowed and may be a mistake.
+    `clients` is None on real devices, and where data that is not yet downloaded will say it.
+    `facts` describe the data in a line. `notes` are what is allowed and may be a mistake.
     """
 
     clients: int | None
@@ -52,34 +40,19 @@ def check_simulation(
 ) -> Checked:
     """Check a run of simulated clients on this machine. Nothing is started, made or changed.
 
-    Parameters
-    ----------
-    settings : Settings
-        From `placed`.
-    results : Path
-        The run directory, from `placed`.
-    supernodes : int, optional
-        As asked for; one for each client of the data if not.
-    given : collection of str, optional
-        The settings that the user named.
-    fetch : bool
-        Whether data may be downloaded to look at it. If not, a note says what a run will download,
-        and the rest is checked.
-
-    Raises
-    ------
-    SettingsError
-        Settings do not go with the data, the machine or each other.
-    DataError
-        The data cannot be read.
-    RunError
-        A package that the run needs is not installed, Ray does not answer, or the run to resume
-        cannot be resumed.
+    `settings` and `results` are from `placed`. `given` are the settings that the user named.
+    Without `fetch` no data is downloaded: a note says what a run will download, and the rest is
+    checked. Raises SettingsError, DataError or RunError.
     """
     ray = settings.run.engine == "ray"
     if ray:
         check_system()
-        _check_ray_installed()
+        if importlib.util.find_spec("ray") is None:
+            raise RunError(
+                "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
+                '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
+                "needs none, or run on real devices by --superlink NAME"
+            )
     for key, path in settings.paths():
         check_installed(key, path)
     source = source_of(settings.data.dataset)
@@ -97,7 +70,11 @@ def check_simulation(
         _check_network(settings, found.shape, found.classes)
     unused = _check_strategy(settings)
     if settings.run.resume_from:
-        _check_resumable(settings, results)
+        from caafp_app.runs.checkpoint import FOLDER, Checkpoints
+        from caafp_app.server_app import terms_of
+
+        # As the server will: it may have ended, or have other settings.
+        Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
     else:
         _check_writable(results.parent)
     if ray:
@@ -107,14 +84,9 @@ def check_simulation(
 
 
 def check_deployment(settings: Settings, given: Collection[str] | None = None) -> Checked:
-    """Check what can be known here of a run on real devices.
+    """Check what can be known here of a run on real devices, with the errors of `check_simulation`.
 
     Their data, and the folders of the server, are elsewhere.
-
-    Raises
-    ------
-    SettingsError, RunError
-        As of `check_simulation`.
     """
     if settings.run.engine != "ray":
         raise SettingsError(
@@ -138,38 +110,13 @@ def check_deployment(settings: Settings, given: Collection[str] | None = None) -
 
 
 def check_node(settings: Settings, shape: tuple[int, ...], classes: int) -> list[str]:
-    """Check on a device what a run will ask of it; return notes.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-    shape : tuple of int
-        Of the device's windows.
-    classes : int
-        Of the run.
-
-    Raises
-    ------
-    SettingsError
-        The network does not take these windows, or this device lacks the GPU that is asked for.
-    """
+    """Check on a device what a run will ask of it, for windows of `shape`; return notes."""
     _check_device(settings)
     _check_network(settings, shape, classes)
     return about_shape(shape)
 
 
-def _check_ray_installed() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise RunError(
-            "engine 'ray' needs Ray, found none; install the extra 'simulation' (`pip install "
-            '"caafp-app[simulation]"`, or `make setup` in a clone), set engine=batched, which '
-            "needs none, or run on real devices by --superlink NAME"
-        )
-
-
 def _check_device(settings: Settings) -> None:
-    """Look for the GPU that the settings name."""
     device = settings.train.device
     if device == "cpu":
         return
@@ -184,7 +131,6 @@ def _check_device(settings: Settings) -> None:
 
 
 def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> None:
-    """Build the network, and let it look at two windows."""
     import torch
 
     from caafp_app.models import build_model
@@ -213,20 +159,6 @@ def _check_strategy(settings: Settings) -> tuple[str, ...]:
 
     check_strategy(settings)
     return unused_settings(settings.run.strategy)
-
-
-def _check_resumable(settings: Settings, results: Path) -> None:
-    """Load the checkpoint as the server will.
-
-    Raises
-    ------
-    RunError
-        The run has ended, or has other settings: see `Checkpoints.load`.
-    """
-    from caafp_app.runs.checkpoint import FOLDER, Checkpoints
-    from caafp_app.server_app import terms_of
-
-    Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
 
 
 def _check_writable(folder: Path) -> None:

@@ -17,15 +17,8 @@ _TO_DO = "add [superlink.{name}] with an address; docs/deploy.md shows it"
 def check_connection(name: str) -> None:
     """Look whether a connection is there, and whether its SuperLink's port answers.
 
-    Parameters
-    ----------
-    name : str
-        As in ``[superlink.NAME]`` of ``config.toml`` in ``$FLWR_HOME``, else in ``~/.flwr``.
-
-    Raises
-    ------
-    SettingsError
-        There is none of this name, its certificate is no file, or nobody answers at its address.
+    It is ``[superlink.NAME]`` in ``config.toml`` of ``$FLWR_HOME``, else of ``~/.flwr``. Raises
+    SettingsError if there is none, its certificate is no file, or nobody answers.
     """
     path = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "config.toml"
     known = _connections(path)

@@ -8,25 +8,11 @@ from caafp_app.settings import Settings
 
 @dataclass(frozen=True)
 class Idle:
-    """When some settings have no effect.
-
-    Attributes
-    ----------
-    keys : tuple of str
-        The settings.
-    why : str
-        In words.
-    holds : callable
-        Tells whether it is so.
-    """
+    """Settings that have no effect where `holds`, and why, in words."""
 
     keys: tuple[str, ...]
     why: str
     holds: Callable[[Settings], bool]
-
-
-def _of(dataset: str) -> Callable[[Settings], bool]:
-    return lambda settings: settings.data.dataset != dataset
 
 
 IDLE = (
@@ -39,12 +25,12 @@ IDLE = (
     Idle(
         ("synthetic-users", "synthetic-groups", "synthetic-windows"),
         "dataset is not synthetic",
-        _of("synthetic"),
+        lambda s: s.data.dataset != "synthetic",
     ),
     Idle(
         ("input-shape", "classes", "channels", "sampling-rate"),
         "dataset is not folder",
-        _of("folder"),
+        lambda s: s.data.dataset != "folder",
     ),
     Idle(
         ("data-seed",),
@@ -83,16 +69,8 @@ def without_effect(
 ) -> list[str]:
     """Return a note for each setting that differs from its default and changes nothing.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-    unused : tuple of str
-        Settings that the strategy has no argument for.
-    clients : int, optional
-        How many there are, where that is known.
-    given : collection of str, optional
-        The settings that the user named; those of a preset are left out then.
+    `unused` are settings that the strategy has no argument for. Where `given` names what the user
+    said, settings of a preset are left out.
     """
     changed = [key for key in settings.changes() if given is None or key in given]
     notes = []

@@ -1,7 +1,6 @@
 """The environment of every process that a run starts.
 
-What a terminal, a proxy or another program left in this process's environment must not decide how a
-run goes: loopback needs no proxy, output is UTF-8, and Ray is the one that the user named.
+What a terminal or a proxy left in this process's environment must not decide how a run goes.
 """
 
 import os
@@ -22,13 +21,7 @@ _RAY_SECONDS = 30.0
 
 
 def flower_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for Flower, Ray and our own processes.
-
-    Parameters
-    ----------
-    environment : mapping of str to str, optional
-        To start from; this process's own by default.
-    """
+    """Return this process's environment, or `environment`, made fit for Flower, Ray and our own."""
     mine = dict(os.environ if environment is None else environment)
     scripts = str(Path(sys.executable).parent)
     # Each library reads another spelling. gRPC prefers its own to all others.
@@ -56,7 +49,6 @@ def flower_environment(environment: Mapping[str, str] | None = None) -> dict[str
 
 
 def _without_proxy(environment: Mapping[str, str]) -> str:
-    """Return the hosts that need no proxy: the user's, and loopback."""
     found = [
         host.strip()
         for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy")
@@ -72,13 +64,7 @@ def ray_in_words(environment: Mapping[str, str]) -> str:
 
 
 def check_system(platform: str = sys.platform) -> None:
-    """Refuse a system on which a run could not be ended whole.
-
-    Raises
-    ------
-    RunError
-        It is Windows: processes are found and ended by what POSIX has.
-    """
+    """Refuse Windows by RunError: processes are found and ended by what POSIX has."""
     if platform == "win32":
         raise RunError(
             "expected Linux, or macOS (not tested), found Windows: a run starts some twenty "
@@ -87,20 +73,7 @@ def check_system(platform: str = sys.platform) -> None:
 
 
 def check_ray(environment: Mapping[str, str], seconds: float = _RAY_SECONDS) -> None:
-    """Ask the Ray cluster that ``RAY_ADDRESS`` names whether it is there.
-
-    Parameters
-    ----------
-    environment : mapping of str to str
-        Where the address is looked up. Without one nothing is asked.
-    seconds : float
-        How long to wait for the answer.
-
-    Raises
-    ------
-    RunError
-        Nobody answers.
-    """
+    """Ask the Ray cluster of ``RAY_ADDRESS`` whether it is there; RunError if nobody answers."""
     address = environment.get("RAY_ADDRESS", "")
     if address in ("", "local"):
         return

@@ -16,7 +16,6 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from caafp_app.errors import RunError
-from caafp_app.launch.patience import Patience, Waiting
 from caafp_app.launch.superlink import Connection
 
 _STARTED = re.compile(r"Successfully started run (\d+)")
@@ -32,21 +31,12 @@ LINGER_SECONDS = 30.0
 _SUCCESS = "finished:completed"
 _FAILURE = "finished:failed"
 _STOP_SECONDS = 15.0
+_SAY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run_id : int
-        Flower's number of it.
-    status : str
-        Flower's word: ``finished:completed``, ``finished:failed``, ``finished:stopped`` ...
-    details : str
-        Flower's reason for a failure; may be empty.
-    """
+    """How a run ended: Flower's number of it, its word for the end, its reason for a failure."""
 
     run_id: int
     status: str
@@ -57,23 +47,50 @@ class Outcome:
         """Whether the run came to its end by itself."""
         return self.status == _SUCCESS
 
+    @property
+    def complaint(self) -> str:
+        """What went wrong; empty for a success."""
+        said = f"the run ended as {self.status}. {self.details}".rstrip()
+        return "" if self.succeeded else said
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a run waits for before its first round, in words, and how long it may."""
+
+    what: str
+    over: Callable[[], bool]
+    seconds: float
+
+
+class Patience:
+    """Says again and again what is waited for (None: nothing), and gives up at the deadline."""
+
+    def __init__(self, waiting: Waiting | None) -> None:
+        self._waiting = waiting
+        self._began = time.monotonic()
+        self._say_after = _SAY_SECONDS
+
+    def look(self, echo: Callable[[str], None]) -> None:
+        """Say what is waited for, where it is time to; raise RunError after the deadline."""
+        if self._waiting is None:
+            return
+        if self._waiting.over():
+            self._waiting = None
+            return
+        waited = time.monotonic() - self._began
+        what, most = self._waiting.what, self._waiting.seconds
+        if waited > most:
+            raise RunError(f"expected {what} within {most:.0f} s, found none")
+        if waited > self._say_after:
+            self._say_after *= 2.0
+            echo(f"waiting for {what} ({waited:.0f} s so far, at most {most:.0f} s)")
+
 
 def run_command(
     app: Path, connection: Connection, run_config: Path, federation_config: str | None
 ) -> list[str]:
-    """Return the ``flwr run`` command line.
-
-    Parameters
-    ----------
-    app : Path
-        Folder of the app.
-    connection : Connection
-        Where to send it.
-    run_config : Path
-        TOML file with the settings.
-    federation_config : str | None
-        Simulation options as ``key=value`` pairs; None where SuperNodes are real.
-    """
+    """Return the ``flwr run`` command line; no `federation_config` where SuperNodes are real."""
     flags = ["--run-config", str(run_config)]
     flags += ["--federation-config", federation_config] if federation_config else []
     return connection.command("run", str(app), flags=[*flags, "--stream"])
@@ -93,27 +110,9 @@ def follow(
 ) -> Outcome:
     """Run a ``flwr run --stream`` command to its end, hand on its lines, and ask how it went.
 
-    Parameters
-    ----------
-    command : list[str]
-        From :func:`run_command`.
-    connection : Connection
-        The one that the command names.
-    echo : Callable[[str], None]
-        Takes each line, without its end.
-    waiting : Waiting, optional
-        What has to come after the run was handed over; the run is stopped if it does not.
-    ended : callable
-        Returns None until the server has ended the run, then "" or why it ended early. Flower
-        waits for clients that still train for a round that is over, maybe for hours; the run is
-        then stopped.
-
-    Raises
-    ------
-    RunError
-        The run was never started, or what it waited for did not come.
-    KeyboardInterrupt, SystemExit
-        Handed on after the run was stopped.
+    The run is stopped where what it is `waiting` for does not come, and by an interrupt. `ended`
+    returns None until the server has ended the run, then "" or why it ended early: clients may
+    still train for a round that is over, maybe for hours, and the run is then stopped too.
     """
     run_id: int | None = None
     with subprocess.Popen(
@@ -182,19 +181,8 @@ def ask(
 ) -> Outcome:
     """Ask the SuperLink until the run has ended, however long that is: its log may end before.
 
-    Parameters
-    ----------
-    run_id : int
-        Of the run.
-    connection : Connection
-        To its SuperLink.
-    echo : callable
-        Takes a line, once, where the run goes on without its log.
-
-    Raises
-    ------
-    RunError
-        The SuperLink did not say, several times.
+    `echo` takes a line, once, where it goes on so. RunError if the SuperLink did not say, several
+    times.
     """
     began, failures, told = time.monotonic(), 0, False
     while True:

@@ -1,36 +1,21 @@
 """Settings that follow others: a value that nobody gave does not stand in the way of one given.
 
-A preset is written for its own numbers. With ``sparsity=0.5`` over a preset that starts at 0.7, the
-user asked for 0.5 and never named ``initial-sparsity``; so that one follows.
+With ``sparsity=0.5`` over a preset that starts at 0.7 nobody named ``initial-sparsity``: it
+follows.
 """
 
 import math
 from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
-
-Values: TypeAlias = MutableMapping[str, object]
-Number: TypeAlias = int | float
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A setting that is at most as large as a number made of others.
-
-    Attributes
-    ----------
-    key : str
-        What follows.
-    leaders : tuple of str
-        What it follows.
-    most : callable
-        Takes the values of the leaders, in their order, and returns the largest value allowed;
-        None: any.
-    """
+    """The setting `key` is at most `most` of the values of its `leaders`; None: any."""
 
     key: str
     leaders: tuple[str, ...]
-    most: Callable[..., Number | None]
+    most: Callable[..., int | float | None]
 
 
 RULES = (
@@ -54,16 +39,8 @@ RULES = (
 )
 
 
-def follow(values: Values, given: Collection[str]) -> list[str]:
-    """Lower, in place, what was not given and exceeds what was; return a note for each.
-
-    Parameters
-    ----------
-    values : mutable mapping of str to object
-        All settings, unchecked.
-    given : collection of str
-        The keys that the user named.
-    """
+def follow(values: MutableMapping[str, object], given: Collection[str]) -> list[str]:
+    """Lower, in place, what was not `given` and exceeds what was; return a note for each."""
     notes = []
     for rule in RULES:
         named = [name for name in rule.leaders if name in given]
@@ -73,14 +50,11 @@ def follow(values: Values, given: Collection[str]) -> list[str]:
             most, found = rule.most(*(values[name] for name in rule.leaders)), values[rule.key]
         except (KeyError, TypeError):
             continue  # the check of the settings will say what is wrong
-        if not isinstance(found, int | float) or not _is_number(most) or not 0 <= most < found:
+        if not isinstance(found, int | float) or not isinstance(most, int | float):
+            continue  # no number, or any, or what a user gave in the place of one
+        if not 0 <= most < found or not math.isfinite(most):
             continue
         values[rule.key] = type(found)(most)
         why = ", ".join(f"{name}={values[name]}" for name in named)
         notes.append(f"{rule.key} is {values[rule.key]}, not {found}, because of {why}")
     return notes
-
-
-def _is_number(most: object) -> TypeGuard[Number]:
-    """Tell a number from None and from what a user gave in the place of one."""
-    return isinstance(most, int | float) and math.isfinite(most)

@@ -7,52 +7,37 @@ from pathlib import Path
 
 from caafp_app.datasets import source_of
 from caafp_app.errors import SettingsError
-from caafp_app.launch.presets import to_toml
 from caafp_app.runs.place import default_home, find_run
 from caafp_app.settings import Settings
 
 
 @dataclass(frozen=True)
-class Simulation:
-    """How many clients Flower simulates, and what each may use of this machine.
+class Machine:
+    """Where a run takes place: on the devices of a connection `superlink`, or in a simulation.
 
-    Attributes
-    ----------
-    supernodes : int
-        Simulated clients.
-    client_cpus : int
-        Cores that one client occupies while it works; so many run at once as that allows.
-    client_gpus : float
-        Share of a GPU, likewise.
-    client_logs : bool
-        Whether what clients log is streamed too.
+    A simulated client occupies `client_cpus` cores and a share `client_gpus` of a GPU while it
+    works; so many run at once as that allows. None stands for one client for each of the data, and
+    for a share that follows the cores with ``device=cuda``. `client_logs`: what they log is shown.
     """
 
-    supernodes: int
+    superlink: str | None = None
+    supernodes: int | None = None
     client_cpus: int = 1
-    client_gpus: float = 0.0
+    client_gpus: float | None = None
     client_logs: bool = False
 
     def federation_config(self) -> str:
         """Return the value of ``flwr run --federation-config``."""
         return (
-            f"num-supernodes={self.supernodes} "
+            f"num-supernodes={self.supernodes or 0} "
             f"client-resources-num-cpus={self.client_cpus} "
-            f"client-resources-num-gpus={float(self.client_gpus)} "
+            f"client-resources-num-gpus={float(self.client_gpus or 0.0)} "
             f"init-args-log-to-driver={'true' if self.client_logs else 'false'}"
         )
 
 
 def count_supernodes(settings: Settings, asked: int | None) -> int:
-    """Return the number of SuperNodes of a simulation: as asked, or one per client of the data.
-
-    Raises
-    ------
-    SettingsError
-        The data does not say how many clients there are, or there are too few for the settings.
-    DataError
-        The data cannot be read.
-    """
+    """Return the number of SuperNodes of a simulation: as asked, or one per client of the data."""
     data = settings.data
     if data.dataset == "folder":
         raise SettingsError(
@@ -95,16 +80,9 @@ def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> floa
 def check_share(settings: Settings, client_cpus: int, client_gpus: float | None) -> list[str]:
     """Refuse a client that would wait for ever for more of this machine than there is.
 
-    Returns
-    -------
-    list of str
-        A note, where a share of a GPU changes nothing.
-
-    Raises
-    ------
-    SettingsError
-        It is to occupy more cores or GPUs than this machine has, and Ray runs here alone; or the
-        share is none that Ray takes: 0 to 1, or a whole number.
+    Returns a note where a share of a GPU changes nothing. Raises SettingsError if the client is to
+    occupy more cores or GPUs than this machine has, and Ray runs here alone; or the share is none
+    that Ray takes: 0 to 1, or a whole number.
     """
     asked = 0.0 if client_gpus is None else client_gpus
     if not (0.0 <= asked <= 1.0 or (asked.is_integer() and asked > 0)):
@@ -144,21 +122,10 @@ def named(settings: Settings, now: datetime) -> Settings:
 
 
 def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
-    """Say where a local run leaves its results.
+    """Say where a local run leaves its results: a folder that does not exist yet, or one to resume.
 
-    The app works in another folder than the caller: relative paths are made absolute here.
-
-    Returns
-    -------
-    Settings
-        With ``output-dir``, ``run-name``, ``data-dir`` and ``known-devices`` filled in.
-    Path
-        The run directory; it does not exist yet, unless it is of a run to resume.
-
-    Raises
-    ------
-    SettingsError
-        There is no run to resume, or no home directory.
+    The app works in another folder than the caller: relative paths are made absolute here. Raises
+    SettingsError if there is no run to resume, or no home directory.
     """
     settings = named(settings, now)
     run, data = settings.run, settings.data
@@ -180,10 +147,3 @@ def placed(settings: Settings, now: datetime) -> tuple[Settings, Path]:
         name = f"{run.run_name}-{number}"
     run = replace(run, output_dir=str(home), run_name=name)
     return replace(settings, run=run, data=data), home / "runs" / name
-
-
-def write_run_config(settings: Settings, folder: Path) -> Path:
-    """Write all settings to a TOML file for ``flwr run --run-config``, and return its path."""
-    path = folder / "run-config.toml"
-    path.write_text(to_toml(settings.to_dict()), encoding="utf-8")
-    return path

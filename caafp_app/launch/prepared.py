@@ -1,11 +1,8 @@
-"""A run between the command and its start: settings, checks, and what it will be, in words.
-
-The command line and the Python interface both go this way: `prepare`, then `start`.
-"""
+"""From a command, or a call of Python, to a run that starts: settings and checks."""
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,66 +10,23 @@ from caafp_app.engine.early import start_early, wants_pool
 from caafp_app.errors import SettingsError
 from caafp_app.launch.beforehand import Checked, check_deployment, check_simulation
 from caafp_app.launch.connections import check_connection
-from caafp_app.launch.outcome import End
-from caafp_app.launch.plan import Simulation, check_share, gpu_share, placed
+from caafp_app.launch.plan import Machine, check_share, gpu_share, placed
 from caafp_app.launch.presets import combined, preset_names, read_preset, to_toml
-from caafp_app.launch.start import Say, deploy, simulate
+from caafp_app.launch.start import End, Say, deploy, simulate
 from caafp_app.settings import Settings, knobs
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a run takes place.
-
-    Attributes
-    ----------
-    superlink : str or None
-        Connection to real devices; None: a simulation here.
-    supernodes : int or None
-        Simulated clients; None: one for each client of the data.
-    client_cpus : int
-        Cores that a simulated client occupies.
-    client_gpus : float or None
-        Share of a GPU, likewise; None: by the cores, with ``device=cuda``.
-    client_logs : bool
-        Whether what clients log is shown.
-    """
-
-    superlink: str | None = None
-    supernodes: int | None = None
-    client_cpus: int = 1
-    client_gpus: float | None = None
-    client_logs: bool = False
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that has been checked and can start.
 
-    Attributes
-    ----------
-    settings : Settings
-    results : Path or None
-        Where a simulation will leave its results, unless another run takes the name first.
-    machine : Machine
-    checked : Checked
+    A simulation will leave its `results` there, unless another run takes the name first.
     """
 
     settings: Settings
     results: Path | None
     machine: Machine
     checked: Checked
-
-    @property
-    def simulation(self) -> Simulation:
-        """What Flower is told of the simulated clients."""
-        machine = self.machine
-        return Simulation(
-            self.checked.clients or 0,
-            machine.client_cpus,
-            gpu_share(self.settings, machine.client_gpus, machine.client_cpus),
-            machine.client_logs,
-        )
 
     def lines(self) -> list[str]:
         """Say in a few lines what will be run, and what about it may be a mistake."""
@@ -99,21 +53,8 @@ def prepare(
 ) -> Prepared:
     """Check all that can be known of a run before it starts. Nothing is made.
 
-    Parameters
-    ----------
-    preset : str
-        Name of a preset, or path of a TOML file.
-    given : mapping of str to scalar
-        Settings over it.
-    machine : Machine, optional
-        Where; by default a simulation here.
-    fetch : bool
-        Whether published data may be downloaded to be checked.
-
-    Raises
-    ------
-    SettingsError, DataError, RunError
-        The run could not work: see `caafp_app.launch.beforehand`.
+    `given` are settings over a preset or TOML file. With `fetch` published data may be downloaded
+    to be checked. Raises what `caafp_app.launch.beforehand` raises.
     """
     machine = machine or Machine()
     base = read_preset(preset)
@@ -138,21 +79,17 @@ def prepare(
             start_early()
         checked = check_simulation(settings, results, machine.supernodes, named, fetch=fetch)
         notes += check_share(settings, machine.client_cpus, machine.client_gpus)
+        share = gpu_share(settings, machine.client_gpus, machine.client_cpus)
+        machine = replace(machine, supernodes=checked.clients, client_gpus=share)
     checked.notes[:0] = notes
     return Prepared(settings, results, machine, checked)
 
 
 def start(prepared: Prepared, say: Say) -> End:
-    """Run it to its end.
-
-    Raises
-    ------
-    SettingsError, RunError, Interrupted
-        As of `simulate` and `deploy`.
-    """
+    """Run it to its end; raises what `simulate` and `deploy` raise."""
     if prepared.machine.superlink is not None:
         return deploy(prepared.settings, prepared.machine.superlink, say)
-    return simulate(prepared.settings, prepared.simulation, say)
+    return simulate(prepared.settings, prepared.machine, say)
 
 
 def resume_command(preset: str, pairs: Sequence[str], end: End) -> str:

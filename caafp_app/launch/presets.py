@@ -1,7 +1,4 @@
-"""From a preset and ``key=value`` pairs to checked settings.
-
-Three layers, the later over the earlier: the app's defaults, the preset, the pairs.
-"""
+"""Checked settings in three layers: the app's defaults, a preset over them, ``key=value`` pairs."""
 
 import json
 import re
@@ -23,19 +20,8 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in presets_folder().glob("*.toml"))
 
 
-def preset_file(name: str) -> Path:
-    """Return the file of a preset, or the file that was named itself; see `app_file`."""
-    return app_file(name, "preset", presets_folder())
-
-
 def app_file(name: str, what: str, folder: Path) -> Path:
-    """Return ``name.toml`` of a folder of the app, or the file that was named itself.
-
-    Raises
-    ------
-    SettingsError
-        There is neither; `what` the folder has and the nearest of its names are in the message.
-    """
+    """Return ``name.toml`` of a folder of the app, or the file that was named itself."""
     if "=" in name and name.partition("=")[0] in {knob.key for knob in knobs()}:
         raise SettingsError(f"expected the name of a {what} before the settings, found {name!r}")
     path = Path(name).expanduser()
@@ -56,14 +42,10 @@ def read_preset(name: str) -> dict[str, object]:
     """Return the flat keys and values of a preset or file.
 
     A file may start from another: ``preset = "caafp"``, or the path of a file, relative to its own
-    folder.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be found, is not TOML, has tables, or starts from itself.
+    folder. Raises SettingsError if there is none, it is not TOML, has tables, or starts from
+    itself.
     """
-    return _read(preset_file(name), ())
+    return _read(app_file(name, "preset", presets_folder()), ())
 
 
 def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
@@ -82,32 +64,19 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, object]:
     if not isinstance(base, str):
         raise SettingsError(f"preset in {path}: expected a name or a path, found {base!r}")
     beside = path.parent / Path(base).expanduser()
-    start = beside if beside.suffix == ".toml" and beside.is_file() else preset_file(base)
-    return _read(start, (*below, path.resolve())) | values
+    if beside.suffix != ".toml" or not beside.is_file():
+        beside = app_file(base, "preset", presets_folder())
+    return _read(beside, (*below, path.resolve())) | values
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says, whatever byte-order mark an editor put before it.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be read, or is not TOML.
-    """
+    """Return what a TOML file says, whatever byte-order mark an editor put before it."""
     with reading(f"TOML in {path}", SettingsError):
         return tomllib.loads(decoded(path.read_bytes()))
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, object]:
-    """Return ``key=value`` pairs as keys and typed values.
-
-    Values follow TOML; where a string is expected the quotes may be left out (``dataset=uci-har``).
-
-    Raises
-    ------
-    SettingsError
-        A pair has no ``=``, or a key comes twice.
-    """
+    """Return ``key=value`` pairs as keys and values of TOML; strings may go without quotes."""
     strings = {knob.key for knob in knobs() if isinstance(knob.default, str)}
     values: dict[str, object] = {}
     for pair in pairs:
@@ -134,13 +103,7 @@ def _parse(text: str) -> object:
 
 
 def merged(preset: str, pairs: Iterable[str]) -> Settings:
-    """Return the checked settings of a preset (or file) with pairs over it.
-
-    Raises
-    ------
-    SettingsError
-        From finding, reading or checking them.
-    """
+    """Return the checked settings of a preset (or file) with pairs over it."""
     return combined(read_preset(preset), parse_pairs(pairs))[0]
 
 
@@ -149,18 +112,8 @@ def combined(
 ) -> tuple[Settings, list[str]]:
     """Return checked settings, and a note for each value that followed another.
 
-    Parameters
-    ----------
-    preset : mapping of str to object
-        Over the defaults.
-    given : mapping of str to object
-        What the user said, over the preset. A setting that the user did not name gives way to one
-        that he or she did.
-
-    Raises
-    ------
-    SettingsError
-        A setting is unknown or not allowed, or two that were given contradict each other.
+    `given` is what the user said. A setting of `preset`, or a default, gives way to one that was
+    given.
     """
     values: dict[str, object] = {**default_config(), **preset, **given}
     notes = follow(values, given.keys())
@@ -172,10 +125,11 @@ def to_toml(values: Mapping[str, Scalar]) -> str:
 
     Law: ``tomllib.loads(to_toml(values)) == values`` for finite numbers and any text.
     """
-    return "".join(f"{key} = {_literal(value)}\n" for key, value in values.items())
+    return "".join(f"{key} = {literal(value)}\n" for key, value in values.items())
 
 
-def _literal(value: Scalar) -> str:
+def literal(value: Scalar) -> str:
+    """Return a value as TOML has it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,21 +1,39 @@
 """Ending every process that a run started, and no other.
 
-A SuperLink starts a SuperExec in a session of its own, that starts the simulation, and Ray starts
-a dozen daemons and workers; some outlive their parents, some overwrite their environment. So a mark
-is put into the environment of the first; whatever carries it, and whatever descends from one that
-was seen to carry it, belongs to the run.
+A SuperLink, its SuperExec and Ray start dozens; some outlive their parents, some overwrite their
+environment. So the first has a mark in its environment; whatever carries it, and whatever descends
+from one that was seen to carry it, belongs to the run.
+
+So that they end as well when the launcher dies, it holds the writing end of a pipe, and a watchdog
+reads the other: also after ``kill -9`` the system closes the pipe.
 """
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from logging import getLogger
 from pathlib import Path
+from types import FrameType
+from typing import TypeAlias
+
+from caafp_app.launch.environment import flower_environment
+
+log = getLogger(__name__)
+
+Handler: TypeAlias = Callable[[int, FrameType | None], None] | signal.Handlers
 
 MARK = "CAAFP_LAUNCH_ID"
 _PROC = Path("/proc")
+_END_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -27,13 +45,7 @@ class Process:
 
 
 class Family:
-    """The processes that carry one mark, and their descendants.
-
-    Parameters
-    ----------
-    mark : str
-        Value of the environment variable ``CAAFP_LAUNCH_ID``, unique to the run.
-    """
+    """The processes whose ``CAAFP_LAUNCH_ID`` is a mark, unique to a run; and their descendants."""
 
     def __init__(self, mark: str) -> None:
         self._needle = f"{MARK}={mark}"
@@ -59,18 +71,7 @@ class Family:
         return found
 
     def end(self, grace: float = 5.0) -> bool:
-        """End all members: ask first, then kill.
-
-        Parameters
-        ----------
-        grace : float
-            Seconds between asking and killing.
-
-        Returns
-        -------
-        bool
-            Whether none is left.
-        """
+        """Ask all members to end, kill them after `grace` seconds; tell whether none is left."""
         _signal(self.members(), signal.SIGTERM)
         deadline = time.monotonic() + grace
         while (left := self.members()) and time.monotonic() < deadline:
@@ -84,6 +85,34 @@ class Family:
         return not left
 
 
+@contextlib.contextmanager
+def _handled(numbers: Sequence[signal.Signals], handler: Handler) -> Iterator[None]:
+    """Handle signals so until the block ends; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+
+def signals_as_exceptions() -> AbstractContextManager[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that what stands in a `finally` is done."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    return _handled((signal.SIGTERM, signal.SIGHUP), leave)
+
+
+def interrupts_ignored() -> AbstractContextManager[None]:
+    """Let nobody interrupt the cleaning up."""
+    return _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
+
+
 def _signal(processes: set[Process], number: signal.Signals) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -92,11 +121,13 @@ def _signal(processes: set[Process], number: signal.Signals) -> None:
 
 def _living() -> dict[Process, int]:
     """Return every process that is not a zombie, with the id of its parent."""
-    return _living_from_proc() if _PROC.is_dir() else _living_from_ps()
-
-
-def _living_from_proc() -> dict[Process, int]:
     found = {}
+    if not _PROC.is_dir():
+        for line in _ps("pid=,ppid=,stat=,lstart="):
+            pid, parent, state, born = line.split(maxsplit=3)
+            if not state.startswith("Z"):
+                found[Process(int(pid), born)] = int(parent)
+        return found
     for folder in _PROC.iterdir():
         if not folder.name.isdigit():
             continue
@@ -108,15 +139,6 @@ def _living_from_proc() -> dict[Process, int]:
         state, parent, *rest = stat.rpartition(")")[2].split()
         if state not in "ZX":
             found[Process(int(folder.name), rest[17])] = int(parent)
-    return found
-
-
-def _living_from_ps() -> dict[Process, int]:
-    found = {}
-    for line in _ps("pid=,ppid=,stat=,lstart="):
-        pid, parent, state, born = line.split(maxsplit=3)
-        if not state.startswith("Z"):
-            found[Process(int(pid), born)] = int(parent)
     return found
 
 
@@ -139,3 +161,47 @@ def _ps(columns: str, *options: str) -> list[str]:
     command = ["ps", "-axww", *options, "-o", columns]
     listing = subprocess.run(command, capture_output=True, text=True, check=False)
     return [line for line in listing.stdout.splitlines() if line.strip()]
+
+
+@contextlib.contextmanager
+def guarded(folder: Path | None = None) -> Iterator[dict[str, str]]:
+    """Yield an environment whose processes end with the block; then remove a scratch folder.
+
+    They end as well where this process dies within the block.
+    """
+    mark = uuid.uuid4().hex
+    family = Family(mark)
+    watchdog = subprocess.Popen(
+        [sys.executable, "-m", __name__, mark, *([str(folder)] if folder else [])],
+        env=flower_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Neither Ctrl-C nor the end of the terminal may reach it before us.
+        start_new_session=True,
+    )
+    try:
+        yield flower_environment() | {MARK: mark}
+    finally:
+        with interrupts_ignored():
+            if not family.end():
+                left = sorted(process.pid for process in family.members())
+                log.warning("some processes could not be ended: %s", left)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            if watchdog.stdin is not None:
+                watchdog.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                watchdog.wait(_END_SECONDS)
+
+
+def main(mark: str, folder: str = "") -> None:
+    """Wait for the end of standard input, then end the processes of `mark`."""
+    sys.stdin.buffer.read()
+    Family(mark).end()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,7 +1,6 @@
 """Where the app's own files are: a checkout, or an installed package.
 
-``flwr run`` wants a folder with a ``pyproject.toml`` and the modules that it names. A checkout is
-one; from an installed package such a folder is made.
+``flwr run`` wants a folder with a ``pyproject.toml``; from an installed package one is made.
 """
 
 import shutil
@@ -32,13 +31,7 @@ def presets_folder() -> Path:
 
 
 def description_file() -> Path:
-    """Return the ``pyproject.toml`` that describes the Flower app.
-
-    Raises
-    ------
-    RunError
-        The installation lacks it.
-    """
+    """Return the ``pyproject.toml`` that describes the Flower app; RunError if there is none."""
     root = checkout()
     path = root / "pyproject.toml" if root else PACKAGE / "flower_app.toml"
     if not path.is_file():
@@ -57,18 +50,7 @@ def default_config() -> dict[str, Any]:
 
 
 def app_folder(scratch: Path) -> Path:
-    """Return a folder that ``flwr run`` accepts.
-
-    Parameters
-    ----------
-    scratch : Path
-        Where a copy may be made, if this is not a checkout; its owner removes it.
-
-    Returns
-    -------
-    Path
-        The checkout itself, or ``scratch/caafp-app``.
-    """
+    """Return a folder that ``flwr run`` accepts: the checkout, or a copy made in `scratch`."""
     root = checkout()
     if root is not None:
         return root

@@ -1,34 +1,25 @@
 """A SuperLink of one's own, for one simulation, that leaves nothing behind.
 
-``flwr run`` would start one that stays alive, shares its port and its folder with every other run
-of the same user, and installs the app's dependencies anew. This one has a folder and a port of its
-own, uses what is installed, and is ended with all that it started.
+``flwr run`` would start one that stays alive, shares port and folder with every other run of the
+user, and installs the app's dependencies anew.
 """
 
 import contextlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from logging import getLogger
 from pathlib import Path
-from types import FrameType
 
 from caafp_app.errors import RunError
-from caafp_app.launch.environment import LOOPBACK, flower_environment
-from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.watchdog import watchdog
-
-log = getLogger(__name__)
+from caafp_app.launch.environment import LOOPBACK
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 
 STARTUP_SECONDS = 180.0
 _ATTEMPTS = 3
@@ -40,15 +31,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Connection:
-    """How ``flwr`` reaches a SuperLink.
-
-    Attributes
-    ----------
-    environment : dict[str, str]
-        Environment for ``flwr``.
-    name : str | None
-        Connection in the Flower configuration of that environment; None for its default.
-    """
+    """How ``flwr`` reaches a SuperLink: by a name in the Flower configuration, or the default."""
 
     environment: dict[str, str]
     name: str | None = None
@@ -60,13 +43,7 @@ class Connection:
 
 
 def executable(name: str) -> str:
-    """Return the path of a command of Flower's, beside this Python or on the path.
-
-    Raises
-    ------
-    RunError
-        It is in neither place.
-    """
+    """Return the path of a command of Flower's: beside this Python, or on the path."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
@@ -80,44 +57,23 @@ def executable(name: str) -> str:
 def private_superlink() -> Iterator[Connection]:
     """Start a SuperLink for simulations; end it, and all it started, on leaving.
 
-    Yields
-    ------
-    Connection
-        Its environment, whose ``FLWR_HOME`` names the SuperLink as the default connection.
-
-    Raises
-    ------
-    RunError
-        It did not come up; the end of its log is part of the message.
+    It is the default connection of the environment that is yielded. Raises RunError, with the end
+    of its log, if it did not come up.
     """
-    mark = uuid.uuid4().hex
-    family = Family(mark)
     home = Path(tempfile.mkdtemp(prefix="caafp-"))
-    environment = flower_environment() | {MARK: mark, "FLWR_HOME": str(home / "flwr")}
-    if len(str(home)) <= _LONGEST_RAY_FOLDER:
-        environment["RAY_TMPDIR"] = str(home)
     started: list[subprocess.Popen[bytes]] = []
-    with watchdog(mark, home):
-        try:
-            with signals_as_exceptions():
-                _start(home, environment, started)
-                yield Connection(environment)
-        finally:
-            with _interrupts_ignored():
-                _end(family, started)
-                shutil.rmtree(home, ignore_errors=True)
-
-
-def _end(family: Family, started: list[subprocess.Popen[bytes]]) -> None:
-    if not family.end():
-        log.warning(
-            "some processes could not be ended: %s",
-            sorted(process.pid for process in family.members()),
-        )
-    for process in started:
-        # It is dead; this takes note of it, so that no zombie stays.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=1.0)
+    try:
+        with guarded(home) as environment, signals_as_exceptions():
+            environment["FLWR_HOME"] = str(home / "flwr")
+            if len(str(home)) <= _LONGEST_RAY_FOLDER:
+                environment["RAY_TMPDIR"] = str(home)
+            _start(home, environment, started)
+            yield Connection(environment)
+    finally:
+        for process in started:
+            # It is dead; this takes note of it, so that no zombie stays.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1.0)
 
 
 def _start(home: Path, environment: dict[str, str], started: list[subprocess.Popen[bytes]]) -> None:
@@ -178,37 +134,3 @@ def _is_up(process: subprocess.Popen[bytes], port: int) -> bool:
             return bool(answer.status == 200) and process.poll() is None
         time.sleep(0.1)
     return False
-
-
-@contextlib.contextmanager
-def signals_as_exceptions() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that what stands in a `finally` is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, leave) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let nobody interrupt the cleaning up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -67,10 +67,10 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def read_array(name: str, array: Array) -> NDArray[Any]:
-    """View one received array without copying it; the view is read-only.
+    """View one received array, read-only, without copying it but for another byte order.
 
-    One in the other byte order is copied into this machine's. Raises ProtocolError if its bytes are
-    not a plain npy array, or not of the stated dtype and shape.
+    Raises ProtocolError if its bytes are not a plain npy array, or not of the stated dtype and
+    shape.
     """
     dtype, shape, fortran, start = _parse(name, array.data)
     if (

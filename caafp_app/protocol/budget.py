@@ -25,14 +25,9 @@ _HEADER_FIELDS = 25_000
 
 
 def check_budget(records: RecordDict) -> None:
-    """Refuse a reply that carries more than any app needs.
+    """Refuse, by ProtocolError, a reply that carries more than any app needs.
 
     Arrays are not counted: their sizes are compared with the model's where they are read.
-
-    Raises
-    ------
-    ProtocolError
-        With what there is too much of.
     """
     if len(records) > MAX_RECORDS:
         raise ProtocolError(f"expected at most {MAX_RECORDS} records, found {len(records)}")
@@ -64,8 +59,7 @@ def _bytes(record: MetricRecord | ConfigRecord) -> int:
                 f"expected names of at most {MAX_NAME} characters, found {len(name)}"
             )
         parts = value if isinstance(value, list) else [value]
-        texts = bool(parts) and isinstance(parts[0], str | bytes)  # a list is of one type
-        if texts:
+        if parts and isinstance(parts[0], str | bytes):  # a list is of one type
             size += sum(len(part) for part in parts if isinstance(part, str | bytes))
         else:
             size += 8 * len(parts)

@@ -4,110 +4,34 @@ Each codec states its byte law. Decoding trusts nothing: dtype, length and scale
 before a value is used. Encoding is deterministic given its generator: two runs send the same bytes.
 """
 
-from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError, SettingsError
 from caafp_app.protocol.half import from_half, to_half
-from caafp_app.protocol.quantise import Quantised, blocks, dequantise, quantise
 from caafp_app.registry import CODECS
 from caafp_app.vectors.scan import peak_of
 
-_LEVELS = 127
 
+class Codec(NamedTuple):
+    """A pair of functions between float [n] and what travels.
 
-class Codec(ABC):
-    """A pair of functions between float [n] and what travels."""
-
-    @abstractmethod
-    def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Encode finite floats; `rng` decides stochastic rounding where the codec rounds."""
-
-    @abstractmethod
-    def decode(
-        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
-    ) -> NDArray[Any]:
-        """Decode what `encode` made, of unknown origin, to a float vector [size] of `dtype`.
-
-        `scanned`: the caller refuses NaN and infinity in the result by `vectors.scan`, so that a
-        codec need not look for them. One whose decoding would hide them looks all the same.
-
-        Raises ProtocolError if `data` cannot be the encoding of `size` finite values.
-        """
-
-
-class ExactCodec(Codec):
-    """Values as they are. Bytes: 4 n (8 n for float64 models)."""
-
-    def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Return the values, not a copy."""
-        return values
-
-    def decode(
-        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
-    ) -> NDArray[Any]:
-        """Return the data, not a copy."""
-        _expect(data, dtype, size)
-        if not scanned:
-            _require_finite(data)
-        return data
-
-
-class Float16Codec(Codec):
-    """Half precision, nearest. Bytes: 2 n.
-
-    The error is at most 2**-11 of a value above 6e-5, and at most 3e-8 below; a value beyond
-    65504 is sent as that.
+    Attributes
+    ----------
+    encode : callable
+        ``encode(values, rng)`` of finite floats; `rng` decides stochastic rounding, None: none.
+    decode : callable
+        ``decode(data, size, dtype, scanned)``: float [size] of `dtype` from data of unknown origin.
+        `scanned`: the caller refuses NaN and infinity in the result by `vectors.scan`; a codec
+        whose decoding would hide them looks all the same. Raises ProtocolError if `data` cannot be
+        the encoding of `size` finite values.
     """
 
-    def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Round to float16; what is beyond its range saturates."""
-        with np.errstate(over="ignore"):
-            source = values.astype(np.float32, copy=False)
-        _require_finite(source)
-        return to_half(source)
-
-    def decode(
-        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
-    ) -> NDArray[Any]:
-        """Widen to `dtype`."""
-        _expect(data, np.dtype(np.float16), size)
-        if size and (data.view(np.uint16) & np.uint16(0x7FFF)).max() >= 0x7C00:
-            raise _not_finite()
-        return from_half(data, dtype)
-
-
-class Int8Codec(Codec):
-    """8 bits a value, in blocks of 256 that share a scale, rounded stochastically.
-
-    Bytes: n + 2 ceil(n / 256) + 4. A step is max|block| / 127, in blocks 1e-7 times smaller than
-    the largest that of such a block. The error is below one step; with a generator it is 0 on
-    average, E[decode(encode(x))] = x; without one it is at most half a step.
-    """
-
-    def encode(self, values: NDArray[Any], rng: np.random.Generator | None = None) -> NDArray[Any]:
-        """Return uint8: array scale, block scales, then the values."""
-        made = quantise(values, _LEVELS, rng)
-        parts = (made.scale, made.shares, made.codes)
-        return np.concatenate([part.view(np.uint8) for part in parts])
-
-    def decode(
-        self, data: NDArray[Any], size: int, dtype: "np.dtype[Any]", *, scanned: bool = False
-    ) -> NDArray[Any]:
-        """Multiply each value by its block's scale."""
-        _expect(data, np.dtype(np.uint8), size + 2 * blocks(size) + 4)
-        scale, shares, codes = np.split(data, [4, 4 + 2 * blocks(size)])
-        # Copied, because what comes off the wire need not be aligned.
-        made = Quantised(
-            scale.copy().view(np.float32), shares.copy().view(np.float16), codes.view(np.int8)
-        )
-        return dequantise(made, _LEVELS, dtype)
-
-
-FLOAT32, FLOAT16, INT8 = ExactCodec(), Float16Codec(), Int8Codec()
+    encode: Callable[[NDArray[Any], np.random.Generator | None], NDArray[Any]]
+    decode: Callable[[NDArray[Any], int, "np.dtype[Any]", bool], NDArray[Any]]
 
 
 def codec_for(name: str) -> Codec:
@@ -123,11 +47,37 @@ def codec_for(name: str) -> Codec:
     return codec
 
 
-def _expect(data: NDArray[Any], dtype: "np.dtype[Any]", size: int) -> None:
+def expect(data: NDArray[Any], dtype: "np.dtype[Any]", size: int) -> None:
+    """Refuse what is no vector [size] of this dtype."""
     if data.dtype != dtype or data.shape != (size,):
         raise ProtocolError(
             f"values: expected {dtype} [{size}], found {data.dtype} {list(data.shape)}"
         )
+
+
+def _decode_exact(
+    data: NDArray[Any], size: int, dtype: "np.dtype[Any]", scanned: bool
+) -> NDArray[Any]:
+    expect(data, dtype, size)
+    if not scanned:
+        _require_finite(data)
+    return data
+
+
+def _encode_half(values: NDArray[Any], rng: np.random.Generator | None) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        source = values.astype(np.float32, copy=False)
+    _require_finite(source)
+    return to_half(source)
+
+
+def _decode_half(
+    data: NDArray[Any], size: int, dtype: "np.dtype[Any]", scanned: bool
+) -> NDArray[Any]:
+    expect(data, np.dtype(np.float16), size)
+    if size and (data.view(np.uint16) & np.uint16(0x7FFF)).max() >= 0x7C00:
+        raise _not_finite()
+    return from_half(data, dtype)
 
 
 def _require_finite(values: NDArray[Any]) -> None:
@@ -139,3 +89,11 @@ def _require_finite(values: NDArray[Any]) -> None:
 
 def _not_finite() -> ProtocolError:
     return ProtocolError("values: found NaN or infinity where finite numbers were expected")
+
+
+FLOAT32 = Codec(lambda values, rng: values, _decode_exact)
+"""Values as they are, not copied. Bytes: 4 n (8 n for float64 models)."""
+
+FLOAT16 = Codec(_encode_half, _decode_half)
+"""Half precision, nearest. Bytes: 2 n. The error is at most 2**-11 of a value above 6e-5, and at
+most 3e-8 below; a value beyond 65504 is sent as that."""

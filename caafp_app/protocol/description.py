@@ -15,12 +15,9 @@ class Description:
     Attributes
     ----------
     label : str
-        A name that stays the same over runs and restarts; everything the server keeps is keyed
-        by it.
-    examples : int
-        Training examples; -1 if unknown.
-    population : int
-        How many clients the data naturally has; -1 if unknown.
+        A name that stays the same over runs and restarts; the server keeps everything by it.
+    examples, population : int
+        Training examples, and how many clients the data naturally has; -1 if unknown.
     idle : str
         Why this client takes no part, e.g. that it has no data; empty if it does.
     strength : float
@@ -35,14 +32,9 @@ class Description:
 
 
 def level_in(node_config: Mapping[str, bool | int | float | str]) -> float:
-    """Return the ``level`` of a node-config: how much of the network the device can take.
+    """Return the ``level`` of a node-config: how much of the network the device can take; else 1.
 
-    Without one it takes all of it. A server that has no levels does not ask.
-
-    Raises
-    ------
-    ProtocolError
-        It is no number above 0 and at most 1.
+    Raises ProtocolError if it is no number above 0 and at most 1.
     """
     value = node_config.get("level", 1.0)
     if isinstance(value, bool | str) or not 0.0 < value <= 1.0:
@@ -55,8 +47,7 @@ def level_in(node_config: Mapping[str, bool | int | float | str]) -> float:
 def describe_node(context: Context) -> Description:
     """Name a client by its node-config: ``label``, else ``partition-id``, else its node id.
 
-    The node id is random and changes when a SuperNode is registered anew, so give devices a
-    ``label`` in their node-config.
+    A node id changes when a SuperNode is registered anew: give devices a ``label``.
     """
     config, level = context.node_config, level_in(context.node_config)
     if "label" in config:

@@ -42,11 +42,7 @@ class Entry:
         return self.dtype in FLOATS and not self.carried
 
     def check(self) -> None:
-        """Refuse what no model holds, before memory is taken for it.
-
-        Raises ProtocolError if dtype or shape are impossible, or the array is prunable and must not
-        be.
-        """
+        """Refuse, by ProtocolError, what no model holds, before memory is taken for it."""
         if self.dtype not in FLOATS + CARRIED:
             known = ", ".join(FLOATS + CARRIED)
             raise ProtocolError(f"array {self.name!r} has dtype {self.dtype!r}; known are {known}")
@@ -63,10 +59,9 @@ class Entry:
 
     @classmethod
     def from_row(cls, row: Any) -> Self:
-        """Read a row of unknown origin; the inverse of `to_row`.
+        """Read a row of unknown origin, for `check` to judge.
 
-        Raises ValueError or TypeError if it is not such a row. What it says is not looked at: see
-        `check`.
+        Raises ValueError or TypeError if it is none.
         """
         name, shape, dtype, kind = _typed(row, list)
         axes = tuple(_typed(axis, int) for axis in _typed(shape, list))

@@ -27,10 +27,9 @@ class SparseGradient:
 
 
 def top_inactive(gradient: NDArray[Any], mask: Mask, counts: Sequence[int]) -> SparseGradient:
-    """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions.
+    """Keep, in each layer, the `counts[layer]` largest magnitudes at inactive positions of [P].
 
     Ties go to the lower position, so that equal gradients give equal messages; zeros are left out.
-    The gradient, float [P], is read at inactive positions only.
 
     Raises ProtocolError if there is not one count for each layer, or a gradient is NaN or infinite.
     """
@@ -56,8 +55,8 @@ def pack_gradient(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float16], float]:
     """Encode a gradient: the inverse of `unpack_gradient`, but for float16's rounding.
 
-    Return the gaps between the positions among the inactive weights, uint8; the values [m] as
-    shares of the largest magnitude, in [-1, 1]; and that magnitude.
+    Return the gaps between the positions among the inactive weights; the values [m] as shares of
+    the largest magnitude, in [-1, 1]; and that magnitude.
     """
     chosen = np.zeros(mask.bits.size, dtype=np.bool_)
     chosen[gradient.index] = True
@@ -70,7 +69,7 @@ def pack_gradient(
 def unpack_gradient(
     gaps: NDArray[Any], shares: NDArray[Any], scale: float, mask: Mask, limit: int
 ) -> SparseGradient:
-    """Read a gradient of unknown origin, that `mask` was packed by, of at most `limit` values.
+    """Read a gradient of unknown origin, packed by `mask`, of at most `limit` values.
 
     Raises ProtocolError if there are more, or positions, dtypes or numbers are impossible.
     """

@@ -30,8 +30,8 @@ def is_ours(records: RecordDict) -> bool:
 class Header:
     """The header of one message; each method reads one field and checks it.
 
-    All raise `ProtocolError` if the field is missing and has no default, or is of another type or
-    out of range; so does a message without a header, or of another version of the protocol.
+    All raise ProtocolError if the field is missing and has no default, or is of another type or out
+    of range; so does a message without a header, or of another version of the protocol.
     """
 
     def __init__(self, records: RecordDict) -> None:

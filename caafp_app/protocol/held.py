@@ -1,7 +1,7 @@
 """What a client keeps between messages, in ``context.state``: layout, mask, label, own arrays.
 
 A SuperNode's state lives in memory and dies with its process; a client that lost it says so with
-`MaskUnknownError`, and the server sends the mask in full within the same round.
+`LackingError`, and the server sends the mask in full within the same round.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from caafp_app.protocol.arrays import from_record, to_record
 from caafp_app.protocol.gaps import decode_gaps, encode_gaps
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import HEADER, Request
+from caafp_app.protocol.messages import HEADER, ErrorCode, Request
 
 _Kept = TypeVar("_Kept", str, bytes)
 
@@ -26,18 +26,19 @@ _REQUEST = "caafp.request"
 _MODEL = "model"
 
 
-class MaskUnknownError(ProtocolError):
+class LackingError(ProtocolError):
     """A request names a mask, or a model, that this client does not hold."""
+
+    def __init__(self, reason: str, code: ErrorCode = ErrorCode.MASK_UNKNOWN) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
     """Return this client's mask by layer, for a ClientApp that wants to train inside it.
 
-    Returns
-    -------
-    dict of str to ndarray of bool, or None
-        True where a weight is active, by name and shape of each prunable array; read-only. None
-        while the client has received no model through `sparse_mod`, or the model is dense.
+    True where a weight is active, by name and shape of each prunable array; read-only. None while
+    the client has received no model through `sparse_mod`, or the model is dense.
     """
     mask = held_mask(context)
     return None if mask is None or mask.is_full else mask.by_layer()
@@ -46,13 +47,9 @@ def current_mask(context: Context) -> dict[str, NDArray[np.bool_]] | None:
 def current_request(context: Context) -> Request | None:
     """Return what the server asks in the message at hand, for an app or mod that wants to know.
 
-    Its records are FedAvg's. What is ours is here: the action, e.g. ``train`` or ``personalise``,
-    the phase, the client's cluster, and which gradients are wanted.
-
-    Returns
-    -------
-    Request or None
-        Without its arrays. None outside of a call by `sparse_mod`, as in a run of Flower's FedAvg.
+    The message's records are FedAvg's. What is ours is here, without arrays: the action, e.g.
+    ``train`` or ``personalise``, the phase, the client's cluster, and which gradients are wanted.
+    None outside of a call by `sparse_mod`, as in a run of Flower's FedAvg.
     """
     header = context.state.get(_REQUEST)
     if not isinstance(header, ConfigRecord):
@@ -79,7 +76,7 @@ def held_mask(context: Context) -> Mask | None:
 
 def held_digest(context: Context) -> str:
     """Return the digest of `held_mask`, without making it; empty before the first request."""
-    return _kept(context, "digest", str)
+    return kept_text(context, "digest")
 
 
 def find_mask(request: Request, context: Context) -> Mask:
@@ -87,8 +84,8 @@ def find_mask(request: Request, context: Context) -> Mask:
 
     It may be of a layout that claims any size: keep it once the values that go with it are there.
 
-    Raises MaskUnknownError if neither the request nor the kept state holds it. Raises ProtocolError
-    if what the request holds is not the mask that it names.
+    Raises LackingError if neither the request nor the kept state holds it, and ProtocolError if
+    what the request holds is not the mask that it names.
     """
     held = held_mask(context)
     if held is not None and held_digest(context) == request.mask_digest:
@@ -103,19 +100,19 @@ def remember_mask(mask: Mask, context: Context) -> None:
     """Keep a mask and its digest, if it is not held already; of a dense model the layout alone."""
     if held_digest(context) == mask.digest:
         return
-    _keep(context, {"layout": mask.layout.to_json(), "digest": mask.digest})
+    keep(context, layout=mask.layout.to_json(), digest=mask.digest)
     context.state[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
 
 
 def find_model(request: Request, context: Context) -> Mapping[str, NDArray[Any]]:
     """Return the packed arrays of a request: its own, or those kept that it names.
 
-    Raises MaskUnknownError if it names others than are kept.
+    Raises LackingError if it names others than are kept.
     """
     if request.arrays or not request.model:
         return request.arrays
-    if _kept(context, _MODEL, str) != request.model:
-        raise MaskUnknownError(f"model {request.model!r} is not held here")
+    if kept_text(context, _MODEL) != request.model:
+        raise LackingError(f"model {request.model!r} is not held here")
     return kept_arrays(context, _MODEL)
 
 
@@ -123,7 +120,7 @@ def remember_model(request: Request, context: Context) -> None:
     """Keep the packed arrays of a request that says so, in place of those kept before."""
     if request.arrays and request.model:
         keep_record(context, _MODEL, request.arrays)
-        _keep(context, {_MODEL: request.model})
+        keep(context, model=request.model)
 
 
 def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:
@@ -136,13 +133,15 @@ def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:
     return encode_gaps(np.flatnonzero(old.bits != new.bits))
 
 
-def keep_text(context: Context, key: str, value: str) -> None:
-    """Keep a short text beside the mask."""
-    _keep(context, {key: value})
+def keep(context: Context, **values: str | bytes) -> None:
+    """Keep short values beside the mask, by name."""
+    record = context.state.get(_HELD)
+    kept = dict(record) if isinstance(record, ConfigRecord) else {}
+    context.state[_HELD] = ConfigRecord({**kept, **values})
 
 
 def kept_text(context: Context, key: str) -> str:
-    """Read a text kept by `keep_text`; empty if there is none."""
+    """Read a text kept by `keep`; empty if there is none."""
     return _kept(context, key, str)
 
 
@@ -166,35 +165,26 @@ def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
     """Return the mask that a request sends, whole, as a difference, or by leaving it out."""
     if request.mask_base:
         if held is None or held_digest != request.mask_base:
-            raise MaskUnknownError(f"mask {request.mask_base!r} is not held here")
-        return _flip(held, request)
+            raise LackingError(f"mask {request.mask_base!r} is not held here")
+        if request.mask is None:
+            raise ProtocolError(
+                f"a difference from mask {request.mask_base!r} was named, none sent"
+            )
+        bits = held.bits.copy()
+        bits[decode_gaps(request.mask, bits.size)] ^= True
+        return Mask(held.layout, bits)
     if request.layout:
         layout = Layout.from_json(request.layout)
     elif held is not None:
         layout = held.layout
     else:
-        raise MaskUnknownError("this client holds no model layout yet")
+        raise LackingError("this client holds no model layout yet")
     if request.mask is not None:
         return Mask.unpack(layout, request.mask)
     full = Mask.full(layout)  # nothing is sent for a dense model but its digest
     if full.digest == request.mask_digest:
         return full
-    raise MaskUnknownError(f"mask {request.mask_digest!r} is not held here")
-
-
-def _flip(held: Mask, request: Request) -> Mask:
-    if request.mask is None:
-        raise ProtocolError(f"a difference from mask {request.mask_base!r} was named, none sent")
-    positions = decode_gaps(request.mask, held.bits.size)
-    bits = held.bits.copy()
-    bits[positions] ^= True
-    return Mask(held.layout, bits)
-
-
-def _keep(context: Context, values: Mapping[str, str | bytes]) -> None:
-    record = context.state.get(_HELD)
-    kept = dict(record) if isinstance(record, ConfigRecord) else {}
-    context.state[_HELD] = ConfigRecord({**kept, **values})
+    raise LackingError(f"mask {request.mask_digest!r} is not held here")
 
 
 def _kept(context: Context, key: str, kind: type[_Kept]) -> _Kept:

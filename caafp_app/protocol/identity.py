@@ -2,8 +2,7 @@
 
 A device signs its label together with the run and its node in that run. A signature copied from
 another run, or sent by another node, does not fit: Flower's SuperLink chooses both numbers and
-says which node a message came from. The keys are those of ``caafp keys device``; ECDSA with
-SHA-384 by `cryptography`, nothing of our own but the text that is signed.
+says which node a message came from. The keys are those of ``caafp keys device``.
 """
 
 import base64
@@ -31,35 +30,17 @@ _ECDSA = ec.ECDSA(hashes.SHA384())
 
 @dataclass(frozen=True)
 class Proof:
-    """What a client adds to its description.
-
-    Attributes
-    ----------
-    public_key : str
-        In OpenSSH's form, ``<type> <base64>``, without a comment.
-    signature : str
-        Base64.
-    """
+    """What a client adds to its description: a public key, ``<type> <base64>``, and a signature."""
 
     public_key: str = ""
     signature: str = ""
 
 
 def prove(key_path: Path, run: int, node: int, label: str) -> Proof:
-    """Sign that this node has this label in this run.
+    """Sign that this node has this label in this run, with a key of ``caafp keys device``.
 
-    Parameters
-    ----------
-    key_path : Path
-        Private key of ``caafp keys device``.
-    run, node : int
-        As in the Context of the ClientApp.
-    label : str
-
-    Raises
-    ------
-    SettingsError
-        The file cannot be read, or is not such a key.
+    `run` and `node` are those of the Context. Raises SettingsError if the file cannot be read, or
+    is not such a key.
     """
     key = _private_key(key_path)
     signature = key.sign(_statement(run, node, label), _ECDSA)
@@ -78,17 +59,9 @@ def holds(proof: Proof, run: int, node: int, label: str) -> bool:
 
 
 def read_known_devices(folder: Path) -> dict[str, str]:
-    """Read the public keys of known devices: ``<label>.pub``, as ``caafp keys device`` writes it.
+    """Read the public keys of known devices, by label: the files ``<label>.pub`` of a folder.
 
-    Returns
-    -------
-    dict of str to str
-        Each label's key, without comment.
-
-    Raises
-    ------
-    SettingsError
-        The folder has no key, or one of them is none.
+    Raises SettingsError if the folder has none, or one of them is no key of a device.
     """
     known = {}
     for path in sorted(folder.glob("*.pub"))[: _MAX_DEVICES + 1]:
@@ -114,51 +87,36 @@ def read_known_devices(folder: Path) -> dict[str, str]:
 class Identities:
     """Which key a label belongs to.
 
-    Attributes
-    ----------
-    known : mapping of str to str, optional
-        Keys by label, see `read_known_devices`: no other label takes part. None: the first key seen
-        for a label is its key from then on, and a label that came without a key has none.
-    seen : dict of str to str
-        Keys by label that were met; kept with the run's state.
+    Of the `known` devices (see `read_known_devices`), by label, no other label takes part. Without
+    them the first key `seen` for a label is its key from then on, kept with the run's state; a
+    label that came without a key has none.
     """
 
     known: Mapping[str, str] | None = None
     seen: dict[str, str] = field(default_factory=dict)
 
     def admit(self, label: str, proof: Proof, run: int, node: int) -> str:
-        """Decide whether a node may use a label.
+        """Return why a node may not use a label, as a sentence; empty: it may.
 
-        Parameters
-        ----------
-        label, proof
-            As the node describes itself.
-        run, node : int
-            Of the message that brought it, see ``message.metadata``: not as the node says.
-
-        Returns
-        -------
-        str
-            Why not, as a sentence; empty: it may. A first key is remembered then.
+        `label` and `proof` are as the node describes itself; `run` and `node` are those of the
+        message that brought it, see ``message.metadata``: not as the node says.
         """
         if proof.public_key and not holds(proof, run, node, label):
             return f"{label!r} came with a signature that is not of this run and node: refused"
-        if self.known is not None:
-            key = self.known.get(label)
-            if key is None:
+        shown = _line(_public_key(proof.public_key)) if proof.public_key else ""
+        key = (self.seen if self.known is None else self.known).get(label)
+        if key is None:
+            if self.known is not None:
                 return f"known-devices has no {label}.pub: refused"
-        else:
-            key = self.seen.get(label)
-            if key is None:
-                if proof.public_key:
-                    self.seen[label] = _canonical(proof.public_key)
-                return ""
-        if not proof.public_key:
+            if shown:
+                self.seen[label] = shown
+            return ""
+        if not shown:
             return (
                 f"{label!r} belongs to a key, and this node did not sign: set {KEY_PATH} in its "
                 "node-config"
             )
-        if _canonical(proof.public_key) != key:
+        if shown != key:
             return f"{label!r} belongs to another key: refused; give this device another label"
         return ""
 
@@ -202,8 +160,3 @@ def _public_key(line: str) -> ec.EllipticCurvePublicKey:
 def _line(key: ec.EllipticCurvePublicKey) -> str:
     form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     return key.public_bytes(*form).decode()
-
-
-def _canonical(line: str) -> str:
-    """Return one spelling for a key; it was checked before."""
-    return _line(_public_key(line))

@@ -1,9 +1,8 @@
 """The fixed order in which a model's named arrays become flat vectors, and back.
 
-A model is split in three parts. *Weights*: the prunable arrays, one after another in one flat
-vector; masks and scores are indexed by it. *Rest*: the other floating arrays (biases, norms),
-likewise. *Other*: integer and boolean buffers, and floating ones with infinity in them, which are
-carried but never averaged.
+Prunable arrays are *weights*, one after another in one flat vector; masks and scores are indexed by
+it. All other floating arrays (biases, norms) are the *rest*, likewise. *Other* are integer and
+boolean buffers, and floating ones with infinity in them, which are carried but never averaged.
 """
 
 import hashlib
@@ -29,20 +28,14 @@ MAX_JSON_BYTES = 1 << 24
 
 @dataclass
 class FlatModel:
-    """A model in flat form: its prunable weights [P], and all else.
+    """A model in flat form: its prunable weights [P], the floating rest [R], and other buffers.
 
-    `weights` and `rest` [R], the floating arrays that are not prunable, are float32 or float64 in
-    layout order; `other` are integer, boolean and complex buffers by name, untouched.
+    `weights` and `rest` are float32 or float64 in layout order; buffers are untouched.
     """
 
     weights: NDArray[Any]
     rest: NDArray[Any]
     other: dict[str, NDArray[Any]]
-
-    def copy(self) -> "FlatModel":
-        """Return a deep copy, writable and owned by the caller."""
-        other = {name: array.copy() for name, array in self.other.items()}
-        return FlatModel(self.weights.copy(), self.rest.copy(), other)
 
 
 @dataclass(frozen=True)
@@ -150,9 +143,9 @@ class Layout:
     def flatten(self, arrays: NamedArrays) -> FlatModel:
         """Copy named arrays into flat vectors of `dtype`.
 
-        As with FedAvg, any plain numbers will do for a floating array, and a scalar may come as an
-        array of one: axes of length 1 do not count. For an integer buffer floating numbers are
-        rounded if it is of no axes, because FedAvg's mean of a counter is one.
+        As with FedAvg, any plain numbers will do for a floating array, and axes of length 1 do not
+        count. For an integer buffer of no axes floating numbers are rounded, because FedAvg's mean
+        of a counter is one.
 
         Raises ProtocolError if a name is missing or too many, a shape differs otherwise, or a
         buffer's numbers do not fit its dtype.
@@ -195,10 +188,7 @@ class Layout:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Read a layout from bytes of unknown origin.
-
-        Raises ProtocolError if the bytes are not a layout.
-        """
+        """Read a layout from bytes of unknown origin; raise ProtocolError if they are none."""
         if len(data) > MAX_JSON_BYTES:
             raise ProtocolError(f"a layout takes at most {MAX_JSON_BYTES} bytes, got {len(data)}")
         try:

@@ -32,16 +32,14 @@ class Mask:
     Attributes
     ----------
     layout : Layout
-        What the positions mean.
     bits : ndarray of bool [P]
-        True where a weight is active. A writable array is copied; the mask's own is read-only.
+        True where a weight is active; read-only. A writable array is copied.
     """
 
     layout: Layout
     bits: NDArray[np.bool_]
 
     def __post_init__(self) -> None:
-        """Check the length and freeze the bits."""
         if self.bits.dtype != np.bool_ or self.bits.shape != (self.layout.weight_count,):
             raise ProtocolError(
                 f"a mask for this model is bool [{self.layout.weight_count}], "
@@ -100,11 +98,8 @@ class Mask:
     def unpack(cls, layout: Layout, packed: NDArray[Any]) -> Self:
         """Read `packed` bits of unknown origin.
 
-        Raises
-        ------
-        ProtocolError
-            If dtype or length are not those of `layout`, an unused bit is set, or there are too
-            few active weights for the memory that the mask takes: see `MOST_PER_ACTIVE`.
+        Raises ProtocolError if dtype or length are not those of `layout`, an unused bit is set, or
+        there are too few active weights for the memory that the mask takes: see `MOST_PER_ACTIVE`.
         """
         size = layout.weight_count
         if packed.dtype != np.uint8 or packed.shape != (-(-size // 8),):
@@ -128,17 +123,11 @@ class Mask:
         return self.layout.split(self.bits)
 
     def select(self, weights: NDArray[Any]) -> NDArray[Any]:
-        """Take the active values out of a flat vector [P] of any dtype: [count], a copy.
-
-        A full mask returns the vector itself, so do not write to the result.
-        """
+        """Take the active values [count] of a flat vector [P]; a full mask returns the vector."""
         return weights if self.is_full else weights.take(self.active)
 
     def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put active values [count] back into [P], same dtype, zero where pruned.
-
-        A full mask returns `values` itself.
-        """
+        """Put active values [count] back into [P], else zeros; a full mask returns `values`."""
         if self.is_full:
             return values
         weights = np.zeros(self.bits.size, dtype=values.dtype)
@@ -146,11 +135,9 @@ class Mask:
         return weights
 
     def __eq__(self, other: object) -> bool:
-        """Compare layout and bits."""
         return isinstance(other, Mask) and self.digest == other.digest
 
     def __hash__(self) -> int:
-        """Hash by digest."""
         return hash(self.digest)
 
 

@@ -1,9 +1,8 @@
 """`sparse_mod`: the client's half of the protocol, for any ClientApp.
 
-Add it to the mods of a ClientApp written for FedAvg. The app keeps receiving an ordinary dense
-ArrayRecord and keeps returning one; the mod unpacks what arrives, puts the mask back on what the
-app returns, and sends the update at active positions alone. Messages of other strategies pass
-untouched.
+The app keeps receiving an ordinary dense ArrayRecord and keeps returning one; the mod unpacks what
+arrives, puts the mask back on what the app returns, and sends the update at active positions alone.
+Messages of other strategies pass untouched.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +11,7 @@ from logging import ERROR
 from pathlib import Path
 
 import numpy as np
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Error,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode as FlowerCode
 from flwr.common.logger import log
@@ -30,10 +21,10 @@ from caafp_app.errors import CaafpError, ProtocolError
 from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.description import Description, describe_node
 from caafp_app.protocol.held import (
-    MaskUnknownError,
+    LackingError,
     find_mask,
     find_model,
-    keep_text,
+    keep,
     kept_record,
     kept_text,
     remember_mask,
@@ -55,19 +46,9 @@ _MAX_REASON = 1000
 class Received:
     """A message of ours, unpacked.
 
-    Attributes
-    ----------
-    message : Message
-        As it came.
-    content : RecordDict
-        What the app is to see in its place: the dense model, and the user's own records.
-    request : Request
-    mask : Mask
-        Of the model.
-    parts : Parts, optional
-        The model in parts; None if it is the personal one, which is kept here.
-    trials : NDArray[np.bool_], optional
-        Which active weights each trial of the model keeps [n, mask.count].
+    `content` is what the app is to see in place of the message's: the dense model, and the user's
+    own records. `parts` are the model in parts; None if it is the personal one, which is kept here.
+    `trials` [n, mask.count] say which active weights each trial of the model keeps.
     """
 
     message: Message
@@ -92,12 +73,8 @@ class SparseMod:
     """The mod as an object, for apps that describe themselves.
 
     It is `receive`, the app, and `answer`. What serves many clients at once calls these two itself.
-
-    Parameters
-    ----------
-    describe : callable
-        ``describe(context) -> Description``. Called once per run, in a process that should stay
-        light: import no training framework in it.
+    ``describe(context) -> Description`` is called once per run, in a process that should stay
+    light: import no training framework in it.
     """
 
     def __init__(self, describe: Callable[[Context], Description] = describe_node) -> None:
@@ -127,12 +104,9 @@ class SparseMod:
             request = Request.from_records(message.content)
             if request.action is not Action.DESCRIBE:
                 return _receive(request, message, context)
-        except _RefusalError as refusal:
-            return _refuse(message, refusal.code, str(refusal))
-        except MaskUnknownError as error:
-            return _refuse(message, ErrorCode.MASK_UNKNOWN, str(error))
         except ProtocolError as error:
-            return _refuse(message, ErrorCode.BAD_REQUEST, str(error))
+            code = error.code if isinstance(error, LackingError) else ErrorCode.BAD_REQUEST
+            return _refuse(message, code, str(error))
         except MemoryError:
             reason = "the model does not fit the memory of this device"
             return _refuse(message, ErrorCode.BAD_REQUEST, reason)
@@ -159,12 +133,13 @@ class SparseMod:
         try:
             if len(replies) > 1:
                 _join_metrics(reply.content, [one.content for one in replies])
+            key = request.arrays_key
             answer = Answer(
                 request.action,
                 request.round,
                 self._label(context),
                 request.mask_digest,
-                record=request.record and _name_of_arrays(reply.content, request),
+                record=request.record and (returned_name(reply.content, key) or key),
             )
             if received.parts is not None and request.action is not Action.EVALUATE:
                 answer = pack_training(
@@ -183,7 +158,7 @@ class SparseMod:
 
     def _answer_describe(self, request: Request, message: Message, context: Context) -> Message:
         description = self.describe(context)
-        keep_text(context, "label", description.label)
+        keep(context, label=description.label)
         key = str(context.node_config.get(KEY_PATH, ""))
         proof = Proof()
         if key:
@@ -210,7 +185,7 @@ class SparseMod:
         label = kept_text(context, "label")
         if not label:
             label = self.describe(context).label
-            keep_text(context, "label", label)
+            keep(context, label=label)
         return label
 
 
@@ -228,41 +203,33 @@ def failure(message: Message, error: Exception) -> Message:
     return _refuse(message, ErrorCode.CLIENT_FAILED, reason)
 
 
-class _RefusalError(ProtocolError):
-    """A request that cannot be met, and the code that says so."""
-
-    def __init__(self, code: ErrorCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
 def _receive(request: Request, message: Message, context: Context) -> Received:
-    content = message.content
-    if request.arrays_key in content and request.record != request.arrays_key:
-        raise ProtocolError(f"two records of the message are called {request.arrays_key!r}")
+    key, parts, trials = request.arrays_key, None, None
+    if key in message.content and request.record != key:
+        raise ProtocolError(f"two records of the message are called {key!r}")
     if request.action is Action.EVALUATE_PERSONAL:
         record = kept_record(context, PERSONAL)
         if record is None:
             reason = "this client keeps no personal model: personalise it first"
-            raise _RefusalError(ErrorCode.NOT_PERSONALISED, reason)
-        mask, parts, trials = find_mask(request, context), None, None
+            raise LackingError(reason, ErrorCode.NOT_PERSONALISED)
+        mask = find_mask(request, context)
     else:
         mask = find_mask(request, context)
-        arrays = find_model(request, context)
-        parts = unpack_parts(arrays, mask, request.down, request.rest)
-        trials = None
+        parts = unpack_parts(find_model(request, context), mask, request.down, request.rest)
         if request.trials is not None and request.action is Action.EVALUATE:
             trials = unpack_trials(request.trials, mask.count)
         remember_mask(mask, context)
         remember_model(request, context)
         record = _record_of(mask, parts)
-    users = detached(content)
+    users = detached(message.content)
     show_request(context, users.config_records.pop(HEADER))
-    return Received(message, _for_the_app(request, record, users), request, mask, parts, trials)
+    given = RecordDict({key: record, **users})  # in the order of what FedAvg sends
+    if request.config_key and request.config_key not in given:
+        given[request.config_key] = ConfigRecord({"server-round": request.round})
+    return Received(message, given, request, mask, parts, trials)
 
 
 def _record_of(mask: Mask, parts: Parts) -> ArrayRecord:
-    """Return the dense model of parts."""
     model = FlatModel(mask.scatter(parts.values), parts.rest, parts.other)
     return to_record(mask.layout.unflatten(model, copy=False))
 
@@ -274,19 +241,6 @@ def _join_metrics(content: RecordDict, said: Sequence[RecordDict]) -> None:
             found = [one.metric_records[name][key] for one in said]
             if any(one != value for one in found):
                 metrics[key] = [float(one) for one in found]  # type: ignore[arg-type]
-
-
-def _for_the_app(request: Request, record: ArrayRecord, users: RecordDict) -> RecordDict:
-    """Return the records that FedAvg sends, in its order: the dense model, and the user's own."""
-    given = RecordDict({request.arrays_key: record, **users})
-    if request.config_key and request.config_key not in given:
-        given[request.config_key] = ConfigRecord({"server-round": request.round})
-    return given
-
-
-def _name_of_arrays(records: RecordDict, request: Request) -> str:
-    """Return the name under which the app returned its model, or would have."""
-    return returned_name(records, request.arrays_key) or request.arrays_key
 
 
 def _refuse(message: Message, code: ErrorCode, reason: str) -> Message:

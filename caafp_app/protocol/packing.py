@@ -24,8 +24,7 @@ MOST_TRIALS = 16
 class Parts(NamedTuple):
     """A model, or an update of one, without its pruned weights.
 
-    `values` [mask.count] at active positions in flat order, `rest` [R] of the same dtype, float32
-    or float64, and the buffers that are carried.
+    `values` [mask.count] at active positions, `rest` [R] of the same dtype, and carried buffers.
     """
 
     values: NDArray[Any]
@@ -40,12 +39,7 @@ def pack_model(
     rest_codec: str,
     rng: np.random.Generator | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Encode the active weights, the rest and the other buffers of `model`.
-
-    ``values`` has mask.count values, ``rest`` R, by the codec's law of bytes; an empty part is left
-    out. With codec ``float32`` they may be the model's own arrays, not copies. `rng` decides
-    stochastic rounding; without one codecs round to the nearest.
-    """
+    """Encode the active weights, the rest and the other buffers of `model`: see `pack_parts`."""
     parts = Parts(mask.select(model.weights), model.rest, model.other)
     return pack_parts(parts, weights_codec, rest_codec, rng)
 
@@ -53,7 +47,11 @@ def pack_model(
 def pack_parts(
     parts: Parts, weights_codec: str, rest_codec: str, rng: np.random.Generator | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Encode as `pack_model` does what has been taken apart already."""
+    """Encode what has been taken apart already; an empty part is left out.
+
+    With codec ``float32`` the arrays may be the model's own, not copies. `rng` decides stochastic
+    rounding; without one codecs round to the nearest.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     if parts.values.size:
         arrays[VALUES] = codec_for(weights_codec).encode(parts.values, rng)
@@ -72,11 +70,8 @@ def unpack_parts(
 ) -> Parts:
     """Decode what `pack_parts` made, of unknown origin, perhaps as read-only views of `arrays`.
 
-    A client's gradient may be among the arrays, and is left alone. `scanned`: the caller refuses
-    NaN and infinity in ``values`` and ``rest`` by `vectors.scan`.
-
-    Raises ProtocolError if an array is missing, too many, of the wrong dtype or length, or not
-    finite.
+    A client's gradient among the arrays is left alone. `scanned`: see `Codec`. Raises ProtocolError
+    if an array is missing, too many, of the wrong dtype or length, or not finite.
     """
     layout = mask.layout
     others = {OTHER + entry.name for entry in layout.other_entries}
@@ -139,4 +134,4 @@ def _decode(
         if size:
             raise ProtocolError(f"array {name!r} is missing: {size} values were expected")
         return np.empty(0, dtype=layout.dtype)
-    return codec_for(codec).decode(data, size, layout.dtype, scanned=scanned)
+    return codec_for(codec).decode(data, size, layout.dtype, scanned)

@@ -6,8 +6,6 @@ ConfigRecord, under the key
 
     @<dtype>:<shape>:<name>         e.g.  @<f4:128:values   @|u1:64,3:other/steps
 
-which costs no object at all.
-
 To an app of somebody else's they travel as an ArrayRecord of the user's own name, so that a mod
 which counts or logs arrays finds them where it looks. The header's ``record`` is that name.
 """
@@ -48,8 +46,6 @@ def attach(
 
     Parameters
     ----------
-    records : RecordDict
-    arrays : mapping of str to ndarray
     record : str
         Name of the ArrayRecord to send them in; empty: the shorter way.
     update : bool
@@ -74,8 +70,7 @@ def attach(
 def attached(records: RecordDict) -> dict[str, NDArray[Any]]:
     """Return the arrays of a message, as read-only views, whichever way they came.
 
-    Raises ProtocolError if an array's bytes are not what they are said to be, or a name comes
-    twice.
+    Raises ProtocolError if an array's bytes do not fit what is said of them, or a name comes twice.
     """
     header = records.get(HEADER)
     sent = from_record(records, _record_of(header))

@@ -27,9 +27,9 @@ def prunable_names(
     Parameters
     ----------
     rule : callable, iterable of str, or None
-        ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``, each of
-        which has to match a floating array. None: arrays with two or more
-        axes and at least `spare_below` numbers.
+        ``rule(name, shape) -> bool``, or names and globs such as ``"conv*.weight"``, each of which
+        has to match a floating array. None: arrays of two or more axes and at least `spare_below`
+        numbers.
     spare_first, spare_last : bool
         Leave the first / last array that `rule` accepts dense.
     """

@@ -1,7 +1,4 @@
-"""From the dense model that a ClientApp returned to the few arrays that are sent.
-
-The mask is put back whatever the app did; a personal model is kept instead of sent.
-"""
+"""From the dense model that a ClientApp returned to the few arrays that are sent."""
 
 from dataclasses import replace
 from typing import Any
@@ -42,8 +39,8 @@ def pack_training(
 ) -> Answer:
     """Turn the model that the app returned into the update, or keep it if it is personal.
 
-    `received` is the model it was given; `context` keeps a personal model, and what a lossy codec
-    left over.
+    The mask is put back whatever the app did. `received` is the model it was given; `context` keeps
+    a personal model, and what a lossy codec left over.
 
     Raises ProtocolError if the app returned no model, another one, or one with NaN or infinity.
     """
@@ -113,7 +110,7 @@ def _encode_update(
         return pack_parts(update, request.up, request.rest, rng)
     whole = update.values + _left_over(mask, context, request.cluster)
     arrays = pack_parts(update._replace(values=whole), request.up, request.rest, rng)
-    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype)
+    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype, True)
     kept = {"mask": mask.packed, "values": whole - sent, "cluster": np.array([request.cluster])}
     keep_record(context, _RESIDUAL, kept)
     return arrays
@@ -148,14 +145,12 @@ def _largest_gradient(
 
 def _flat_gradient(given: dict[str, NDArray[Any]], mask: Mask) -> NDArray[Any]:
     flat = np.empty(mask.bits.size, dtype=mask.layout.dtype)
-    for entry, part in zip(mask.layout.weight_entries, mask.layout.segments, strict=True):
-        array = given.get(entry.name)
-        if array is None or array.shape != entry.shape:
+    for name, part in mask.layout.split(flat).items():
+        array = given.get(name)
+        if array is None or array.shape != part.shape:
             found = "nothing" if array is None else array.shape
-            raise ProtocolError(
-                f"gradient of {entry.name!r}: expected shape {entry.shape}, found {found}"
-            )
-        flat[part] = array.reshape(-1)
+            raise ProtocolError(f"gradient of {name!r}: expected shape {part.shape}, found {found}")
+        part[...] = array
     return flat
 
 

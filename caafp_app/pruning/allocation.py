@@ -20,16 +20,11 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """What a rule divides active weights among.
+    """What a rule divides active weights among: layers, of which `least` weights have to stay.
 
-    Attributes
-    ----------
-    sizes, least : NDArray[np.int64]
-        Weights of each layer, and how many of them have to stay, shape [layers].
-    density : float
-        Share of active weights of the whole model, in (0, 1].
-    shapes, scores
-        Shape of each layer's array, and the importance of its active weights, if known.
+    The whole model is to have the share `density`, in (0, 1], active. `sizes` and `least` are
+    counts [layers], `shapes` those of the layers' arrays, `scores` the importance of their active
+    weights, if known.
     """
 
     sizes: Counts
@@ -72,13 +67,12 @@ def layer_counts(
     - ``erk``: Erdos-Renyi kernel (Evci et al., "Rigging the Lottery", 2020): a layer's density is
       proportional to ``(out + in + kernel...) / (out in kernel...)``, at most 1.
     - ``global``: the most important weights of the whole model stay. Where more are to be active
-      than there are scores, each layer keeps what it has, and the rest goes by the layers' free
-      places. Ties: earlier layer, lower index.
+      than there are scores, each layer keeps what it has, and the rest goes by its free places.
     - ``quota``: the same, but each layer keeps between half and twice its uniform count.
 
-    Law: the counts of ``erk``, ``global`` and ``quota`` sum to ``floor(N d + 1/2)``. In all rules
-    each layer keeps at least ``min(minimum, n)`` weights and at most n; where that alone is more
-    than the density allows, it is what is returned.
+    Law: the counts of all rules but ``uniform`` sum to ``floor(N d + 1/2)``. Each layer keeps at
+    least ``min(minimum, n)`` weights and at most n; where that alone is more than the density
+    allows, it is what is returned.
 
     Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
     MaskUpdateError if the shapes or scores that the rule needs are missing or do not fit the sizes.

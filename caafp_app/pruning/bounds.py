@@ -38,8 +38,8 @@ def scaled(vector: NDArray[Any], factor: float) -> NDArray[Any]:
 def capped(weights: Sequence[float]) -> list[float]:
     """Cut weights that are known together at their median; zeros do not count in it.
 
-    For means over clusters or clients whose counts are known beforehand, such as the mean model of
-    a run's result. No directions are compared in them, so nobody counts more than the median.
+    For means over clusters or clients whose counts are known beforehand. No directions are compared
+    in them, so nobody counts more than the median.
     """
     usual = middle(weights)
     return [min(weight, usual) if usual else weight for weight in weights]

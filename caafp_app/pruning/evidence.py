@@ -21,12 +21,11 @@ class Evidence:
     With u the updates at active positions, w the weights and r the rounds:
 
     - variance: ``(sum_r [sum w u^2 - (sum w u)^2 / sum w]) / sum_r sum w``. Each round has its own
-      mean, so that the movement of the model from round to round does not count as disagreement. A
-      round with a single reply tells nothing, and counts as agreement.
+      mean, so that the model's movement from round to round does not count as disagreement. A round
+      with a single reply tells nothing, and counts as agreement.
     - sign agreement: ``|sum_r sum w sign(u)| / sum_r sum w``, in [0, 1].
 
     `freedom` is ``sum_r sum w (1 - 1 / n_r)``, n_r the replies of a round: see `PooledEvidence`.
-
     The sums belong to one mask and one group of clients: another mask or group starts anew.
     """
 

@@ -30,10 +30,10 @@ def strongest_filters(weights: NDArray[np.floating], density: float) -> NDArray[
 
 
 def choose_filters(arrays: Arrays, density: float, prunable: Iterable[str]) -> Places:
-    """Choose the filters of each prunable convolution, and what of every array is left with them.
+    """Choose the filters of each prunable convolution, and follow them through all arrays.
 
     Of the arrays named `prunable` only those with three or more axes lose filters. Places are
-    returned for every array with an axis: all of it where nothing is cut.
+    returned for every array with an axis.
 
     Raises SettingsError if there is no such convolution, or a layer does not follow on the one
     before it.
@@ -47,26 +47,25 @@ def choose_by_weight(
     """Choose filters so that at most a share of the prunable *weights* is left with them.
 
     Without a share of its filters a layer behind another loses weights twice, as rows and as
-    columns; the share of filters, one for all layers, is the largest that keeps to `density`. A
-    filter counts by the sum of its `scores`, which are at least 0. Each layer keeps one filter at
-    least, whatever that comes to.
+    columns; the share of filters, one for all layers, is the largest that keeps to `density`, but
+    one filter of each stays at least. A filter counts by the sum of its `scores`, which are at
+    least 0.
     """
     scored = {name: scores.get(name, array) for name, array in arrays.items()}
     allowed = density * sum(array.size for array in scores.values())
 
-    def chosen(share: float) -> tuple[Places, int]:
-        places = choose_filters(scored, share, scores)
-        left = sum(math.prod(len(axis) for axis in places[name]) for name in scores)
-        return places, left
+    def fits(places: Places) -> bool:
+        return sum(math.prod(len(axis) for axis in places[name]) for name in scores) <= allowed
 
-    low, high = 0.0, 1.0
-    places, left = chosen(high)
-    if left <= allowed:
+    places = choose_filters(scored, 1.0, scores)
+    if fits(places):
         return places
+    low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
-        low, high = (middle, high) if chosen(middle)[1] <= allowed else (low, middle)
-    return chosen(low)[0]
+        fitting = fits(choose_filters(scored, middle, scores))
+        low, high = (middle, high) if fitting else (low, middle)
+    return choose_filters(scored, low, scores)
 
 
 def choose_share(
@@ -79,7 +78,7 @@ def choose_share(
     """
 
     def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
-        there = np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))
+        there = _filters_in(mask[name])
         sums = scores[name].reshape(len(weights), -1).sum(axis=1, dtype=np.float64)[there]
         count = max(int(share * there.size + 0.5), 1)
         return np.sort(there[np.argsort(-sums, kind="stable")[:count]])
@@ -89,11 +88,11 @@ def choose_share(
 
 def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Places:
     """Find the filters that a mask of whole filters keeps: the inverse of `filter_mask`."""
+    return _follow(arrays, set(mask), lambda name, _: _filters_in(mask[name]))
 
-    def kept(name: str, weights: NDArray[Any]) -> NDArray[np.intp]:
-        return np.flatnonzero(mask[name].any(axis=tuple(range(1, weights.ndim))))
 
-    return _follow(arrays, set(mask), kept)
+def _filters_in(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    return np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
 
 
 def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:

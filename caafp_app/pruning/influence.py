@@ -3,14 +3,12 @@
 The rule has three parts. The norm of each vector that a client sends is at most `NORM_FACTOR` times
 the median norm of such vectors; a longer one is *scaled down*, not refused. The weight of a client
 in a mean is at most `WEIGHT_FACTOR` times the median weight. An update that points against those of
-most others, where these agree, weighs nothing in its round: see `pruning.opposed`. All parts
-together bound a client's share of every sum: the mean, the statistics behind the scores, gradients,
-saliencies. An honest run never ends because of the rule.
+most others, where these agree, weighs nothing in its round: see `pruning.opposed`. Together they
+bound a client's share of every sum. An honest run never ends because of the rule.
 
-Both medians are known before a round begins: they are of the last `RECENT` rounds. So the order in
-which replies arrive decides nothing. Where there is no earlier round, replies are held until the
-medians of this round are known. To be compared they are held until the round ends: see
-`runner.intake`.
+Both medians are of the last `RECENT` rounds, so that the order in which replies arrive decides
+nothing. Where there is no earlier round, replies are held until the medians of this round are
+known.
 """
 
 import math
@@ -49,16 +47,8 @@ Item = TypeVar("Item")
 class Admitted(Generic[Item]):
     """A reply that can be added to the sums of its round.
 
-    Attributes
-    ----------
-    label : str
-        The client.
-    item : object
-        What the caller gave to `Influence.offer`.
-    weight : float
-        Its weight, capped.
-    factors : mapping of str to float
-        What to multiply each of its vectors with, in (0, 1]; 1.0: not clipped.
+    `item` is what the caller gave to `Influence.offer`, `weight` is capped, and `factors`, of at
+    most 1, are what to multiply each of its vectors with.
     """
 
     label: str
@@ -85,25 +75,17 @@ class Influence(Generic[Item]):
     """The rule's state: norms and weights of the last rounds, and replies that wait.
 
     A runner calls `offer` for each reply that passed its checks, adds what comes back to its sums,
-    calls `release` when no more replies come and adds that too, and calls `end_round`::
+    calls `release` when no more replies come and adds that too, and calls `end_round`.
 
-        for label, update, weight in replies:
-            norms = {"values": norm_of(update.values), "rest": norm_of(update.rest)}
-            for ready in influence.offer(cluster, label, norms, weight, update, update.nbytes):
-                add(ready)
-        for ready in influence.release():
-            add(ready)
-        influence.end_round()
+    **What is held.** A reply is held while no earlier round had a vector of one of its names.
+    The held replies are released together by `release`, with the medians of this round, so
+    their order does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are
+    settled from those that are there, which then depend on who was first, and nothing is held
+    any more in this round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies.
 
-    **What is held.** A reply is held while no earlier round had a vector of one of its names. The
-    held replies are released together by `release`, with the medians of this round, so their order
-    does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are settled from
-    those that are there, which then depend on who was first, and nothing is held any more in this
-    round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies if these are larger.
-
-    **When the bound is wrong.** If more than half of a group's replies of a round are clipped (of
-    `ENOUGH` or more), the clients' learning changed, for instance by a higher learning rate. The
-    norms of that round then replace all earlier ones of the group.
+    **When the bound is wrong.** If more than half of a group's replies of a round are clipped
+    (of `ENOUGH` or more), the clients' learning changed, for instance by a higher learning
+    rate. The norms of that round then replace all earlier ones of the group.
 
     Parameters
     ----------
@@ -126,8 +108,7 @@ class Influence(Generic[Item]):
         # By name of the vector and group: the norms of each of the last rounds.
         self._norms: dict[tuple[str, int], deque[list[float]]] = {}
         self._weights: deque[list[float]] = deque(maxlen=RECENT)
-        self._norms_now: dict[tuple[str, int], list[float]] = {}
-        self._clipped_now: dict[tuple[str, int], int] = {}
+        self._norms_now: dict[tuple[str, int], list[tuple[float, bool]]] = {}
         self._weights_now: list[float] = []
         self._held: list[_Held[Item]] = []
         self._held_bytes = 0
@@ -144,29 +125,14 @@ class Influence(Generic[Item]):
         item: Item,
         nbytes: int,
     ) -> Sequence[Admitted[Item]]:
-        """Take a reply, and return those that can be added now: this one, none, or all held ones.
+        """Take a reply, and return those that can be added now: it, none, or all held ones.
 
-        Parameters
-        ----------
-        group : int
-            The client's cluster.
-        label : str
-            The client.
-        norms : mapping of str to float
-            Euclidean norm of each of its vectors, by a name such as ``values``. Vectors of other
-            kinds (weights, gradients, float buffers) need names of their own: they are of other
-            sizes.
-        weight : float
-            Its weight in a mean, above 0.
-        item : object
-            The reply; handed back with the factors.
-        nbytes : int
-            Memory that the reply takes while it is held.
+        `norms` are of each of the client's vectors, by a name such as ``values``; vectors of other
+        kinds need names of their own, being of other sizes. `item` is handed back with the factors,
+        and takes `nbytes` of memory while it is held.
 
-        Raises
-        ------
-        ProtocolError
-            If a norm is not finite, or the weight is not a positive number. Nothing is noted then.
+        Raises ProtocolError if a norm is not finite, or the weight is not a positive number.
+        Nothing is noted then.
         """
         for name, norm in norms.items():
             if not (math.isfinite(norm) and norm >= 0):
@@ -186,42 +152,27 @@ class Influence(Generic[Item]):
         """Return the replies that are still held, in the order of their labels."""
         if not self._held:
             return []
-        found: dict[str, list[float]] = {}
         grouped: dict[tuple[str, int], list[float]] = {}
         for reply in self._held:
             for name, norm in reply.norms.items():
-                found.setdefault(name, []).append(norm)
                 grouped.setdefault((name, reply.group), []).append(norm)
-        for name, norms in found.items():
-            self._usual_of.setdefault(name, middle(norms))
-        for key, norms in grouped.items():
-            if len(norms) >= ENOUGH:
-                self._usual.setdefault(key, middle(norms))
+        usual_of, usual = _medians(grouped)
+        self._usual_of, self._usual = usual_of | self._usual_of, usual | self._usual
         self._usual_weight = self._usual_weight or middle([r.weight for r in self._held])
         held, self._held, self._held_bytes = self._held, [], 0
         return [self._admit(reply) for reply in sorted(held, key=lambda reply: reply.label)]
 
-    def end_round(self) -> tuple[int, ...]:
-        """Settle the bounds of the next round.
-
-        Returns
-        -------
-        tuple of int
-            Groups whose bound turned out to be wrong, ascending: see the class.
-        """
-        wrong = set()
-        for (name, group), norms in self._norms_now.items():
-            recent = self._norms.setdefault((name, group), deque(maxlen=RECENT))
-            clipped = self._clipped_now.get((name, group), 0)
-            if len(norms) >= ENOUGH and 2 * clipped > len(norms):
-                recent.clear()
-                wrong.add(group)
-            recent.append(sorted(norms))
+    def end_round(self) -> None:
+        """Settle the bounds of the next round."""
+        for key, told in self._norms_now.items():
+            recent = self._norms.setdefault(key, deque(maxlen=RECENT))
+            if len(told) >= ENOUGH and 2 * sum(clipped for _, clipped in told) > len(told):
+                recent.clear()  # the bound was wrong
+            recent.append(sorted(norm for norm, _ in told))
         if self._weights_now:
             self._weights.append(sorted(self._weights_now))
-        self._norms_now, self._clipped_now, self._weights_now = {}, {}, []
+        self._norms_now, self._weights_now = {}, []
         self._settle()
-        return tuple(sorted(wrong))
 
     def state(self) -> dict[str, Any]:
         """Return what earlier rounds taught, JSON-able; call it between rounds."""
@@ -251,12 +202,10 @@ class Influence(Generic[Item]):
         for name, norm in reply.norms.items():
             key = name, reply.group
             factors[name] = shrink(norm, self._longest(key))
-            self._norms_now.setdefault(key, []).append(norm)
-            self._clipped_now[key] = self._clipped_now.get(key, 0) + (factors[name] < 1)
+            self._norms_now.setdefault(key, []).append((norm, factors[name] < 1))
         self._weights_now.append(reply.weight)
         most = self.weight_factor * self._usual_weight if self.weight_factor else math.inf
-        weight = min(reply.weight, most)
-        return Admitted(reply.label, reply.item, weight, factors)
+        return Admitted(reply.label, reply.item, min(reply.weight, most), factors)
 
     def _longest(self, key: tuple[str, int]) -> float:
         usual = self._usual.get(key, self._usual_of.get(key[0], 0.0))
@@ -264,15 +213,21 @@ class Influence(Generic[Item]):
         return self.norm_factor * usual if self.norm_factor and usual else math.inf
 
     def _settle(self) -> None:
-        found: dict[str, list[float]] = {}
-        self._usual = {}
-        for key, recent in self._norms.items():
-            norms = [norm for part in recent for norm in part]
-            found.setdefault(key[0], []).extend(norms)
-            if len(norms) >= ENOUGH:
-                self._usual[key] = middle(norms)
-        self._usual_of = {name: middle(norms) for name, norms in found.items()}
+        self._usual_of, self._usual = _medians(
+            {key: [norm for part in recent for norm in part] for key, recent in self._norms.items()}
+        )
         self._usual_weight = middle([weight for part in self._weights for weight in part])
+
+
+def _medians(
+    grouped: Mapping[tuple[str, int], Sequence[float]],
+) -> tuple[dict[str, float], dict[tuple[str, int], float]]:
+    """Return the median norm of each kind of vector, and that of each group that has enough."""
+    found: dict[str, list[float]] = {}
+    for (name, _), norms in grouped.items():
+        found.setdefault(name, []).extend(norms)
+    of_group = {key: middle(norms) for key, norms in grouped.items() if len(norms) >= ENOUGH}
+    return {name: middle(norms) for name, norms in found.items()}, of_group
 
 
 def _floats(rounds: Iterable[Iterable[Any]]) -> list[list[float]]:

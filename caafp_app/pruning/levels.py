@@ -24,10 +24,7 @@ _MOST = 8
 def parse_levels(text: str) -> tuple[float, ...]:
     """Return the shares in a text such as ``"1,0.5,0.25"``.
 
-    Raises
-    ------
-    SettingsError
-        They are no falling numbers from 1 on, above 0, or more than eight.
+    Raises SettingsError if they are no falling numbers from 1 on, above 0, or more than eight.
     """
     words = [word.strip() for word in text.split(",")]
     shares = tuple(float(word) for word in words if _SHARE.fullmatch(word))
@@ -57,21 +54,11 @@ def nested_masks(
     segments: Sequence[slice],
     shares: Sequence[float],
 ) -> list[NDArray[np.bool_]]:
-    """Return a mask [P] for each share: the best of the active weights, layer by layer.
+    """Return a mask [P] for each share in (0, 1]: the best of each layer's active weights.
 
     Law: of a layer's a active weights a level has ``max(floor(share a + 1/2), min(1, a))``, and
-    each mask lies in that of any larger share. Ties go to the lower index.
-
-    Parameters
-    ----------
-    bits : NDArray[np.bool_]
-        The mask of the whole model [P].
-    scores : NDArray[np.floating]
-        Of all weights [P]; those of inactive ones are not read.
-    segments : sequence of slice
-        Of the layers in [P].
-    shares : sequence of float
-        In (0, 1].
+    each mask lies in that of any larger share. Ties go to the lower index. `bits` [P] is the mask
+    of the whole model, `scores` [P] are read at active weights only.
     """
     if bits.shape != scores.shape:
         raise MaskUpdateError(f"expected scores of {bits.size} weights, found {scores.shape}")
@@ -88,21 +75,15 @@ class PooledEvidence(Evidence):
     """The evidence of several levels, weight by weight: read only.
 
     A weight that few devices have is known from few replies, whose variance is too small and whose
-    signs agree too well by chance. Both are corrected for the number of replies, so that neither
-    speaks for it or against it. With n replies of a round and level, of weight W:
+    signs agree too well by chance. Both are corrected for the number of replies. With n replies of
+    a round and level, of weight W:
 
     - variance: the scatter of all levels over ``sum W (1 - 1 / n)``;
     - sign agreement K of N replies in all: ``sqrt(max((N K^2 - 1) / (N - 1), 0))``, whose square is
       unbiased for replies of equal weight.
 
-    A weight of which this cannot be said has the median of its layer.
-
-    Parameters
-    ----------
-    size : int
-        Active weights A of the whole model.
-    parts : sequence of (Evidence, NDArray)
-        Of each level, and the places of its active weights among the A.
+    A weight of which this cannot be said has the median of its layer. `parts` are each level's
+    evidence, and the places of its active weights among those, `size`, of the whole model.
     """
 
     def __init__(self, size: int, parts: Sequence[tuple[Evidence, NDArray[np.intp]]]) -> None:

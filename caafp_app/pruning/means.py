@@ -35,8 +35,8 @@ class WeightedMean:
     def add(self, values: NDArray[np.floating], weight: float, peak: float | None = None) -> None:
         """Add a reply [size] with the client's example count, or 1, as its weight.
 
-        `peak` is ``max |values|``, if `scan` has told it. Raises ProtocolError if values or weight
-        must not enter the sum; nothing has been added then.
+        `peak` is ``max |values|``, if `peak_of` has told it. Raises ProtocolError if values or
+        weight must not enter the sum; nothing has been added then.
         """
         weight = rounded_weight(weight)
         self.total.add(values, weight, peak)

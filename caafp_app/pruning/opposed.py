@@ -22,27 +22,18 @@ OPPOSED = 0.5
 
 
 def opposed(vectors: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
-    """Tell which clients of one round move against most others.
+    """Tell which clients of one round move against most others: bool [n], of n vectors [A].
 
     A client's agreement is the median cosine of its vector with each other one. It is opposed if it
     agrees with the others by less than ``-OPPOSED`` times the median agreement of all, and that is
     at least `AGREE`. Less than half of the clients cannot turn the medians of the rest. A liar that
     reverses its update undoes more than its share however short it is, so no bound of norms keeps
-    three of ten from it.
+    three of ten from it. A vector of zeros agrees with nobody and opposes nobody. Where there is no
+    majority of those that agree, nobody is opposed.
 
     To leave out updates by their direction is of FLTrust (Cao, Fang, Liu, Gong, NDSS 2021), which
     cuts at a cosine of 0 with an update of the server's own data; to compare clients pairwise in
     its place, of FLAME (Nguyen et al., USENIX Security 2022). The bound by the agreement is ours.
-
-    Parameters
-    ----------
-    vectors : sequence of ndarray
-        n vectors [A]. A vector of zeros agrees with nobody and opposes nobody.
-
-    Returns
-    -------
-    ndarray of bool
-        Shape [n]; none where there is no majority of those that agree.
     """
     count = len(vectors)
     nobody = np.zeros(count, dtype=np.bool_)

@@ -7,7 +7,7 @@ one fixed quantum ``2**q`` first, so that all additions are exact.
 
 A term is rounded by adding ``1.5 * 2**(52 + q)`` in float64. The bits of that sum, read as an
 integer, are those of the constant plus the term in quanta, hence one integer addition accumulates
-it: three passes over cached data, about the cost of ``total += weight * values`` in numpy.
+it: three passes over cached data.
 """
 
 import math
@@ -29,11 +29,9 @@ _LEVELS = 3  # above the first
 
 
 def largest_magnitude(values: NDArray[np.floating], size: int, known: float | None = None) -> float:
-    """Return ``max |values|`` (0 for an empty vector) and refuse what must not enter a sum.
+    """Return ``max |values|``, or `known` if it is told, and refuse what must not enter a sum.
 
-    `known` is the answer, if `scan` has told it: the values are not looked at again. Raises
-    ProtocolError if ``values`` is not a vector of floats of length ``size`` or holds NaN or
-    infinity.
+    Raises ProtocolError if ``values`` is not a vector of floats [size] or holds NaN or infinity.
     """
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ProtocolError(
@@ -43,9 +41,7 @@ def largest_magnitude(values: NDArray[np.floating], size: int, known: float | No
 
 
 def rounded_weight(weight: float) -> float:
-    """Round the weight of a reply to a multiple of 2**-24, so that totals of weights are exact.
-
-    Weights are example counts, or 1: whole numbers stay what they are.
+    """Round a weight to a multiple of 2**-24, so that totals of weights are exact; counts stay.
 
     Raises ProtocolError if the weight is not in [2**-24, 2**80).
     """
@@ -83,9 +79,8 @@ class ReproducibleSum:
     def add(
         self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
     ) -> None:
-        """Add ``weight * values``, of shape [size], with any finite weight.
+        """Add ``weight * values`` [size], with any finite weight; `peak` is ``max |values|``.
 
-        `peak` is ``max |values|``, if `scan` has told it: the values are not looked at again.
         Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
         too large; nothing has been added then.
         """
@@ -230,7 +225,6 @@ class ReproducibleSum:
         )
 
     def _coarser(self) -> "ReproducibleSum":
-        """Return the level above this one, made when it is needed."""
         if self._above is None:
             if not self.levels:
                 raise self._overflow(math.inf)

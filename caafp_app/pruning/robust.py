@@ -6,12 +6,11 @@ By coordinate: the trimmed mean and the median of Yin, Chen, Ramchandran, Bartle
 By geometry: multi-Krum of Blanchard, El Mhamdi, Guerraoui, Stainer: "Machine Learning with
 Adversaries: Byzantine Tolerant Gradient Descent", NeurIPS 2017, and the geometric median of
 Pillutla, Kakade, Harchaoui: "Robust Aggregation for Federated Learning", IEEE TSP 2022. Both give
-each *client* a share. Statistics, signs and gradients are then summed with these shares as
-weights, so that scores and masks are as robust as the mean.
+each *client* a share, by which statistics, signs and gradients are summed too.
 
-All of them hold the updates of a round: n clients of A values take n A values of memory. The
-work is n log n per value by coordinate, n^2 per value by geometry. Hand updates over in the order
-of labels, so that the order of arrival does not show in the last bits.
+All of them hold n updates of A values in memory. The work is n log n per value by coordinate, n^2
+by geometry. Hand updates over in the order of labels, so that the order of arrival does not show in
+the last bits.
 """
 
 import math
@@ -42,8 +41,7 @@ def liars_among(count: int) -> int:
 def trimmed_mean(updates: Updates, weights: Sequence[float] = ()) -> NDArray[np.float64]:
     """Return the mean of the middle values at each coordinate, shape [A].
 
-    Every client counts alike: a number of examples is as easily made up as an update. `weights` is
-    not used.
+    Every client counts alike: a number of examples is as easily made up as an update.
     """
     return _by_coordinate(updates, liars_among(len(updates)))
 
@@ -62,7 +60,9 @@ def multi_krum(updates: Updates, weights: Sequence[float]) -> NDArray[np.float64
     """
     count = len(updates)
     lying = liars_among(count)
-    apart = squared_distances(updates)
+    products = inner_products(updates)
+    squares = np.diag(products)
+    apart = np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)
     np.fill_diagonal(apart, np.inf)
     near = max(count - lying - 2, min(count - 1, 1))
     scores = np.sort(apart, axis=1)[:, :near].sum(axis=1)
@@ -76,8 +76,8 @@ def geometric_median(updates: Updates, weights: Sequence[float]) -> NDArray[np.f
     """Return each client's share in the geometric median, shape [n].
 
     The point ``z = sum_i c_i u_i`` that minimises ``sum_i w_i |z - u_i|``, by Weiszfeld's steps
-    ``c_i ~ w_i / |z - u_i|``, which need only the inner products of the updates. Less than half of
-    the weight cannot move it far.
+    ``c_i ~ w_i / |z - u_i|``, which need only the inner products. Less than half of the weight
+    cannot move it far.
     """
     given = _normal(np.asarray(weights, dtype=np.float64))
     products = inner_products(updates)
@@ -105,38 +105,18 @@ def inner_products(updates: Updates) -> NDArray[np.float64]:
     return products
 
 
-def squared_distances(updates: Updates) -> NDArray[np.float64]:
-    """Return the squared distances between updates, shape [n, n], none below 0."""
-    products = inner_products(updates)
-    squares = np.diag(products)
-    return np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)
-
-
 def middle_buffers(buffers: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return the lower median of integer or boolean buffers at each coordinate, in their dtype.
 
-    Counters and flags cannot be averaged, and one client's must not become everybody's. Complex
-    values are ordered by their real part first.
+    Counters and flags cannot be averaged, and one client's must not become everybody's.
     """
     whole = np.sort(np.stack(buffers), axis=0, kind="stable")
     middle: NDArray[Any] = whole[(len(buffers) - 1) // 2]
     return middle
 
 
-def keep_variances(rest: NDArray[np.floating], variances: Sequence[slice]) -> None:
-    """Raise what lies below 0 in the slices of running variances to 0, in place.
-
-    Below 0, every client that normalises by such a variance gets NaN.
-    """
-    for part in variances:
-        np.maximum(rest[part], 0, out=rest[part])
-
-
 def is_variance(name: str) -> bool:
-    """Tell whether an array of this name is a running variance of a normalisation layer.
-
-    torch calls it ``running_var``, Keras ``moving_variance``, Flax ``var``.
-    """
+    """Tell by its name (torch's, Keras', Flax's) whether an array is a running variance."""
     last = name.replace("/", ".").split(".")[-1]
     return last in ("running_var", "moving_variance", "var")
 

@@ -33,17 +33,9 @@ class Phase(StrEnum):
 class RoundPlan:
     """What happens in one round.
 
-    Attributes
-    ----------
-    mask_update : bool
-        Whether the masks change at the end of the round.
-    sparsity : float
-        Target sparsity in force after the round.
-    gradients : bool
-        Whether clients send gradients at inactive weights: the masks change, and something is
-        inactive.
-    statistics : bool
-        Whether the replies enter the statistics of the next mask update.
+    `mask_update`: masks change at its end, to the target `sparsity`, in force after the round.
+    `gradients`: clients send gradients at inactive weights, because masks change and something is
+    inactive. `statistics`: the replies enter the statistics of the next mask update.
     """
 
     round: int
@@ -69,11 +61,9 @@ def target_sparsity(step: int, steps: int, initial: float, final: float, kind: s
     if step == 0:
         return initial
     progress: float = SCHEDULES[kind](step / steps)
-    return (
-        final
-        if progress >= 1.0 or step == steps
-        else min(initial + (final - initial) * progress, final)
-    )
+    if progress >= 1.0 or step == steps:
+        return final
+    return min(initial + (final - initial) * progress, final)
 
 
 def one_shot(done: float) -> float:
@@ -116,9 +106,9 @@ def build_plan(
     clusters, so they change at the end of rounds in clusters only: first at the end of round
     ``warmup + cluster``, or of the first round in clusters where ``cluster`` is 0; then every
     ``every`` rounds, as long as a round is left to train with the new mask. The paper's 15 + 15 +
-    20 rounds, every 5, give rounds 30, 35, 40 and 45. With an initial sparsity no round is dense:
-    masks change from the first round in clusters on. Without rounds of pruning, or with a final
-    sparsity of 0, they never do.
+    20 rounds, every 5, give rounds 30, 35, 40 and 45. With an initial sparsity masks change from
+    the first round in clusters on. Without rounds of pruning, or with a final sparsity of 0, they
+    never do.
 
     Statistics come from the ``every`` rounds before a mask update, the last of which brings the
     gradients too, unless the model is still dense. Raises SettingsError if a value is outside its
@@ -157,7 +147,6 @@ def build_plan(
 def _update_rounds(
     warmup: int, cluster: int, prune: int, every: int, *, sparse: bool, final: float
 ) -> tuple[int, ...]:
-    """Return the rounds that end with a mask update."""
     if prune == 0 or final == 0.0:
         return ()
     first = warmup + (1 if sparse else max(cluster, 1))

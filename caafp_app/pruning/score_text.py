@@ -26,7 +26,7 @@ def parse_score(text: str) -> tuple[tuple[str, float], ...]:
     """Return the names of the scores and their weights, in the order of the text.
 
     The text is as ``"0.5 magnitude + 0.25 coherence + 0.25 consistency"``; a name without a weight
-    has 1. A name may be the path of a score function as well. Nothing is imported.
+    has 1, and may be the path of a score function, which is not imported.
 
     Raises SettingsError if it is no such sum, a name is unknown or comes twice, or all weights are
     0.

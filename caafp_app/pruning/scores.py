@@ -15,7 +15,6 @@ of them. A package outside adds one with a file like this:
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,49 +101,30 @@ def _magnitude(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[
     return score
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Two figures of a layer that the coherence of its weights is measured by.
+def _coherence(published: bool) -> OfLayer:
+    """Score by ``1 / (1 + variance / median)`` of the clients' values, the layer's best one 1.
 
-    The published ``1 / (1 + variance)`` orders nothing, because variances are near 1e-5: the
-    relative form is ``1 / (1 + variance / median)``. The median, because the variances of a layer
-    span orders of magnitude: against their mean most weights would score close to 1 again. Only
-    positive variances count for it, since the weights of dead units have none.
-
-    `scale` is that median, or 1 in the published form; `best` the layer's largest score.
+    The published ``1 / (1 + variance)`` orders nothing, because variances are near 1e-5. Against
+    their mean most weights would score close to 1 again: the variances of a layer span orders of
+    magnitude. Only positive ones count for the median, since the weights of dead units have none.
     """
 
-    scale: float
-    best: float
-
-    @classmethod
-    def of(cls, variance: Vector, *, published: bool) -> Self:
-        """Look at the variances of a whole layer [n]."""
-        found = cls(1.0 if published else _positive_median(variance), 1.0)
-        if not variance.size:
-            return found
-        return cls(found.scale, float(found.agreement(variance.min(keepdims=True))[0]))
-
-    def agreement(self, variance: Vector) -> Vector:
-        """Return ``1 / (1 + variance / scale)``, shape [n]."""
+    def agreement(variance: Vector, scale: float) -> Vector:
         scores = variance.astype(np.float64)
         # A subnormal scale would overflow the quotient; 1/(1 + inf) is the 0 it should be.
         with np.errstate(over="ignore"):
-            scores /= self.scale
+            scores /= scale
         scores += 1.0
         return np.reciprocal(scores, out=scores)
 
-
-def _coherence(published: bool) -> OfLayer:
-    """Score by the agreement of the clients' values, in (0, 1], the layer's best one 1."""
-
     def of(weights: Weights, evidence: Evidence, layer: slice) -> Callable[[slice], Vector]:
         variance = evidence.variance(layer)
-        spread = Spread.of(variance, published=published)
+        scale = 1.0 if published else _positive_median(variance)
+        best = agreement(variance.min(keepdims=True), scale)[0] if variance.size else 1.0
 
         def score(part: slice) -> Vector:
-            scores = spread.agreement(variance[part.start - layer.start : part.stop - layer.start])
-            scores /= spread.best
+            scores = agreement(variance[part.start - layer.start : part.stop - layer.start], scale)
+            scores /= best
             return scores
 
         return score

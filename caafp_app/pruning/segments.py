@@ -1,8 +1,6 @@
-"""The layers of a model as slices of one flat vector, and of its packed form.
+"""The layers of a model as slices of one flat vector [P], in order and without gaps.
 
-The prunable weights of a model are one flat vector of length P; ``segments`` holds one slice of it
-per layer, in order and without gaps. *Packed* vectors hold the active positions of a mask only, in
-flat order: length A = ``mask.sum()``.
+*Packed* vectors hold the active positions of a mask only, in flat order: length A = ``mask.sum()``.
 """
 
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def update_mask(
     regrow: float,
     segments: Sequence[slice],
 ) -> NDArray[np.bool_]:
-    """Prune the least important weights of each layer, grow inactive ones; return the new mask [P].
+    """Prune the least important weights of each layer, grow inactive ones; return a mask [P].
 
     A layer with target k grows the g = `growth_counts` inactive positions of largest ``|gradient|``
     and keeps the k - g active ones of largest score. What is pruned here is not grown here: growth
@@ -55,20 +55,10 @@ def update_mask(
     Law: each layer has exactly ``counts`` active weights afterwards; pruned and grown are disjoint;
     ``after = before - pruned + grown``.
 
-    Raises MaskUpdateError if the arguments do not go together, or a score or gradient is NaN.
-
-    Parameters
-    ----------
-    mask : NDArray[np.bool_]
-        The old mask, shape [P].
-    scores : NDArray[np.floating]
-        Importance of the active weights, packed, shape [A].
-    gradient : NDArray[np.floating]
-        Mean gradient, shape [P]; read at inactive positions only. Zero where it is not known.
-    counts : Sequence[int] or NDArray[np.int64]
-        Active weights k that each layer shall have, shape [layers].
-    regrow : float
-        Share of the layer's k weights that is exchanged, in [0, 1).
+    `scores` [A] are of the active weights, packed; `gradient` [P] is the mean one, read at inactive
+    positions only, zero where it is not known; `counts` are k of each layer [layers], and `regrow`,
+    in [0, 1), the share of it that is exchanged. Raises MaskUpdateError if these do not go
+    together, or a score or gradient is NaN.
     """
     targets = np.asarray(counts, dtype=np.int64)
     active = active_counts(mask, segments)
@@ -99,10 +89,9 @@ def magnitude_mask(
     counts: Sequence[int] | Counts,
     segments: Sequence[slice],
 ) -> NDArray[np.bool_]:
-    """Return the mask of each layer's largest ``|weight|``, shape [P]; ties to the lower index.
+    """Return the mask of each layer's `counts` largest ``|weight|``, shape [P]; ties by index.
 
-    Any saliency [P] does as well as weights. `counts` are the active weights of each layer
-    [layers].
+    Any saliency [P] does as well as weights.
     """
     check_segments(segments, weights.size)
     _check_counts(np.asarray(counts), sizes_of(segments))

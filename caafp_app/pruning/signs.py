@@ -1,7 +1,7 @@
-"""How the clients' updates agree in sign: the sum of w sign(u), at half the memory where it can be.
+"""How the clients' updates agree in sign: the sum of w sign(u), in little memory.
 
-Whole weights below 2**31 in all, as example counts are, add up in 32-bit integers. Any other
-weight widens the sums to `ReproducibleSum`. Both are exact, so the order of arrival does not show.
+Whole weights below 2**31 in all, as example counts are, add up in 32-bit integers. Any other weight
+widens the sums to `ReproducibleSum`. Both are exact.
 """
 
 from typing import Self

@@ -126,8 +126,8 @@ def accumulate(
 ) -> None:
     """Add one reply to a round's mean and to other sums, in one pass.
 
-    `update` [A] is the client's at active positions, `weight` its example count, or 1; `peak` is
-    ``max |update|``, if `scan` has told it.
+    `update` [A] is at active positions, `weight` the client's example count, or 1; `peak` is ``max
+    |update|``, if `peak_of` has told it.
 
     Raises ProtocolError if the length is wrong, a value is not finite, the weight is not positive,
     or the values are absurdly large. Nothing has been added then.

@@ -33,13 +33,8 @@ MOST_CHANGE = 0.1
 class Gain:
     """How much better a figure is than it was, over the clients that reported both.
 
-    Attributes
-    ----------
-    mean : float
-        As a share: 0.01 is a point of accuracy, or a hundredth of a loss.
-    error : float
-        Standard error of the mean; 0 of a single client, which is believed.
-    clients : int
+    `mean` is a share: 0.01 is a point of accuracy, or a hundredth of a loss. `error` is its
+    standard error; 0 of a single client, which is believed.
     """
 
     mean: float
@@ -66,19 +61,12 @@ class Figure:
     def gain(
         self, before: Mapping[str, float], after: Mapping[str, float], most: float = MOST_CHANGE
     ) -> Gain | None:
-        """Compare the figures of the clients that are in both; None where there is none.
+        """Compare the figures of the clients that are in both, by label; None if none is.
 
         Each client is compared with itself: clients differ more from one another than a model
         differs from the next. Figures up to 1 are shares, up to 100 percentages where more is
         better; all others are measured against their median before, which one client's lie does not
-        move. A client's change counts up to `most`.
-
-        Parameters
-        ----------
-        before, after : mapping of str to float
-            By label.
-        most : float
-            As a share.
+        move. A client's change counts up to the share `most`.
         """
         labels = sorted(before.keys() & after.keys())
         if not labels:
@@ -103,22 +91,13 @@ class Figure:
 class Search:
     """What is known of one cluster's densities.
 
-    Laws: the density stays between ``1 - SPARSEST`` and `densest`; it starts to grow at most
-    `TURNS` times; of two gains the better one never leads to a denser model; the last decision
-    takes no step, and takes back one that has been found bad.
+    Laws: the density stays between ``1 - SPARSEST`` and `densest`, where it began; it starts to
+    grow at most `TURNS` times; of two gains the better one never leads to a denser model; the last
+    decision takes no step, and takes back one that has been found bad.
 
-    Attributes
-    ----------
-    densest : float
-        Where it began.
-    density : float
-        Of the model from now on.
-    good, bad : float
-        The least density whose figure was good enough, and the largest whose was not; 0: none.
-    turns : int
-        How often it has started to grow.
-    growing : bool
-        Whether the last change was a growth.
+    `good` and `bad` are the least density whose figure was good enough, and the largest whose was
+    not, or 0; `turns` counts how often it has started to grow; `growing`: the last change was a
+    growth.
     """
 
     densest: float
@@ -136,19 +115,10 @@ class Search:
     def next(self, gain: Gain, tolerance: float, *, last: bool = False) -> Self:
         """Decide by what the figure has gained since the densest model.
 
-        It is good enough if it has lost at most `tolerance`: then the next step down is taken. If
-        it has lost more, by more than the standard error, the mask grows again. Between the two,
-        where a loss may be chance, the density stays.
-
-        Parameters
-        ----------
-        gain : Gain
-            Of the model of the present density.
-        tolerance : float
-            As a share; at least 0.
-        last : bool
-            Nothing can be mended after this: no step is taken, and one that is found bad is taken
-            back as a whole.
+        It is good enough if it has lost at most the share `tolerance`: then the next step down is
+        taken. If it has lost more, by more than the standard error, the mask grows again. Between
+        the two, where a loss may be chance, the density stays. `last`: nothing can be mended after
+        this, so no step is taken, and one that is found bad is taken back as a whole.
         """
         if gain.mean >= -tolerance or self._untried:
             known = replace(self, good=min(self.good, self.density))
@@ -215,13 +185,7 @@ ENTROPY_MOST = 0.7
 def entropy_sparsity(entropy: float, clients: int) -> float:
     """Return the sparsity of a cluster by the rule of an earlier version of the paper's authors.
 
-    ``clip(0.7 - 0.2 H - 0.1 min(n / 10, 1), 0.5, 0.9)``: diverse labels and many clients keep more.
-
-    Parameters
-    ----------
-    entropy : float
-        H of the clients' labels, as a share of the largest one, ``ln(classes)``; in [0, 1].
-    clients : int
-        n, how many the cluster has.
+    ``clip(0.7 - 0.2 H - 0.1 min(n / 10, 1), 0.5, 0.9)``, H the entropy of the labels of its n
+    clients as a share of the largest, ``ln(classes)``: diverse labels and many clients keep more.
     """
     return min(max(ENTROPY_MOST - 0.2 * entropy - 0.1 * min(clients / 10, 1.0), 0.5), 0.9)

@@ -1,4 +1,4 @@
-"""What the page tells of a run's clients, of the clusters they form, and of the clusters' masks."""
+"""What the page tells of a run's clients, their classes and clusters, and the clusters' masks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 from caafp_app.report.html import Cell, Row, figure, number, paragraph, section, table
 from caafp_app.report.svg import matrix
-from caafp_app.runs.masks import jaccard
-from caafp_app.runs.reading import RunFiles
+from caafp_app.runs.reading import RunFiles, jaccard
+from caafp_app.runs.summary import spread
 
 _MOST_SHOWN = 60
-"""Clients whose distances are drawn as a matrix."""
+"""Clients whose distances are drawn as a matrix, and classes whose confusion is."""
 
 
 def clients(run: RunFiles) -> str:
@@ -25,20 +25,16 @@ def clients(run: RunFiles) -> str:
     for client in run.clients:
         before, after = client.cluster_accuracy, client.personal_accuracy
         gain = None if before is None or after is None else after - before
+        counts = (client.cluster, client.examples, client.test_examples)
         rows.append(
             [
-                Cell(client.label),
-                number(client.cluster, 0),
-                number(client.examples, 0),
-                number(client.test_examples, 0),
-                number(before, 2, 100.0, shade=True),
-                number(after, 2, 100.0, shade=True),
+                client.label,
+                *(number(count, 0) for count in counts),
+                *(number(share, 2, 100.0, shade=True) for share in (before, after)),
                 number(gain, 2, 100.0),
-                number(client.cluster_loss, 3),
-                number(client.personal_loss, 3),
+                *(number(loss, 3) for loss in (client.cluster_loss, client.personal_loss)),
                 number(client.personal_sparsity, 4),
-                number(client.cluster_f1, 3),
-                number(client.personal_f1, 3),
+                *(number(f1, 3) for f1 in (client.cluster_f1, client.personal_f1)),
                 number(client.finetune_epochs, 0),
             ]
         )
@@ -52,6 +48,41 @@ def clients(run: RunFiles) -> str:
     )
 
 
+def classes(run: RunFiles) -> str:
+    """Return the recall of each class, and what it is taken for, where clients have told counts."""
+    told = run.summary.get("classes")
+    if not told:
+        return ""
+    names = [str(name) for name in told["names"]]
+    models = [model for model in ("cluster", "personal") if model in told]
+    rows: list[Row] = []
+    for k, name in enumerate(names):
+        windows = sum(told[models[-1]]["confusion"][k])
+        shares = (number(told[model]["recall"][k], 2, 100.0, shade=True) for model in models)
+        rows.append([name, number(windows, 0), *shares])
+    heads = ["class", "windows", *(f"{model} models, recall %" for model in models)]
+    return section(
+        "Classes",
+        paragraph(
+            "Recall is the share of a class's windows that a model knows: the mean over the "
+            "clients that have the class. Below, windows by their class (rows) and the one that "
+            "the models take them for (columns), summed over the clients."
+        ),
+        table(heads, rows, sortable=True),
+        *(_confusion(model, names, told[model]["confusion"]) for model in models),
+    )
+
+
+def _confusion(model: str, names: list[str], counts: list[list[int]]) -> str:
+    if len(names) > _MOST_SHOWN:
+        return ""
+    rows: list[Row] = [
+        [name, *(Cell(str(count), float(count), count / max(sum(row), 1)) for count in row)]
+        for name, row in zip(names, counts, strict=True)
+    ]
+    return table([f"{model} models", *names], rows)
+
+
 def clusters(run: RunFiles) -> str:
     """Return the clusters, and how far apart the clients' updates are."""
     found = run.clusters.get("clusters", {})
@@ -60,13 +91,14 @@ def clusters(run: RunFiles) -> str:
     rows: list[Row] = []
     for name, cluster in sorted(found.items(), key=lambda item: int(item[0])):
         members = [client for client in run.clients if client.label in set(cluster["members"])]
+        common = spread(client.cluster_accuracy for client in members)
+        personal = spread(client.personal_accuracy for client in members)
         rows.append(
             [
                 Cell(name, float(name)),
                 number(len(cluster["members"]), 0),
                 number(cluster.get("examples"), 0),
-                number(_mean([client.cluster_accuracy for client in members]), 2, 100.0),
-                number(_mean([client.personal_accuracy for client in members]), 2, 100.0),
+                *(number(found["mean"], 2, 100.0) for found in (common, personal)),
                 ", ".join(map(str, cluster["members"])),
             ]
         )
@@ -82,21 +114,13 @@ def clusters(run: RunFiles) -> str:
 
 def _timeline(run: RunFiles) -> str:
     """Return what of the groups changed, round by round."""
-    changes = run.clusters.get("changes", [])
-    rows: list[Row] = [
-        [
-            number(one["round"], 0),
-            str(one["what"]),
-            f"{one['before']} to {one['after']}",
-            ", ".join(map(str, one["clients"])),
-            str(one["why"]),
-        ]
-        for one in changes
-    ]
-    if not rows:
-        return ""
+    rows: list[Row] = []
+    for one in run.clusters.get("changes", []):
+        moved, who = f"{one['before']} to {one['after']}", ", ".join(map(str, one["clients"]))
+        rows.append([number(one["round"], 0), str(one["what"]), moved, who, str(one["why"])])
     heads = ["before round", "change", "cluster", "clients", "why"]
-    return paragraph("Timeline of the groups, after they were formed:") + table(heads, rows)
+    told = paragraph("Timeline of the groups, after they were formed:")
+    return told + table(heads, rows) if rows else ""
 
 
 def _distances(run: RunFiles, found: Mapping[str, Any]) -> str:
@@ -106,10 +130,9 @@ def _distances(run: RunFiles, found: Mapping[str, Any]) -> str:
     labels, values = kept
     cluster_of = {label: int(name) for name, c in found.items() for label in c["members"]}
     order = sorted(range(len(labels)), key=lambda i: (cluster_of.get(labels[i], -1), labels[i]))
+    sorted_values = values[np.ix_(order, order)].tolist()
     return figure(
-        matrix(
-            values[np.ix_(order, order)].tolist(), [labels[i] for i in order], "cosine distance"
-        ),
+        matrix(sorted_values, [labels[i] for i in order], "cosine distance"),
         "Cosine distances between the clients' updates, cluster by cluster; light is near.",
     )
 
@@ -133,8 +156,3 @@ def masks(run: RunFiles) -> str:
             "Weights active in both masks over those active in either.",
         )
     return section("Masks", table(["density of", *layers], rows) if layers else "", drawing)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

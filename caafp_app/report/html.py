@@ -1,14 +1,13 @@
 """Pieces of HTML. Whatever comes from a file is escaped here: labels are named by clients."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
+from typing import NamedTuple
 
 from caafp_app.errors import RunError, reading
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell: its text, what to sort by (None: the text), and a bar's share of its width."""
 
     text: str
@@ -33,12 +32,8 @@ def number(value: float | None, digits: int = 2, times: float = 1.0, shade: bool
 def table(heads: Sequence[str], rows: Iterable[Row], *, sortable: bool = False) -> str:
     """Return a table; a `sortable` one is sorted by a click on a head (page.js)."""
     marks = ' class="sortable"' if sortable else ""
-    head = "".join(
-        f'<th scope="col"><button type="button">{escape(text)}</button></th>'
-        if sortable
-        else f'<th scope="col">{escape(text)}</th>'
-        for text in heads
-    )
+    before, after = ('<button type="button">', "</button>") if sortable else ("", "")
+    head = "".join(f'<th scope="col">{before}{escape(one)}{after}</th>' for one in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return (
         f'<div class="wide"><table{marks}><thead><tr>{head}</tr></thead>'
@@ -48,14 +43,11 @@ def table(heads: Sequence[str], rows: Iterable[Row], *, sortable: bool = False) 
 
 def pairs(items: Iterable[tuple[str, object]]) -> str:
     """Return names and values as a description list."""
-    return (
-        "<dl>"
-        + "".join(
-            f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
-            for name, value in items
-        )
-        + "</dl>"
+    told = (
+        f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in items
     )
+    return f"<dl>{''.join(told)}</dl>"
 
 
 def section(title: str, *parts: str, folded: bool = False) -> str:

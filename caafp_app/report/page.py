@@ -6,10 +6,10 @@ from html import escape
 from importlib.resources import files
 
 from caafp_app.report.html import Cell, figure, number, section, table, whole
+from caafp_app.report.rounds import accuracy_line
 from caafp_app.report.run import tell
-from caafp_app.report.svg import Chart, Line, draw
+from caafp_app.report.svg import draw
 from caafp_app.runs.reading import RunFiles
-from caafp_app.runs.records import BETWEEN_ROUNDS
 
 # The page asks nobody for anything, and a browser is told so.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -52,16 +52,16 @@ def _compare(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
     heads = ["run", "strategy", "data", "seed", "personal %", "std", "cluster %", "sparsity"]
     heads += ["MB", "seconds"]
     rows: list[list[Cell | str]] = []
+    lines = []
     for run, name in zip(runs, names, strict=True):
         end, of = run.summary, run.settings
         row: list[Cell | str] = [name, str(of.get("strategy", "")), str(of.get("dataset", ""))]
         row.append(number(of.get("seed"), 0))
         if run.finished:
             personal, cluster = end["accuracy"]["personal"], end["accuracy"]["cluster"]
+            shares = (personal["mean"], personal["std"], cluster["mean"])
             row += [
-                number(personal["mean"], 2, 100.0),
-                number(personal["std"], 2, 100.0),
-                number(cluster["mean"], 2, 100.0),
+                *(number(share, 2, 100.0) for share in shares),
                 number(end["sparsity"]["personal_min"], 4),
                 number(end["bytes"]["total"], 2, 1e-6),
                 number(end["seconds"]["total"], 0),
@@ -69,19 +69,9 @@ def _compare(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
         else:
             row += [number(None)] * 6
         rows.append(row)
-    lines = [
-        Line(
-            name,
-            [
-                (record["round"], 100.0 * record["accuracy"])
-                for record in run.rounds
-                if record["phase"] not in BETWEEN_ROUNDS and record.get("accuracy") is not None
-            ],
-        )
-        for run, name in zip(runs, names, strict=True)
-    ]
+        lines.append(accuracy_line(name, run))
     return section(
         "Side by side",
         table(heads, rows, sortable=True),
-        figure(draw(Chart(lines, "accuracy, %")), "Of the clients of each round, as received."),
+        figure(draw(lines, "accuracy, %"), "Of the clients of each round, as received."),
     )

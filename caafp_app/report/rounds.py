@@ -3,7 +3,7 @@
 from typing import Any
 
 from caafp_app.report.html import figure, section
-from caafp_app.report.svg import Chart, Line, draw
+from caafp_app.report.svg import Line, draw
 from caafp_app.runs.reading import RunFiles
 from caafp_app.runs.records import BETWEEN_ROUNDS
 
@@ -16,10 +16,6 @@ def curves(run: RunFiles) -> str:
     scored = [record for record in run.rounds if record["phase"] == "evaluate"]
     spans = phases(run)
 
-    def line(name: str, records: list[dict[str, Any]], key: str, times: float = 1.0) -> Line:
-        known = [record for record in records if record.get(key) is not None]
-        return Line(name, [(record["round"], times * record[key]) for record in known])
-
     def by_cluster(records: list[dict[str, Any]], key: str, *, steps: bool) -> list[Line]:
         numbers = sorted({name for record in records for name in record.get(key) or {}}, key=int)
         return [
@@ -31,36 +27,43 @@ def curves(run: RunFiles) -> str:
             for name in numbers
         ]
 
-    charts = (
-        Chart(
-            [
-                line("the round's clients", rounds, "accuracy", 100.0),
-                line("all clients", scored, "accuracy", 100.0),
-            ],
-            "accuracy, %",
-            spans=spans,
-        ),
-        Chart([line("the round's clients", rounds, "loss")], "loss", low=0.0, spans=spans),
-        Chart(by_cluster(rounds, "density", steps=True), "density", low=0.0, high=1.0, spans=spans),
-        Chart(
-            [line("down", rounds, "bytes_down", _MB), line("up", rounds, "bytes_up", _MB)],
-            "MB in a round",
-            low=0.0,
-            spans=spans,
-        ),
-        Chart(by_cluster(run.rounds, "watched", steps=False), "watched figure", spans=spans),
-    )
-    captions = (
-        "Of the model that was received, before it was trained on: the state before the round.",
-        "The same.",
-        "Active share of the prunable weights at the end of the round.",
-        "All messages of the round itself; what is between rounds is in the table of bytes.",
-        "What sparsity=auto goes by, of the model that was received, by cluster.",
-    )
+    accuracies = [accuracy_line("the round's clients", run)]
+    accuracies.append(_line("all clients", scored, "accuracy", 100.0))
+    losses = [_line("the round's clients", rounds, "loss")]
+    densities = by_cluster(rounds, "density", steps=True)
+    sent = [_line("down", rounds, "bytes_down", _MB), _line("up", rounds, "bytes_up", _MB)]
+    watched = by_cluster(run.rounds, "watched", steps=False)
     return section(
         "Rounds",
-        *(figure(draw(chart), text) for chart, text in zip(charts, captions, strict=True)),
+        figure(
+            draw(accuracies, "accuracy, %", spans=spans),
+            "Of the model that was received, before it was trained on: the state before the round.",
+        ),
+        figure(draw(losses, "loss", low=0.0, spans=spans), "The same."),
+        figure(
+            draw(densities, "density", low=0.0, high=1.0, spans=spans),
+            "Active share of the prunable weights at the end of the round.",
+        ),
+        figure(
+            draw(sent, "MB in a round", low=0.0, spans=spans),
+            "All messages of the round itself; what is between rounds is in the table of bytes.",
+        ),
+        figure(
+            draw(watched, "watched figure", spans=spans),
+            "What sparsity=auto goes by, of the model that was received, by cluster.",
+        ),
     )
+
+
+def accuracy_line(name: str, run: RunFiles) -> Line:
+    """Return the accuracy of the clients of each round, in %."""
+    rounds = [record for record in run.rounds if record["phase"] not in BETWEEN_ROUNDS]
+    return _line(name, rounds, "accuracy", 100.0)
+
+
+def _line(name: str, records: list[dict[str, Any]], key: str, times: float = 1.0) -> Line:
+    known = [record for record in records if record.get(key) is not None]
+    return Line(name, [(record["round"], times * record[key]) for record in known])
 
 
 def phases(run: RunFiles) -> list[tuple[float, str]]:

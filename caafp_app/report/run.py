@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from caafp_app.report.classes import classes
-from caafp_app.report.clients import clients, clusters, masks
+from caafp_app.report.clients import classes, clients, clusters, masks
 from caafp_app.report.html import Cell, Row, number, pairs, paragraph, section, table, whole
 from caafp_app.report.rounds import curves
 from caafp_app.runs.reading import RunFiles
@@ -14,17 +13,8 @@ _MB = 1e-6
 
 def tell(run: RunFiles) -> str:
     """Return all that is to be said of a run."""
-    parts: tuple[Callable[[RunFiles], str], ...] = (
-        outcome,
-        curves,
-        clients,
-        classes,
-        clusters,
-        masks,
-        traffic,
-        plan,
-        settings,
-    )
+    parts: list[Callable[[RunFiles], str]] = [outcome, curves, clients, classes, clusters, masks]
+    parts += [traffic, plan, settings]
     of = run.settings
     told = f"{of.get('strategy')} on {of.get('dataset')}, seed {of.get('seed')}; from {run.path}"
     return paragraph(told) + "".join(
@@ -38,24 +28,27 @@ def outcome(run: RunFiles) -> str:
         ended = max((int(record["round"]) for record in run.rounds), default=0)
         return section("Outcome", paragraph(f"The run has no end: {ended} rounds are here."))
     accuracy, summary = run.summary["accuracy"], run.summary
-    rows: list[Row] = [
-        [
-            "unseen users" if model == "unseen" else f"{model} models",
-            *(
-                number(accuracy[model].get(key), 2, 100.0)
-                for key in ("mean", "std", "min", "worst_tenth")
-            ),
-            number(accuracy[model].get("clients"), 0),
-        ]
-        for model in ("cluster", "personal", "unseen")
-        if model in accuracy  # unseen: where users were kept out
-    ]
+    figures = {f"{model} models": accuracy[model] for model in ("cluster", "personal")}
+    if "unseen" in accuracy:  # where users were kept out
+        figures["unseen users"] = accuracy["unseen"]
     for model, found in summary.get("macro_f1", {}).items():  # older runs have none
         if found.get("clients"):
-            keys = ("mean", "std", "min", "worst_tenth")
-            scores = (number(found.get(key), 2, 100.0) for key in keys)
-            rows.append([f"macro-F1, {model} models", *scores, number(found["clients"], 0)])
+            figures[f"macro-F1, {model} models"] = found
+    keys = ("mean", "std", "min", "worst_tenth")
+    rows: list[Row] = [
+        [name, *(number(one.get(key), 2, 100.0) for key in keys), number(one.get("clients"), 0)]
+        for name, one in figures.items()
+    ]
     seconds, traffic = summary["seconds"], summary["bytes"]
+    facts: list[tuple[str, object]] = [
+        ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
+        ("rounds", summary["rounds"]),
+        ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
+        ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
+        ("time", f"{seconds['total']:.0f} s, of it rounds {seconds['rounds']:.0f} s"),
+    ]
+    if (epochs := summary.get("finetune_epochs")) is not None:
+        facts.insert(1, ("epochs of fine-tuning, median of clients", f"{epochs:g}"))
     split = accuracy.get("split", "test")
     return section(
         "Outcome",
@@ -64,16 +57,7 @@ def outcome(run: RunFiles) -> str:
             f"On each client's {split} data; cluster models are as they came, personal ones "
             "fine-tuned. std is over clients, worst tenth the mean of the lowest tenth of them."
         ),
-        pairs(
-            [
-                ("sparsity of personal models, least", _share(summary["sparsity"]["personal_min"])),
-                *_epochs(summary.get("finetune_epochs")),
-                ("rounds", summary["rounds"]),
-                ("sent", f"{traffic['down'] * _MB:.2f} MB down, {traffic['up'] * _MB:.2f} MB up"),
-                ("papers' formula", f"{traffic['formula_total'] * _MB:.2f} MB"),
-                ("time", f"{seconds['total']:.0f} s, of it rounds {seconds['rounds']:.0f} s"),
-            ]
-        ),
+        pairs(facts),
     )
 
 
@@ -82,17 +66,14 @@ def traffic(run: RunFiles) -> str:
     if not run.finished:
         return ""
     counted = run.summary["bytes"]
-    kinds = counted["by_kind"]
+    kinds, total = counted["by_kind"], max(counted["total"], 1)
+
+    def row(name: str, down: int, up: int) -> Row:
+        return [name, *(Cell(f"{n * _MB:.3f}", float(n), n / total) for n in (down, up))]
+
     names = sorted({*kinds["down"], *kinds["up"]})
-    total = max(counted["total"], 1)
-    by_kind: list[Row] = [
-        [name, *(_bytes(kinds[way].get(name, 0), total) for way in ("down", "up"))]
-        for name in names
-    ]
-    by_phase: list[Row] = [
-        [name, *(_bytes(phase[way], total) for way in ("down", "up"))]
-        for name, phase in counted["by_phase"].items()
-    ]
+    by_kind = [row(name, kinds["down"].get(name, 0), kinds["up"].get(name, 0)) for name in names]
+    by_phase = [row(name, one["down"], one["up"]) for name, one in counted["by_phase"].items()]
     return section(
         "Bytes",
         paragraph("Counted from the messages themselves; bars are shares of all bytes."),
@@ -124,14 +105,6 @@ def plan(run: RunFiles) -> str:
 def settings(run: RunFiles) -> str:
     """Return every setting."""
     return section("Settings", pairs(run.settings.items()), folded=True)
-
-
-def _bytes(size: int, total: int) -> Cell:
-    return Cell(f"{size * _MB:.3f}", float(size), size / total)
-
-
-def _epochs(median: float | None) -> list[tuple[str, str]]:
-    return [] if median is None else [("epochs of fine-tuning, median of clients", f"{median:g}")]
 
 
 def _share(value: float | None) -> str:

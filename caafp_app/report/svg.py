@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from html import escape
+from typing import NamedTuple
 
 from caafp_app.report.html import MOST_SHOWN
 from caafp_app.runs.palette import COLOURS
@@ -18,8 +18,7 @@ _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _LIGHT, _DARK = (255, 255, 255), (0, 68, 119)
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A series of points, x ascending; `steps` holds each value until the next."""
 
     name: str
@@ -27,32 +26,29 @@ class Line:
     steps: bool = False
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart of lines.
+def draw(
+    series: Sequence[Line],
+    y_title: str,
+    low: float | None = None,
+    high: float | None = None,
+    spans: Sequence[tuple[float, str]] = (),
+) -> str:
+    """Return a chart of lines as one ``svg`` element; empty if there is not a single point.
 
     `low` and `high` are the ends of the y axis (None: those of the data); `spans` says where a
     phase of the run begins, and its name.
     """
-
-    lines: Sequence[Line]
-    y_title: str
-    low: float | None = None
-    high: float | None = None
-    spans: Sequence[tuple[float, str]] = field(default_factory=tuple)
-
-
-def draw(chart: Chart) -> str:
-    """Return the chart as one ``svg`` element; empty if there is not a single point."""
-    lines = [line for line in map(_possible, chart.lines) if line.points]
+    lines = []
+    for line in series:
+        # Files can be damaged: points that no axis can have are left out.
+        drawn = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
+        if drawn:
+            lines.append(line._replace(points=drawn))
     if not lines:
         return ""
-    points = [point for line in lines for point in line.points]
-    x_low, x_high = _range(min(x for x, _ in points), max(x for x, _ in points))
-    y_low, y_high = _range(
-        min(y for _, y in points) if chart.low is None else chart.low,
-        max(y for _, y in points) if chart.high is None else chart.high,
-    )
+    all_x, all_y = zip(*(point for line in lines for point in line.points), strict=True)
+    x_low, x_high = _range(min(all_x), max(all_x))
+    y_low, y_high = _range(min(all_y) if low is None else low, max(all_y) if high is None else high)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
@@ -60,8 +56,7 @@ def draw(chart: Chart) -> str:
         return _LEFT + across, _HEIGHT - _BOTTOM - up
 
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.y_title)} by '
-        'round">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(y_title)} by round">'
     ]
     for y in ticks(y_low, y_high):
         _, height = at(x_low, y)
@@ -72,7 +67,7 @@ def draw(chart: Chart) -> str:
     for x in ticks(x_low, x_high):
         place, _ = at(x, y_low)
         parts.append(f'<text class="x" x="{place:.1f}" y="{_HEIGHT - _BOTTOM + 16}">{x:g}</text>')
-    for x, name in chart.spans:
+    for x, name in spans:
         place, _ = at(min(max(x, x_low), x_high), y_low)
         parts.append(
             f'<line class="span" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" '
@@ -82,18 +77,11 @@ def draw(chart: Chart) -> str:
     for i, line in enumerate(lines):
         parts.append(_drawn(line, i, at))
     parts.append(
-        f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">'
-        "round</text>"
+        f'<text class="x" x="{(_LEFT + _WIDTH) / 2:.0f}" y="{_HEIGHT - 4}">round</text>'
         f'<text class="title" x="14" y="{_HEIGHT / 2:.0f}" '
-        f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(chart.y_title)}</text></svg>'
+        f'transform="rotate(-90 14 {_HEIGHT / 2:.0f})">{escape(y_title)}</text></svg>'
     )
     return "".join(parts) + (_legend(lines) if len(lines) > 1 else "")
-
-
-def _possible(line: Line) -> Line:
-    """Leave out points that no axis can have: files can be damaged."""
-    points = [(x, y) for x, y in line.points if abs(x) < MOST_SHOWN and abs(y) < MOST_SHOWN]
-    return replace(line, points=points)
 
 
 def matrix(values: Sequence[Sequence[float]], names: Sequence[str], what: str) -> str:

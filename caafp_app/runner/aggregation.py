@@ -1,7 +1,6 @@
 """How the mean of the updates is taken: exactly, or so that a few liars cannot move it.
 
-An aggregation is registered by name (`caafp_app.registry.AGGREGATIONS`). The maths, its sources and
-its cost are in `caafp_app.pruning.robust`.
+An aggregation is registered by name (`caafp_app.registry.AGGREGATIONS`); see `pruning.robust`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +24,11 @@ class Aggregation:
     ----------
     vector : callable, optional
         A rule by coordinate: it returns a vector [A] that takes the place of the mean. Other sums
-        of the query are weighted sums, as they are with the mean. Each reply is held until the
-        round ends, beside the sums.
+        of the query are weighted sums, as they are with the mean.
     shares : callable, optional
-        A rule by geometry: it returns the share [n] of each client. All sums of the query are then
-        weighted by these shares. Each reply is held until the round ends.
+        A rule by geometry: it returns the share [n] of each client, the weights of all sums.
+
+    With either, each reply is held until the round ends.
     """
 
     vector: Rule | None = None

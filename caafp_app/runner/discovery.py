@@ -19,13 +19,7 @@ TELL_SECONDS = 10.0
 
 
 def wait_for_nodes(runner: Runner, minimum: int) -> None:
-    """Wait until `minimum` SuperNodes are connected.
-
-    Raises
-    ------
-    RunError
-        If they are not within the timeout.
-    """
+    """Wait until `minimum` SuperNodes are connected, or raise RunError after the timeout."""
     began, told = time.monotonic(), -TELL_SECONDS
     while (found := len(list(runner.grid.get_node_ids()))) < minimum:
         waited = time.monotonic() - began
@@ -45,15 +39,8 @@ def wait_for_nodes(runner: Runner, minimum: int) -> None:
 def gather(runner: Runner) -> list[Client]:
     """Ask new nodes who they are, and wait until there is a client that can be asked to work.
 
-    Returns
-    -------
-    list of Client
-        The newcomers.
-
-    Raises
-    ------
-    RunError
-        If nobody takes part, or can be reached within the timeout.
+    Return the newcomers. Raises RunError if nobody takes part, or can be reached within the
+    timeout.
     """
     began = time.monotonic()
     newcomers = discover(runner)
@@ -72,15 +59,8 @@ def gather(runner: Runner) -> list[Client]:
 def discover(runner: Runner) -> list[Client]:
     """Ask the nodes that are new who they are.
 
-    Returns
-    -------
-    list of Client
-        The newcomers, sorted by label; not those who come back.
-
-    Raises
-    ------
-    RunError
-        If nobody takes part.
+    Return the newcomers, sorted by label; not those who come back. Raises RunError if nobody takes
+    part.
     """
     roster = runner.roster
     nodes = sorted(runner.grid.get_node_ids())
@@ -147,13 +127,8 @@ def tell_population(runner: Runner) -> None:
     """Say plainly when there are fewer clients than the data has users."""
     clients, users = len(runner.roster.clients), runner.roster.population
     if 0 <= clients < users:
-        log(
-            WARNING,
-            "%d clients for a data set of %d users: the data of %d users is not used",
-            clients,
-            users,
-            users - clients,
-        )
+        told = "%d clients for a data set of %d users: the data of %d users is not used"
+        log(WARNING, told, clients, users, users - clients)
 
 
 def _tell_idle(runner: Runner, nodes: list[int]) -> None:

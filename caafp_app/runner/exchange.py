@@ -1,10 +1,9 @@
 """Sending messages and receiving their replies, as they come, until a deadline.
 
 Flower's ``Grid.send_and_receive`` waits for the last reply before it returns the first one, sleeps
-3 s between polls over HTTP, and comes back silently short at its timeout. This one hands replies
-on as they arrive, polls promptly with a growing pause, and knows who did not answer. It never
-asks for more replies at once than fit its memory, however many are ready. It is also the one place
-where bytes are counted.
+3 s between polls over HTTP, and comes back silently short at its timeout. This one polls promptly
+with a growing pause, and knows who did not answer. It never asks for more replies at once than fit
+its memory. It is also the one place where bytes are counted.
 """
 
 import time
@@ -30,7 +29,6 @@ replies outstanding that takes milliseconds, and simulated clients want the same
 HELD_BYTES = 64 << 20
 """Replies asked for at once are at most so many bytes together, or one: a grid hands out lists."""
 
-
 BATCH = 256
 """Messages handed to the grid at once: it sends them in one HTTP request, each a kilobyte or so."""
 
@@ -50,8 +48,7 @@ class Quorum:
         Seconds beyond the timeout; no longer than until there are as many replies.
     patience : float
         Once there are as many, the others are waited for until so many times the median of their
-        answering times, at least `LEAST_WAIT`: one slow client does not set the pace. 0, or without
-        `replies`: until the timeout.
+        answering times, at least `LEAST_WAIT`. 0, or without `replies`: until the timeout.
     """
 
     replies: int = 0
@@ -64,24 +61,15 @@ NO_QUORUM = Quorum()
 
 
 class Exchange:
-    """Messages out, replies in.
+    """Messages out, replies in, by Flower's grid; every message is recorded in the ledger.
 
-    Parameters
-    ----------
-    grid : Grid
-        Flower's grid, of a simulation or a deployment.
-    ledger : Ledger
-        Every message that passes is recorded in it.
-    clock, sleep : callable
-        Seconds now, and waiting; replaced in tests.
-    stop : callable
-        Asked while replies are waited for; true: the run is to end.
+    `stop` is asked while replies are waited for; true: the run is to end. `clock` and `sleep` are
+    replaced in tests.
 
     Attributes
     ----------
     missing : tuple of int
-        Nodes whose answer did not come in the last `run`: they were late, could not be reached,
-        or their message or reply was lost on the way.
+        Nodes whose answer did not come in the last `run`: late, out of reach, or lost on the way.
     bytes_by_node : Counter of int
         Sent to a node and received from it, in all exchanges.
     """
@@ -122,23 +110,8 @@ class Exchange:
 
         More messages may be sent with `send` while the replies are consumed; theirs are yielded
         too. The caller should drop each reply before it asks for the next: nothing here keeps one.
-
-        Parameters
-        ----------
-        messages : iterable of Message
-        phase, round
-            What the bytes are recorded under.
-        timeout : float
-            Seconds from now after which no reply is waited for.
-        quorum : Quorum
-            How many are waited for all the same.
-        taken : callable
-            How many of the replies so far the caller could use: they count for the quorum.
-
-        Raises
-        ------
-        RunError
-            If the run is to end.
+        No reply is waited for after `timeout` seconds, but for the `quorum`, of which `taken` tells
+        how many replies were of use so far. Raises RunError if the run is to end.
         """
         self._phase, self._round = phase, round
         self._outstanding, self._lost = {}, []
@@ -185,18 +158,15 @@ class Exchange:
         """Send messages whose replies the `run` in progress will yield."""
         waiting = iter(messages)
         while batch := list(islice(waiting, BATCH)):
-            self._send(batch)
-
-    def _send(self, batch: list[Message]) -> None:
-        for message in batch:
-            self._record("down", message)
-        # For a message that could not be pushed the grids return None, or nothing at all.
-        pushed = set(self.grid.push_messages(batch))
-        for message in batch:
-            if message.metadata.message_id in pushed:
-                self._outstanding[message.metadata.message_id] = message.metadata.dst_node_id
-            else:
-                self._lost.append(message.metadata.dst_node_id)
+            for message in batch:
+                self._record("down", message)
+            # For a message that could not be pushed the grids return None, or nothing at all.
+            pushed = set(self.grid.push_messages(batch))
+            for message in batch:
+                if message.metadata.message_id in pushed:
+                    self._outstanding[message.metadata.message_id] = message.metadata.dst_node_id
+                else:
+                    self._lost.append(message.metadata.dst_node_id)
 
     def _ready(self) -> Iterator[Message]:
         """Ask for each outstanding reply once, some at a time, and hand on those that are there."""

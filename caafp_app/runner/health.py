@@ -12,16 +12,8 @@ LONGEST_REST = 16
 def note_failures(clients: Iterable[Client], tally: Tally, rest_after: int) -> None:
     """Take note of an exchange: who answered is well again, who failed too often in a row rests.
 
-    The first rest is of two rounds, and each failure right after a rest doubles the next, up to
-    `LONGEST_REST`.
-
-    Parameters
-    ----------
-    clients : iterable of Client
-    tally : Tally
-        What came of the exchange; refused and missing are failures.
-    rest_after : int
-        Failures in a row before the first rest; 0: nobody rests.
+    Refused and missing are failures; `rest_after` of them in a row lead to the first rest, of two
+    rounds. Each failure right after a rest doubles the next, up to `LONGEST_REST`. 0: nobody rests.
     """
     missing = set(tally.missing)
     for client in clients:

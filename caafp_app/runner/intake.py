@@ -17,9 +17,9 @@ from caafp_app.pruning.bounds import norm_of, scaled
 from caafp_app.pruning.influence import Admitted, Influence
 from caafp_app.pruning.opposed import opposed
 from caafp_app.runner.aggregation import Aggregation
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Update
 from caafp_app.runner.summed import Summed
-from caafp_app.vectors.scan import scan
+from caafp_app.vectors.scan import peak_of
 
 LEAST_WEIGHT = 2.0**-24
 """Weights below this count as none: sums are exact down to it."""
@@ -32,15 +32,7 @@ _ROUNDING = 1.0 + 2.0**-20
 class Reply:
     """One client's decoded answer on its way to a sum.
 
-    Attributes
-    ----------
-    update : Update
-    peaks : tuple of float
-        ``max |.|`` of its values and of its rest.
-    summed : Summed
-        Where it is added.
-    uniform : bool
-        Whether it weighs 1, whatever its examples.
+    `peaks` are ``max |.|`` of its values and of its rest; if `uniform`, it weighs 1.
     """
 
     update: Update
@@ -52,23 +44,10 @@ class Reply:
 class Intake:
     """What one exchange takes in.
 
-    Parameters
-    ----------
-    rule : Influence
-        Of the run. It may hold replies until `finish`.
-    aggregation : Aggregation
-    refuse : callable
-        Called with label and error if a reply turns out not to fit into a sum.
-    compares : bool
-        Whether updates that most others oppose are left out. Each update is then held until
-        `finish`.
-
-    Attributes
-    ----------
-    clipped : set of str
-        Labels of the clients of which a vector was scaled down.
-    opposed : set of str
-        Labels of the clients whose update was left out.
+    `rule`, the run's, may hold replies until `finish`; so does the aggregation, and `compares`,
+    with which updates that most others oppose are left out. `refuse` is called with label and error
+    if a reply turns out not to fit into a sum. `clipped` and `opposed` are the labels of those of
+    whom a vector was scaled down, and whose update was left out.
     """
 
     def __init__(
@@ -88,25 +67,11 @@ class Intake:
         self._held: dict[int, list[tuple[str, Reply, float]]] = {}
 
     def take(self, label: str, update: Update, summed: Summed, weight: float, alike: bool) -> None:
-        """Take a client's update; it is added now or held until `finish`.
+        """Take a client's update, of `weight` examples, or 1 if `alike`; add it now or hold it.
 
-        Parameters
-        ----------
-        label : str
-        update : Update
-        summed : Summed
-            The sum of the query that it answers.
-        weight : float
-            The client's examples.
-        alike : bool
-            Weigh it 1 in the sum.
-
-        Raises
-        ------
-        ProtocolError
-            If a value is NaN or infinite, or the weight is not a positive number.
+        Raises ProtocolError if a value is NaN or infinite, or the weight is not a positive number.
         """
-        peaks = scan(update.values, update.rest).peaks
+        peaks = peak_of(update.values), peak_of(update.rest)
         reply = Reply(update, peaks, summed, alike or summed.query.uniform)
         query = summed.query
         norms = {}

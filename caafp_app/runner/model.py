@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from caafp_app.protocol.layout import FlatModel, Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.pruning.bounds import scaled
-from caafp_app.pruning.robust import is_variance, keep_variances
+from caafp_app.pruning.robust import is_variance
 from caafp_app.runs.checkpoint import State
 from caafp_app.vectors.chunks import chunks
 
@@ -19,15 +19,10 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SparseModel:
-    """Weights, rest and buffers of a model, and the mask of its active weights.
+    """Weights, rest and buffers of a model (`flat`, read-only), zero outside of its mask.
 
-    Attributes
-    ----------
-    flat : FlatModel
-        Zero at inactive weights; read-only.
-    mask : Mask
-    whole : int
-        Prunable weights of the network that this one is a part of; -1: its own.
+    `whole` is the number of prunable weights of the network that this one is a part of; -1: its
+    own.
     """
 
     flat: FlatModel
@@ -51,7 +46,7 @@ class SparseModel:
 
     @property
     def layout(self) -> Layout:
-        """The layout of the model."""
+        """Of the model's arrays."""
         return self.mask.layout
 
     @property
@@ -93,7 +88,9 @@ class SparseModel:
             _add(active, step.values)
             weights[self.mask.active] = active
         _add(rest, step.rest)
-        keep_variances(rest, _variances(self.layout))
+        for name, part in self.layout.split(rest, self.layout.rest_entries).items():
+            if is_variance(name):  # below 0, who normalises by it gets NaN
+                np.maximum(part, 0, out=part)
         other = {**self.flat.other, **step.other}
         return replace(self, flat=FlatModel(weights, rest, other))
 
@@ -137,10 +134,8 @@ class MeanUpdate:
     ----------
     mask : Mask
         Of the model that they were given.
-    values : NDArray[np.float64]
-        At active weights [mask.count].
-    rest : NDArray[np.float64]
-        Of what is not prunable [R].
+    values, rest : NDArray[np.float64]
+        At active weights [mask.count], and of what is not prunable [R].
     weight : float
         Sum of the clients' weights: their examples, or how many they are.
     other : mapping of str to ndarray
@@ -187,11 +182,6 @@ def combine(updates: Sequence[MeanUpdate]) -> MeanUpdate:
     Law: ``u_i = sum_l W_l u_l,i / sum_l W_l`` over the updates l whose mask has weight i; likewise
     for the rest. So a weight that few have moves as far as one that all have. The mask of the
     result is the union; of one update it is that update.
-
-    Parameters
-    ----------
-    updates : sequence of MeanUpdate
-        At least one, of positive weights in all.
     """
     if len(updates) == 1:
         return updates[0]
@@ -221,13 +211,8 @@ def combine(updates: Sequence[MeanUpdate]) -> MeanUpdate:
 def mean_model(models: Iterable[tuple[SparseModel, float]]) -> SparseModel:
     """Return the weighted mean of models of one layout; buffers and `whole` are the first one's.
 
-    Law: ``w = sum_k a_k w_k / sum_k a_k``, in float64. The mask is the union of theirs. Models are
-    taken one at a time.
-
-    Parameters
-    ----------
-    models : iterable of (SparseModel, float)
-        At least one; weights are positive.
+    Law: ``w = sum_k a_k w_k / sum_k a_k``, in float64, of at least one model and positive weights.
+    The mask is the union of theirs. Models are taken one at a time.
     """
     total, first = 0.0, None
     weights = rest = np.empty(0)
@@ -248,16 +233,6 @@ def mean_model(models: Iterable[tuple[SparseModel, float]]) -> SparseModel:
         (weights / total).astype(dtype), (rest / total).astype(dtype), first.flat.other
     )
     return replace(first, flat=flat, mask=first.mask if bits is None else Mask(first.layout, bits))
-
-
-def _variances(layout: Layout) -> list[slice]:
-    """Return where the running variances of normalisation layers are in the rest."""
-    found, start = [], 0
-    for entry in layout.rest_entries:
-        if is_variance(entry.name):
-            found.append(slice(start, start + entry.size))
-        start += entry.size
-    return found
 
 
 def _add(vector: NDArray[np.floating], step: Vector) -> None:

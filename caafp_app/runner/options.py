@@ -18,7 +18,6 @@ class WireFormat:
     rest: str = "float32"
 
     def __str__(self) -> str:
-        """Say it as the plan shows it."""
         return f"down {self.down}, up {self.up}, rest {self.rest}"
 
 

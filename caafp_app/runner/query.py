@@ -8,12 +8,35 @@ import numpy as np
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
+from caafp_app.protocol.gradient import SparseGradient
 from caafp_app.protocol.messages import Action
 from caafp_app.runner.model import SparseModel
-from caafp_app.runner.replies import Update
 from caafp_app.runner.roster import Client
 
 Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """One client's decoded answer.
+
+    `values` [mask.count] are trained minus received, at active weights, or their saliencies; `rest`
+    [R] is the same of what is not prunable, zeros with saliencies. `other` are buffers as the
+    client returned them, `gradient` is at inactive weights, if asked for.
+    """
+
+    values: NDArray[Any]
+    rest: NDArray[Any]
+    other: dict[str, NDArray[Any]]
+    gradient: SparseGradient | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all its arrays."""
+        arrays = [self.values, self.rest, *self.other.values()]
+        if self.gradient is not None:
+            arrays += [self.gradient.index, self.gradient.value]
+        return sum(array.nbytes for array in arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +47,8 @@ class Query:
 
     Attributes
     ----------
-    action : Action
     model : SparseModel
         What each client is sent, and what its update is relative to.
-    clients : tuple of Client
     group : int
         The number of the clients' cluster, as they are told it; -1: none. Bounds on updates are
         kept by group.
@@ -45,11 +66,11 @@ class Query:
         Called with each client's update; what it returns is kept, by label.
     adds : bool
         Whether the updates are added up at all.
-    trials : NDArray[np.bool_], optional
-        Which active weights to keep [n, mask.count]: the model is evaluated once for each row.
     level : int
         Which part of the group's model the clients are given, from the whole one on; parts have
         bounds of their own.
+    trials : NDArray[np.bool_], optional
+        Which active weights to keep [n, mask.count]: the model is evaluated once for each row.
     """
 
     action: Action

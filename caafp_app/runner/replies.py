@@ -1,20 +1,18 @@
 """Reading one reply of unknown origin: everything is checked before anything is used."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from flwr.app import Message, MetricRecord
 from flwr.common.constant import ErrorCode as FlowerCode
-from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
 from caafp_app.protocol.codec import codec_for
-from caafp_app.protocol.gradient import SparseGradient, unpack_gradient
-from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.gradient import unpack_gradient
 from caafp_app.protocol.messages import Action, Answer, ErrorCode
-from caafp_app.protocol.packing import VALUES, unpack_parts
+from caafp_app.protocol.packing import GRADIENT_INDEX, GRADIENT_VALUE, VALUES, unpack_parts
+from caafp_app.runner.options import WireFormat
+from caafp_app.runner.query import Query, Update
 from caafp_app.safe_text import sentence
 
 MAX_WEIGHT = 1e15
@@ -22,7 +20,6 @@ MAX_WEIGHT = 1e15
 
 MAX_REASON = 1000
 """Characters of a reason that are kept."""
-
 
 _CURES = {
     # Whatever the app itself raises, sparse_mod turns into an error of ours.
@@ -41,49 +38,6 @@ _CURES = {
 LARGEST_MEAN = 2.0
 """A client's saliencies have a mean of 1, which a lossy codec changes by at most 0.04 (seen of
 heavy-tailed saliencies of 10 to 89 088 weights). A smaller mean harms nobody else."""
-
-
-@dataclass(frozen=True, eq=False)
-class Update:
-    """One client's decoded answer.
-
-    Attributes
-    ----------
-    values : ndarray [mask.count]
-        Trained minus received, at active weights; or their saliencies.
-    rest : ndarray [R]
-        The same of what is not prunable; zeros with saliencies.
-    other : dict of ndarray
-        Buffers as the client returned them.
-    gradient : SparseGradient or None
-        At inactive weights, if asked for.
-    """
-
-    values: NDArray[Any]
-    rest: NDArray[Any]
-    other: dict[str, NDArray[Any]]
-    gradient: SparseGradient | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of all its arrays."""
-        arrays = [self.values, self.rest, *self.other.values()]
-        if self.gradient is not None:
-            arrays += [self.gradient.index, self.gradient.value]
-        return sum(array.nbytes for array in arrays)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the reply of one client must match."""
-
-    action: Action
-    round: int
-    label: str
-    mask: Mask | None = None
-    up: str = "float32"
-    rest: str = "float32"
-    gradient_limit: int = 0
 
 
 def failure(message: Message) -> tuple[int, str] | None:
@@ -108,66 +62,49 @@ def failure(message: Message) -> tuple[int, str] | None:
     return code, f"{name}: {reason}"
 
 
-def read_answer(message: Message, expected: Expected) -> Answer:
-    """Read the header of a reply and compare it with what was asked.
-
-    Raises
-    ------
-    ProtocolError
-        If it answers something else: another action, round or label.
-    """
+def read_answer(message: Message, action: Action, round_: int, label: str) -> Answer:
+    """Read the header of a reply; raise ProtocolError if it answers something else."""
     answer = Answer.from_records(message.content)
-    if answer.action is not expected.action:
-        raise ProtocolError(f"expected an answer to {expected.action}, found {answer.action}")
-    if answer.round != expected.round:
-        raise ProtocolError(f"reply of round {answer.round} in round {expected.round}")
-    if answer.label != expected.label:
-        raise ProtocolError(f"expected {expected.label!r}, found {answer.label!r}")
+    if answer.action is not action:
+        raise ProtocolError(f"expected an answer to {action}, found {answer.action}")
+    if answer.round != round_:
+        raise ProtocolError(f"reply of round {answer.round} in round {round_}")
+    if answer.label != label:
+        raise ProtocolError(f"expected {label!r}, found {answer.label!r}")
     return answer
 
 
-def read_update(answer: Answer, expected: Expected) -> Update:
+def read_update(answer: Answer, query: Query, wire: WireFormat) -> Update:
     """Decode the update of a training reply; `vectors.scan` has still to look for NaN in it.
 
-    Raises
-    ------
-    ProtocolError
-        If it is packed by another mask, or lengths, dtypes or numbers are impossible.
+    Raises ProtocolError if it is packed by another mask, or lengths, dtypes or numbers are
+    impossible.
     """
-    mask = expected.mask
-    if mask is None or answer.mask_digest != mask.digest:
+    mask, arrays = query.model.mask, answer.arrays
+    if answer.mask_digest != mask.digest:
         found = answer.mask_digest or "none"
-        raise ProtocolError(f"packed by mask {found}, expected {mask.digest if mask else 'none'}")
-    values, rest, other = unpack_parts(
-        answer.arrays, mask, expected.up, expected.rest, scanned=True
-    )
-    gradient = None
-    if expected.gradient_limit and "gradient-index" in answer.arrays:
-        if "gradient-value" not in answer.arrays:
+        raise ProtocolError(f"packed by mask {found}, expected {mask.digest}")
+    values, rest, other = unpack_parts(arrays, mask, wire.up, wire.rest, scanned=True)
+    gradient, limit = None, sum(query.gradients)
+    if limit and GRADIENT_INDEX in arrays:
+        if GRADIENT_VALUE not in arrays:
             raise ProtocolError("gradient: positions without values")
-        gradient = unpack_gradient(
-            answer.arrays["gradient-index"],
-            answer.arrays["gradient-value"],
-            answer.gradient_scale,
-            mask,
-            expected.gradient_limit,
-        )
+        index, value = arrays[GRADIENT_INDEX], arrays[GRADIENT_VALUE]
+        gradient = unpack_gradient(index, value, answer.gradient_scale, mask, limit)
     return Update(values, rest, other, gradient)
 
 
-def read_saliency(answer: Answer, expected: Expected) -> Update:
+def read_saliency(answer: Answer, query: Query, wire: WireFormat) -> Update:
     """Decode the saliencies of a saliency reply, none of them negative.
 
-    Raises
-    ------
-    ProtocolError
-        See `read_update`; or their mean is above `LARGEST_MEAN`, so that one client would decide
-        the mask.
+    Raises ProtocolError as `read_update` does; or if their mean is above `LARGEST_MEAN`, so that
+    one client would decide the mask.
     """
-    mask = expected.mask
-    if mask is None or answer.mask_digest != mask.digest or VALUES not in answer.arrays:
+    mask = query.model.mask
+    if answer.mask_digest != mask.digest or VALUES not in answer.arrays:
         raise ProtocolError("saliency: no values, or of another mask")
-    values = codec_for(expected.up).decode(answer.arrays[VALUES], mask.count, mask.layout.dtype)
+    dtype = mask.layout.dtype
+    values = codec_for(wire.up).decode(answer.arrays[VALUES], mask.count, dtype, False)
     values = np.maximum(values, 0)
     with np.errstate(over="ignore"):
         mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
@@ -176,16 +113,13 @@ def read_saliency(answer: Answer, expected: Expected) -> Update:
             f"saliency: expected a mean of 1, found {mean:.3g}: refused, or one client "
             "would decide the mask"
         )
-    return Update(values, np.zeros(mask.layout.rest_count, dtype=mask.layout.dtype), {})
+    return Update(values, np.zeros(mask.layout.rest_count, dtype=dtype), {})
 
 
 def read_metrics(message: Message) -> MetricRecord:
     """Return the one MetricRecord of a reply; a perplexity in it may well be infinite.
 
-    Raises
-    ------
-    ProtocolError
-        If there is none, or more than one.
+    Raises ProtocolError if there is none, or more than one.
     """
     records = list(message.content.metric_records.values())
     if len(records) != 1:
@@ -196,10 +130,7 @@ def read_metrics(message: Message) -> MetricRecord:
 def read_weight(metrics: MetricRecord, key: str) -> float:
     """Return the weight of a reply in the mean; 0: it counts for nothing.
 
-    Raises
-    ------
-    ProtocolError
-        If it is missing, a list, negative, not finite, or absurd.
+    Raises ProtocolError if it is missing, a list, negative, not finite, or absurd.
     """
     value = metrics.get(key)
     if not isinstance(value, int | float):

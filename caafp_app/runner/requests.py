@@ -27,13 +27,8 @@ class RequestWriter:
     """Writes requests and shares what is equal in them.
 
     Clients of one query that hold the same mask get the same records, so the memory of an exchange
-    is that of one message per query and not per client.
-
-    Parameters
-    ----------
-    options : Options
-    rounds : int
-        How many the run has; 0: not known. No app is told a round beyond.
+    is that of one message per query and not per client. `rounds` are those of the run, 0 if not
+    known: no app is told a round beyond.
     """
 
     def __init__(self, options: Options, rounds: int = 0) -> None:
@@ -72,7 +67,11 @@ class RequestWriter:
         base = "" if in_full or self._layouts.get(client.held, layout) != layout else client.held
         self._layouts[mask.digest] = layout
         known = self._masks.get(base)
-        self._remember(mask)
+        if not mask.is_full:  # of which there is no difference to send
+            self._masks[mask.digest] = mask.packed
+            self._masks.move_to_end(mask.digest)
+        while len(self._masks) > KEPT_MASKS:
+            self._masks.popitem(last=False)
         model = self._digest(query)
         holds = bool(model) and client.model == model and base == mask.digest
         if in_full:
@@ -140,17 +139,11 @@ class RequestWriter:
         """Return where arrays travel: somebody else's app may have mods that look for them."""
         return "" if self.options.one_exchange else self.options.arrayrecord_key
 
-    def _told(self, query: Query) -> dict[str, object]:
+    def _config(self, query: Query) -> dict[str, ArrayRecord | ConfigRecord]:
+        """Return the user's config and the query's; of our own app the mod makes an empty one."""
         options = self.options
         own = options.train_config if query.action in TRAINING else options.evaluate_config
-        return {**own, **query.config}
-
-    def _config(self, query: Query) -> dict[str, ArrayRecord | ConfigRecord]:
-        """Return the user's config and the query's.
-
-        Of our own app the mod makes one that has the round alone.
-        """
-        told = self._told(query)
+        told = {**own, **query.config}
         return self._config_record(told) if told or self._record() else {}
 
     def _config_record(self, told: Mapping[str, object]) -> dict[str, ArrayRecord | ConfigRecord]:
@@ -160,14 +153,6 @@ class RequestWriter:
         shown = min(shown, self.rounds) if self.rounds else shown
         config = ConfigRecord({**told, "server-round": shown})  # type: ignore[dict-item]
         return {self.options.configrecord_key: config}
-
-    def _remember(self, mask: Mask) -> None:
-        if mask.is_full:  # of which there is no difference to send
-            return
-        self._masks[mask.digest] = mask.packed
-        self._masks.move_to_end(mask.digest)
-        while len(self._masks) > KEPT_MASKS:
-            self._masks.popitem(last=False)
 
 
 def _ordered(request: Request, config: Mapping[str, ArrayRecord | ConfigRecord]) -> RecordDict:

@@ -12,33 +12,19 @@ import numpy as np
 
 from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import Answer
-from caafp_app.safe_text import LABEL_FORM, is_label, printable, sentence
 
 
 @dataclass
 class Client:
     """What the server knows of one client.
 
-    Attributes
-    ----------
-    label, node, examples
-        Its name, the node that answered to it last, and its training examples (-1: unknown).
-    cluster : int
-        Its cluster; -1 while it has none.
-    held : str
-        Digest of the mask it holds, as far as known; empty: not even the layout.
-    model : str
-        Digest of the packed model it keeps, as far as known: see `Request.model`.
-    failures, rests_until : int
-        Exchanges in a row that it failed in, and the last round in which it rests: see `health`.
-    silent : bool
-        Whether it did not answer when it was last asked.
-    strength : float
-        Share of the network that it can take, as it says, in (0, 1].
-    pace : float
-        Share that it trains in time, where a round has a deadline, in (0, 1].
-    absent : int
-        Rounds in a row in which its node could not be reached.
+    `examples` and `cluster` are -1 while unknown; `node` is the one that answered to the label
+    last. `held` and `model` are digests of the mask that it holds and of the packed model that it
+    keeps (see `Request.model`), as far as known; empty: not even the layout. It failed in
+    `failures` exchanges in a row, and rests until round `rests_until` (see `health`); it is
+    `silent` if it did not answer when it was last asked, and was out of reach for `absent` rounds
+    in a row. Of the network it can take the share `strength`, as it says, and train `pace` in time,
+    where a round has a deadline.
     """
 
     label: str
@@ -99,14 +85,11 @@ class Roster:
 
         `run` is that of the message, which a signed label names too: see `Identities`.
         """
-        if not is_label(answer.label):
-            self.idle[node] = f"expected a label of {LABEL_FORM}, found {printable(answer.label)}"
-            return self.idle[node]
         if answer.population >= 0:
             self.population = max(self.population, answer.population)
         if answer.idle:
-            self.idle[node] = sentence(answer.idle)
-            return self.idle[node]
+            self.idle[node] = answer.idle
+            return answer.idle
         known = self.known(answer.label)
         if known is not None and known.node != node and not self._free(answer.label):
             reason = f"two nodes call themselves {answer.label!r}; give each a label of its own"
@@ -196,16 +179,10 @@ class Roster:
 def sample(
     clients: Sequence[Client], count: int, rng: np.random.Generator, floor: int = 0
 ) -> list[Client]:
-    """Draw `count` clients without replacement, sorted by label.
+    """Draw `count` clients, or all, without replacement, sorted by label.
 
-    Parameters
-    ----------
-    clients : sequence of Client
-        Sorted by label, so that the draw depends on nothing but the generator.
-    count : int
-        At most all are drawn.
-    floor : int
-        At least so many of each cluster (or all of a smaller one), as far as `count` allows.
+    At least `floor` of each cluster (or all of a smaller one) are drawn, as far as `count` allows.
+    `clients` are sorted by label, so that the draw depends on nothing but the generator.
     """
     count = min(count, len(clients))
     order = [clients[i] for i in rng.permutation(len(clients))]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import WARNING
 
 from flwr.app import Message
@@ -18,7 +18,7 @@ from caafp_app.pruning.schedule import Phase
 from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
 from caafp_app.runner.health import note_failures
 from caafp_app.runner.intake import Intake, Reply
-from caafp_app.runner.opened import Asked, Opened, waiting_for
+from caafp_app.runner.opened import Asked, Opened
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import (
@@ -45,16 +45,9 @@ READERS = {Action.TRAIN: read_update, Action.SALIENCY: read_saliency}
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one exchange.
+    """What came of one exchange: a sum for each query, in their order, and who said what.
 
-    Attributes
-    ----------
-    summed : tuple of Summed
-        One for each query, in their order.
-    tally : Tally
-        Who was asked, answered, was refused or missing; what each answer's metrics were.
-    enough : bool
-        Whether as many replies were taken as the exchange needs to move a model.
+    `enough`: as many replies were taken as the exchange needs to move a model.
     """
 
     summed: tuple[Summed, ...]
@@ -63,27 +56,10 @@ class Answers:
 
 
 class Runner:
-    """Holds the exchanges of one run.
+    """Holds the exchanges of one run with those of the `roster`, and tells the observer of each.
 
-    Parameters
-    ----------
-    grid : Grid
-    observer : Observer
-        Told of the end of each exchange.
-    options : Options
-    total_rounds : int
-        For the observer.
-
-    Attributes
-    ----------
-    roster : Roster
-        Who takes part.
-    ledger : Ledger
-        Every message is recorded in it.
-    influence : Influence
-        How far one client may move a sum.
-    present : dict of int
-        The node of each client that can be reached, by label, as it was told last.
+    Every message is recorded in the `ledger`; `influence` bounds how far one client may move a sum;
+    `present` is the node of each client that can be reached, by label, as it was told last.
     """
 
     def __init__(
@@ -108,14 +84,8 @@ class Runner:
     ) -> Answers:
         """Hold one exchange: write the requests, check each reply as it comes, and add it.
 
-        Parameters
-        ----------
-        queries : sequence of Query
-            No client is in two of them.
-        phase, round_
-            What the exchange is called, to clients and in records.
-        needed : bool
-            Whether the exchange waits for `Options.quorum`.
+        No client is in two queries. Clients and records know the exchange by `phase` and `round_`;
+        if it is `needed`, it waits for `Options.quorum`.
         """
         opened = self.open(queries, phase, round_, needed=needed)
         return self.read(opened, self.send(opened.messages, opened.tally, opened.quorum))
@@ -127,7 +97,8 @@ class Runner:
         free = phase in WITHOUT_QUORUM or not needed
         quorum = NO_QUORUM if free else self.options.quorum
         summed = tuple(Summed(query, self.options.aggregation) for query in queries)
-        waiting = waiting_for(summed, round_, self.options.wire)
+        asked = {client.label: Asked(client, one) for one in summed for client in one.query.clients}
+        waiting = dict(sorted(asked.items()))
         tally = Tally(str(phase), round_, asked=list(waiting))
         deadline = time.time() + self.options.timeout
         self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
@@ -137,93 +108,11 @@ class Runner:
         return Opened(summed, tally, quorum, messages, waiting)
 
     def read(self, opened: Opened, replies: Iterable[Message], *, resend: bool = True) -> Answers:
-        """Check the replies of an exchange as they come, and add them.
+        """Check the replies of an exchange as they come, and add them; refuse bad ones.
 
-        Parameters
-        ----------
-        opened : Opened
-        replies : iterable of Message
-        resend : bool
-            Send the mask again to a client that has lost it; `replies` then brings its answer.
+        `resend`: a client that has lost its mask is sent it again, and answers within `replies`.
         """
-        tally = opened.tally
-        self._read(replies, opened.waiting, tally, resend=resend)
-        tally.missing = tuple(opened.waiting)  # in alphabetic order
-        note_failures(self.roster.clients.values(), tally, self.options.rest_after)
-        return Answers(opened.summed, tally, len(tally.contents) >= opened.quorum.replies)
-
-    def close(
-        self,
-        answers: Answers,
-        density: Mapping[int, float],
-        *,
-        mask_updated: bool = False,
-        layers: Mapping[int, Mapping[str, float]] | None = None,
-        watched: Mapping[int, float] | None = None,
-        elected: Mapping[int, Mapping[str, float]] | None = None,
-    ) -> None:
-        """Tell the observer of an exchange, when what follows from it is done.
-
-        Parameters
-        ----------
-        answers : Answers
-        density : mapping of int to float
-            By cluster.
-        mask_updated : bool
-        layers : mapping, optional
-            Densities by cluster and array.
-        watched : mapping, optional
-            The figure that the method goes by, by cluster.
-        elected : mapping, optional
-            What was said of each score, by cluster.
-        """
-        tally = answers.tally
-        record = tally.record(
-            self.ledger,
-            density,
-            mask_updated=mask_updated,
-            layers=layers,
-            watched=watched,
-            elected=elected,
-            used=answers.enough,
-        )
-        self.observer.on_round(record, self.total_rounds)
-        if tally.all_failed:
-            log(WARNING, "%s, round %d: %s", tally.phase, tally.round, tally.why())
-
-    def hold(
-        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
-    ) -> Answers:
-        """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
-        answers = self.ask(queries, phase, round_, needed=needed)
-        density: dict[int, float] = {}
-        for query in queries:  # of a model in parts, that of the widest
-            density[query.group] = max(query.model.density, density.get(query.group, 0.0))
-        self.close(answers, density)
-        return answers
-
-    def send(
-        self, messages: Iterable[Message], tally: Tally, quorum: Quorum = NO_QUORUM
-    ) -> Iterator[Message]:
-        """Send the messages of an exchange and yield replies as they come."""
-        return self._exchange.run(
-            messages,
-            phase=tally.phase,
-            round=tally.round,
-            timeout=self.options.timeout,
-            quorum=quorum,
-            taken=lambda: len(tally.contents),
-        )
-
-    def _read(
-        self,
-        replies: Iterable[Message],
-        waiting: dict[str, Asked],
-        tally: Tally,
-        *,
-        resend: bool,
-    ) -> None:
-        """Read replies as they come; refuse bad ones with a reason; send lost masks again."""
+        tally, waiting = opened.tally, opened.waiting
 
         def refuse(label: str, error: ProtocolError) -> None:
             tally.refuse(label, str(error))
@@ -231,9 +120,8 @@ class Runner:
                 client.held = client.model = ""
             self.observer.on_answer(label, ok=False, reason=tally.refusals[label])
 
-        intake = Intake(
-            self.influence, self.options.aggregation, refuse, compares=self._compares(waiting)
-        )
+        compares = self._compares(waiting)
+        intake = Intake(self.influence, self.options.aggregation, refuse, compares=compares)
         for reply in replies:
             client = self.roster.at(reply.metadata.src_node_id)
             asked = waiting.get(client.label) if client else None
@@ -263,6 +151,61 @@ class Runner:
                 refuse(client.label, error)
         intake.finish()
         tally.clipped, tally.opposed = intake.clipped, intake.opposed
+        tally.missing = tuple(waiting)  # in alphabetic order
+        note_failures(self.roster.clients.values(), tally, self.options.rest_after)
+        return Answers(opened.summed, tally, len(tally.contents) >= opened.quorum.replies)
+
+    def close(
+        self,
+        answers: Answers,
+        density: Mapping[int, float],
+        *,
+        mask_updated: bool = False,
+        layers: Mapping[int, Mapping[str, float]] | None = None,
+        watched: Mapping[int, float] | None = None,
+        elected: Mapping[int, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Tell the observer of an exchange, when what follows from it is done.
+
+        All mappings are by cluster: densities, those of `layers` by array; the figure that the
+        method goes by; what was said of each score.
+        """
+        tally = answers.tally
+        record = replace(
+            tally.record(self.ledger, density),
+            used=answers.enough,
+            mask_updated=mask_updated,
+            layer_density=layers or {},
+            watched=watched or {},
+            elected=elected or {},
+        )
+        self.observer.on_round(record, self.total_rounds)
+        if tally.all_failed:
+            log(WARNING, "%s, round %d: %s", tally.phase, tally.round, tally.why())
+
+    def hold(
+        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
+    ) -> Answers:
+        """Hold an exchange from which no model moves, and tell the observer; see `ask`, `close`."""
+        answers = self.ask(queries, phase, round_, needed=needed)
+        density: dict[int, float] = {}
+        for query in queries:  # of a model in parts, that of the widest
+            density[query.group] = max(query.model.density, density.get(query.group, 0.0))
+        self.close(answers, density)
+        return answers
+
+    def send(
+        self, messages: Iterable[Message], tally: Tally, quorum: Quorum = NO_QUORUM
+    ) -> Iterator[Message]:
+        """Send the messages of an exchange and yield replies as they come."""
+        return self._exchange.run(
+            messages,
+            phase=tally.phase,
+            round=tally.round,
+            timeout=self.options.timeout,
+            quorum=quorum,
+            taken=lambda: len(tally.contents),
+        )
 
     def _compares(self, waiting: Mapping[str, Asked]) -> bool:
         """Tell whether the updates of an exchange are held and compared.
@@ -286,20 +229,20 @@ class Runner:
 
     def _take(self, reply: Message, asked: Asked, intake: Intake, tally: Tally) -> None:
         """Check one reply and take it in; raise ProtocolError before anything of it is used."""
-        client, expected, summed = asked.client, asked.expected, asked.summed
+        client, summed, query = asked.client, asked.summed, asked.summed.query
         check_budget(reply.content)
-        answer = read_answer(reply, expected)
+        answer = read_answer(reply, query.action, tally.round, client.label)
         weight = read_weight(read_metrics(reply), self.options.weighted_by_key)
         update = None
-        if weight and expected.action in READERS:
-            update = READERS[expected.action](answer, expected)
+        if weight and query.action in READERS:
+            update = READERS[query.action](answer, query, self.options.wire)
         summed.outside[client.label] = answer.outside
         client.held = answer.mask_digest
         if not weight:
             tally.empty.add(client.label)
             if self.options.one_exchange:
                 return  # our own app has nothing to say then; FedAvg's callbacks get it all
-        if client.examples < 0 and weight and expected.action in (Action.TRAIN, Action.PERSONALISE):
+        if client.examples < 0 and weight and query.action in (Action.TRAIN, Action.PERSONALISE):
             client.examples = int(weight)  # an evaluation counts held-out ones
         # Whatever else an app returns: of each client metrics are kept, not arrays.
         for name in (HEADER, *reply.content.array_records):

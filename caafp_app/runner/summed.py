@@ -15,8 +15,7 @@ from caafp_app.pruning.robust import middle_buffers
 from caafp_app.pruning.sums import TermSum, accumulate, make_sums
 from caafp_app.runner.aggregation import Aggregation
 from caafp_app.runner.model import MeanUpdate
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 
 SUMMED = (Action.TRAIN, Action.SALIENCY)
 """Actions whose answers are vectors that are added up."""
@@ -29,27 +28,11 @@ FEWEST = 3
 
 
 class Summed:
-    """The sums of one query.
+    """The sums of one query: `update` [A] of active weights, `rest` [R] of what is not prunable.
 
-    Parameters
-    ----------
-    query : Query
-    aggregation : Aggregation
-        How the mean of the updates is taken.
-
-    Attributes
-    ----------
-    query : Query
-    update, rest : WeightedMean
-        Of active weights [A] and of what is not prunable [R]. Of saliencies, `update` alone.
-    sums : dict of str to TermSum
-        Those that the query wants, over active weights [A].
-    gradient : GradientMean or None
-        At inactive weights, over all [P].
-    kept : dict
-        What `Query.each` returned, by label.
-    outside : dict of str to int
-        Nonzero weights that each client found outside the mask; -1 if it did not look.
+    Of saliencies there is `update` alone. `sums` [A] are those that the query wants, `gradient` [P]
+    that at inactive weights. By label, `kept` holds what `Query.each` returned, and `outside` how
+    many nonzero weights each client found outside the mask; -1 if it did not look.
     """
 
     def __init__(self, query: Query, aggregation: Aggregation) -> None:
@@ -72,23 +55,12 @@ class Summed:
         return self.update.replies
 
     def add(self, label: str, update: Update, weight: float, peaks: tuple[float, ...]) -> None:
-        """Add one client's update to all sums, or to none.
+        """Add one client's update to all sums, or, with a ProtocolError, to none.
+
+        `peaks` are ``max |.|`` of its values and of its rest, see `vectors.scan`.
 
         Integer buffers are held for a median over clients: of all, or of the first labels in
         alphabetic order if all are more than `BUFFER_BYTES`. The order of arrival decides nothing.
-
-        Parameters
-        ----------
-        label : str
-        update : Update
-        weight : float
-        peaks : tuple of float
-            ``max |.|`` of its values and of its rest, see `vectors.scan`.
-
-        Raises
-        ------
-        ProtocolError
-            If the update must not enter a sum.
         """
         each = self.query.each
         seen = each(update) if each is not None else None
@@ -116,7 +88,10 @@ class Summed:
         if self._aggregation.vector is not None:
             self._held[label] = update.values, update.rest, weight
         if update.other:
-            self._hold_buffers(label, update.other)
+            self._other[label] = update.other
+            each = sum(array.nbytes for array in update.other.values())
+            if len(self._other) > max(FEWEST, BUFFER_BYTES // max(each, 1)):
+                del self._other[max(self._other)]
         if self.gradient is not None and gradient is not None:
             self.gradient.add_at(gradient.index, gradient.value, weight)
 
@@ -131,16 +106,7 @@ class Summed:
             rest = self._aggregation.vector([rest for _, rest, _ in held], weights)
         else:
             values, rest = self.update.mean(), self.rest.mean()
-        mask = self.query.model.mask
-        return MeanUpdate(mask, values, rest, self.update.weight, self._middle_buffers())
-
-    def _hold_buffers(self, label: str, other: Mapping[str, NDArray[Any]]) -> None:
-        self._other[label] = other
-        each = sum(array.nbytes for array in other.values())
-        if len(self._other) > max(FEWEST, BUFFER_BYTES // max(each, 1)):
-            del self._other[max(self._other)]
-
-    def _middle_buffers(self) -> dict[str, NDArray[Any]]:
-        held = [self._other[label] for label in sorted(self._other)]
-        names = held[0] if held else ()
-        return {name: middle_buffers([other[name] for other in held]) for name in names}
+        others = [self._other[label] for label in sorted(self._other)]
+        names = others[0] if others else ()
+        other = {name: middle_buffers([one[name] for one in others]) for name in names}
+        return MeanUpdate(self.query.model.mask, values, rest, self.update.weight, other)

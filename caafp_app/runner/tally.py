@@ -22,30 +22,13 @@ Aggregate = Callable[[list[RecordDict], str], MetricRecord]
 
 @dataclass
 class Tally:
-    """Counts of one exchange, and the metrics of its replies.
+    """Counts of one exchange, and the metrics of its replies; all by the clients' labels.
 
-    Attributes
-    ----------
-    phase, round
-        Which exchange.
-    asked : list of str
-        Labels.
-    contents : dict of RecordDict
-        What the user's app sent besides the model, by label.
-    refusals : dict of str
-        Reason by label.
-    missing : tuple of str
-        Labels that did not answer in time.
-    empty : set of str
-        Labels that had nothing to train or evaluate on.
-    clipped : set of str
-        Labels of which a vector was scaled down: see `pruning.influence`.
-    opposed : set of str
-        Labels whose update is in no sum, because it points against most others'.
-    changes : list of GroupChange
-        Clients that changed their cluster before this exchange.
-    seconds : dict of float
-        From the beginning to each kept answer, by label.
+    `contents` are what the user's apps sent besides the model, `refusals` reasons, `missing` who
+    did not answer in time, `empty` who had nothing to train or evaluate on. `clipped` are those of
+    whom a vector was scaled down (see `pruning.influence`), `opposed` those whose update is in no
+    sum, because it points against most others'; `changes` tells who changed their cluster before
+    this exchange, `seconds` the time from the beginning to each kept answer.
     """
 
     phase: str
@@ -139,17 +122,7 @@ class Tally:
             return found if found is not None and 0 <= found <= 1 else None
         return None
 
-    def record(
-        self,
-        ledger: Ledger,
-        density: Mapping[int, float],
-        *,
-        mask_updated: bool = False,
-        layers: Mapping[int, Mapping[str, float]] | None = None,
-        watched: Mapping[int, float] | None = None,
-        elected: Mapping[int, Mapping[str, float]] | None = None,
-        used: bool = True,
-    ) -> RoundRecord:
+    def record(self, ledger: Ledger, density: Mapping[int, float]) -> RoundRecord:
         """Sum the exchange up for the run directory and the log."""
         traffic = ledger.exchange(self.phase, self.round)
         return RoundRecord(
@@ -170,11 +143,6 @@ class Tally:
             refusals=dict(sorted(self.refusals.items())),
             clipped=tuple(sorted(self.clipped)),
             opposed=tuple(sorted(self.opposed)),
-            used=used,
-            mask_updated=mask_updated,
-            layer_density=layers or {},
-            watched=watched or {},
-            elected=elected or {},
             changes=tuple(self.changes),
             server_memory_mb=current_memory_mb(),
             server_memory_peak_mb=peak_memory_mb(),

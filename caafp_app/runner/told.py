@@ -25,16 +25,9 @@ _SHARES = "acc", "f1"
 
 
 def believed(name: str, said: Mapping[str, float]) -> dict[str, float]:
-    """Return the values that can be, by label; what is no share and no loss is not known.
+    """Return the values of a figure that can be, by label; others are not known.
 
     Accuracies are shares, or percentages if most of them are above 1.
-
-    Parameters
-    ----------
-    name : str
-        Of the figure.
-    said : mapping of str to float
-        By label.
     """
     known = {label: value for label, value in said.items() if math.isfinite(value)}
     if _is_share(name) and known:
@@ -46,19 +39,12 @@ def believed(name: str, said: Mapping[str, float]) -> dict[str, float]:
 
 
 def bounded(metrics: Sequence[MetricRecord], weighted_by: str) -> list[MetricRecord]:
-    """Return the metrics of clients so that none moves a weighted mean of them far.
+    """Return the metrics of clients, of the same names and lengths, bounded.
 
-    A client weighs at most as much as the median one. Any other number is at most `MOST_TIMES` as
-    large as the median one, or 1 if that is more; a share stays one. In the place of NaN and
-    infinity, which one client could make of the mean, comes the median. Fewer than `ENOUGH` clients
-    have no median: theirs stay as they are.
-
-    Parameters
-    ----------
-    metrics : sequence of MetricRecord
-        Of the same names, and lists of the same lengths.
-    weighted_by : str
-        Name of the weight.
+    None then moves a mean, weighted by `weighted_by`, far. A client weighs at most as much as the
+    median one. Any other number is at most `MOST_TIMES` as large as the median one, or 1 if that is
+    more; a share stays one. In the place of NaN and infinity, which one client could make of the
+    mean, comes the median. Fewer than `ENOUGH` clients have no median: theirs stay as they are.
     """
     if len(metrics) < ENOUGH:
         return list(metrics)
@@ -83,24 +69,12 @@ def class_counts(
 ) -> NDArray[np.int64] | None:
     """Return how many windows of each class a client's model takes for each [classes, classes].
 
-    Parameters
-    ----------
-    metrics : MetricRecord
-        A client's. ``<model>-confusion``, or of another's app ``confusion``, is row after row, the
-        classes, what they are taken for.
-    model : str
-        ``cluster`` or ``personal``.
-    classes, examples : int, float
-        How many classes there are, and how many held-out windows the client says it has.
+    ``<model>-confusion`` of its metrics, or of another's app ``confusion``, is row after row, the
+    classes, what they are taken for. `model` is ``cluster`` or ``personal``; `examples` are the
+    held-out windows that the client says it has. None where it tells nothing.
 
-    Returns
-    -------
-    ndarray, or None where the client tells nothing.
-
-    Raises
-    ------
-    ProtocolError
-        They are not whole numbers from 0 on, not so many, or do not add up to `examples`.
+    Raises ProtocolError if they are not whole numbers from 0 on, not so many, or do not add up to
+    `examples`.
     """
     told = metrics.get(f"{model}-confusion", metrics.get("confusion"))
     if told is None:

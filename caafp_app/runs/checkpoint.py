@@ -45,8 +45,13 @@ def damaged(why: str) -> RunError:
 
 def last_round(folder: Path) -> int:
     """Return the round of the newest checkpoint in a folder; 0 if there is none."""
-    matches = (_NAME.fullmatch(path.name) for path in folder.glob("round-*.safetensors"))
-    return max((int(match[1]) for match in matches if match), default=0)
+    return max(_files(folder), default=0)
+
+
+def _files(folder: Path) -> dict[int, Path]:
+    """Return the files by their round, the oldest first."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.glob("round-*.safetensors"))
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 class Checkpoints:
@@ -90,7 +95,7 @@ class Checkpoints:
         }
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
         write_tensors(path, tensors, metadata, mode=PRIVATE)
-        for old in self._paths()[: -self.keep]:
+        for old in [*_files(self.folder).values()][: -self.keep]:
             old.unlink(missing_ok=True)
         return path
 
@@ -100,32 +105,13 @@ class Checkpoints:
         Raises RunError if there is none, it is damaged, of another version, or of a run with other
         settings; what to do is said.
         """
-        paths = self._paths()
+        paths = [*_files(self.folder).values()]
         if not paths:
             raise RunError(
                 f"expected a checkpoint to resume from in {self.folder}, found none: the run "
                 "ended, was never saved (checkpoint-every=0), or did not come so far; start anew"
             )
         round_, terms, state = _read(paths[-1], paths[:-1])
-        self._compare(terms)
-        return Saved(round_, state)
-
-    def clear(self) -> None:
-        """Remove all of them: the run has ended."""
-        for path in self._paths():
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
-    def _paths(self) -> list[Path]:
-        """Return the files, the oldest first."""
-        found = {}
-        for path in self.folder.glob("round-*.safetensors"):
-            if match := _NAME.fullmatch(path.name):
-                found[int(match[1])] = path
-        return [found[number] for number in sorted(found)]
-
-    def _compare(self, terms: Mapping[str, object]) -> None:
         for key in sorted(self.terms.keys() | terms.keys()):
             # Through JSON, as the other went.
             mine = json.loads(json.dumps(self.terms.get(key)))
@@ -134,6 +120,14 @@ class Checkpoints:
                     f"{key}: expected {terms.get(key)!r}, as in the run to resume, found {mine!r}; "
                     "give the settings that it began with, or start a new run"
                 )
+        return Saved(round_, state)
+
+    def clear(self) -> None:
+        """Remove all of them: the run has ended."""
+        for path in _files(self.folder).values():
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
 
 def _read(path: Path, older: Sequence[Path]) -> tuple[int, dict[str, Any], State]:

@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
-    """How many held-out windows of each class are taken for each, client by client.
+    """How many held-out windows of each of C classes are taken for each, client by client.
 
-    Attributes
-    ----------
-    names : tuple of str
-        The C classes, in the order of a model's outputs.
-    counts : mapping of str to ndarray of int64 [clients, C, C]
-        By model, ``cluster`` or ``personal``: windows by their class and the predicted one.
+    `counts` are int64 ``[clients, C, C]`` by model, ``cluster`` or ``personal``: windows by their
+    class and the predicted one.
     """
 
     names: tuple[str, ...]

@@ -1,5 +1,6 @@
 """The run directory: how the files of one run, which docs/runs.md lists, are written."""
 
+import contextlib
 import csv
 import io
 import json
@@ -68,20 +69,17 @@ class RunDirectory:
 
     def note(self) -> str:
         """Return how the clusters came about, as ``clusters.json`` has it; empty if unknown."""
-        try:
-            found = json.loads((self.path / "clusters.json").read_text(encoding="utf-8"))
-            return str(found["note"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((self.path / "clusters.json").read_text("utf-8"))["note"])
+        return ""
 
     def changes(self) -> list[dict[str, Any]]:
         """Return the changes of groups, as ``rounds.jsonl`` has them, each with its round."""
-        try:
-            lines = (self.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            lines = (self.path / "rounds.jsonl").read_text("utf-8").splitlines()
             records = [json.loads(line) for line in lines]
             return [{"round": r["round"], **one} for r in records for one in r.get("changes", [])]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []
+        return []
 
     def write_clients(self, clients: Iterable[ClientRecord]) -> None:
         """Write ``clients.csv``: one row per client, unknown values empty; see `csv_cell`."""
@@ -104,15 +102,18 @@ class RunDirectory:
         name: str,
         arrays: Mapping[str, NDArray[Any]],
         metadata: Mapping[str, str] | None = None,
+        folder: str = "models",
     ) -> Path:
         """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path."""
-        return self._write_tensors("models", name, arrays, metadata)
+        path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
+        write_tensors(path, arrays, metadata)
+        return path
 
     def write_mask(
         self, name: str, packed: NDArray[np.uint8], metadata: Mapping[str, str] | None = None
     ) -> Path:
         """Write packed mask bits to ``masks/<name>.safetensors`` (tensor ``mask``)."""
-        return self._write_tensors("masks", name, {"mask": packed}, metadata)
+        return self.write_model(name, {"mask": packed}, metadata, "masks")
 
     def write_key(self, label: str, key: str) -> None:
         """Write a device's public key to ``devices/<label>.pub``, if a file can have that name."""
@@ -121,14 +122,3 @@ class RunDirectory:
             folder = self.path / "devices"
             folder.mkdir(exist_ok=True)
             write_atomic(folder / name, f"{key}\n".encode())
-
-    def _write_tensors(
-        self,
-        folder: str,
-        name: str,
-        arrays: Mapping[str, NDArray[Any]],
-        metadata: Mapping[str, str] | None,
-    ) -> Path:
-        path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
-        write_tensors(path, arrays, metadata)
-        return path

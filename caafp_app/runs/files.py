@@ -24,14 +24,12 @@ def plain(value: object) -> Any:
         value = value.item()
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str):
+    if isinstance(value, (str, Path)):
         return str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -53,13 +51,7 @@ def write_json(path: Path, value: object, *, private: bool = False) -> None:
 
 
 def write_atomic(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write `content` to `path` as `replaced` does; a private file is its owner's alone to read.
-
-    Raises
-    ------
-    RunError
-        If the file cannot be written; the old one is unchanged then.
-    """
+    """Write `content` to `path` as `replaced` does; a private file is its owner's alone to read."""
     mode = 0o600 if private else 0o666
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     # Made with its mode: at no moment may others read a private file.

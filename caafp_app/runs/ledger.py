@@ -19,10 +19,7 @@ _UNLISTED = "unlisted"
 
 @dataclass
 class Traffic:
-    """Messages and bytes by kind of a part of a run, see `size.message_bytes`.
-
-    Traffic adds up: parts are summed field by field.
-    """
+    """Messages and bytes by kind of a part of a run, see `size.message_bytes`."""
 
     messages: dict[Direction, int] = field(default_factory=lambda: dict.fromkeys(DIRECTIONS, 0))
     kinds: dict[Direction, Counter[str]] = field(
@@ -87,16 +84,6 @@ class Ledger:
         self._formula += parameters * 4 * density * messages
 
     @property
-    def down(self) -> int:
-        """Bytes sent to clients."""
-        return self.overall().down
-
-    @property
-    def up(self) -> int:
-        """Bytes received from clients."""
-        return self.overall().up
-
-    @property
     def total(self) -> int:
         """Bytes of both directions."""
         return self.overall().total
@@ -122,15 +109,14 @@ class Ledger:
 
     def by_phase(self) -> dict[str, Traffic]:
         """Return traffic by phase, in order of first appearance."""
-        phases = dict.fromkeys(phase for phase, _ in self._exchanges)
-        return {
-            phase: _sum(part for (name, _), part in self._exchanges.items() if name == phase)
-            for phase in phases
-        }
+        phases: dict[str, list[Traffic]] = {}
+        for (phase, _), part in self._exchanges.items():
+            phases.setdefault(phase, []).append(part)
+        return {phase: _sum(parts) for phase, parts in phases.items()}
 
     def summary(self) -> dict[str, Any]:
         """Return the totals, JSON-able: ``down, up, total, formula_total, messages, by_*``."""
-        overall = self.overall()
+        overall, phases = self.overall(), self.by_phase().items()
         return {
             "down": overall.down,
             "up": overall.up,
@@ -138,9 +124,7 @@ class Ledger:
             "formula_total": self.formula_total,
             "messages": dict(overall.messages),
             "by_kind": overall.by_kind(),
-            "by_phase": {
-                phase: {"down": part.down, "up": part.up} for phase, part in self.by_phase().items()
-            },
+            "by_phase": {name: {"down": one.down, "up": one.up} for name, one in phases},
         }
 
     def state(self) -> dict[str, Any]:

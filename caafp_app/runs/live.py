@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from caafp_app.runs.observer import Observer
+
 LIVE = "live.jsonl"
 _MOST_REASON = 300
 _MOST_BYTES = 256 * 1024 * 1024
@@ -23,27 +25,11 @@ _NO_LINE = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 class Device:
     """A client as the server last saw it.
 
-    Attributes
-    ----------
-    label : str
-    node : int
-        Flower's id of its SuperNode; 0 where unknown.
-    there : bool
-        Whether its SuperNode is connected.
-    seen : float or None
-        When it last answered or appeared, in seconds since 1970.
-    asked : bool
-        Whether it is among those that were asked last.
-    answered : bool or None
-        Whether it answered that well; None: not yet.
-    reason : str
-        Why its last answer was refused.
-    failures : int
-        Answers that were refused, and questions that it did not answer.
-    accuracy : float or None
-        Of the model that it received last, by its own held-out data.
-    nbytes : int
-        Sent to it and received from it, since the run was started or resumed.
+    `node` is the id of its SuperNode (0: unknown), and `there` whether that is connected. It was
+    `seen` last at so many seconds since 1970. `asked`: it is among those that were asked last;
+    `answered`: whether it did that well (None: not yet). `failures` are refused answers, for the
+    last `reason`, and missing ones. `accuracy` is of the model that it received last; `nbytes` were
+    sent to it and received from it, since the run was started or resumed.
     """
 
     label: str
@@ -68,38 +54,20 @@ class Device:
 
 @dataclass
 class Live:
-    """What the lines say so far.
+    """What the lines say so far: of the exchange that goes on, or was the last, and the devices.
 
-    Attributes
-    ----------
-    phase, round
-        Of the exchange that goes on, or was the last.
-    deadline : float
-        When its answers are no longer waited for, in seconds since 1970; 0: none.
-    devices : mapping of str to Device
-        By label.
-    joined, left : list of str
-        Labels that came or went, the last ones last.
-    ended : str or None
-        Why the server ended the run early; "" for a run that came to its end, None before it.
+    `deadline` is when answers are no longer waited for, in seconds since 1970 (0: never). `ended`
+    says why the server ended the run early; "" for a run that came to its end, None before it.
     """
 
     phase: str = ""
     round: int = 0
     deadline: float = 0.0
     devices: dict[str, Device] = field(default_factory=dict)
-    joined: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
     ended: str | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Take one line; what it does not know is left out.
-
-        Raises
-        ------
-        TypeError, ValueError, KeyError, OverflowError
-            It is no line of `LiveLog`.
-        """
+        """Take one line; one that is not of `LiveLog` raises an error of `_NO_LINE`."""
         when = _seconds(event["t"])
         self.ended = None  # a run may go on after its end
         match event.get("event"):
@@ -109,8 +77,6 @@ class Live:
                     device.node, device.there, device.seen = int(node), True, when
                 for label in event["left"]:
                     self._device(label).there = False
-                self.joined += [str(label) for label in event["joined"]]
-                self.left += [str(label) for label in event["left"]]
             case "asked":
                 self.phase, self.round = str(event["phase"]), int(event["round"])
                 self.deadline = _seconds(event["deadline"])
@@ -147,30 +113,27 @@ def _share(told: Any, before: float | None) -> float | None:
     return float(told) if isinstance(told, int | float) and 0 <= told <= 1 else before
 
 
-class LiveLog:
+class LiveLog(Observer):
     """Appends to the ``live.jsonl`` of a run directory."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LIVE
         self._present: dict[str, int] = {}
 
-    def present(self, nodes: Mapping[str, int]) -> None:
+    def on_present(self, nodes: Mapping[str, int]) -> None:
         """Note who is there, if that has changed: labels, and the ids of their nodes."""
-        joined = {
-            label: int(node) for label, node in nodes.items() if self._present.get(label) != node
-        }
+        joined = {k: int(node) for k, node in nodes.items() if self._present.get(k) != node}
         left = sorted(self._present.keys() - nodes.keys())
         self._present = dict(nodes)
         if joined or left:
             self._write("present", joined=joined, left=left)
 
-    def asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
+    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         """Note who is asked, and until when their answers are waited for."""
-        words = {"labels": sorted(labels), "phase": phase, "round": round}
-        self._write("asked", **words, deadline=deadline)
+        self._write("asked", labels=sorted(labels), phase=phase, round=round, deadline=deadline)
 
-    def answer(
-        self, label: str, ok: bool, reason: str, accuracy: float | None = None, nbytes: int = 0
+    def on_answer(
+        self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
     ) -> None:
         """Note that one has answered, and why its answer was refused if it was."""
         words: dict[str, object] = {"label": label, "ok": ok, "reason": reason[:_MOST_REASON]}

@@ -15,12 +15,7 @@ from caafp_app.runs.scalars import end_scalars, round_scalars
 class MLflowObserver(Observer):
     """Records settings as parameters and the numbers of `caafp_app.runs.scalars` as metrics.
 
-    Parameters
-    ----------
-    run : Path
-        The run directory; the store is ``mlflow/`` in it. A resumed run goes on in its own.
-    settings : mapping of str to scalar
-        All settings.
+    The store is ``mlflow/`` in the run directory. A resumed run goes on in its own.
     """
 
     package = "mlflow"

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from caafp_app.runs import text
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import plain
-from caafp_app.runs.live import LiveLog
 from caafp_app.runs.records import RoundRecord, RunReport
 from caafp_app.runs.report_text import report_lines
 from caafp_app.runs.summary import build_summary
 from caafp_app.runs.timeleft import RoundPlanLike, TimeLeft
+from caafp_app.safe_text import printable
 
 SO_FAR_SECONDS = 10.0
 """How long after the last word the log says how many clients of an exchange have answered."""
@@ -25,10 +25,7 @@ SO_FAR_SECONDS = 10.0
 class Observer:
     """Base of observers: does nothing. Override what is of interest.
 
-    Attributes
-    ----------
-    package : str
-        The package that has to be installed for it; empty for none.
+    `package` has to be installed for it; empty for none.
     """
 
     package: ClassVar[str] = ""
@@ -82,23 +79,13 @@ class CompositeObserver(Observer):
 
 
 class DirectoryObserver(Observer):
-    """Writes the run directory as the run goes on.
-
-    Parameters
-    ----------
-    directory : RunDirectory
-        Where to.
-    settings : mapping of str to object
-        The resolved settings, kebab-case keys; ``strategy``, ``dataset`` and ``seed`` are among
-        them, and go to the summary.
-    """
+    """Writes the run directory as the run goes on, with the resolved settings by their keys."""
 
     def __init__(self, directory: RunDirectory, settings: Mapping[str, object]) -> None:
         self.directory = directory
         self._settings = dict(settings)
         self._rounds = 0
         self._note, self._changes = directory.note(), directory.changes()  # of a resumed run
-        self._live = LiveLog(directory.path)
 
     def on_plan(self, plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> None:
         """Write ``settings.json`` and ``plan.json``."""
@@ -121,31 +108,14 @@ class DirectoryObserver(Observer):
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Write a first ``clusters.json``, so that a run cut short has one."""
         self._note = note or self._note
-        members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
-        for label, number in sorted(labels.items()):
-            members[number].append(label)
-        clusters = {number: {"members": names} for number, names in members.items()}
-        self._write_clusters(clusters)
+        members = text.members_of(labels)
+        self._write_clusters({number: {"members": names} for number, names in members.items()})
 
     def _write_clusters(self, clusters: Mapping[int, object]) -> None:
         found = {"note": self._note, "clusters": plain(clusters)}
         if self._changes:
             found["changes"] = self._changes
         self.directory.write("clusters", found)
-
-    def on_present(self, nodes: Mapping[str, int]) -> None:
-        """Append to ``live.jsonl``."""
-        self._live.present(nodes)
-
-    def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
-        """Append to ``live.jsonl``."""
-        self._live.asked(labels, phase, round, deadline)
-
-    def on_answer(
-        self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
-    ) -> None:
-        """Append to ``live.jsonl``."""
-        self._live.answer(label, ok, reason, accuracy, nbytes)
 
     def on_key(self, label: str, key: str) -> None:
         """Write ``devices/LABEL.pub``: the folder is one for ``known-devices`` of a later run."""
@@ -155,39 +125,30 @@ class DirectoryObserver(Observer):
         """Write models, masks, clusters and clients, and the summary last."""
         for number, cluster in report.clusters.items():
             name = f"cluster-{number}"
-            metadata = {
-                "mask-digest": cluster.mask_digest,
-                "density": repr(float(cluster.density)),
-            }
+            density = repr(float(cluster.density))
+            metadata = {"mask-digest": cluster.mask_digest, "density": density}
             if cluster.arrays:
                 self.directory.write_model(name, cluster.arrays, metadata)
             if cluster.mask_bits is not None:
                 self.directory.write_mask(name, cluster.mask_bits, metadata)
             for share, bits in cluster.parts.items():
                 self.directory.write_mask(f"level-{share}-{name}", bits, metadata)
-        clusters = {number: report.clusters[number].to_json() for number in sorted(report.clusters)}
-        self._write_clusters(clusters)
+        told = ("members", "examples", "density", "mask_digest")
+        clusters = sorted(report.clusters.items())
+        self._write_clusters({k: {name: getattr(c, name) for name in told} for k, c in clusters})
         self.directory.write_clients(report.clients)
-        self.directory.write(
-            "summary", build_summary(report, settings=self._settings, rounds=self._rounds)
-        )
+        summary = build_summary(report, settings=self._settings, rounds=self._rounds)
+        self.directory.write("summary", summary)
 
 
 class LogObserver(Observer):
-    """Logs the run as a report of plain lines.
-
-    Parameters
-    ----------
-    logger : logging.Logger, optional
-        Flower's own logger by default.
-    """
+    """Logs the run as a report of plain lines, by default to Flower's own logger."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger("flwr")
         self._time_left = TimeLeft()
         self._phase_width = 0
         self._present = False
-        self._describing = False
         self._asked: tuple[str, int] = "", 0
         self._answers = 0
         self._began = self._told = 0.0
@@ -206,17 +167,17 @@ class LogObserver(Observer):
         self._log([text.round_line(record, total_rounds, left, self._phase_width)])
         self._log(text.influence_lines(record))
         if trouble := text.trouble_line(record):
-            self._logger.warning("%s", trouble)
+            self._logger.warning("%s", printable(trouble))
 
     def on_present(self, nodes: Mapping[str, int]) -> None:
         """Log who is there when the run begins; the runner tells of changes."""
         if not self._present and nodes:
-            self._log([text.presence_line(nodes)])
+            named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
+            self._log([f"{text.counted(named, 'device')}: {text.some(named)}"])
         self._present = bool(nodes)
 
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         """Note who is asked, and whether it is who they are."""
-        self._describing = phase == "describe"
         self._asked, self._answers = (phase, len(labels)), 0
         self._began = self._told = time.monotonic()
 
@@ -224,15 +185,16 @@ class LogObserver(Observer):
         self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0
     ) -> None:
         """Log who says who it is, as it happens, and of a long exchange how many have answered."""
-        if self._describing:
-            self._log([text.answer_line(label, reason)])
-            return
         phase, asked = self._asked
+        if phase == "describe":
+            self._log([f"answered: {label[:80]}" + (f", refused: {reason}" if reason else "")])
+            return
         self._answers += 1
         now = time.monotonic()
         if now - self._told >= SO_FAR_SECONDS and self._answers < asked:
             self._told = now
-            self._log([text.so_far_line(phase, self._answers, asked, now - self._began)])
+            so_far, after = f"{self._answers} of {asked}", text.duration(now - self._began)
+            self._log([f"{phase}: {so_far} clients have answered after {after}"])
 
     def on_clusters(self, labels: Mapping[str, int], note: str) -> None:
         """Log who is in which cluster."""
@@ -244,4 +206,4 @@ class LogObserver(Observer):
 
     def _log(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self._logger.info("%s", line)
+            self._logger.info("%s", printable(line))

@@ -1,5 +1,6 @@
 """Where the folders of runs lie, how they are named, and how one is found again."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -17,10 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?"
 def default_home() -> Path:
     """Return the folder of everything this package keeps: ``$CAAFP_HOME``, or ``~/.caafp``.
 
-    Raises
-    ------
-    SettingsError
-        Neither is known: this user has no home directory.
+    Raises SettingsError if neither is known: this user has no home directory.
     """
     try:
         return Path(os.environ.get("CAAFP_HOME") or Path("~") / ".caafp").expanduser()
@@ -34,18 +32,8 @@ def default_home() -> Path:
 def reserve_folder(name: str, output_dir: str | Path = "") -> Path:
     """Make the folder of a run that another process will do, and keep it for that process.
 
-    Law: two calls never return the same folder; the next `make_folder` of exactly this name takes
-    it.
-
-    Parameters
-    ----------
-    name, output_dir
-        As of `make_folder`.
-
-    Raises
-    ------
-    SettingsError
-        As `make_folder`.
+    Law: two calls never return the same folder; the next `make_folder` of exactly this name, whose
+    errors are the same, takes it.
     """
     path = _made(name, output_dir)
     (path / _RESERVED).touch()
@@ -84,12 +72,18 @@ def make_folder(name: str, output_dir: str | Path = "") -> Path:
 
 
 def _made(name: str, output_dir: str | Path) -> Path:
-    """Make a folder that nobody else has."""
-    name = check_name(name, "run-name")
-    runs = _folder_of_runs(output_dir)
+    """Make the first of name, name-2, name-3 ... that is not there (safe against other runs)."""
+    path = runs = _folder_of_runs(output_dir)
+    made, number = check_name(name, "run-name"), 1
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        return _make_unique(runs.resolve(), name)
+        while True:
+            path = runs.resolve() / made
+            number += 1
+            made = f"{name}-{number}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
     except OSError as error:
         raise SettingsError(
             f"cannot make a run directory in {runs}: {error.strerror or error}; set output-dir "
@@ -129,19 +123,6 @@ def check_name(name: str, what: str) -> str:
 
 def _folder_of_runs(output_dir: str | Path) -> Path:
     return (Path(output_dir).expanduser() if output_dir else default_home()) / "runs"
-
-
-def _make_unique(runs: Path, name: str) -> Path:
-    """Make the first of name, name-2, name-3 ... that is not there (safe against other runs)."""
-    number = 1
-    while True:
-        path = runs / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
 
 
 def _point_latest_to(path: Path) -> None:

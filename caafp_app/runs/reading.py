@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,22 @@ def read_run(path: Path) -> RunFiles:
         clients=_clients(path / "clients.csv"),
         **documents,
     )
+
+
+def jaccard(masks: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Return, for each two of k masks, the weights active in both over those active in either.
+
+    Masks are packed bits, all of one length. The result [k, k] is symmetric, 1 on the diagonal (and
+    for two empty masks). Two independent masks of density d have d / (2 - d).
+    """
+    bits = [np.unpackbits(mask) for mask in masks]
+    overlap = np.ones((len(bits), len(bits)))
+    for i, one in enumerate(bits):
+        for j, other in enumerate(bits[:i]):
+            either = int(np.count_nonzero(one | other))
+            both = int(np.count_nonzero(one & other))
+            overlap[i, j] = overlap[j, i] = both / either if either else 1.0
+    return overlap
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,6 @@
 """What is known of a round, a client, a cluster and a run once it has ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.runs.classes import ClassCounts
-from caafp_app.runs.files import plain
 from caafp_app.runs.ledger import Ledger
 
 MOST_EXAMPLES = 10**9
@@ -23,21 +22,19 @@ BETWEEN_ROUNDS = (
 )
 """Phases of records that are no rounds of training, whatever their number."""
 
+_SHARES = (
+    *("accuracy", "cluster_accuracy", "personal_accuracy", "personal_sparsity"),
+    *("cluster_f1", "personal_f1"),
+)
+_LOSSES = ("loss", "cluster_loss", "personal_loss")
+_COUNTS = ("examples", "test_examples")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupChange:
     """Clients that have another cluster from the beginning of a round on.
 
-    Attributes
-    ----------
-    what : str
-        ``move``, ``split`` or ``merge``.
-    clients : tuple of str
-        Labels.
-    before, after : int
-        Cluster.
-    why : str
-        The figures behind it, in words.
+    `what` is ``move``, ``split`` or ``merge``; `why` are the figures behind it, in words.
     """
 
     what: str
@@ -51,44 +48,34 @@ class GroupChange:
 class RoundRecord:
     """One exchange with the clients: one line of ``rounds.jsonl``.
 
+    Clients are named by their labels, and what belongs to a cluster is by its number.
+
     Attributes
     ----------
-    seconds : float
+    seconds
         Wall time from the first message sent to the model updated.
-    asked, answered, refused : int
-        Clients that got a message; whose answer entered the model; whose answer was refused.
-    missing : tuple of str
-        Labels of the clients that did not answer in time.
-    accuracy, loss : float or None
+    answered, refused, missing
+        Whose answer entered the model; was refused; did not come in time.
+    accuracy, loss
         Of the *received* cluster model on the held-out data of each client that answered, mean
         over those; None if none reported it.
-    density : mapping of int to float
-        Share of active weights among the prunable ones, by cluster.
+    density, layer_density
+        Share of active weights among the prunable ones; of each array in the first round, and where
+        `mask_updated`.
     bytes_down, bytes_up, bytes_by_kind
         From the messages of this round, refused ones as well; see `Traffic`.
-    reasons, refusals : mapping
-        Why answers were refused: how often, and by the label of each client.
-    clipped : tuple of str
-        Labels of the clients that sent a vector much longer than most: it was scaled down.
-    opposed : tuple of str
-        Labels of the clients whose update pointed against most others': it was left out.
-    used : bool
+    reasons, refusals
+        Why answers were refused: how often, and of whom.
+    clipped, opposed
+        Whose vector was much longer than most and scaled down, or pointed against most others' and
+        was left out.
+    used
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
-    mask_updated : bool
-        Whether the masks changed at the end of this round.
-    layer_density : mapping of int to (mapping of str to float)
-        The density of each prunable array, by cluster: of the first round, and where
-        `mask_updated`.
-    watched : mapping of int to float
-        Mean of the figure that ``sparsity=auto`` goes by, by cluster, over the clients that
-        answered; of the received model.
-    elected : mapping of int to (mapping of str to float)
-        What the clients of each cluster said of the scores of ``score=auto``: see
-        `strategies.election`. The least wins.
-    changes : tuple of GroupChange
-        Clients that changed their cluster before the round.
-    server_memory_mb, server_memory_peak_mb : float or None
-        Resident memory of the server at the end of the round, and its peak so far, in MB.
+    watched, elected
+        The figure that ``sparsity=auto`` goes by, and what clients said of the scores of
+        ``score=auto``, of which the least wins.
+    server_memory_mb, server_memory_peak_mb
+        Resident memory of the server at the end of the round, and its peak so far.
     """
 
     round: int
@@ -118,29 +105,18 @@ class RoundRecord:
     server_memory_peak_mb: float | None = None
 
     def __post_init__(self) -> None:
-        """Take for unknown what cannot be: see `possible`."""
-        possible(self, shares=("accuracy",), losses=("loss",))
+        _take_possible(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientRecord:
     """One client at the end of a run: one row of ``clients.csv``.
 
-    Attributes
-    ----------
-    cluster : int
-        -1 if it has none.
-    examples, test_examples : int
-        Number of training examples, and of the held-out ones behind the accuracies.
-    cluster_accuracy, cluster_loss : float or None
-        Of its cluster's model on its held-out data; ``personal_...``: of its fine-tuned model.
-    personal_sparsity : float or None
-        Share of inactive weights among the prunable ones, counted in the fine-tuned model.
-    cluster_f1, personal_f1 : float or None
-        Macro-F1 on its held-out data, over the classes that occur or are predicted there.
-    finetune_epochs : float or None
-        Epochs that it has found best; 0: its cluster's model is its personal one. None where the
-        settings say how many.
+    The cluster is -1 if it has none. ``cluster_...`` are figures of its cluster's model on its
+    `test_examples` held-out examples, ``personal_...`` of its fine-tuned one; macro-F1 is over the
+    classes that occur or are predicted there, the sparsity the share of inactive weights among the
+    prunable ones. `finetune_epochs` are those that it has found best (0: its cluster's model is its
+    personal one; None: the settings say how many).
     """
 
     label: str
@@ -157,30 +133,15 @@ class ClientRecord:
     finetune_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        """Take for unknown what cannot be: see `possible`."""
-        possible(
-            self,
-            shares=(
-                *("cluster_accuracy", "personal_accuracy", "personal_sparsity"),
-                *("cluster_f1", "personal_f1"),
-            ),
-            losses=("cluster_loss", "personal_loss"),
-            counts=("examples", "test_examples"),
-        )
+        _take_possible(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnseenRecord:
     """A user that was kept out of training, scored on its held-out data.
 
-    Attributes
-    ----------
-    accuracies : mapping of int to float
-        Of each cluster's model; -1: of the general one.
-    chosen : mapping of str to int
-        The model that each rule gives it.
-    rule : str
-        The rule in use.
+    `accuracies` are of each cluster's model (-1: of the general one), `chosen` is the model that
+    each rule gives the user, `rule` the rule in use.
     """
 
     label: str
@@ -199,18 +160,10 @@ class UnseenRecord:
 class ClusterReport:
     """One cluster at the end of a run.
 
-    Attributes
-    ----------
-    examples : int
-        Training examples of all its clients.
-    density : float
-        Share of active weights among the prunable ones.
-    arrays : mapping of str to ndarray
-        The dense model, zero at inactive weights.
-    mask_bits : ndarray of uint8, or None
-        The mask in packed bits; None, with an empty digest, for a dense model.
-    parts : mapping of str to ndarray of uint8
-        The masks of smaller levels in packed bits, by their share of the model, as "0.25".
+    `examples` are the training examples of all its clients, `density` the share of active weights
+    among the prunable ones. `arrays` are the dense model, zero at inactive weights; `mask_bits` its
+    mask in packed bits (None, with an empty digest, for a dense model), and `parts` those of
+    smaller levels, by their share of the model, as "0.25".
     """
 
     members: tuple[str, ...]
@@ -220,15 +173,6 @@ class ClusterReport:
     mask_bits: NDArray[np.uint8] | None = field(default=None, repr=False)
     mask_digest: str = ""
     parts: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what is not an array, JSON-able."""
-        return {
-            "members": list(self.members),
-            "examples": self.examples,
-            "density": plain(self.density),
-            "mask_digest": self.mask_digest,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,31 +193,14 @@ class RunReport:
     classes: ClassCounts | None = None
 
 
-def possible(
-    record: object,
-    *,
-    shares: Sequence[str] = (),
-    losses: Sequence[str] = (),
-    counts: Sequence[str] = (),
-) -> None:
-    """Correct the fields of a record that a client made up: the one place where that is done.
-
-    Parameters
-    ----------
-    record : object
-        Changed in place, frozen or not.
-    shares : sequence of str
-        Names of the fields that are in [0, 1]; None otherwise.
-    losses : sequence of str
-        Names of the fields of size at most `MOST_LOSS`; None otherwise.
-    counts : sequence of str
-        Names of the fields that are whole numbers from 0 to `MOST_EXAMPLES`; cut to that.
-    """
-    for names, low, high in ((shares, 0.0, 1.0), (losses, -MOST_LOSS, MOST_LOSS)):
+def _take_possible(record: object) -> None:
+    """Take for unknown, or cut, what a client made up: the one place where that is done."""
+    for names, low, high in ((_SHARES, 0.0, 1.0), (_LOSSES, -MOST_LOSS, MOST_LOSS)):
         for name in names:
-            value = getattr(record, name)
+            value = getattr(record, name, None)
             if value is not None and not low <= value <= high and value == value:
                 object.__setattr__(record, name, None)
-    for name in counts:
-        count = min(max(getattr(record, name), 0), MOST_EXAMPLES)
-        object.__setattr__(record, name, int(count))
+    for name in _COUNTS:
+        if hasattr(record, name):
+            count = min(max(getattr(record, name), 0), MOST_EXAMPLES)
+            object.__setattr__(record, name, int(count))

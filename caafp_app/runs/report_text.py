@@ -11,7 +11,6 @@ from caafp_app.runs.classes import ClassCounts
 from caafp_app.runs.records import ClientRecord, RunReport
 from caafp_app.runs.summary import known, spread
 from caafp_app.runs.text import counted, duration, figure, megabytes, render, some
-from caafp_app.safe_text import printable
 
 _MOST_CLASSES = 30
 """Of more classes only those that are known worst are in the table."""
@@ -21,28 +20,14 @@ def report_lines(report: RunReport) -> list[str]:
     """Render the end of a run: a table of clusters, then accuracies, bytes and seconds."""
     table = Table(box=SIMPLE, pad_edge=False, show_footer=True)
     all_clients = report.clients
-    total = (
-        "all",
-        _counted(all_clients),
-        str(sum(cluster.examples for cluster in report.clusters.values())),
-        "",
-        _percent(known(client.cluster_accuracy for client in all_clients)),
-        _percent(known(client.personal_accuracy for client in all_clients)),
-    )
+    examples = sum(cluster.examples for cluster in report.clusters.values())
     names = ("cluster", "clients", "examples", "density", "cluster model", "personal models")
-    for name, footer in zip(names, total, strict=True):
+    for name, footer in zip(names, _row("all", all_clients, examples, ""), strict=True):
         table.add_column(name, footer=footer, justify="right")
     for number, cluster in sorted(report.clusters.items()):
         clients = [client for client in all_clients if client.cluster == number]
-        table.add_row(
-            str(number),
-            _counted(clients),
-            str(cluster.examples),
-            f"{cluster.density:.3f}",
-            _percent(known(client.cluster_accuracy for client in clients)),
-            _percent(known(client.personal_accuracy for client in clients)),
-        )
-    ledger, seconds = report.ledger, report.seconds
+        table.add_row(*_row(str(number), clients, cluster.examples, f"{cluster.density:.3f}"))
+    ledger, sent = report.ledger, report.ledger.overall()
     return [
         f"clusters; accuracy in % on each client's {report.split} data, mean over clients",
         *render(table),
@@ -52,11 +37,22 @@ def report_lines(report: RunReport) -> list[str]:
         *_f1_line(all_clients),
         *(_class_lines(report.classes, report.split) if report.classes else []),
         *_epochs_lines([client.finetune_epochs for client in all_clients]),
-        f"sent: {megabytes(ledger.down)} down, {megabytes(ledger.up)} up, "
-        f"{megabytes(ledger.total)} in all, {ledger.messages} messages "
+        f"sent: {megabytes(sent.down)} down, {megabytes(sent.up)} up, "
+        f"{megabytes(sent.total)} in all, {ledger.messages} messages "
         f"(papers' formula: {megabytes(ledger.formula_total)})",
-        _time_line(seconds),
+        _time_line(report.seconds),
     ]
+
+
+def _row(
+    name: str, clients: Sequence[ClientRecord], examples: int, density: str
+) -> tuple[str, ...]:
+    accuracies = (
+        [client.cluster_accuracy for client in clients],
+        [client.personal_accuracy for client in clients],
+    )
+    shares = (_percent(known(values)) for values in accuracies)
+    return name, _counted(clients), str(examples), density, *shares
 
 
 def _scored(clients: Iterable[ClientRecord]) -> list[ClientRecord]:
@@ -74,7 +70,7 @@ def _unscored_line(clients: Sequence[ClientRecord]) -> list[str]:
     """Name who is in no mean: a device that is lost, or one that has nothing to test by."""
     scored = {one.label for one in _scored(clients)}
     names = [one.label for one in clients if one.label not in scored]
-    return [printable(f"not scored in the end: {some(names)}")] if scored and names else []
+    return [f"not scored in the end: {some(names)}"] if scored and names else []
 
 
 def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
@@ -82,10 +78,8 @@ def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
     found = sorted(known(epochs))
     if not found:
         return []
-    kept = found.count(0)
-    those = (
-        f"; {counted(range(kept), 'client')} kept {'its' if kept == 1 else 'their'} cluster's model"
-    )
+    kept, its = found.count(0), "its" if found.count(0) == 1 else "their"
+    those = f"; {counted(range(kept), 'client')} kept {its} cluster's model"
     return [
         f"epochs of fine-tuning, found by each client: median {median(found):g}, "
         f"{found[0]:g} to {found[-1]:g}{those if kept else ''}"
@@ -94,15 +88,12 @@ def _epochs_lines(epochs: Iterable[float | None]) -> list[str]:
 
 def _f1_line(clients: Sequence[ClientRecord]) -> list[str]:
     """Render macro-F1; nothing where no client reports it."""
-    kinds = {
-        "cluster models": [client.cluster_f1 for client in clients],
-        "personal models": [client.personal_f1 for client in clients],
-    }
-    told = [
-        f"{what} mean {figure(figures['mean'], 3)}, worst tenth {figure(figures['worst_tenth'], 3)}"
-        for what, values in kinds.items()
-        if (figures := spread(values))["clients"]
-    ]
+    told = []
+    for model in ("cluster", "personal"):
+        found = spread(getattr(client, f"{model}_f1") for client in clients)
+        if found["clients"]:
+            mean, worst = figure(found["mean"], 3), figure(found["worst_tenth"], 3)
+            told.append(f"{model} models mean {mean}, worst tenth {worst}")
     return [f"macro-F1: {'; '.join(told)}"] if told else []
 
 
@@ -130,7 +121,7 @@ def _class_lines(classes: ClassCounts, split: str) -> list[str]:
         f"classes; recall in % on {split} data, mean over those of "
         f"{counted(range(clients), 'client')} that have the class; what {models[-1]} models "
         "mostly take it for instead, in %",
-        *map(printable, render(table)),
+        *render(table),
     ]
 
 
@@ -146,14 +137,12 @@ def _time_line(seconds: Mapping[str, float]) -> str:
 
 
 def _accuracy_line(what: str, values: Iterable[float | None]) -> str:
-    figures = spread(values)
-    if not figures["clients"]:
+    found = spread(values)
+    if not found["clients"]:
         return f"accuracy of {what}: not reported"
-    return (
-        f"accuracy of {what}: mean {figure(figures['mean'], 3)}, "
-        f"std {figure(figures['std'], 3)}, min {figure(figures['min'], 3)}, "
-        f"worst tenth {figure(figures['worst_tenth'], 3)}, {figures['clients']} clients"
-    )
+    keys = ("mean", "std", "min", "worst_tenth")
+    told = ", ".join(f"{key.replace('_', ' ')} {figure(found[key], 3)}" for key in keys)
+    return f"accuracy of {what}: {told}, {found['clients']} clients"
 
 
 def _percent(values: Sequence[float]) -> str:

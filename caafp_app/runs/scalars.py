@@ -9,11 +9,8 @@ from caafp_app.runs.summary import spread
 def round_scalars(record: RoundRecord) -> dict[str, float]:
     """Return the numbers of one exchange; what is not known is left out.
 
-    Returns
-    -------
-    dict of str to float
-        ``rounds/...`` of a round of training (accuracy, loss, densities, megabytes, seconds,
-        clients); ``evaluate/...`` and so on of an exchange between rounds.
+    They are ``rounds/...`` of a round of training (accuracy, loss, densities, megabytes, seconds,
+    clients); ``evaluate/...`` and so on of an exchange between rounds.
     """
     between = record.phase in BETWEEN_ROUNDS
     scalars: dict[str, float | None] = {
@@ -35,21 +32,14 @@ def round_scalars(record: RoundRecord) -> dict[str, float]:
 
 def end_scalars(report: RunReport) -> dict[str, float]:
     """Return what came out: ``end/...``, accuracies over clients and bytes."""
-    models = {
-        "cluster": spread(client.cluster_accuracy for client in report.clients),
-        "personal": spread(client.personal_accuracy for client in report.clients),
-    }
-    f1 = {
-        "cluster": spread(client.cluster_f1 for client in report.clients),
-        "personal": spread(client.personal_f1 for client in report.clients),
-    }
-    scalars: dict[str, float | None] = {
-        f"end/{model}-accuracy-{key.replace('_', '-')}": found[key]
-        for model, found in models.items()
-        for key in ("mean", "std", "min", "worst_tenth")
-    }
-    scalars |= {f"end/{model}-macro-f1-mean": found["mean"] for model, found in f1.items()}
-    return _known({**scalars, "end/megabytes": report.ledger.total / 1e6})
+    scalars: dict[str, float | None] = {"end/megabytes": report.ledger.total / 1e6}
+    for model in ("cluster", "personal"):
+        found = spread(getattr(client, f"{model}_accuracy") for client in report.clients)
+        for key in ("mean", "std", "min", "worst_tenth"):
+            scalars[f"end/{model}-accuracy-{key.replace('_', '-')}"] = found[key]
+        f1 = spread(getattr(client, f"{model}_f1") for client in report.clients)
+        scalars[f"end/{model}-macro-f1-mean"] = f1["mean"]
+    return _known(scalars)
 
 
 def _known(scalars: Mapping[str, float | None]) -> dict[str, float]:

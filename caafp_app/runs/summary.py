@@ -62,18 +62,10 @@ def _unseen(report: RunReport) -> dict[str, Any]:
 
 
 def spread(values: Iterable[float | None]) -> dict[str, float | int | None]:
-    """Describe one value per client.
+    """Describe one value per client; None and NaN are left out, as nothing is known of those.
 
-    Parameters
-    ----------
-    values : iterable of float or None
-        None and NaN stand for clients of which nothing is known; they are left out.
-
-    Returns
-    -------
-    dict
-        ``mean``; ``std`` over the population (divided by n, not n - 1); ``min``;
-        ``worst_tenth``, the mean of the lowest ceil(n / 10) values; and ``clients``, n.
+    Returns ``mean``; ``std`` over the population (divided by n, not n - 1); ``min``;
+    ``worst_tenth``, the mean of the lowest ceil(n / 10) values; and ``clients``, n.
     """
     found = np.sort(np.array(known(values), dtype=np.float64))
     if not found.size:

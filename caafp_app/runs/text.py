@@ -1,4 +1,4 @@
-"""The log as a report: plan, rounds and clusters as plain lines of text."""
+"""The log as a report: plan, rounds and clusters as lines of text, which its writer makes safe."""
 
 from collections.abc import Mapping, Sequence, Sized
 from io import StringIO
@@ -9,7 +9,6 @@ from rich.tree import Tree
 
 from caafp_app.runs.records import RoundRecord
 from caafp_app.runs.timeleft import RoundPlanLike
-from caafp_app.safe_text import printable
 
 _WIDTH = 110
 _LISTED = 8
@@ -26,12 +25,12 @@ def plan_lines(plan: Sequence[RoundPlanLike], facts: Mapping[str, object]) -> li
     tree = Tree(f"plan: {len(plan)} rounds")
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
-        tree.add(printable(f"{name:<{width}}  {value}"))
+        tree.add(f"{name:<{width}}  {value}")
     phases = [(phase, list(group)) for phase, group in groupby(plan, key=lambda e: str(e.phase))]
     spans = [_span(entries) for _, entries in phases]
     branch = tree.add("phases") if phases else tree
     for span, (phase, entries) in zip(spans, phases, strict=True):
-        node = branch.add(printable(f"{span:<{max(map(len, spans))}}  {phase}"))
+        node = branch.add(f"{span:<{max(map(len, spans))}}  {phase}")
         updates = [entry for entry in entries if entry.mask_update]
         if len(updates) > _UPDATES:
             node.add(_update_span(updates))
@@ -80,7 +79,7 @@ def round_line(
         parts.append(f"{duration(seconds_left, rough=True)} left")
     if record.mask_updated:
         parts.append("new masks")
-    return printable("  ".join(parts))
+    return "  ".join(parts)
 
 
 def trouble_line(record: RoundRecord) -> str:
@@ -95,25 +94,7 @@ def trouble_line(record: RoundRecord) -> str:
         parts.append(f"{len(record.missing)} missing: {some(record.missing)}")
     if not record.used:
         parts.append("too few replies (min-replies): the models stay as they are")
-    return printable(f"round {record.round}: {'; '.join(parts)}") if parts else ""
-
-
-def presence_line(nodes: Mapping[str, int]) -> str:
-    """Render who is there: label and id of the node, which Flower's commands go by."""
-    named = [f"{label} (node {node})" for label, node in sorted(nodes.items())]
-    return printable(f"{counted(named, 'device')}: {some(named)}")
-
-
-def answer_line(label: str, reason: str) -> str:
-    """Render that a client has answered, and why its answer is refused if it is."""
-    return printable(f"answered: {label[:80]}" + (f", refused: {reason}" if reason else ""))
-
-
-def so_far_line(phase: str, answered: int, asked: int, seconds: float) -> str:
-    """Render how many clients have answered in an exchange that takes long."""
-    return printable(
-        f"{phase}: {answered} of {asked} clients have answered after {duration(seconds)}"
-    )
+    return f"round {record.round}: {'; '.join(parts)}" if parts else ""
 
 
 def influence_lines(record: RoundRecord) -> list[str]:
@@ -123,9 +104,7 @@ def influence_lines(record: RoundRecord) -> list[str]:
         "against most others, left out": record.opposed,
     }
     return [
-        printable(
-            f"round {record.round}: {what}: {len(who)} of {record.answered} updates: {some(who)}"
-        )
+        f"round {record.round}: {what}: {len(who)} of {record.answered} updates: {some(who)}"
         for what, who in told.items()
         if who
     ]
@@ -134,25 +113,27 @@ def influence_lines(record: RoundRecord) -> list[str]:
 def change_lines(record: RoundRecord) -> list[str]:
     """Render who changed the cluster before a round."""
     return [
-        printable(
-            f"round {record.round}: {one.what}: {some(one.clients)}: cluster {one.before} to "
-            f"{one.after}, {one.why}"
-        )
+        f"round {record.round}: {one.what}: {some(one.clients)}: cluster {one.before} to "
+        f"{one.after}, {one.why}"
         for one in record.changes
     ]
 
 
+def members_of(labels: Mapping[str, int]) -> dict[int, list[str]]:
+    """Return the labels of each cluster, all in their order."""
+    members: dict[int, list[str]] = {number: [] for number in sorted(set(labels.values()))}
+    for label, number in sorted(labels.items()):
+        members[number].append(label)
+    return members
+
+
 def cluster_lines(labels: Mapping[str, int], note: str) -> list[str]:
     """Render who is in which cluster, the note first."""
-    members: dict[int, list[str]] = {}
-    for label, cluster in sorted(labels.items()):
-        members.setdefault(cluster, []).append(label)
-    head = f"{counted(labels, 'client')} in {counted(members, 'cluster')}" + (
-        f": {note}" if note else ""
-    )
-    return [printable(head)] + [
-        printable(f"  cluster {cluster}: {counted(names, 'client')}: {some(names)}")
-        for cluster, names in sorted(members.items())
+    members = members_of(labels)
+    head = f"{counted(labels, 'client')} in {counted(members, 'cluster')}"
+    return [f"{head}: {note}" if note else head] + [
+        f"  cluster {cluster}: {counted(names, 'client')}: {some(names)}"
+        for cluster, names in members.items()
     ]
 
 

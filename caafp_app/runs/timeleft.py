@@ -1,7 +1,7 @@
 """How long a run will still take, from how long its rounds took."""
 
-from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Protocol
 
 
@@ -34,28 +34,17 @@ class TimeLeft:
 
     def __init__(self, plan: Sequence[RoundPlanLike] = ()) -> None:
         self._plan = [(entry.round, str(entry.phase)) for entry in plan]
-        self._phases = {phase for _, phase in self._plan}
-        self._seconds: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._seconds: dict[str, list[float]] = {phase: [] for _, phase in self._plan}
 
     def add(self, phase: str, seconds: float) -> None:
         """Note that a round of `phase` took `seconds`."""
-        if phase in self._phases:
-            total = self._seconds[str(phase)]
-            total[0] += seconds
-            total[1] += 1
+        if phase in self._seconds:
+            self._seconds[phase].append(seconds)
 
     def after(self, round: int) -> float | None:
         """Return the seconds that the rounds after `round` will take; None if nothing is known."""
-        seconds = sum(total for total, _ in self._seconds.values())
-        count = sum(count for _, count in self._seconds.values())
-        if not count:
+        rounds = [seconds for took in self._seconds.values() for seconds in took]
+        if not rounds:
             return None
-        mean = seconds / count
-        left = [phase for number, phase in self._plan if number > round]
-        return sum(self._phase_mean(phase, mean) for phase in left)
-
-    def _phase_mean(self, phase: str, default: float) -> float:
-        if phase not in self._seconds:
-            return default
-        total, count = self._seconds[phase]
-        return total / count
+        left = (self._seconds[phase] for number, phase in self._plan if number > round)
+        return sum(fmean(took or rounds) for took in left)

@@ -1,29 +1,8 @@
 """Trackers: observers that record a run for a tool that people know; the setting ``track``.
 
-A tracker is an `Observer` whose constructor takes the run directory and the settings. Weights &
-Biases, for example, in a module ``my_tracker`` of your own::
-
-    import wandb
-
-    from caafp_app.runs.observer import Observer
-    from caafp_app.runs.scalars import end_scalars, round_scalars
-
-
-    class WandbObserver(Observer):
-        package = "wandb"
-
-        def __init__(self, run, settings):
-            self.run = wandb.init(dir=run, name=run.name, config=settings, mode="offline")
-
-        def on_round(self, record, total_rounds):
-            self.run.log(round_scalars(record), step=record.round)
-
-        def on_finish(self, report):
-            self.run.log(end_scalars(report))
-            self.run.finish()
-
-Then ``track="my_tracker:WandbObserver"``; or give it a name by an entry point in the group
-``caafp_app.trackers``.
+A tracker is an `Observer` whose constructor takes the run directory and the settings. One of your
+own (docs/python.md) has a name such as ``track="my_tracker:WandbObserver"``, or one by an entry
+point in the group ``caafp_app.trackers``.
 """
 
 import importlib.util
@@ -38,12 +17,7 @@ from caafp_app.runs.observer import Observer
 def require_trackers(names: Iterable[str]) -> None:
     """Look for what each tracker needs, before a run is started that will use it.
 
-    Raises
-    ------
-    RunError
-        A package is not installed; what to install is named.
-    SettingsError
-        There is no such tracker.
+    Raises RunError if a package is not installed, SettingsError if there is no such tracker.
     """
     for name in names:
         package = _tracker(name).package
@@ -58,17 +32,7 @@ def require_trackers(names: Iterable[str]) -> None:
 def make_trackers(
     names: Iterable[str], run: Path, settings: Mapping[str, object]
 ) -> list[Observer]:
-    """Return the trackers of these names.
-
-    Parameters
-    ----------
-    names : iterable of str
-        As `require_trackers`, which has been called.
-    run : Path
-        The run directory.
-    settings : mapping of str to scalar
-        All settings of the run.
-    """
+    """Return the trackers of these names, for a run directory and the settings of the run."""
     return [_tracker(name)(run, settings) for name in names]  # type: ignore[call-arg]
 
 

@@ -1,14 +1,15 @@
-"""Settings of a run: one frozen, validated dataclass per group, built once from the run config.
-
-A field's name is the key of ``[tool.flwr.app.config]`` with ``_`` for ``-``, unique over all
-groups.
-"""
+"""Settings of a run: a validated dataclass per group; a field is a key with ``_`` for ``-``."""
 
 from caafp_app.settings.course import RoundSettings, RunSettings, WireSettings
 from caafp_app.settings.data import DataSettings
 from caafp_app.settings.knob import Scalar
-from caafp_app.settings.method import ClusterSettings, ModelSettings, PruneSettings, TrainSettings
-from caafp_app.settings.names import AUTO
+from caafp_app.settings.method import (
+    AUTO,
+    ClusterSettings,
+    ModelSettings,
+    PruneSettings,
+    TrainSettings,
+)
 from caafp_app.settings.resolve import GROUPS, Knob, Settings, knobs
 
 __all__ = [

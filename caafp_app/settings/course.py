@@ -1,18 +1,50 @@
 """Settings of a run's course: what is run, in which rounds, with whom, and how it travels."""
 
+import math
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.registry import PATH_FORM, TRACKERS, hint
-from caafp_app.settings import names
-from caafp_app.settings.arguments import parse_arguments
 from caafp_app.settings.knob import Group, Scalar, knob
 
 # One plain name, so that a run cannot leave the folder of the runs.
 _FOLDER = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.+=@,-]{0,118}[A-Za-z0-9_+=@-])?")
+
+_FORM = "the inside of a TOML inline table, as \"sharing=0.4, linkage='complete'\""
+
+
+def parse_arguments(text: str) -> Mapping[str, Scalar]:
+    """Return the arguments of the inside of a TOML inline table by name, ``-`` becoming ``_``.
+
+    Raises SettingsError if it is none, a name is no name of an argument, or a value is no finite
+    scalar.
+    """
+    try:
+        parsed = tomllib.loads(f"arguments = {{{text}}}")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"strategy-args: expected {_FORM}, found {text!r} ({error})") from error
+    if len(parsed) != 1:  # the text closed the table, and began another key
+        raise SettingsError(f"strategy-args: expected {_FORM}, found {text!r}")
+    found: dict[str, Scalar] = {}
+    for key, value in parsed["arguments"].items():
+        name = key.replace("-", "_")
+        if not name.isidentifier() or name.startswith("_") or name in found:
+            raise SettingsError(
+                f"strategy-args: expected names of arguments, each once, found {key!r}"
+            )
+        if not isinstance(value, bool | int | float | str) or (
+            isinstance(value, float) and not math.isfinite(value)
+        ):
+            raise SettingsError(
+                f"strategy-args: expected {key} to be a finite number, true, false or a string, "
+                f"found {value!r}"
+            )
+        found[name] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -27,14 +59,13 @@ class RunSettings(Group):
     output_dir: str = knob("", "results go to runs/ below it; empty: $CAAFP_HOME or ~/.caafp")
     run_name: str = knob("", "folder of the run; empty: <time>-<strategy>-<dataset>-<seed>")
     engine: str = knob(
-        "ray", "what runs simulated clients; batched: without Ray", choices=names.ENGINES
+        "ray", "what runs simulated clients; batched: without Ray", choices=("ray", "batched")
     )
     track: str = knob("", 'trackers that record the run in its folder, as "tensorboard,mlflow"')
     checkpoint_every: int = knob(1, "rounds between checkpoints; 0: none", low=0)
     resume_from: str = knob("", "run to go on with: its folder, name, or latest; empty: none")
 
     def __post_init__(self) -> None:
-        """Check the values, and that a run name cannot leave the folder of the runs."""
         super().__post_init__()
         parse_arguments(self.strategy_args)
         if self.run_name and (not _FOLDER.fullmatch(self.run_name) or self.run_name == "latest"):
@@ -93,7 +124,6 @@ class RoundSettings(Group):
     aggregation: str = knob("mean", "of the updates in a cluster", choices=registry.AGGREGATIONS)
 
     def __post_init__(self) -> None:
-        """Check the values, and that there is a round at all."""
         super().__post_init__()
         if self.total == 0:
             raise SettingsError(
@@ -121,4 +151,4 @@ class WireSettings(Group):
     up_dtype: str = knob(
         "float32", "updates from the clients", choices=registry.CODECS, names_only=True
     )
-    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=names.REST_CODECS)
+    rest_dtype: str = knob("float32", "biases and norms, both ways", choices=("float32", "float16"))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from caafp_app import registry
 from caafp_app.errors import SettingsError
-from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
 
 _NUMBER = re.compile(r"[1-9]\d{0,5}", re.ASCII)
@@ -18,7 +17,9 @@ class DataSettings(Group):
     dataset: str = knob("synthetic", "where the windows come from", choices=registry.DATASETS)
     data_dir: str = knob("", "folder or file of the data set; empty: its cache")
     partition: str = knob(
-        "natural", "natural: a user is a client; or a split by labels", choices=names.PARTITIONS
+        "natural",
+        "natural: a user is a client; or a split by labels",
+        choices=("natural", "dirichlet", "shards", "iid"),
     )
     partition_alpha: float = knob(0.5, "dirichlet: concentration, small is uneven", above=0.0)
     shards_per_client: int = knob(2, "shards: label shards that each client gets", low=1)
@@ -30,7 +31,9 @@ class DataSettings(Group):
         0.0, "last part of the train data, scored instead of test", low=0.0, below=1.0
     )
     window_gap: int = knob(0, "windows dropped at each train/test border", low=0)
-    standardise: str = knob("auto", "auto: as the data set's paper does", choices=names.STANDARDISE)
+    standardise: str = knob(
+        "auto", "auto: as the data set's paper does", choices=("auto", "none", "client")
+    )
     input_shape: str = knob("", 'folder: window shape that the server builds for, as "128,9"')
     classes: str = knob("", 'folder: number of classes, or their names in order, as "walk,sit"')
     channels: str = knob("", 'folder: channels that devices have to name, as "acc_x,acc_y"')
@@ -44,7 +47,6 @@ class DataSettings(Group):
     data_seed: int = knob(0, "synthetic data and partitions, apart from seed", low=0)
 
     def __post_init__(self) -> None:
-        """Check the values and what the data settings demand of each other."""
         super().__post_init__()
         if self.input_shape and self.shape is None:
             raise SettingsError(

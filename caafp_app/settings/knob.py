@@ -1,8 +1,4 @@
-"""One setting: its default, what it may be, and the sentence that explains it.
-
-The bounds stand beside the default, as metadata of the dataclass field, so that the check, the
-``caafp settings`` table and the comments of ``pyproject.toml`` cannot drift apart.
-"""
+"""One setting: its default, its bounds and its sentence, where they cannot drift apart."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -75,18 +71,9 @@ def knob(
 ) -> T:
     """Declare a dataclass field that is a setting; its default's type is the setting's.
 
-    Parameters
-    ----------
-    comment : str
-        What it does, in a few words.
-    choices : tuple[str, ...] | Registry
-        The names that a string may take. With a registry it may be a path as well.
-    names_only : bool
-        Whether a path is refused, because what is chosen travels as a name.
-    low, high, above, below : float
-        Bounds: the first two are allowed themselves, the others not.
-    words : tuple[str, ...]
-        What may stand in place of a number, such as ``auto``.
+    A string takes the names of `choices`; with a registry a path as well, unless `names_only`,
+    because what is chosen travels as a name. Bounds `low` and `high` are allowed themselves,
+    `above` and `below` are not. `words`, such as ``auto``, may stand in place of a number.
     """
     rule = Rule(
         comment,
@@ -108,10 +95,7 @@ def key_of(name: str) -> str:
 
 
 def checked(key: str, value: object, kind: type, rule: Rule) -> Scalar:
-    """Return ``value`` as the setting ``key`` holds it, or raise SettingsError.
-
-    A whole number is accepted, and converted, where a number is expected.
-    """
+    """Return ``value`` as the setting ``key`` holds it: a whole number may stand for a number."""
     if isinstance(value, str) and value in rule.words:
         return value
     if type(value) is int and abs(value) > LARGEST:
@@ -132,7 +116,6 @@ class Group:
     """A frozen dataclass whose fields are knobs, checked as it is made."""
 
     def __post_init__(self) -> None:
-        """Check every knob."""
         for item in fields(self):
             rule = item.metadata["rule"]
             value = checked(key_of(item.name), getattr(self, item.name), type(item.default), rule)

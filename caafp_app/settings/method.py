@@ -7,8 +7,10 @@ from caafp_app.errors import SettingsError
 from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import parse_score, rivals_of
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
-from caafp_app.settings import names
 from caafp_app.settings.knob import Group, knob
+
+AUTO = "auto"
+"""In place of a number: to be found from the data."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class TrainSettings(Group):
     personal: str = knob(
         "finetune",
         "dual: fine-tune a second model, trained near the cluster's in each of its rounds",
-        choices=names.PERSONAL,
+        choices=("finetune", "dual"),
     )
     finetune_epochs: int | str = knob(
         3,
         "epochs of personal fine-tuning inside the mask; auto: by windows each client holds out",
         low=0,
-        words=(names.AUTO,),
+        words=(AUTO,),
     )
     optimizer: str = knob("adam", "of the local training", choices=registry.OPTIMISERS)
     learning_rate: float = knob(0.001, "of the optimizer", above=0.0)
@@ -43,7 +45,7 @@ class TrainSettings(Group):
     finetune_learning_rate: float = knob(0.001, "of the optimizer in fine-tuning", above=0.0)
     finetune_dense: bool = knob(False, "fine-tune without the mask: dense personal models")
     proximal: float = knob(0.0, "weight of |w - received|^2 / 2; 0: none", low=0.0)
-    device: str = knob("cpu", "where clients train", choices=names.DEVICES)
+    device: str = knob("cpu", "where clients train", choices=("cpu", "cuda", "mps"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class ClusterSettings(Group):
         0,
         "0: 1 to 6 by silhouette; auto: one unless the warm-up shows more",
         low=0,
-        words=("auto",),
+        words=(AUTO,),
     )
 
     @property
@@ -84,11 +86,11 @@ class PruneSettings(Group):
         0.05, "share of a layer's active weights that is exchanged", low=0.0, below=1.0
     )
     granularity: str = knob(
-        "weight", "what goes; whole filters do not grow back", choices=names.GRANULARITIES
+        "weight", "what goes; whole filters do not grow back", choices=("weight", "filter")
     )
     initial_sparsity: float = knob(0.0, "sparse from round 1 when above 0", low=0.0, below=1.0)
     initial_mask: str = knob(
-        "magnitude", "what decides the mask of round 1", choices=names.INITIAL_MASKS
+        "magnitude", "what decides the mask of round 1", choices=("magnitude", "random", "snip")
     )
     score: str = knob(
         "0.5 magnitude + 0.25 coherence + 0.25 consistency",
@@ -98,10 +100,11 @@ class PruneSettings(Group):
     levels: str = knob(
         "1", 'shares of the network that devices of different strength train, as "1,0.5,0.25"'
     )
-    spare_layers: str = knob("none", "layers that are never pruned", choices=names.SPARE_LAYERS)
+    spare_layers: str = knob(
+        "none", "layers that are never pruned", choices=("none", "first", "last", "both")
+    )
 
     def __post_init__(self) -> None:
-        """Check the values and what they demand of each other."""
         super().__post_init__()
         if self.initial_sparsity > self.final:
             raise SettingsError(

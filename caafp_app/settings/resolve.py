@@ -65,16 +65,30 @@ class Settings:
     wire: WireSettings = field(default_factory=WireSettings)
 
     def __post_init__(self) -> None:
-        """Check what concerns more than one group."""
-        _check_rounds(self)
-        _check_clusters(self)
+        rounds, clusters, clients = self.rounds, self.clustering.fixed, self.data.known_clients
+        if rounds.evaluate_every > rounds.total:
+            raise SettingsError(
+                f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
+                f"none, found {rounds.evaluate_every}"
+            )
+        # `clusters = 0` makes two at least; how many more is not known before the updates are.
+        fewest = clusters or 2
+        if fewest * rounds.cluster_floor > rounds.clients_per_round:
+            raise SettingsError(
+                f"clients-per-round: expected at least {fewest * rounds.cluster_floor} "
+                f"({fewest} clusters x cluster-floor {rounds.cluster_floor}), "
+                f"found {rounds.clients_per_round}"
+            )
+        if clients is not None and clusters > clients:
+            raise SettingsError(
+                f"clusters: expected at most the {clients} clients of the run, found {clusters}"
+            )
 
     @classmethod
     def from_run_config(cls, config: Mapping[str, object]) -> Self:
         """Build the settings from flat kebab-case keys, as ``context.run_config`` has them.
 
-        Keys that are left out take their defaults. Raises SettingsError if a key is unknown or was
-        removed, a value is not allowed, or values contradict each other.
+        Raises SettingsError for a key that is unknown or removed, and values that may not be.
         """
         group_of = {knob.key: knob.group for knob in knobs()}
         found: dict[str, dict[str, object]] = {group: {} for group in GROUPS}
@@ -108,32 +122,3 @@ class Settings:
         """Return the values that differ from their defaults, under their flat kebab-case keys."""
         mine = self.to_dict()
         return {knob.key: mine[knob.key] for knob in knobs() if mine[knob.key] != knob.default}
-
-
-def _check_rounds(settings: Settings) -> None:
-    rounds = settings.rounds
-    if rounds.evaluate_every > rounds.total:
-        raise SettingsError(
-            f"evaluate-every: expected at most the {rounds.total} rounds of the run, or 0 for "
-            f"none, found {rounds.evaluate_every}"
-        )
-
-
-def _check_clusters(settings: Settings) -> None:
-    clustering, rounds = settings.clustering, settings.rounds
-    # `clusters = 0` makes two at least; how many more is not known before the updates are.
-    fewest = clustering.fixed or 2
-    if fewest * rounds.cluster_floor > rounds.clients_per_round:
-        raise SettingsError(
-            f"clients-per-round: expected at least {fewest * rounds.cluster_floor} "
-            f"({fewest} clusters x cluster-floor {rounds.cluster_floor}), "
-            f"found {rounds.clients_per_round}"
-        )
-    clients = settings.data.known_clients
-    if clients is None:
-        return
-    if clustering.fixed > clients:
-        raise SettingsError(
-            f"clusters: expected at most the {clients} clients of the run, "
-            f"found {clustering.clusters}"
-        )

@@ -15,11 +15,5 @@ def encoding_of(start: bytes) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """Return the text of a file, without its byte-order mark.
-
-    Raises
-    ------
-    UnicodeDecodeError
-        It is no text.
-    """
+    """Return the text of a file, without its byte-order mark; UnicodeDecodeError if it is none."""
     return content.decode(encoding_of(content))

@@ -27,8 +27,7 @@ from caafp_app.clustering.sketch import Sketcher, sketch_budget
 from caafp_app.clustering.structure import MOST_CLUSTERS, agreement, find_structure
 from caafp_app.pruning.bounds import capped
 from caafp_app.runner.model import SparseModel, mean_model
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State

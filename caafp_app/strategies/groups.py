@@ -15,8 +15,7 @@ from caafp_app.protocol.messages import Action
 from caafp_app.pruning.schedule import Phase, RoundPlan
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State

@@ -1,8 +1,4 @@
-"""The search itself: Optuna proposes, a run answers, and a file remembers.
-
-Optuna rather than Ray Tune: it is one small package, its study is a file that the next process goes
-on with, and it needs no cluster of its own beside the one that a simulation starts.
-"""
+"""The search itself: Optuna proposes, a run answers, and a file remembers."""
 
 import json
 import logging
@@ -33,19 +29,7 @@ Score = Callable[[Settings, str], float]
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched.
-
-    Attributes
-    ----------
-    preset : str
-        As the user named it.
-    base : mapping of str to object
-        The preset's values.
-    fixed : mapping of str to object
-        Settings over it that all trials have.
-    space : Space
-        What is varied.
-    """
+    """What is searched: a space, from a preset's values and fixed settings over them."""
 
     preset: str
     base: Mapping[str, object]
@@ -81,19 +65,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial that has ended.
-
-    Attributes
-    ----------
-    number : int
-        From 0; of the first, if it is the preset itself.
-    values : mapping of str to scalar
-        What was searched.
-    score : float or None
-        None if its run failed.
-    complaint : str
-        Why it failed.
-    """
+    """One trial that has ended; without a score its run has failed."""
 
     number: int
     values: Mapping[str, Scalar]
@@ -108,32 +80,11 @@ def search(
     score: Score,
     tell: Callable[[Tried], None] = lambda tried: None,
 ) -> list[Tried]:
-    """Try settings until there are so many trials, those of earlier calls included.
+    """Try settings until there are so many trials in the folder, those of earlier calls included.
 
-    Parameters
-    ----------
-    what : Search
-        What is searched.
-    folder : Path
-        Where the study is kept. A search that is there already goes on.
-    trials : int
-        How many in all.
-    score : callable
-        Runs one.
-    tell : callable
-        Takes each as it ends.
-
-    Returns
-    -------
-    list of Tried
-        All, the best first, failed ones last.
-
-    Raises
-    ------
-    SettingsError
-        The folder has another search.
-    RunError
-        Optuna is not installed, or the first runs have all failed.
+    `score` runs one, `tell` takes each as it ends. Returns all, the best first, failed ones last.
+    Raises SettingsError if the folder has another search, RunError if Optuna is not installed or
+    the first runs have all failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder, f"another search writes in {folder}; wait for its end"):
@@ -171,7 +122,6 @@ def table(tried: list[Tried]) -> str:
 
 
 def _study(what: Search, folder: Path) -> "Study":
-    """Open the study in a folder, or begin it."""
     try:
         import optuna
         from optuna.storages.journal import JournalFileBackend

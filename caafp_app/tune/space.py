@@ -33,23 +33,7 @@ Space: TypeAlias = dict[str, Range | Choices]
 
 
 def read_space(pairs: Iterable[str]) -> tuple[Space, dict[str, object]]:
-    """Take apart what is searched and what is fixed.
-
-    Parameters
-    ----------
-    pairs : iterable of str
-        ``key=low..high``, ``key=a,b,c`` or ``key=value``.
-
-    Returns
-    -------
-    tuple of (dict, dict)
-        What is searched, by key; and the other settings.
-
-    Raises
-    ------
-    SettingsError
-        Nothing is searched; a key is unknown; or a range is none.
-    """
+    """Take apart what is searched (``key=low..high``, ``key=a,b,c``) and what is fixed."""
     kinds = {knob.key: type(knob.default) for knob in knobs()}
     commas = {"input-shape", "classes", "channels", "track", "strategy-args"}
     space: Space = {}

@@ -2,41 +2,21 @@
 
 import subprocess
 import sys
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from caafp_app.errors import RunError
-from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.launch.presets import to_toml
-from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import signals_as_exceptions
-from caafp_app.launch.watchdog import watchdog
+from caafp_app.launch.processes import guarded, signals_as_exceptions
 from caafp_app.runs.reading import read_run
 from caafp_app.settings import Settings
 
 
 def run_trial(settings: Settings, name: str, folder: Path, cpus: int, metric: str) -> float:
-    """Run settings to their end and return the mean accuracy on validation data.
+    """Run settings to their end in `folder` and return the mean accuracy on validation data.
 
-    Parameters
-    ----------
-    settings : Settings
-        Of the trial.
-    name : str
-        Of its run, in ``runs/`` of the folder.
-    folder : Path
-        Of the search.
-    cpus : int
-        Cores that a client occupies.
-    metric : str
-        ``personal`` or ``cluster``: whose accuracy.
-
-    Raises
-    ------
-    RunError
-        The run failed; its log is named.
+    `metric` says whose: ``personal`` or ``cluster``. Raises RunError, which names the log.
     """
     run = replace(settings.run, output_dir=str(folder), run_name=name)
     settings = replace(settings, run=run)
@@ -46,19 +26,15 @@ def run_trial(settings: Settings, name: str, folder: Path, cpus: int, metric: st
     config.write_text(to_toml(settings.to_dict()), encoding="utf-8")
     nodes = count_supernodes(settings, None)
     command = [sys.executable, "-m", "caafp_app.bench", str(config), str(nodes), str(cpus)]
-    mark = uuid.uuid4().hex
-    with watchdog(mark), signals_as_exceptions(), log.open("wb") as stream:
-        try:
-            done = subprocess.run(
-                command,
-                env=flower_environment() | {MARK: mark},
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        finally:
-            Family(mark).end()
+    with guarded() as environment, signals_as_exceptions(), log.open("wb") as stream:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     if done.returncode:
         lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
         raise RunError(f"{(lines or ['it said nothing'])[-1][:300]} (all of it: {log})")

@@ -1,1 +1,1 @@
-"""Steps on long vectors that protocol and pruning share: pieces, one scan, the largest values."""
+"""Steps on long vectors that protocol and pruning share: pieces, peaks, the largest values."""

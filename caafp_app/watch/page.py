@@ -51,7 +51,8 @@ def page(view: View) -> str:
 def content(view: View) -> str:
     """Return what changes."""
     facts: list[tuple[str, object]] = [("phase", view.phase or "-")]
-    facts += [("round", f"{view.round} of {view.total}"), ("answered", _share(view))]
+    facts.append(("round", f"{view.round} of {view.total}"))
+    facts.append(("answered", f"{view.answered} of {view.asked}"))
     if view.deadline is not None:
         facts.append(("answers are waited for", f"{duration(view.deadline, rough=True)} more"))
     if view.left is not None:
@@ -59,21 +60,10 @@ def content(view: View) -> str:
     if view.accuracy is not None:
         facts.append(("accuracy, as received", f"{100 * view.accuracy:.1f} %"))
     facts.append(("bytes", f"{view.bytes_total / 1e6:.1f} MB"))
-    return "".join(
-        (
-            f"<h1>{escape(view.run.path.name)}</h1><h2>{escape(view.headline)}</h2>",
-            pairs(facts),
-            "".join(paragraph(line) for line in view.troubles),
-            _devices(view),
-            curves(view.run),
-        )
-    )
-
-
-def _share(view: View) -> str:
-    return f"{view.answered} of {view.asked}"
-
-
-def _devices(view: View) -> str:
     rows = [row.cells() for row in view.devices]
-    return section("Devices", table(HEADS, rows)) if rows else ""
+    return (
+        f"<h1>{escape(view.run.path.name)}</h1><h2>{escape(view.headline)}</h2>{pairs(facts)}"
+        + "".join(paragraph(line) for line in view.troubles)
+        + section("Devices", table(HEADS, rows) if rows else "")
+        + curves(view.run)
+    )

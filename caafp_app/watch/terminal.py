@@ -33,5 +33,6 @@ def render(view: View) -> RenderableType:
         table.add_row(*cells[:-1])
     parts: list[RenderableType] = [Text("; ".join(facts)), Text(", ".join(figures))]
     parts += [Text(f"! {printable(line)}", style="yellow") for line in view.troubles]
-    reasons = [Text(printable(f"{row.label}: {row.reason}")) for row in view.devices if row.reason]
+    devices = [row.device for row in view.devices]
+    reasons = [Text(printable(f"{one.label}: {one.reason}")) for one in devices if one.reason]
     return Group(*parts, table, *reasons)

@@ -1,13 +1,12 @@
 """What there is to see of a run now, read from its folder alone."""
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from caafp_app.errors import RunError, reading
-from caafp_app.runs.live import LiveReader
+from caafp_app.runs.live import Device, LiveReader
 from caafp_app.runs.reading import RunFiles, read_run
 from caafp_app.runs.records import BETWEEN_ROUNDS
 from caafp_app.runs.text import duration, megabytes
@@ -16,64 +15,40 @@ from caafp_app.runs.timeleft import TimeLeft
 TROUBLES = 5
 
 
-@dataclass(frozen=True)
-class DeviceRow:
-    """One client: see `runs.live.Device`; `seen` is in seconds ago."""
+class DeviceRow(NamedTuple):
+    """One client, in which cluster; what it is doing, and how many seconds ago it was seen."""
 
-    label: str
-    node: int
-    state: str
-    seen: float | None
+    device: Device
     cluster: str
-    failures: int
-    reason: str
-    accuracy: float | None = None
-    nbytes: int = 0
+    state: str = "-"
+    seen: float | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return the row under `HEADS`, as text of which clients wrote part."""
+        one = self.device
         return (
-            self.label,
-            str(self.node or "-"),
+            one.label,
+            str(one.node or "-"),
             self.cluster or "-",
             self.state,
             "-" if self.seen is None else f"{duration(self.seen, rough=True)} ago",
-            "-" if self.accuracy is None else f"{100 * self.accuracy:.1f} %",
-            megabytes(self.nbytes) if self.nbytes else "-",
-            str(self.failures),
-            self.reason,
+            "-" if one.accuracy is None else f"{100 * one.accuracy:.1f} %",
+            megabytes(one.nbytes) if one.nbytes else "-",
+            str(one.failures),
+            one.reason,
         )
 
 
 HEADS = ("device", "node", "cluster", "now", "seen", "accuracy", "bytes", "failed", "reason")
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A moment of a run.
+class View(NamedTuple):
+    """A moment of a run: the exchange that goes on, of how many rounds, and the devices by label.
 
-    Attributes
-    ----------
-    run : RunFiles
-    finished : bool
-        Whether the server has ended it.
-    complaint : str
-        Why it ended early.
-    phase, round, total
-        What goes on; the rounds of the plan.
-    answered, asked : int
-        Of the exchange that goes on.
-    deadline : float or None
-        Seconds until its answers are no longer waited for; None: it is over, or there is none.
-    left : float or None
-        Seconds that the rest of the run is expected to take.
-    accuracy : float or None
-        Of the last round that has one, see `RoundRecord`.
-    bytes_total : int
-    devices : list of DeviceRow
-        By label.
-    troubles : list of str
-        Sentences: what went wrong last, who came, who went.
+    `finished`: the server has ended it, early for a `complaint`. `deadline` are the seconds until
+    answers are no longer waited for (None: it is over, or there is none), `left` those that the
+    rest of the run is expected to take. `accuracy` is of the last round that has one. `troubles`
+    are sentences.
     """
 
     run: RunFiles
@@ -88,8 +63,8 @@ class View:
     left: float | None
     accuracy: float | None
     bytes_total: int
-    devices: list[DeviceRow] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    devices: list[DeviceRow]
+    troubles: list[str]
 
     @property
     def headline(self) -> str:
@@ -107,25 +82,14 @@ class View:
 
 
 class Watcher:
-    """Looks at a run directory again and again.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+    """Looks at a run directory again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._live = LiveReader(folder)
 
     def look(self, now: float | None = None) -> View:
-        """Return what there is now.
-
-        Raises
-        ------
-        RunError
-            It is no run directory, or a file of it is damaged.
-        """
+        """Return what there is now; RunError if it is no run directory, or a file is damaged."""
         with reading(self.folder, RunError):
             return self._look(time.time() if now is None else now)
 
@@ -140,20 +104,15 @@ class Watcher:
         clusters = cluster_of(run)
         rows = [
             DeviceRow(
-                label,
-                device.node,
+                device,
+                clusters.get(label, ""),
                 "-" if finished else device.state(now, live.deadline),
                 None if device.seen is None else max(now - device.seen, 0.0),
-                clusters.get(label, ""),
-                device.failures,
-                device.reason,
-                device.accuracy,
-                device.nbytes,
             )
             for label, device in sorted(live.devices.items())
         ]
         if not rows:
-            rows = [DeviceRow(c, 0, "-", None, n, 0, "") for c, n in sorted(clusters.items())]
+            rows = [DeviceRow(Device(label), k) for label, k in sorted(clusters.items())]
         accuracies = [r["accuracy"] for r in run.rounds if r.get("accuracy") is not None]
         return View(
             run=run,
@@ -197,8 +156,8 @@ def time_left(run: RunFiles) -> float | None:
 
 def _troubles(run: RunFiles, rows: list[DeviceRow]) -> list[str]:
     """Say what went wrong, the last first: now, and in the rounds before."""
-    said = [f"{row.label} has missed its deadline" for row in rows if row.state == "missed"]
-    said += [f"{row.label} is away" for row in rows if row.state == "away"]
+    said = [f"{row.device.label} has missed its deadline" for row in rows if row.state == "missed"]
+    said += [f"{row.device.label} is away" for row in rows if row.state == "away"]
     for record in reversed(run.rounds):
         where = f"{record['phase']}, round {record['round']}"
         said += [f"{where}: {label} did not answer" for label in record.get("missing", [])]

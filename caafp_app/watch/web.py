@@ -5,7 +5,6 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -29,30 +28,21 @@ def build(folder: Path) -> Starlette:
     """Return an app that shows one run directory, to browsers of this machine."""
     watcher = Watcher(folder)
 
-    async def show(made: Callable[[View], str]) -> Response:
+    # Starlette calls what is not async in a thread.
+    def show(made: Callable[[View], str]) -> Response:
         try:
-            view = await run_in_threadpool(watcher.look)
+            return Response(made(watcher.look()), 200, _HEADERS, "text/html")
         except RunError as error:
             return Response(str(error), 503, _HEADERS, "text/plain")
-        return Response(made(view), 200, _HEADERS, "text/html")
 
-    async def whole(_: Request) -> Response:
-        return await show(page)
-
-    async def part(_: Request) -> Response:
-        return await show(content)
-
-    async def script(_: Request) -> Response:
-        return Response(SCRIPT, 200, _HEADERS, "text/javascript")
-
-    async def css(_: Request) -> Response:
-        return Response(style(), 200, _HEADERS, "text/css")
+    def fixed(text: str, kind: str) -> Callable[[Request], Response]:
+        return lambda _: Response(text, 200, _HEADERS, kind)
 
     routes = [
-        Route("/", whole),
-        Route("/view", part),
-        Route("/watch.js", script),
-        Route("/watch.css", css),
+        Route("/", lambda _: show(page)),
+        Route("/view", lambda _: show(content)),
+        Route("/watch.js", fixed(SCRIPT, "text/javascript")),
+        Route("/watch.css", fixed(style(), "text/css")),
     ]
     # A page of the web could make its own name lead here: only this machine's names are answered.
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
@@ -60,13 +50,7 @@ def build(folder: Path) -> Starlette:
 
 
 def serve(folder: Path, port: int) -> None:
-    """Serve the page until Ctrl-C.
-
-    Raises
-    ------
-    SettingsError
-        The port is taken.
-    """
+    """Serve the page until Ctrl-C; SettingsError if the port is taken."""
     server = uvicorn.Server(
         uvicorn.Config(build(folder), host=HOST, port=port, log_level="error", access_log=False)
     )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, read_bench
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from tests.left_run import leave_run
 
 FILE = """

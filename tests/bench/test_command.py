@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 
 from caafp_app import cli
 from caafp_app.bench import write
+from caafp_app.bench.file import BenchPlan
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from caafp_app.client_app import app as client_app
 from caafp_app.registry import STRATEGIES
 from caafp_app.server_app import app as server_app

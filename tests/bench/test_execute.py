@@ -11,10 +11,11 @@ import pytest
 
 from caafp_app.bench import execute as module
 from caafp_app.bench.execute import Job, check_queue, client_cpus, execute
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, Case, read_bench
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.errors import DataError, SettingsError
+from caafp_app.launch import processes
+from caafp_app.launch.processes import Family
 
 PROGRAM = """
 import json, pathlib, sys, time, tomllib
@@ -53,13 +54,11 @@ def queue_of(plan: BenchPlan) -> list[Job]:
 
 @pytest.mark.usefixtures("program")
 def test_all_are_run_and_kept(plan: BenchPlan, folder: BenchFolder) -> None:
+    left = folder.unfinished(plan.cases[0], 1)  # of an earlier attempt
+    left.mkdir(parents=True)
+    (left / "rounds.jsonl").touch()
     ended = list(execute(queue_of(plan), folder, jobs=1))
-    assert [(e.case.name, e.seed) for e in ended] == [
-        ("dense", 1),
-        ("caafp", 1),
-        ("dense", 2),
-        ("caafp", 2),
-    ]
+    assert [(e.case, e.seed) for e in ended] == queue_of(plan)
     assert not any(e.complaint for e in ended)
     assert all(folder.has(e.case, e.seed) for e in ended)
     assert not (folder.path / "unfinished").exists()
@@ -86,16 +85,6 @@ def test_one_that_leaves_nothing_has_failed(
     assert "found nothing" in ended.complaint
 
 
-def test_what_an_earlier_attempt_left_is_gone(
-    plan: BenchPlan, folder: BenchFolder, program: None
-) -> None:
-    left = folder.unfinished(plan.cases[0], 1)
-    left.mkdir(parents=True)
-    (left / "rounds.jsonl").touch()
-    (ended,) = execute([(plan.cases[0], 1)], folder)
-    assert not ended.complaint
-
-
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_at_most_so_many_at_once(
     plan: BenchPlan, folder: BenchFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -113,14 +102,13 @@ def test_what_runs_is_ended_when_nobody_waits_for_it(
     plan: BenchPlan, folder: BenchFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in(monkeypatch, tmp_path, seconds=60.0)
-    families: list[module.Family] = []
-    original = module.Family
+    families: list[Family] = []
 
-    def family(mark: str) -> module.Family:
-        families.append(original(mark))
+    def family(mark: str) -> Family:
+        families.append(Family(mark))
         return families[-1]
 
-    monkeypatch.setattr(module, "Family", family)
+    monkeypatch.setattr(processes, "Family", family)
 
     def interrupt(running: list[Job]) -> None:
         if folder.progress(*running[0]) > 0:

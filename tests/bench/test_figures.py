@@ -5,16 +5,22 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from caafp_app.bench.figures.clients import accuracies
-from caafp_app.bench.figures.cost import draw_cost
-from caafp_app.bench.figures.dendrogram import draw_dendrogram
-from caafp_app.bench.figures.density import draw_density, layer_densities
-from caafp_app.bench.figures.masks import draw_masks
-from caafp_app.bench.figures.rounds import accuracy_by_round, draw_rounds
+from caafp_app.bench.figures.of_bench import (
+    accuracies,
+    accuracy_by_round,
+    draw_cost,
+    draw_rounds,
+)
+from caafp_app.bench.figures.of_run import (
+    draw_dendrogram,
+    draw_density,
+    draw_masks,
+    layer_densities,
+)
 from caafp_app.bench.figures.style import save
 from caafp_app.bench.figures.sweep import draw_sweep, swept
+from caafp_app.bench.file import BenchPlan, Case
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan, Case
 from caafp_app.bench.results import Result, gather
 from caafp_app.bench.write import write_figures
 from caafp_app.runs.directory import RunDirectory
@@ -33,6 +39,7 @@ def test_all_of_a_bench(plan: BenchPlan, folder: BenchFolder, finish: Finish) ->
     for seed in (1, 2):
         finish("dense", seed)
         finish("caafp", seed, 0.75, 0.75, 1.0, 0.5)
+    assert write_figures(folder, []) == []
     written = write_figures(folder, gather(plan, folder))
     names = {path.stem for path in written}
     assert names == {
@@ -68,10 +75,6 @@ def test_cost_is_a_point_for_each_case(run: RunFiles) -> None:
     np.testing.assert_allclose(places, [[10.0, 62.5], [100.0, 62.5]])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["cheap", "dear"]
     assert draw_cost(results[:1]) is None
-
-
-def test_without_runs_there_are_no_figures(folder: BenchFolder) -> None:
-    assert write_figures(folder, []) == []
 
 
 def test_rounds_are_of_all_clients_where_all_runs_know_them(
@@ -130,10 +133,6 @@ def test_dendrogram_is_of_the_linkage_that_the_run_clustered_by(
     assert max(heights) == pytest.approx(top)
 
 
-def test_no_tree_without_distances(tmp_path: Path) -> None:
-    assert draw_dendrogram(read_run(leave_run(tmp_path / "run", clustered=False))) is None
-
-
 def test_mask_overlap_is_drawn_for_several_clusters_only(run: RunFiles, tmp_path: Path) -> None:
     axes = draw_masks(run).axes[0]
     assert [text.get_text() for text in axes.texts] == ["1.00", "0.33", "0.33", "1.00"]
@@ -157,10 +156,10 @@ class TestSweep:
             for i, varied in enumerate(cases)
         ]
 
-    def test_a_line_for_each_strategy(self, run: RunFiles) -> None:
-        cases = [
-            {"strategy": strategy, "partition-alpha": alpha}
-            for strategy in ("caafp", "fedavg")
+    def test_a_line_for_each_strategy_whatever_follows_from_it(self, run: RunFiles) -> None:
+        cases: list[dict[str, Scalar]] = [
+            {"strategy": strategy, "partition-alpha": alpha, **more}
+            for strategy, more in (("caafp", {}), ("fedavg", {"down-dtype": "int8"}))
             for alpha in (0.1, 0.5, 1.0)
         ]
         results = self.results(run, *cases)
@@ -168,15 +167,6 @@ class TestSweep:
         axes = draw_sweep(results, "partition-alpha").axes[0]
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["caafp", "fedavg"]
         assert axes.get_xscale() == "log"
-
-    def test_what_follows_from_the_strategy_is_not_told(self, run: RunFiles) -> None:
-        cases: list[dict[str, Scalar]] = [
-            {"strategy": strategy, "partition-alpha": alpha, **more}
-            for strategy, more in (("fedavg", {"down-dtype": "int8"}), ("caafp", {}))
-            for alpha in (0.1, 0.5, 1.0)
-        ]
-        legend = draw_sweep(self.results(run, *cases), "partition-alpha").axes[0].get_legend()
-        assert [text.get_text() for text in legend.get_texts()] == ["fedavg", "caafp"]
 
     @pytest.mark.parametrize(
         ("last", "lines"), [("three-1.0", ["found", "three"]), ("other", ["0", "3"])]

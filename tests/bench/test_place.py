@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.bench.file import read_bench
+from caafp_app.bench.file import BenchPlan, read_bench
 from caafp_app.bench.place import BenchFolder
-from caafp_app.bench.plan import BenchPlan
 from caafp_app.errors import RunError, SettingsError
 from tests.bench.conftest import FILE, Finish
 from tests.left_run import leave_run
@@ -19,25 +18,15 @@ def test_a_bench_is_in_caafp_home_by_default(
 
 
 class TestWhatIsThere:
-    def test_a_run_that_never_began_is_absent(self, plan: BenchPlan, folder: BenchFolder) -> None:
+    def test_only_a_finished_run_is_there(
+        self, plan: BenchPlan, folder: BenchFolder, finish: Finish
+    ) -> None:
         case = plan.cases[0]
-        assert not folder.has(case, 1)
-        assert folder.differences(case, 1) == []
         assert folder.progress(case, 1) == 0.0
-
-    def test_a_finished_run_is_there(
-        self, plan: BenchPlan, folder: BenchFolder, finish: Finish
-    ) -> None:
         finish("dense", 1)
-        assert folder.has(plan.cases[0], 1)
-        assert not folder.has(plan.cases[0], 2)
-        folder.check([(plan.cases[0], 1), (plan.cases[0], 2)])
-
-    def test_one_that_was_cut_short(
-        self, plan: BenchPlan, folder: BenchFolder, finish: Finish
-    ) -> None:
-        finish("dense", 1, finished=False)
-        assert not folder.has(plan.cases[0], 1)
+        finish("dense", 3, finished=False)
+        assert [folder.has(case, seed) for seed in (1, 2, 3)] == [True, False, False]
+        folder.check([(case, 1), (case, 2)])
 
     def test_other_settings_are_told_and_refused(
         self, folder: BenchFolder, finish: Finish, tmp_path: Path
@@ -52,20 +41,12 @@ class TestWhatIsThere:
         with pytest.raises(SettingsError, match=r"sparsity is 0.5 there.*--force.*--output"):
             folder.check([(case, 1)])
 
-    def test_where_it_was_run_and_whether_it_was_watched_are_no_difference(
+    def test_neither_its_place_nor_a_setting_that_came_later_is_a_difference(
         self, plan: BenchPlan, folder: BenchFolder, finish: Finish
     ) -> None:
         path = finish("dense", 1) / "settings.json"
         found = json.loads(path.read_text())
         found |= {"output-dir": "/elsewhere", "run-name": "x", "track": "tensorboard"}
-        path.write_text(json.dumps(found))
-        assert folder.has(plan.cases[0], 1)
-
-    def test_a_setting_that_came_later_had_its_default(
-        self, plan: BenchPlan, folder: BenchFolder, finish: Finish
-    ) -> None:
-        path = finish("dense", 1) / "settings.json"
-        found = json.loads(path.read_text())
         del found["regrow"]
         path.write_text(json.dumps(found))
         assert folder.has(plan.cases[0], 1)
@@ -109,12 +90,6 @@ class TestKeeping:
         assert folder.has(case, 1)
         folder.clear(case, 1)
         assert not folder.unfinished(case, 1).exists()
-
-    def test_the_folder_follows_the_settings(self, plan: BenchPlan, folder: BenchFolder) -> None:
-        settings = folder.settings(plan.cases[1], 2)
-        assert settings["seed"] == 2
-        place = Path(str(settings["output-dir"])) / "runs" / str(settings["run-name"])
-        assert place == folder.unfinished(plan.cases[1], 2)
 
 
 class TestWhoseFolder:

@@ -30,11 +30,11 @@ def console_of(
 
 def test_it_shows_what_is_done_and_the_time_gone_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
     console, _, clock = console_of(monkeypatch, terminal=True)
-    with bench_progress(6) as bar:
+    with bench_progress(6) as (say, show):
         for done in (1.0, 2.0, 2.5):
             clock.now = 1000.0 + 600 * done  # a run takes ten minutes
-            bar.show(done, "caafp 42, fedavg 42")
-        bar.say("fedsnip 42: [red] 90.1 %")
+            show(done, "caafp 42, fedavg 42")
+        say("fedsnip 42: [red] 90.1 %")
     shown = console.export_text()
     assert "fedsnip 42: [red] 90.1 %\n" in shown
     # The last that is drawn; 3.5 runs are left of 6.
@@ -43,11 +43,11 @@ def test_it_shows_what_is_done_and_the_time_gone_and_left(monkeypatch: pytest.Mo
 
 
 def test_a_long_run_does_not_make_it_forget_its_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    console, _, clock = console_of(monkeypatch, terminal=True)
-    with bench_progress(4) as bar:
+    console, *_, clock = console_of(monkeypatch, terminal=True)
+    with bench_progress(4) as (_, show):
         for done in (0.5, 1.0):
             clock.now = 1000.0 + 7200 * done  # two hours a run: rich's own window is 30 s
-            bar.show(done, "slow 1")
+            show(done, "slow 1")
     assert "6:00:00 left; now slow 1" in " ".join(console.export_text().split())
 
 
@@ -56,8 +56,8 @@ def test_no_bar_in_a_file_or_without_runs(
     terminal: bool, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, written, _ = console_of(monkeypatch, terminal=terminal)
-    with bench_progress(runs) as bar:
-        bar.show(0.0, "caafp 42")
-        bar.say("caafp 42: 90.1 %, and more than fits into a line" + " of so many words" * 8)
+    with bench_progress(runs) as (say, show):
+        show(0.0, "caafp 42")
+        say("caafp 42: 90.1 %, and more than fits into a line" + " of so many words" * 8)
     assert "runs," not in written.getvalue()
     assert written.getvalue().count("\n") == 1

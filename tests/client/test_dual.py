@@ -11,7 +11,7 @@ from caafp_app.client.objectives import PULL, Trained, objective_of
 from caafp_app.client.tasks import Fit, Fitted, Network
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import ClientData
-from caafp_app.devices.own import OWN_FILE, keep_own, load_own
+from caafp_app.devices.personal import OWN_FILE, keep_own, load_own
 from caafp_app.protocol.messages import Action, Request
 from caafp_app.settings import Settings
 

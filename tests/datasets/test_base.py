@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from caafp_app.datasets import Windows, source_of
-from caafp_app.errors import DataError
+from caafp_app.datasets import DataSource, Windows, source_of
+from caafp_app.errors import DataError, SettingsError
+from caafp_app.registry import DATASETS
 from caafp_app.settings import DataSettings
 
 
@@ -46,11 +47,14 @@ def test_a_user_that_is_not_there_is_a_data_error(npz_file, index: int) -> None:
         source_of("npz").client(settings, index)
 
 
-def test_client_is_the_user_at_that_place(npz_file) -> None:
-    settings = DataSettings(dataset="npz", data_dir=str(npz_file))
-    source = source_of("npz")
-    everything = source.windows(settings)
-    for index, user in enumerate([3, 5, 8, 21]):
-        mine = source.client(settings, index)
-        np.testing.assert_array_equal(mine.x, everything.x[everything.user == user])
-        assert set(mine.user.tolist()) == {user}
+def test_every_name_has_one_source() -> None:
+    sources = [source_of(name) for name in DATASETS.builtin]
+    assert all(isinstance(source, DataSource) for source in sources)
+    assert len({type(source) for source in sources}) == len(sources)
+    assert source_of("synthetic") is sources[0]
+
+
+@pytest.mark.parametrize("path", ["math:pi", "builtins:dict"])
+def test_what_is_no_data_set_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match=r"dataset: expected a subclass of .*DataSource at"):
+        source_of(path)

@@ -1,12 +1,10 @@
-import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caafp_app.datasets import Windows
-from caafp_app.datasets.cache import cache_dir, cached_windows, signature
+from caafp_app.datasets.cache import cache_dir, cached_windows
 
 
 class Builder:
@@ -43,35 +41,23 @@ def test_it_is_built_once_and_mapped_afterwards(home: Path) -> None:
     assert {path.name for path in cache_dir().iterdir()} == {"thing", "thing.lock"}
 
 
-@pytest.mark.parametrize("damage", ["truncate", "version", "json", "length"])
-def test_a_damaged_entry_is_built_again(home: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.npy", "cut"),
+        ("about.json", '{"version": 0, "class_names": ["a", "b"]}'),
+        ("about.json", "[]"),
+    ],
+)
+def test_a_damaged_entry_is_built_again(home: Path, name: str, content: str) -> None:
     build = Builder()
     cached_windows("thing", build)
-    entry = cache_dir() / "thing"
-    if damage == "truncate":
-        (entry / "x.npy").write_bytes((entry / "x.npy").read_bytes()[:100])
-    elif damage == "version":
-        about = json.loads((entry / "about.json").read_text())
-        (entry / "about.json").write_text(json.dumps(about | {"version": 0}))
-    elif damage == "json":
-        (entry / "about.json").write_text("[]")
-    else:
-        np.save(entry / "y.npy", np.arange(3))
-
+    (cache_dir() / "thing" / name).write_text(content)
     windows = cached_windows("thing", build)
     assert build.times == 2
     same(windows, Builder()())
     cached_windows("thing", build)
     assert build.times == 2
-
-
-def test_a_failed_build_leaves_no_entry(home: Path) -> None:
-    def fail() -> Windows:
-        raise RuntimeError("half way")
-
-    with pytest.raises(RuntimeError, match="half way"):
-        cached_windows("thing", fail)
-    assert not (cache_dir() / "thing").exists()
 
 
 def test_without_a_place_to_write_it_still_works(
@@ -83,19 +69,3 @@ def test_without_a_place_to_write_it_still_works(
 
     same(windows, Builder()())
     assert "cannot write the cache" in caplog.text
-
-
-def test_the_signature_changes_with_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_text("one")
-    os.utime(path, ns=(10, 10))
-    first = signature([path])
-    assert first == signature([path])
-    assert len(first) == 16
-
-    path.write_text("two!")
-    os.utime(path, ns=(10, 10))
-    longer = signature([path])
-    os.utime(path, ns=(11, 11))
-    later = signature([path])
-    assert len({first, longer, later}) == 3

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from caafp_app.datasets import data_shape, describe_client, load_client, source_of
+from caafp_app.datasets import data_shape, describe_client, source_of
 from caafp_app.errors import SettingsError
 from caafp_app.launch.plan import count_supernodes
 from caafp_app.settings import DataSettings, Settings
@@ -25,23 +25,6 @@ def test_the_pictures_are_those_of_scikit_learn_between_0_and_1() -> None:
     np.testing.assert_array_equal(windows.y, raw.target)
     assert (windows.x.min(), windows.x.max()) == (0, 1)
     assert windows.shape == SOURCE.shape(divided("iid")) == data_shape(divided("iid"))
-
-
-@pytest.mark.parametrize("partition", ["dirichlet", "iid", "shards"])
-def test_clients_share_no_picture_and_keep_theirs_for_the_test(partition: str) -> None:
-    pytest.importorskip("flwr_datasets", reason="the extra 'simulation' is not installed")
-    settings = divided(partition, num_clients=6, data_seed=3)
-    clients = [load_client(settings, node(k)) for k in range(6)]
-    # No two of the pictures are alike, so that bytes tell them apart.
-    seen = [x.tobytes() for c in clients for part in (c.train_x, c.test_x) for x in part]
-    assert len(seen) == len(set(seen))
-    # Shards are of one size, so that fewer pictures than shards are left over.
-    assert len(seen) > 1797 - 12 if partition == "shards" else len(seen) == 1797
-    for k, client in enumerate(clients):
-        assert client.label == f"part-{k:04d}"
-        assert client.input_shape == (8, 8, 1)
-        assert describe_client(settings, node(k)).examples == client.examples
-        assert 0.7 < client.examples / (client.examples + len(client.test_y)) < 0.9
 
 
 def test_a_natural_partition_is_refused_with_what_to_do() -> None:

@@ -1,3 +1,5 @@
+import gzip
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +7,13 @@ import pytest
 
 from caafp_app.datasets import DataShape, source_of
 from caafp_app.datasets.folder import read_folder
+from caafp_app.datasets.form import read_form
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
 SHAPE = DataShape((3, 2), ("sit", "stand", "walk"))
+SIT = "label,ax\n" + "sit,1\n" * 3
+STATES = DataShape((3, 1), ("sit", "walk"))
 
 
 def table(path: Path, windows: list[tuple[str, str]]) -> Path:
@@ -53,12 +58,6 @@ def test_a_table_as_other_programs_write_it(tmp_path: Path, text: str) -> None:
     assert windows.y.tolist() == [0]
 
 
-def test_a_folder_of_tables_is_read_in_the_order_of_names(tmp_path: Path) -> None:
-    table(tmp_path / "day-2.csv", [("0", "1")])
-    table(tmp_path / "day-1.csv", [("0", "0"), ("1", "0")])
-    assert read_folder(tmp_path, SHAPE).y.tolist() == [0, 0, 1]
-
-
 def test_arrays_in_a_file_or_its_folder(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(6, 3, 2))
     np.savez(tmp_path / "mine.npz", X=x, y=[0, 1, 2, 0, 1, 2])
@@ -87,6 +86,7 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
         ("label,ax,ay\n0,1,1,9\n", "a name in the first line"),
         ("label,ax,ay\n0,inf,1\n", "line 2: .* column 'ax', found 'inf'"),
         ("label,ax,ay\n0,1,-1e39\n", "line 2: .* column 'ay', found '-1e[+]39'"),
+        ("label,ax,ay\n0,1,1\n\n0,x,1\n", "a.csv, line 4: .* found 'x'"),
         ("label,ax,ay\n" + "Walk,1,1\n" * 3, "did you mean 'walk'"),
         ("label;ax;ay\n0;1.000,5;1\n", "found '1.000,5'"),
         ("window,label,ax\n0,0,1\n", "found window, label, ax"),
@@ -114,10 +114,6 @@ def test_a_wrong_window_is_named_with_its_line(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", [("0", "0"), ("1", "0"), ("1", "0"), ("2", "1")])
     with pytest.raises(DataError, match=r"found 6 for window 1 \(line 5\), and 1 such windows"):
         read_folder(path, SHAPE)
-
-
-def test_a_table_holds_windows_of_two_axes_only(tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", [("0", "0")])
     with pytest.raises(DataError, match=r"save an .npz file instead"):
         read_folder(path, DataShape((3, 2, 1), ("a",)))
 
@@ -132,7 +128,8 @@ def test_a_place_without_windows_is_refused(tmp_path: Path) -> None:
         read_folder(tmp_path / "a.txt", SHAPE)
     table(tmp_path / "a.csv", [("0", "0")])
     np.savez(tmp_path / "a.npz", X=np.ones((1, 3, 2)), y=[0])
-    assert len(read_folder(tmp_path, SHAPE).y) == 2
+    table(tmp_path / "Day-2.csv", [("0", "1")])  # in the order of the names
+    assert read_folder(tmp_path, SHAPE).y.tolist() == [1, 0, 0]
 
 
 def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
@@ -143,8 +140,54 @@ def test_the_settings_say_the_shape_and_no_place_has_all_of_it() -> None:
     for ask in (source.population, source.windows):
         with pytest.raises(DataError, match="expected data-path in the node-config"):
             ask(settings)
-
-
-def test_a_shape_that_the_settings_leave_out_is_asked_for() -> None:
     with pytest.raises(SettingsError, match="input-shape"):
         source_of("folder").shape(DataSettings(input_shape="128,9"))
+
+
+def test_labels_of_any_spelling_are_labels(tmp_path: Path) -> None:
+    spelt = DataShape((3, 1), ("null", "None", "NA", "nan"))
+    lines = ["label,ax", *(f"{name},{k}" for name in spelt.class_names for k in range(3))]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    windows = read_folder(tmp_path, spelt)
+    assert windows.y.tolist() == [0, 1, 2, 3]
+    assert windows.x[1, :, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text(SIT, encoding=encoding)
+    (tmp_path / "dataset.toml").write_text('classes = ["walk", "sit"]\n', encoding=encoding)
+    assert read_form(tmp_path).classes == ("walk", "sit")
+    assert read_folder(tmp_path, STATES).y.tolist() == [1]
+
+
+def test_every_file_of_a_folder_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    (tmp_path / "a.csv").write_text(SIT, encoding="utf-8")
+    (tmp_path / "B.CSV").write_text(SIT, encoding="utf-8")
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(SIT.encode()))
+    (tmp_path / "monday" / "early").mkdir(parents=True)
+    (tmp_path / "monday" / "early" / "d.csv").write_text(SIT.replace("sit", "walk"), "utf-8")
+    pd.DataFrame({"label": ["walk"] * 3, "ax": [1.0, 2.0, 3.0]}).to_parquet(tmp_path / "e.parquet")
+    np.savez(tmp_path / "f.npz", X=np.ones((2, 3, 1)), y=np.array(["walk", "sit"]))
+    assert sorted(read_folder(tmp_path, STATES).y.tolist()) == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_files_without_a_window_are_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "good.csv").write_text(SIT, encoding="utf-8")
+    (tmp_path / "short.csv").write_text("label,ax\nsit,1\n", encoding="utf-8")
+    (tmp_path / "header.csv").write_text("label,ax\n", encoding="utf-8")
+    for name in ("empty.csv", "empty.npz", "empty.csv.gz", "empty.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "zeros.csv").write_bytes(bytes(4096))
+    np.savez(tmp_path / "none.npz", X=np.ones((0, 3, 1)), y=np.ones(0, int))
+    (tmp_path / "._good.csv").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_folder(tmp_path, STATES).y) == 1
+    named = {path.name for path in tmp_path.iterdir()} - {"good.csv"}
+    assert [name for name in named if f" {name} (" not in caplog.text] == []

@@ -45,18 +45,13 @@ def test_a_recording_is_cut_where_its_label_changes(tmp_path: Path) -> None:
     ]
     assert windows.y.tolist() == [2, 2, 2, 2]
     assert windows.class_names == NAMED.class_names
-
-
-def test_the_stride_is_the_devices(tmp_path: Path) -> None:
-    form(tmp_path, "stride = 1\n")
-    windows = read_folder(recording(tmp_path / "a.csv", ["1"] * 6), NUMBERED)
-    assert windows.x[:, 0, 0].tolist() == [0, 1, 2]
-
-
-def test_a_recording_too_short_says_how_short(tmp_path: Path) -> None:
     path = recording(tmp_path / "a.csv", ["sit", "sit", "walk", "sit"])
     with pytest.raises(DataError, match=r"one window of 4 samples.*at most 2 lines of one"):
         read_folder(path, NAMED, RUN)
+    assert read_form(tmp_path) == Form()
+    form(tmp_path, "stride = 1\n")
+    windows = read_folder(recording(tmp_path / "a.csv", ["1"] * 6), NUMBERED)
+    assert windows.x[:, 0, 0].tolist() == [0, 1, 2]
 
 
 def test_channels_are_found_by_name_whatever_else_there_is(tmp_path: Path) -> None:
@@ -153,10 +148,6 @@ def test_a_form_that_is_none_is_refused(tmp_path: Path, text: str, message: str)
         read_form(tmp_path)
     with pytest.raises(DataError, match=message):
         read_form(tmp_path / "a.npz")
-
-
-def test_no_form_is_an_empty_one(tmp_path: Path) -> None:
-    assert read_form(tmp_path) == Form()
 
 
 def test_a_client_learns_the_runs_names_from_the_settings(tmp_path: Path) -> None:

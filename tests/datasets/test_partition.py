@@ -60,28 +60,15 @@ def class_shares(setting: DataSettings, clients: int) -> np.ndarray:
     return counts / counts.sum(axis=1, keepdims=True)
 
 
-def test_dirichlet_is_more_uneven_the_smaller_alpha_is_and_iid_is_even() -> None:
-    uneven, mild, even = (
-        class_shares(of_synthetic("dirichlet", partition_alpha=0.1), 5).std(axis=0).mean(),
-        class_shares(of_synthetic("dirichlet", partition_alpha=100.0), 5).std(axis=0).mean(),
-        class_shares(of_synthetic("iid"), 5).std(axis=0).mean(),
-    )
-    assert uneven > 0.2
-    assert mild < 0.08
-    assert even < 0.08
-
-
-def test_a_client_of_two_shards_has_few_classes() -> None:
-    shares = class_shares(of_synthetic("shards", shards_per_client=2), 10)
-    # A shard holds two classes at most here: each class has more windows than a shard.
-    assert np.all((shares > 0).sum(axis=1) <= 4)
-    assert np.mean((shares > 0).sum(axis=1)) < 3.5
-
-
-def test_windows_of_a_client_come_from_many_users() -> None:
-    setting = of_synthetic("iid")
-    users = source_of("synthetic").windows(setting).user
-    for part in partitions(setting, 5):
+def test_the_settings_say_how_uneven_the_clients_classes_are() -> None:
+    uneven = class_shares(of_synthetic("dirichlet", partition_alpha=0.1), 5).std(axis=0).mean()
+    mild = class_shares(of_synthetic("dirichlet", partition_alpha=100.0), 5).std(axis=0).mean()
+    assert uneven > 0.2 > 0.08 > mild
+    shards = class_shares(of_synthetic("shards", shards_per_client=2), 10)
+    assert np.mean((shards > 0).sum(axis=1)) < 3.5
+    assert class_shares(of_synthetic("iid"), 5).std(axis=0).mean() < 0.08
+    users = source_of("synthetic").windows(of_synthetic("iid")).user
+    for part in partitions(of_synthetic("iid"), 5):  # windows of all users
         assert len(np.unique(users[part.rows])) == 6
 
 

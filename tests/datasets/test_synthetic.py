@@ -1,9 +1,6 @@
 import numpy as np
 import pytest
-from numpy.linalg import norm
-from sklearn.cluster import AgglomerativeClustering
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.metrics import adjusted_rand_score
 
 from caafp_app.datasets import load_client, planted_groups, source_of
 from caafp_app.datasets.synthetic import CLASSES
@@ -83,7 +80,7 @@ def accuracy(settings: DataSettings, users: np.ndarray) -> float:
     return float(np.mean([model.score(features(c.test_x), c.test_y) for c in clients]))
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_group_can_be_learnt_and_all_together_not_as_well(seed: int) -> None:
     settings = DataSettings(data_seed=seed)
     planted = planted_groups(settings)
@@ -92,35 +89,3 @@ def test_a_group_can_be_learnt_and_all_together_not_as_well(seed: int) -> None:
 
     assert min(within) > 0.9
     assert together < np.mean(within) - 0.05
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_updates_of_one_epoch_tell_the_groups_apart(seed: int) -> None:
-    torch = pytest.importorskip("torch")
-    settings = DataSettings(data_seed=seed)
-    torch.manual_seed(seed)
-    network = torch.nn.Sequential(
-        torch.nn.Conv1d(6, 16, 5, padding=2),
-        torch.nn.ReLU(),
-        torch.nn.MaxPool1d(4),
-        torch.nn.Flatten(),
-        torch.nn.Linear(16 * 16, 5),
-    )
-    start = torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
-    updates = []
-    for k in range(12):
-        client = load_client(settings, {"partition-id": k, "num-partitions": 12})
-        torch.nn.utils.vector_to_parameters(start.clone(), network.parameters())
-        optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-        x, y = torch.tensor(client.train_x).permute(0, 2, 1), torch.tensor(client.train_y)
-        for batch in torch.randperm(len(y)).split(32):
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()
-            optimiser.step()
-        moved = torch.nn.utils.parameters_to_vector(network.parameters()).detach() - start
-        updates.append(moved.numpy())
-    unit = np.stack(updates) / norm(updates, axis=1, keepdims=True)
-    found = AgglomerativeClustering(3, metric="precomputed", linkage="average").fit_predict(
-        1 - unit @ unit.T
-    )
-    assert adjusted_rand_score(planted_groups(settings), found) == 1.0

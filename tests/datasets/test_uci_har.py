@@ -7,9 +7,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from caafp_app.datasets import Windows, source_of
+from caafp_app.datasets import Windows, source_of, uci_har
 from caafp_app.datasets.uci_archive import SIGNALS, find_archive, open_archive
-from caafp_app.datasets.uci_har import parse
+from caafp_app.datasets.uci_har import download, parse
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -23,8 +23,8 @@ def windows_of(place: Path) -> Windows:
 
 def parsed(place: Path) -> Windows:
     """Read a small archive, in which the counts alone are not the published ones."""
-    with open_archive(find_archive(place)) as archive:
-        return parse(archive, COUNTS)
+    with open_archive(find_archive(place)) as root:
+        return parse(root, place, COUNTS)
 
 
 @pytest.fixture
@@ -106,47 +106,33 @@ def test_every_form_of_the_archive_gives_the_same_windows(small: Path, form: str
 
 
 Lines = list[str]
-DEFECTS: dict[str, Callable[[Lines], Lines]] = {
-    "cut_lines": lambda lines: lines[:-3],
-    "cut_sample": lambda lines: [line.rsplit(maxsplit=1)[0] for line in lines],
-    "short_line": lambda lines: [lines[0], lines[1].rsplit(maxsplit=1)[0], *lines[2:]],
-    "long_line": lambda lines: [lines[0], lines[1] + " 1.0", *lines[2:]],
-    "not_a_number": lambda lines: [lines[0], lines[1].replace("e", "x", 1), *lines[2:]],
-    "empty": lambda lines: [],
-    "a_seven": lambda lines: [*lines[:4], "7", *lines[5:]],
-    "a_zero": lambda lines: ["0", *lines[1:]],
-    "a_half": lambda lines: ["1.5", *lines[1:]],
-    "one_person": lambda lines: ["3"] * len(lines),
-}
 SIGNAL = "train/Inertial Signals/body_gyro_y_train.txt"
 
 
 @pytest.mark.parametrize(
     ("member", "defect", "message"),
     [
+        (SIGNAL, lambda x: x[:-3], "40 lines of 128 numbers, found 37 of 128; the archive is part"),
+        (SIGNAL, lambda x: [one.rsplit(maxsplit=1)[0] for one in x], "found 40 of 127"),
         (
             SIGNAL,
-            "cut_lines",
-            "expected 40 lines of 128 numbers, found 37 of 128; the archive is part",
+            lambda x: [x[0], x[1].rsplit(maxsplit=1)[0], *x[2:]],
+            "expected 128 finite numbers on every line, found fewer on 2",
         ),
-        (SIGNAL, "cut_sample", "found 40 of 127"),
-        (SIGNAL, "short_line", "expected 128 finite numbers on every line, found fewer on 2"),
-        (SIGNAL, "long_line", "expected lines of 128 numbers, found .*line 2"),
-        (SIGNAL, "not_a_number", "expected lines of 128 numbers"),
-        (SIGNAL, "empty", "expected lines of 128 numbers, found No columns"),
-        ("test/y_test.txt", "cut_lines", "expected 20 lines of 1 numbers, found 17"),
-        ("test/y_test.txt", "a_seven", "whole numbers 1..6, found 7 on line 5"),
-        ("train/y_train.txt", "a_zero", "whole numbers 1..6, found 0 on line 1"),
-        ("train/y_train.txt", "a_half", "found 1.5 on line 1"),
-        ("train/subject_train.txt", "a_zero", "whole numbers 1..30, found 0 on line 1"),
-        ("test/subject_test.txt", "one_person", "expected 30 subjects, found 20"),
+        (SIGNAL, lambda x: [x[0], x[1] + " 1.0", *x[2:]], "lines of 128 numbers, found .*line 2"),
+        (SIGNAL, lambda x: [x[0], x[1].replace("e", "x", 1), *x[2:]], "lines of 128 numbers"),
+        (SIGNAL, lambda x: [], "expected lines of 128 numbers, found No columns"),
+        ("test/y_test.txt", lambda x: [*x[:4], "7", *x[5:]], "numbers 1..6, found 7 on line 5"),
+        ("train/y_train.txt", lambda x: ["1.5", *x[1:]], "found 1.5 on line 1"),
+        ("train/subject_train.txt", lambda x: ["0", *x[1:]], "1..30, found 0 on line 1"),
+        ("test/subject_test.txt", lambda x: ["3"] * len(x), "expected 30 subjects, found 20"),
     ],
 )
 def test_a_defect_is_named_with_its_file(
-    small: Path, member: str, defect: str, message: str
+    small: Path, member: str, defect: Callable[[Lines], Lines], message: str
 ) -> None:
     path = small / "UCI HAR Dataset" / member
-    lines = DEFECTS[defect](path.read_text().splitlines())
+    lines = defect(path.read_text().splitlines())
     path.write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(DataError, match=message) as error:
         parsed(small)
@@ -212,14 +198,6 @@ def test_a_member_that_claims_to_be_huge_is_not_unpacked(
         parsed(outer)
 
 
-def test_shape_and_population_need_no_data() -> None:
-    settings = DataSettings(dataset="uci-har", data_dir="nowhere")
-    assert SOURCE.shape(settings).input_shape == (128, 9)
-    assert len(SOURCE.shape(settings).class_names) == 6
-    assert SOURCE.population(settings) == 30
-    assert SOURCE.label(7) == "subject-07"
-
-
 def test_the_real_recordings_are_read_exactly(
     uci_folder: Path, shared_data: Path, unpacker: ModuleType
 ) -> None:
@@ -233,3 +211,44 @@ def test_the_real_recordings_are_read_exactly(
     np.testing.assert_array_equal(windows.x, np.stack([window for _, _, window in truth]))
     assert isinstance(windows.x, np.memmap)
     assert windows_of(uci_folder) is windows
+
+
+def test_a_file_is_fetched_whole_and_one_that_is_too_long_is_given_up(tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    origin.write_bytes(bytes(range(256)) * 50)
+    target = tmp_path / "new" / "target"
+    download(origin.as_uri(), target, max_bytes=12_800, instead="")
+    assert target.read_bytes() == origin.read_bytes()
+    with pytest.raises(DataError, match="found more; ask a friend"):
+        download(origin.as_uri(), tmp_path / "new" / "b", max_bytes=12_799, instead="ask a friend")
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_what_cannot_be_fetched_or_is_no_archive_is_said_and_not_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DataSettings(dataset="uci-har")
+    # Port 9 of this machine: refused at once, and nothing leaves it.
+    monkeypatch.setattr(uci_har, "URL", "http://127.0.0.1:9/har.zip")
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:9/har\.zip.*set data-dir to the archive"):
+        SOURCE.windows(settings)
+    page = tmp_path / "login.html"
+    page.write_text("please log in")
+    monkeypatch.setattr(uci_har, "URL", page.as_uri())
+    with pytest.raises(DataError, match="expected a zip archive, found another file"):
+        SOURCE.windows(settings)
+    assert not (home / "cache" / "uci-har.zip").exists()
+
+
+def test_an_archive_is_fetched_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme.txt", "not the recordings")
+    monkeypatch.setattr(uci_har, "URL", other.as_uri())
+    for _ in range(2):
+        with pytest.raises(DataError, match="expected the UCI HAR archive"):
+            SOURCE.windows(DataSettings(dataset="uci-har"))
+        other.unlink(missing_ok=True)  # the second time there is nothing to fetch it from
+    assert (home / "cache" / "uci-har.zip").is_file()

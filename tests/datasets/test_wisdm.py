@@ -1,14 +1,14 @@
 import io
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caafp_app.datasets import load_client, source_of
-from caafp_app.datasets.wisdm import WisdmSource, cut
-from caafp_app.datasets.wisdm_text import ACTIVITIES, ParseReport, parse
+from caafp_app.datasets.wisdm import ACTIVITIES, ParseReport, WisdmSource, cut, parse
 from caafp_app.errors import DataError, SettingsError
 from caafp_app.settings import DataSettings
 
@@ -78,15 +78,6 @@ def test_a_flawed_record_is_dropped_and_counted(line: str, reason: str) -> None:
     assert report(line, "", " ; ", line).dropped == {reason: 2}
 
 
-def test_the_report_is_a_sentence() -> None:
-    found = ParseReport(7, 2, {"with a missing field": 3, "with timestamp 0": 1})
-    assert found.summary() == (
-        "7 records kept, 4 dropped (3 with a missing field, 1 with timestamp 0), "
-        "2 lines of several records taken apart"
-    )
-    assert "0 dropped (none)" in ParseReport(7, 0).summary()
-
-
 def test_another_file_is_refused() -> None:
     with pytest.raises(DataError, match=r"expected records user,activity.*found none"):
         parse(["<html>\n", "hello\n"], "here")
@@ -121,9 +112,6 @@ def test_windows_are_cut_per_user_and_activity() -> None:
     assert windows.x[3, :, 0].tolist() == [*range(101, 251), *range(451, 501)]
     assert windows.x.shape[1:] == (200, 3)
     assert np.all(windows.x[:, :, 1] == windows.user[:, None])
-
-
-def test_too_short_a_recording_is_refused() -> None:
     samples, _ = parse(recording([(1, "Walking", 199)]).splitlines(), "here")
     with pytest.raises(DataError, match="expected at least 200 samples"):
         cut(samples, "here")
@@ -166,6 +154,11 @@ def test_every_form_gives_the_same_windows(text: Path, form: str, home: Path) ->
     assert np.bincount(windows.y, minlength=6).tolist() == [0, 0, 0, 22, 0, 22]
     assert source.population(settings) == 2
     assert source.shape(settings) == windows.shape
+    node = {"partition-id": 1, "num-partitions": 2}
+    for treatment, scaled in (("auto", True), ("none", False)):
+        data = load_client(replace(settings, standardise=treatment), node)
+        assert data.label == "user-09"
+        assert (abs(data.train_x[..., 0].mean()) < 1e-5) == scaled
     assert not list(archive.parent.glob("**/readme.txt"))  # nothing is unpacked
 
 
@@ -176,21 +169,6 @@ def test_what_was_dropped_is_logged_once(
     source_of("wisdm").windows(settings)
     source_of("wisdm").windows(settings)
     assert caplog.text.count("4800 records kept, 1 dropped (1 with timestamp 0)") == 1
-
-
-def test_clients_are_scaled_by_their_training_part_unless_told_otherwise(
-    text: Path, home: Path
-) -> None:
-    node = {"partition-id": 1, "num-partitions": 2}
-    scaled = load_client(DataSettings(dataset="wisdm", data_dir=str(text)), node)
-    raw = load_client(DataSettings(dataset="wisdm", data_dir=str(text), standardise="none"), node)
-
-    assert scaled.label == raw.label == "user-09"
-    np.testing.assert_allclose(scaled.train_x[..., 0].mean(), 0, atol=1e-5)
-    np.testing.assert_allclose(scaled.train_x[..., 0].std(), 1, rtol=1e-5)
-    assert raw.train_x[..., 0].mean() > 2000
-    assert raw.train_x.shape == scaled.train_x.shape == (18, 200, 3)
-    assert raw.test_x.shape == (4, 200, 3)
 
 
 def test_a_place_without_the_text_is_refused(tmp_path: Path) -> None:

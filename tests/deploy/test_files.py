@@ -20,14 +20,11 @@ DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
 COMPOSE = sorted((DEPLOY / "docker").glob("*.compose.yaml"))
+assert (len(UNITS), len(DOCKERFILES), len(COMPOSE)) == (2, 2, 2)
 INSTRUCTIONS = {
     *("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "USER", "VOLUME", "EXPOSE"),
     *("HEALTHCHECK", "ENTRYPOINT", "CMD"),
 }
-
-
-def test_all_are_looked_at() -> None:
-    assert (len(UNITS), len(DOCKERFILES), len(COMPOSE)) == (2, 2, 2)
 
 
 # -- systemd -------------------------------------------------------------------------------

@@ -37,12 +37,15 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_poorer_run_does_not_take_the_place_of_a_better_one(tmp_path: Path) -> None:
-    assert "serves run 1 (79.0 %" in kept_run(tmp_path, "1", 0.79)
+    kept_run(tmp_path, "1", 0.5)
+    assert "serves run 1 (79.0 %" in kept_run(tmp_path, "1", 0.79)  # in place of its own
     assert "still serves run 1 (79.0 %" in kept_run(tmp_path, "2", 0.55)
     assert find_kept(tmp_path).run == "1"
     said = kept_run(tmp_path, "3", 0.83)
     assert "serves run 3 (83.0 % of today's held-out windows) in place of run 1 (79.0 %" in said
     assert [one.run for one in list_kept(tmp_path)] == ["1", "2", "3"]
+    kept_run(tmp_path, "0", 0.83)
+    assert find_kept(tmp_path).run == "0"  # of equal ones the newest
 
 
 def test_old_models_are_scored_again_on_the_windows_of_today(tmp_path: Path) -> None:
@@ -54,12 +57,6 @@ def test_old_models_are_scored_again_on_the_windows_of_today(tmp_path: Path) -> 
 
     said = keep(tmp_path, {"w": np.array([0.1])}, replace(CARD, run="3"), today)
     assert "serves run 2 (70.0 %" in said
-
-
-def test_of_equal_ones_the_newest_is_served(tmp_path: Path) -> None:
-    kept_run(tmp_path, "9", 0.8)
-    kept_run(tmp_path, "1", 0.8)
-    assert find_kept(tmp_path).run == "1"
 
 
 def test_without_windows_to_judge_by_the_newest_is_served_and_it_is_said(tmp_path: Path) -> None:
@@ -101,13 +98,6 @@ def test_the_oldest_go_and_the_served_one_never(tmp_path: Path) -> None:
     assert [one.run for one in list_kept(tmp_path)] == ["1", "3"]
     kept_run(tmp_path, "4", 0.5, most=1)
     assert [one.run for one in list_kept(tmp_path)] == ["1", "4"]
-
-
-def test_the_same_run_again_replaces_its_own(tmp_path: Path) -> None:
-    kept_run(tmp_path, "1", 0.5)
-    kept_run(tmp_path, "1", 0.7)
-    (one,) = list_kept(tmp_path)
-    assert one.served
 
 
 @pytest.mark.parametrize("told", [0, -1, True, "3", 2.0])

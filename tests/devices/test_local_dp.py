@@ -22,10 +22,7 @@ from caafp_app.protocol.messages import Action, Answer, Request
 from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import pack_model
 from caafp_app.protocol.trained import PERSONAL
-from caafp_app.strategies import CAAFP, Clustering, Pruning
-from caafp_app.strategies.report import ClusteredResult
 from tests.local_grid import LocalGrid
-from tests.strategies import numpy_app
 from tests.test_client_app import Server
 
 ARRAYS = {"w": np.zeros((200, 100), np.float32), "b": np.zeros(50, np.float32)}
@@ -40,11 +37,11 @@ def noise(sensitivity: float, epsilon: float) -> float:
     return float(sensitivity * np.sqrt(2 * np.log(1.25 / DELTA)) / epsilon)
 
 
-def stepping(dp: LocalDpMod) -> ClientApp:
-    """An app that moves every weight by STEP, as one that knows no masks would."""
+def stepping(mod: Any) -> LocalGrid:
+    """One device whose app moves every weight by STEP, as one that knows no masks would."""
     app = ClientApp(mods=[sparse_mod])
 
-    @app.train(mods=[dp])
+    @app.train(mods=[mod])
     def train(message: Message, context: Context) -> Message:
         model = message.content["arrays"].to_numpy_ndarrays()
         names = list(message.content["arrays"])
@@ -52,15 +49,17 @@ def stepping(dp: LocalDpMod) -> ClientApp:
         metrics = MetricRecord({"num-examples": 1})
         return Message(RecordDict({"arrays": moved, "metrics": metrics}), reply_to=message)
 
-    return app
+    return LocalGrid(app, [{"label": "a"}])
 
 
-def update(dp: LocalDpMod) -> tuple[dict[str, np.ndarray], Mask]:
-    """Let it answer one request for a half-pruned model."""
+def update(
+    grid: LocalGrid, density: float = 0.5, action: Action = Action.TRAIN
+) -> tuple[dict[str, np.ndarray], Mask]:
+    """Let it answer one request for a pruned model."""
     layout = Layout.of(ARRAYS)
-    mask = Mask(layout, np.random.default_rng(0).random(layout.weight_count) < 0.5)
+    mask = Mask(layout, np.random.default_rng(0).random(layout.weight_count) < density)
     request = Request(
-        Action.TRAIN,
+        action,
         round=1,
         phase="prune",
         mask_digest=mask.digest,
@@ -68,7 +67,6 @@ def update(dp: LocalDpMod) -> tuple[dict[str, np.ndarray], Mask]:
         mask=mask.packed,
         arrays=pack_model(layout.flatten(ARRAYS), mask, "float32", "float32"),
     )
-    grid = LocalGrid(stepping(dp), [{"label": "a"}])
     (node,) = grid.contexts
     (reply,) = grid.send_and_receive([Message(request.to_records(), node, MessageType.TRAIN)])
     assert not reply.has_error(), reply.error.reason
@@ -77,7 +75,7 @@ def update(dp: LocalDpMod) -> tuple[dict[str, np.ndarray], Mask]:
 
 @pytest.mark.parametrize("clip", [1.0, 2 * NORM])
 def test_the_update_is_clipped_before_it_is_packed(clip: float) -> None:
-    arrays, mask = update(LocalDpMod(clip, 0.0, 1.0, DELTA))
+    arrays, mask = update(stepping(LocalDpMod(clip, 0.0, 1.0, DELTA)))
     assert arrays["values"].shape == (mask.count,)
     expected = STEP * min(1.0, clip / NORM)
     np.testing.assert_allclose(arrays["values"], expected, rtol=1e-4)
@@ -86,7 +84,7 @@ def test_the_update_is_clipped_before_it_is_packed(clip: float) -> None:
 
 def test_what_is_sent_carries_the_noise_and_nothing_else_does() -> None:
     dp = LocalDpMod(1e-6, 1.0, 10.0, DELTA)  # clipped to next to nothing: noise alone
-    arrays, mask = update(dp)
+    arrays, mask = update(stepping(dp))
     assert arrays["values"].shape == (mask.count,)
     assert arrays["values"].std() == pytest.approx(noise(1.0, 10.0), rel=0.05)
     assert abs(arrays["values"].mean()) < 5 * noise(1.0, 10.0) / np.sqrt(mask.count)
@@ -99,73 +97,13 @@ def test_the_personal_model_which_stays_gets_no_noise() -> None:
     code = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)[0]
     example: dict[str, Any] = {}
     exec(code.replace("def train(message, context): ...", "def unused(m, c): ..."), example)
-    app = ClientApp(mods=[sparse_mod])
-
-    @app.train(mods=[example["noise_on_what_leaves"]])
-    def train(message: Message, context: Context) -> Message:
-        names = list(message.content["arrays"])
-        model = message.content["arrays"].to_numpy_ndarrays()
-        moved = ArrayRecord({k: Array(v + STEP) for k, v in zip(names, model, strict=True)})
-        content = RecordDict({"arrays": moved, "metrics": MetricRecord({"num-examples": 1})})
-        return Message(content, reply_to=message)
-
-    layout = Layout.of(ARRAYS)
-    mask = Mask.full(layout)
-    arrays = pack_model(layout.flatten(ARRAYS), mask, "float32", "float32")
-    grid = LocalGrid(app, [{"label": "a"}])
-    ((node, context),) = grid.contexts.items()
-    for action in (Action.TRAIN, Action.PERSONALISE):
-        request = Request(
-            action, round=1, mask_digest=mask.digest, layout=layout.to_json(), arrays=arrays
-        )
-        (reply,) = grid.send_and_receive([Message(request.to_records(), node, MessageType.TRAIN)])
-        assert not reply.has_error(), reply.error.reason
-        if action is Action.TRAIN:
-            sent = Answer.from_records(reply.content).arrays
-            assert sent["values"].std() > 1
+    grid = stepping(example["noise_on_what_leaves"])
+    sent, _ = update(grid, 1.0)
+    assert sent["values"].std() > 1
+    update(grid, 1.0, Action.PERSONALISE)
+    (context,) = grid.contexts.values()
     kept = kept_arrays(context, PERSONAL)
     assert all((kept[name] == STEP).all() for name in ARRAYS)
-
-
-def somebody_elses(dp: LocalDpMod | None) -> ClientApp:
-    """The numpy project of the other tests, with the mod where it trains and nowhere else."""
-    app = ClientApp(mods=[sparse_mod])
-    plain = numpy_app.make_app(mods=[])
-
-    @app.train(mods=[] if dp is None else [dp])
-    def train(message: Message, context: Context) -> Message:
-        return plain(message, context)
-
-    @app.evaluate()
-    def evaluate(message: Message, context: Context) -> Message:
-        return plain(message, context)
-
-    return app
-
-
-def test_a_whole_run_of_somebody_elses_app_with_both_mods() -> None:
-    def run(dp: LocalDpMod | None) -> ClusteredResult:
-        parts = [{"partition-id": k, "num-partitions": 6} for k in range(6)]
-        strategy = CAAFP(
-            fraction_train=1.0,
-            spare_below=0,
-            seed=1,
-            clustering=Clustering(clusters=2),
-            pruning=Pruning(sparsity=0.5, every=2),
-        )
-        grid = LocalGrid(somebody_elses(dp), parts)
-        return strategy.start(grid, numpy_app.initial(), num_rounds=8)
-
-    plain, private = run(None), run(LocalDpMod(5.0, 0.05, 10.0, DELTA))
-    for result in (plain, private):
-        members = [label for cluster in result.clusters.values() for label in cluster.members]
-        assert sorted(members) == [f"part-{k:04d}" for k in range(6)]
-        assert all(c.density == pytest.approx(0.5, abs=0.03) for c in result.clusters.values())
-    before, after = (
-        next(iter(result.clusters.values())).arrays.to_numpy_ndarrays()[-1]
-        for result in (plain, private)
-    )
-    assert not np.array_equal(before, after)
 
 
 def test_our_own_app_has_to_do_without_gradients() -> None:

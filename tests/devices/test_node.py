@@ -29,6 +29,8 @@ def node(*words: str) -> str:
 
 
 def test_it_counts_classes_and_remarks_on_what_may_be_a_mistake(data: Path) -> None:
+    good = Settings.from_run_config(CONFIG | {"classes": "sit,walk"})
+    assert check_data(good.data, {"data-path": str(data), "label": "pi"}).remarks == []
     x, y = np.load(data / "walks.npz")["X"].copy(), np.zeros(40, int)
     y[:4] = 1
     x[:, :, 1] = 3.0
@@ -52,12 +54,6 @@ def test_it_counts_classes_and_remarks_on_what_may_be_a_mistake(data: Path) -> N
     ):
         assert words in said
     assert "commonest" not in said
-
-
-def test_good_data_has_one_remark_at_most(data: Path) -> None:
-    settings = Settings.from_run_config(CONFIG | {"classes": "sit,walk"})
-    report = check_data(settings.data, {"data-path": str(data), "label": "pi"})
-    assert report.remarks == []
 
 
 def test_what_is_said_to_leave_is_what_leaves(data: Path, tmp_path: Path) -> None:
@@ -142,6 +138,8 @@ def test_the_command_says_it_all(data: Path, tmp_path: Path) -> None:
     assert re.search(r"^  train, dense +\d{5,} +\d{5,} ", said, flags=re.MULTILINE)
     assert "memory: " in said
     assert "class of the server's" not in said
+    own = node("strategy=no_such_module:Own", "--data-path", str(data), "--label", "pi-1")
+    assert "note: no_such_module:Own is a class of the server's; shown is plain training" in own
     line = shlex.split(said.splitlines()[-1])
     assert line[0] == "--node-config"
     assert parse_config_args([line[1]]) == {
@@ -173,7 +171,10 @@ def test_bad_data_ends_it_with_the_reason(data: Path) -> None:
 
 
 def test_flower_reads_the_line_and_the_file_as_they_were_meant(tmp_path: Path) -> None:
-    config = device_config(tmp_path / "my walks, 2 = two", "Pi 4 (kitchen)", Path("state"))
+    key = Path("keys/anna.key")
+    config = device_config(tmp_path / "my walks, 2 = two", "Pi 4 (kitchen)", Path("state"), key)
+    assert config["key-path"] == str(key.absolute())
+    assert "key-path" not in device_config(Path("/data"), "anna", None)
     assert parse_config_args([as_line(config)]) == config
     write_file(tmp_path / "node.toml", config)
     assert parse_config_args([str(tmp_path / "node.toml")]) == config
@@ -187,14 +188,3 @@ def test_flower_reads_the_line_and_the_file_as_they_were_meant(tmp_path: Path) -
 def test_what_flowers_notation_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="expected no quotes"):
         device_config(Path("/data") / name, "", None)
-
-
-def test_a_strategy_of_the_servers_own_is_said_to_be_unknown_here(data: Path) -> None:
-    said = node("strategy=no_such_module:Own", "--data-path", str(data), "--label", "pi-1")
-    assert "note: no_such_module:Own is a class of the server's; shown is plain training" in said
-
-
-def test_the_key_that_a_device_signs_with_is_named_in_its_node_config() -> None:
-    config = device_config(Path("/data"), "anna", None, Path("keys/anna.key"))
-    assert config["key-path"] == str(Path("keys/anna.key").absolute())
-    assert "key-path" not in device_config(Path("/data"), "anna", None)

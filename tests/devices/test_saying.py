@@ -35,9 +35,6 @@ def test_a_training_message_is_one_line(caplog: pytest.LogCaptureFixture) -> Non
     assert "round 12, train: 240 windows, accuracy of the received model 81.7 %" in text
     assert "training loss 0.410, 0.0 s, 0." in text
     assert text.count("\n") == 1
-
-
-def test_fine_tuning_says_before_and_after(caplog: pytest.LogCaptureFixture) -> None:
     metrics = {"num-examples": 5, "cluster-accuracy": 0.5, "personal-accuracy": 1.0}
     text = said(caplog, {"action": "personalise", "round": 3}, metrics, **{"data-path": "x"})
     assert "accuracy 50.0 % before, 100.0 % after" in text

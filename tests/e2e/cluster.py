@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.processes import MARK, Family
-from caafp_app.launch.superlink import executable, flower_environment
+from caafp_app.launch.superlink import executable
 from tests.e2e.fleet import HOST, Daemon, free_port, sigterm_as_interrupt
 
 STORE_BYTES = 100_000_000
@@ -18,18 +19,7 @@ STORE_BYTES = 100_000_000
 
 @contextlib.contextmanager
 def ray_cluster(folder: Path) -> Iterator[str]:
-    """Start a head and a second node by ``ray start``; end both on leaving.
-
-    Parameters
-    ----------
-    folder : Path
-        Of logs; exists.
-
-    Yields
-    ------
-    str
-        The cluster's address, for ``RAY_ADDRESS``.
-    """
+    """Start a head and a second node by ``ray start``, yield their address, end both on leaving."""
     mark = uuid.uuid4().hex
     family = Family(mark)
     environment = flower_environment() | {MARK: mark}

@@ -139,13 +139,7 @@ def undisturbed(folder: Path) -> Path:
 
 
 def drill(folder: Path) -> str:
-    """Hold the drill; return its table.
-
-    Raises
-    ------
-    AssertionError
-        If something is not as it should be.
-    """
+    """Hold the drill; return its table, or raise AssertionError."""
     whole = undisturbed(folder)
     module = Path(variant_drill.__file__).read_text(encoding="utf-8")
     app = variant(folder / "app", module, serverapp="server", clientapp="client")

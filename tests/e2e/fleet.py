@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from caafp_app.launch.environment import flower_environment
 from caafp_app.launch.follow import Outcome, follow, run_command
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.processes import MARK, Family
 from caafp_app.launch.source import checkout
-from caafp_app.launch.superlink import Connection, executable, flower_environment
+from caafp_app.launch.superlink import Connection, executable
 
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 300.0
@@ -36,16 +37,8 @@ Values = Mapping[str, str | int | float | bool]
 class Security:
     """Options that make the connections secure, or say that they are not.
 
-    Attributes
-    ----------
-    superlink, supernode : sequence of str
-        Options of ``flower-superlink``, and of every ``flower-supernode``.
-    connection : mapping
-        Keys of the connection in the operator's Flower configuration.
-    own : sequence of sequence of str
-        Options of each ``flower-supernode`` besides: its private key.
-    admit : callable
-        What the operator does before the SuperNodes start: registers their keys.
+    `own` has options of each ``flower-supernode`` besides: its private key. `admit` is what the
+    operator does before the SuperNodes start: registers their keys.
     """
 
     superlink: Sequence[str] = ("--insecure",)
@@ -56,18 +49,9 @@ class Security:
 
 
 class Daemon:
-    """A process that stays, its Flower home and its log.
+    """A process that stays, its Flower home and its log, both in a folder by its name.
 
-    Parameters
-    ----------
-    name : str
-        Of its home and its log.
-    command : sequence of str
-    folder : Path
-        Where both are.
-    environment : mapping
-    own_home : bool
-        False for a command of the operator's, whose home the environment names.
+    Without a home of its own it is a command of the operator's, whose home the environment names.
     """
 
     def __init__(
@@ -108,13 +92,7 @@ class Daemon:
             self._process.wait()
 
     def await_line(self, words: str, seconds: float = STARTUP_SECONDS) -> None:
-        """Wait until its log has these words, in colours or without.
-
-        Raises
-        ------
-        AssertionError
-            With the log: it ended before, or took too long.
-        """
+        """Wait until its log has these words; AssertionError, with the log, if they do not come."""
         deadline = time.monotonic() + seconds
         while words not in self.text():
             ended = self._process is None or self._process.poll() is not None
@@ -144,20 +122,7 @@ class Daemon:
 
 @dataclass
 class Fleet:
-    """What is running.
-
-    Attributes
-    ----------
-    folder : Path
-        Of homes and logs.
-    address : str
-        Of the SuperLink.
-    connection : Connection
-        For ``flwr`` and ``caafp``.
-    superlink, supernodes : Daemon
-    family : Family
-        All processes.
-    """
+    """What is running: homes and logs in a folder, a family of all processes."""
 
     folder: Path
     address: str
@@ -168,13 +133,7 @@ class Fleet:
     said: str = ""
 
     def caafp_run(self, settings: Values, seconds: float = RUN_SECONDS) -> Path:
-        """Run our app by ``caafp run``, as an operator does; return the run directory.
-
-        Raises
-        ------
-        AssertionError
-            It did not succeed; with the ends of all logs.
-        """
+        """Run our app by ``caafp run`` to its end, as an operator does; return its directory."""
         config = self.settings_file(settings)
         command = [sys.executable, "-m", "caafp_app.cli", "run", str(config)]
         done = subprocess.run(
@@ -224,26 +183,9 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Start a SuperLink and a SuperNode for each node-config; end them all on leaving.
 
-    Parameters
-    ----------
-    folder : Path
-        Of homes and logs; made here.
-    nodes : sequence of mapping
-        A node-config for each SuperNode.
-    security : Security, optional
-        Left out: none at all.
-    between : callable, optional
-        Takes the SuperLink's port and is a context of the port that SuperNodes are to use: a
-        proxy's.
-    warm : bool
-        Start ``caafp device`` for each, and not ``flower-supernode``.
-    device : sequence of str
-        Its own options.
-
-    Yields
-    ------
-    Fleet
-        Of which all SuperNodes are registered.
+    `between` takes the SuperLink's port and is a context of the port that SuperNodes are to use: a
+    proxy's. `warm` starts ``caafp device`` for each, with the options `device`, and not
+    ``flower-supernode``. All are registered when the block begins.
     """
     security = security or Security()
     mark = uuid.uuid4().hex

@@ -37,23 +37,7 @@ def nginx() -> str | None:
 def front(
     folder: Path, keys: Path, superlink: int, environment: Mapping[str, str]
 ) -> Iterator[int]:
-    """Stand before a SuperLink on this machine.
-
-    Parameters
-    ----------
-    folder : Path
-        Of its files; made here.
-    keys : Path
-        Where ``ca.pem``, ``server.pem`` and ``server.key`` are.
-    superlink : int
-        The SuperLink's port.
-    environment : mapping
-
-    Yields
-    ------
-    int
-        The port that the network would see.
-    """
+    """Stand before a SuperLink's port; yield the port that the network sees."""
     folder.mkdir()
     port = free_port()
     text = CONFIGURATION.read_text(encoding="utf-8")

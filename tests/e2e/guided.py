@@ -30,13 +30,7 @@ SAMPLES = 3000
 
 @dataclass(frozen=True)
 class Guided:
-    """What is running, and where its keys are.
-
-    Attributes
-    ----------
-    port : int
-        That the network would see: nginx's, or the SuperLink's own where there is no nginx.
-    """
+    """What is running, and where its keys are; the port is nginx's, where there is one."""
 
     fleet: Fleet
     folder: Path

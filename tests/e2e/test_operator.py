@@ -92,18 +92,9 @@ def first(secured: Guided) -> Path:
 class Second:
     """The second run, and what was seen of it.
 
-    Attributes
-    ----------
-    stopped, resumed : str
-        What `caafp run` said until it was stopped, and afterwards.
-    page : str
-        The page of `caafp watch --web` after a device was lost.
-    late : float
-        Seconds from the missed deadline until that page said so; NaN without a browser.
-    complaints : list of str
-        Of the browser.
-    watched : str
-        What `caafp watch` says in a terminal, at the end.
+    What `caafp run` said until it was stopped, and resumed; the page of `caafp watch --web` after a
+    device was lost, how many seconds after the missed deadline it said so (NaN without a browser),
+    and the browser's complaints; what `caafp watch` says at the end.
     """
 
     directory: Path

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from caafp_app.launch.follow import follow, run_command
-from caafp_app.launch.plan import Simulation
+from caafp_app.launch.plan import Machine
 from caafp_app.launch.presets import to_toml
 from caafp_app.launch.superlink import private_superlink
 from tests.e2e.cluster import cores, ray_cluster
@@ -44,7 +44,7 @@ def test_clients_run_on_both_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with ray_cluster(tmp_path) as address:
         monkeypatch.setenv("RAY_ADDRESS", address)
         with private_superlink() as connection:
-            simulation = Simulation(CLIENTS).federation_config()
+            simulation = Machine(supernodes=CLIENTS).federation_config()
             command = run_command(app, connection, config, simulation)
             outcome = follow(command, connection, lines.append)
         # The run ended its own processes and left the cluster as it was.

@@ -114,13 +114,7 @@ def test_tasks_end_with_their_device(devices: Fleet) -> None:
 
 
 def at_rest(running: Fleet) -> list[int]:
-    """Wait until no task is at work: a SuperNode and an executor of each device are left.
-
-    Raises
-    ------
-    AssertionError
-        There are more, or fewer, after half a minute.
-    """
+    """Wait until no task is at work: a SuperNode and an executor of each device are left."""
     wanted, deadline = 2 * len(running.supernodes), time.monotonic() + 30
     while len(found := device_processes(running)) != wanted:
         assert time.monotonic() < deadline, f"expected {wanted} processes, found {found}"

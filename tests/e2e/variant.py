@@ -7,21 +7,10 @@ from caafp_app.launch.source import PACKAGE, description_file
 
 
 def variant(folder: Path, module: str, **components: str) -> Path:
-    """Copy the app, add a module to its package, and take components from it.
+    """Copy the app to a folder for ``flwr run``, with components of a module of the test's own.
 
-    Parameters
-    ----------
-    folder : Path
-        Does not exist yet.
-    module : str
-        Source of ``caafp_app.variant``.
-    **components : str
-        ``serverapp`` or ``clientapp``: the name of an object in that module.
-
-    Returns
-    -------
-    Path
-        The folder, for ``flwr run``.
+    `module` is the source of ``caafp_app.variant``. `components` name an object in it for
+    ``serverapp`` or ``clientapp``.
     """
     package = folder / PACKAGE.name
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))

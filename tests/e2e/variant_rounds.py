@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
@@ -49,21 +49,18 @@ class Counted(FedAvg):
         super().__init__(**NODES)
         self.replies: list[int] = []
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
         """Count."""
-        replies = list(replies)
-        self.replies.append(len(replies))
-        return super().aggregate_train(server_round, replies)
+        return super().aggregate_train(server_round, self._counted(replies))
 
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> Any:
         """Count."""
-        replies = list(replies)
-        self.replies.append(len(replies))
-        return super().aggregate_evaluate(server_round, replies)
+        return super().aggregate_evaluate(server_round, self._counted(replies))
+
+    def _counted(self, replies: Iterable[Message]) -> list[Message]:
+        found = list(replies)
+        self.replies.append(len(found))
+        return found
 
 
 @server.main()

@@ -53,14 +53,8 @@ def pull(array: NDArray[Any], part: int, rate: float) -> NDArray[Any]:
 class App:
     """What an app is like, and what it and its mods saw.
 
-    Attributes
-    ----------
-    examples : sequence of float
-        Of each client, in training and evaluation.
-    metrics : callable
-        From the client's number to what it reports besides.
-    keys : tuple of str
-        Names of the ArrayRecord and of the ConfigRecord.
+    `examples` are of each client; `metrics` gives what a client reports besides, by its number;
+    `keys` name the ArrayRecord and the ConfigRecord.
     """
 
     examples: Sequence[float] = (10, 20, 30, 40, 50, 1000)

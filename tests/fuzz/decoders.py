@@ -28,9 +28,9 @@ from caafp_app.protocol.mod import SparseMod
 from caafp_app.protocol.packing import encoding_rng, pack_model
 from caafp_app.registry import AGGREGATIONS, SUMS
 from caafp_app.runner.model import SparseModel
+from caafp_app.runner.options import WireFormat
 from caafp_app.runner.query import Query
 from caafp_app.runner.replies import (
-    Expected,
     read_answer,
     read_metrics,
     read_saliency,
@@ -38,7 +38,7 @@ from caafp_app.runner.replies import (
     read_weight,
 )
 from caafp_app.runner.summed import Summed
-from caafp_app.vectors.scan import scan
+from caafp_app.vectors.scan import peak_of
 from tests.fuzz.mutate import mutated
 
 MEMORY_MB = 200
@@ -82,8 +82,8 @@ def a_model(rng: np.random.Generator) -> FlatModel:
     return FlatModel(weights, np.ones(4, np.float32), {"steps": np.array(3)})
 
 
-def an_answer(rng: np.random.Generator) -> tuple[RecordDict, Expected]:
-    """Return a valid answer, and what the server expects."""
+def an_answer(rng: np.random.Generator) -> tuple[RecordDict, Query, WireFormat]:
+    """Return a valid answer, and what the server has asked."""
     mask, up = a_mask(rng), str(rng.choice(CODECS))
     action = Action.SALIENCY if rng.random() < 0.1 else Action.TRAIN
     arrays = pack_model(a_model(rng), mask, up, "float32", encoding_rng(1, 1, "up", "a"))
@@ -97,36 +97,32 @@ def an_answer(rng: np.random.Generator) -> tuple[RecordDict, Expected]:
     answer = Answer(action, 3, "a", mask.digest, arrays, scale, outside=0)
     records = answer.to_records()
     records["metrics"] = MetricRecord({"num-examples": 40, "cluster-accuracy": 0.5})
-    return records, Expected(action, 3, "a", mask, up, "float32", LAYOUT.weight_count)
+    zeros = np.zeros(LAYOUT.weight_count, np.float32), np.zeros(LAYOUT.rest_count, np.float32)
+    model = SparseModel(FlatModel(*zeros, {}), mask)
+    wants = frozenset(SUMS.builtin)
+    query = Query(action, model, (), wants=wants, gradients=(LAYOUT.weight_count,))
+    return records, query, WireFormat(up=up)
 
 
-def serve(records: RecordDict, expected: Expected) -> str:
+def serve(records: RecordDict, query: Query, wire: WireFormat) -> str:
     """Let the server read an answer and add it to a round's sums."""
     message = Message(records, 1, "train")
     try:
-        answer = read_answer(message, expected)
+        answer = read_answer(message, query.action, 3, "a")
         weight = read_weight(read_metrics(message), "num-examples")
-        if expected.action is Action.SALIENCY:
-            read_saliency(answer, expected)
+        if query.action is Action.SALIENCY:
+            read_saliency(answer, query, wire)
             return "taken"
-        assert expected.mask is not None
-        model = SparseModel(FlatModel(*_zeros(), {}), expected.mask)
-        wants = frozenset(SUMS.builtin)
-        query = Query(expected.action, model, (), wants=wants, gradients=(1,))
-        summed, update = Summed(query, AGGREGATIONS["mean"]), read_update(answer, expected)
-        summed.add("a", update, weight, scan(update.values, update.rest).peaks)
+        summed, update = Summed(query, AGGREGATIONS["mean"]), read_update(answer, query, wire)
+        summed.add("a", update, weight, (peak_of(update.values), peak_of(update.rest)))
         mean = summed.mean()
         assert mean is not None
-        moved = model.moved(mean).flat
+        moved = query.model.moved(mean).flat
         assert np.isfinite(moved.weights).all()
         assert np.isfinite(moved.rest).all()
     except CaafpError as error:
         return f"refused: {type(error).__name__}"
     return "taken"
-
-
-def _zeros() -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(LAYOUT.weight_count, np.float32), np.zeros(LAYOUT.rest_count, np.float32)
 
 
 def a_request(rng: np.random.Generator) -> RecordDict:
@@ -186,9 +182,9 @@ def messages(seed: int, count: int) -> Iterator[tuple[str, Callable[[], str], Re
     context = a_context()
     for number in range(count):
         if number % 2:
-            records, expected = an_answer(rng)
+            records, *asked = an_answer(rng)
             bad = mutated(records, rng)
-            yield "server", lambda bad=bad, expected=expected: serve(bad, expected), bad  # type: ignore[misc]
+            yield "server", lambda bad=bad, asked=asked: serve(bad, *asked), bad  # type: ignore[misc]
             continue
         if number % 50 == 0:  # what a client kept of bad messages must not spoil it either
             context = a_context()

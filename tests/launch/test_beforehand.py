@@ -7,7 +7,8 @@ import pytest
 
 from caafp_app.errors import CaafpError
 from caafp_app.launch import beforehand
-from caafp_app.launch.prepared import Machine, Prepared, prepare
+from caafp_app.launch.plan import Machine
+from caafp_app.launch.prepared import Prepared, prepare
 from caafp_app.launch.presets import parse_pairs
 from tests.left_run import leave_run
 
@@ -31,7 +32,7 @@ def prepared(preset: str, *pairs: str) -> Prepared:
         (["dataset=wisdm", "data-dir=/nowhere"], "/nowhere"),
         (["partition=dirichlet", "partition-alpha=0.001", "num-clients=100"], "dirichlet"),
         (["partition=iid", "num-clients=5000"], "use fewer clients"),
-        (["resume-from=/nowhere"], "expected the folder of a run"),
+        (["resume-from=/nowhere/run"], "expected the folder of a run"),
         (["output-dir=/dev/null"], "output-dir: expected a folder that can be written"),
     ],
 )
@@ -100,8 +101,6 @@ class TestData:
         found = prepared("smoke", *self.npz(tmp_path, x)).checked
         assert found.facts.startswith("80 windows of (64, 3), 2 classes; 4 clients with 20 to 20")
         assert found.notes == []
-
-    def test_channels_first_is_noted(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(80, 60, 128))
         notes = prepared("smoke", *self.npz(tmp_path, x)).checked.notes
         assert any("60 time steps of 128 channels" in note for note in notes)

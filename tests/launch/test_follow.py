@@ -6,8 +6,7 @@ import pytest
 
 from caafp_app.errors import RunError
 from caafp_app.launch import follow as module
-from caafp_app.launch.follow import follow
-from caafp_app.launch.patience import Waiting
+from caafp_app.launch.follow import Waiting, follow
 from caafp_app.launch.superlink import Connection
 
 HANDED_OVER = "import time; print('Successfully started run 7', flush=True); "
@@ -42,7 +41,7 @@ def test_what_does_not_come_is_named_and_the_run_is_stopped(
 ) -> None:
     stopped: list[int] = []
     monkeypatch.setattr(module, "stop", lambda run_id, connection: stopped.append(run_id))
-    monkeypatch.setattr("caafp_app.launch.patience._SAY_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_SAY_SECONDS", 0.5)
     lines: list[str] = []
     waiting = Waiting("a Ray of its own", lambda: False, 2.0)
     command = [sys.executable, "-c", HANDED_OVER + "time.sleep(600)"]

@@ -25,12 +25,9 @@ def test_what_was_not_given_follows_what_was(
     assert any(note.startswith(f"{key} is {value}, not ") for note in notes)
 
 
-def test_two_that_were_given_are_not_changed() -> None:
+def test_what_was_given_or_fits_stays() -> None:
     with pytest.raises(SettingsError, match="initial-sparsity: expected at most sparsity"):
         combined(read_preset("caafp"), parse_pairs(["sparsity=0.5", "initial-sparsity=0.6"]))
-
-
-def test_what_fits_stays() -> None:
     values: dict[str, object] = {"sparsity": 0.8, "initial-sparsity": 0.7}
     assert follow(values, {"sparsity"}) == []
     assert values["initial-sparsity"] == 0.7

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from caafp_app.launch.outcome import end_of, has_begun
+from caafp_app.launch.start import end_of, has_begun
 from caafp_app.runs.place import reserve_folder
 
 

@@ -5,41 +5,38 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 
 import pytest
 
-from caafp_app.launch.processes import MARK, Family
+from caafp_app.launch.processes import Family
 
 LAUNCHER = """
-import os, subprocess, sys, time
+import subprocess, sys, time
 from pathlib import Path
 from caafp_app.launch.processes import MARK
-from caafp_app.launch.watchdog import watchdog
+from caafp_app.launch.processes import guarded
 
-mark, folder = sys.argv[1], Path(sys.argv[2])
-with watchdog(mark, folder):
+with guarded(Path(sys.argv[1])) as environment:
     subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"],
-        env=os.environ | {MARK: mark},
+        env=environment,
         start_new_session=True,
     )
-    print("ready", flush=True)
+    print(environment[MARK], flush=True)
     time.sleep(600)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_children_end_with_their_launcher(tmp_path: Path, number: signal.Signals) -> None:
-    mark, folder = uuid.uuid4().hex, tmp_path / "scratch"
+    folder = tmp_path / "scratch"
     folder.mkdir()
     launcher = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, mark, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LAUNCHER, str(folder)], stdout=subprocess.PIPE, text=True
     )
     assert launcher.stdout is not None
-    assert launcher.stdout.readline() == "ready\n"
-    family = Family(mark)
+    family = Family(launcher.stdout.readline().strip())
     assert len(family.members()) == 1
     os.kill(launcher.pid, number)
     launcher.wait()
@@ -49,4 +46,3 @@ def test_children_end_with_their_launcher(tmp_path: Path, number: signal.Signals
         time.sleep(0.2)
     assert family.members() == set()
     assert not folder.exists()
-    assert MARK  # the environment variable that the child carried

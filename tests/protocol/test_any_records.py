@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,52 +91,3 @@ def test_pruning_any_model_leaves_each_layer_something_and_all_else_alone(
         kept = mask & (arrays[name] != 0)
         assert np.array_equal(arrays[name][kept], array[kept])
         assert not arrays[name][~mask].any()
-
-
-@settings(max_examples=10, deadline=None)
-@given(model=models)
-def test_records_of_the_user_pass_beside_any_model(model: Arrays) -> None:
-    """Config with every type of value, metrics that are lists, and the user's own callback."""
-    metrics = MetricRecord({"n": 4, "loss": 0.5, "recall": [0.5, 0.25], "support": [3, 4]})
-    given_: list[ConfigRecord] = []
-    app = ClientApp(mods=[sparse_mod])
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        given_.append(message.content.config_records["options"])
-        extra = {"notes": ConfigRecord({"device": "pi", "blob": b"\x00\x01"})}
-        reply = training(identity, name="weights", extra=extra)(message, context)
-        reply.content["metrics"] = metrics
-        return reply
-
-    records: list[RecordDict] = []
-
-    def keep(contents_: list[RecordDict], weighted_by: str) -> MetricRecord:
-        assert weighted_by == "n"
-        records.extend(contents_)
-        return MetricRecord({"replies": len(contents_)})
-
-    config = {"lr": 0.5, "layers": [1, 2], "name": "x", "flag": True, "raw": b"\xff", "w": [0.5]}
-    result = strategy(
-        fraction_evaluate=0.0,
-        personalise=False,
-        arrayrecord_key="weights",
-        configrecord_key="options",
-        weighted_by_key="n",
-        train_metrics_aggr_fn=keep,
-    ).start(
-        LocalGrid(app, nodes(CLIENTS)),
-        to_record(model),
-        num_rounds=ROUNDS,
-        train_config=ConfigRecord(dict(config)),
-    )
-    assert result.train_metrics_clientapp[ROUNDS] == MetricRecord({"replies": CLIENTS})
-    assert len(records) == CLIENTS * ROUNDS
-    for record in records:
-        assert set(record) == {"metrics", "notes"}
-        assert record["metrics"] == metrics
-        assert record["notes"] == ConfigRecord({"device": "pi", "blob": b"\x00\x01"})
-    for options in given_:
-        assert {key: options[key] for key in config} == config
-        assert set(options) == {*config, "server-round"}
-    assert equal(contents(result.arrays), model)

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ConfigRecord, RecordDict
 from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
@@ -164,11 +163,6 @@ def test_the_other_byte_order_is_read_as_this_machine_s() -> None:
     assert found.tolist() == [1.5, -2.0]
 
 
-def test_an_empty_shape_is_one_number() -> None:
-    array = sent(header(shape="()"), b"\0\0\x80\x3f", shape=())
-    assert read_array("a", array) == 1.0
-
-
 class Bomb:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return pytest.fail, ("unpickled",)
@@ -182,14 +176,6 @@ def test_pickled_objects_are_refused_and_not_loaded() -> None:
             read_array("a", Array("object", (1,), "numpy.ndarray", data))
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\xff\xff{"]
-)
-def test_cut_off_arrays_are_refused(data: bytes) -> None:
-    with pytest.raises(ProtocolError, match="not a plain npy array"):
-        read_array("a", Array("float32", (1,), "numpy.ndarray", data))
-
-
 def test_other_versions_and_encodings_are_refused() -> None:
     good = to_array("a", np.zeros(2, np.float32))
     version_2 = good.data.replace(b"\x93NUMPY\x01", b"\x93NUMPY\x02", 1)
@@ -197,24 +183,3 @@ def test_other_versions_and_encodings_are_refused() -> None:
         read_array("a", Array(good.dtype, good.shape, good.stype, version_2))
     with pytest.raises(ProtocolError, match="stated as"):
         read_array("a", Array(good.dtype, good.shape, "torch", good.data))
-
-
-@given(data=st.data())
-def test_any_change_of_a_byte_gives_an_array_or_a_protocol_error(data: st.DataObject) -> None:
-    good = to_array("a", np.arange(6, dtype=np.float32).reshape(2, 3))
-    changed = bytearray(good.data)
-    for _ in range(data.draw(st.integers(1, 3))):
-        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        array = read_array("a", Array(good.dtype, good.shape, good.stype, bytes(changed)))
-    except ProtocolError:
-        return
-    assert array.shape == (2, 3)
-    assert array.dtype == np.float32
-
-
-def test_a_record_names_the_array_that_is_bad() -> None:
-    bad = Array("float32", (1,), "numpy.ndarray", b"")
-    records = RecordDict({ARRAYS: ArrayRecord({"ok": to_array("ok", np.zeros(1)), "values": bad})})
-    with pytest.raises(ProtocolError, match="'values'"):
-        from_record(records)

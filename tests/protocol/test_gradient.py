@@ -6,12 +6,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.gradient import (
-    SparseGradient,
-    pack_gradient,
-    top_inactive,
-    unpack_gradient,
-)
+from caafp_app.protocol.gradient import SparseGradient, pack_gradient, top_inactive, unpack_gradient
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from tests.protocol.support import bits, flat_layout, random_mask

@@ -9,13 +9,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from caafp_app.devices.keys import make_device_keys, make_server_keys
 from caafp_app.errors import ProtocolError, SettingsError
-from caafp_app.protocol.identity import (
-    Identities,
-    Proof,
-    holds,
-    prove,
-    read_known_devices,
-)
+from caafp_app.protocol.identity import Identities, Proof, holds, prove, read_known_devices
 from caafp_app.protocol.messages import Action, Answer, Request
 from caafp_app.protocol.mod import sparse_mod
 

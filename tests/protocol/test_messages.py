@@ -167,12 +167,6 @@ def test_a_request_without_a_model_describes() -> None:
         Request.from_records(records)
 
 
-@pytest.mark.parametrize("kind", [Request, Answer])
-def test_records_of_somebody_else_are_refused(kind: type[Request | Answer]) -> None:
-    with pytest.raises(ProtocolError, match="is sparse_mod among"):
-        kind.from_records(RecordDict({"config": ConfigRecord({"action": "train"})}))
-
-
 def test_arrays_are_checked_too() -> None:
     records = ANSWER.to_records()
     records.config_records[HEADER]["@<f4:3:values"] = b"junk"

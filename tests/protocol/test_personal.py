@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.arrays import from_record, to_record
 from caafp_app.protocol.layout import Layout
-from caafp_app.protocol.messages import ARRAYS, HEADER, Action, Answer, ErrorCode
+from caafp_app.protocol.messages import HEADER, Action, Answer, ErrorCode
 from tests.protocol.support import (
     Arrays,
     Node,
@@ -122,12 +122,3 @@ def test_evaluation_keeps_the_users_arrays_and_returns_no_model(action: Action) 
 
     node.app = app
     assert set(node.ask(of.records(action), "evaluate").content) == {HEADER, "confusion"}
-
-
-def test_personalising_counts_nothing_outside_a_full_mask() -> None:
-    full = Server(MODEL)
-    node = Node(training(shift))
-    answer = Answer.from_records(node.ask(full.records(Action.PERSONALISE)).content)
-    assert answer.outside == 0
-    assert same(contents(node.context.state.array_records["caafp.personal"]), personal(full))
-    assert ARRAYS not in node.context.state

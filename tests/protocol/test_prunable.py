@@ -41,18 +41,6 @@ def test_names_globs_and_functions(rule: object, expected: set[str]) -> None:
     assert prunable_names(MODEL, rule) == expected  # type: ignore[arg-type]
 
 
-def test_a_function_is_asked_of_floating_arrays_alone() -> None:
-    asked = []
-
-    def rule(name: str, shape: tuple[int, ...]) -> bool:
-        asked.append((name, shape))
-        return True
-
-    assert prunable_names(MODEL, rule) == {name for name, _ in asked}
-    assert ("conv1.weight", (4, 3, 2)) in asked
-    assert not {"counter", "empty"} & {name for name, _ in asked}
-
-
 @pytest.mark.parametrize(
     ("first", "last", "expected"),
     [
@@ -63,10 +51,6 @@ def test_a_function_is_asked_of_floating_arrays_alone() -> None:
 )
 def test_first_and_last_can_be_spared(first: bool, last: bool, expected: set[str]) -> None:
     assert prunable_names(MODEL, spare_first=first, spare_last=last) == expected
-
-
-def test_sparing_both_of_one_array_leaves_none() -> None:
-    assert prunable_names(MODEL, "scale", spare_first=True, spare_last=True) == set()
 
 
 @pytest.mark.parametrize("pattern", ["conv3*", "counter", "empty"])

@@ -49,14 +49,6 @@ def test_from_the_drift_of_an_app_that_reports_none() -> None:
     np.testing.assert_allclose(arrays["values"], expected(of, SLOPE), rtol=1e-4)
 
 
-def test_by_the_codec_that_is_asked_for() -> None:
-    of = server()
-    node = Node(training(identity, extra={GRADIENT: to_record({"w": SLOPE})}))
-    arrays = attached(node.ask(of.records(Action.SALIENCY, up="int8")).content)
-    assert arrays["values"].dtype == np.uint8
-    assert "caafp.residual" not in node.context.state
-
-
 def test_an_app_that_does_not_move_finds_nothing_salient() -> None:
     arrays = attached(Node(training(identity)).ask(server().records(Action.SALIENCY)).content)
     assert not arrays["values"].any()

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -111,12 +110,3 @@ def test_every_kind_of_layer_trains_inside_its_mask() -> None:
     assert seen.outside
     assert not any(seen.outside)
     build().load_state_dict(state)
-
-
-@pytest.mark.parametrize(
-    "rules", [{"spare_first": True, "spare_last": True}, {"prunable": ["conv.*t"]}]
-)
-def test_only_what_is_prunable_by_the_arguments_is_pruned(rules: dict[str, Any]) -> None:
-    result, _ = run(**rules)
-    (cluster,) = result.clusters.values()
-    assert set(cluster.mask) == {"conv.weight"}

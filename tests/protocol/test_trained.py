@@ -11,12 +11,7 @@ from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.gradient import unpack_gradient
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import (
-    GRADIENT,
-    HEADER,
-    Answer,
-    ErrorCode,
-)
+from caafp_app.protocol.messages import GRADIENT, HEADER, Answer, ErrorCode
 from caafp_app.protocol.payload import attached
 from tests.protocol.support import (
     Arrays,
@@ -72,14 +67,6 @@ def test_a_gradient_that_the_app_reports_goes_first() -> None:
     answer = Answer.from_records(reply.content)
     assert answer.gradient_scale == 2.0
     assert answer.arrays["gradient-value"].tolist() == [-1.0, 0.25]
-
-
-def test_no_gradient_is_sent_unasked() -> None:
-    server = sparse_server()
-    app = training(drift, extra={GRADIENT: to_record({"conv": np.ones((4, 3, 5), np.float32)})})
-    reply = Node(app).ask(server.records())
-    assert set(reply.content) == {HEADER, "metrics"}
-    assert not any(name.startswith("gradient") for name in attached(reply.content))
 
 
 @pytest.mark.parametrize(

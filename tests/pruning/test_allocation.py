@@ -118,16 +118,6 @@ def test_bounds_hold_and_sums_are_exact(shapes, density, rule, minimum, active, 
         assert counts.sum() == max(floor(sum(sizes) * density + 0.5), least.sum())
 
 
-@pytest.mark.parametrize("rule", ["uniform", "erk"])
-def test_a_larger_density_takes_no_weight_from_the_whole(rule):
-    totals = [
-        layer_counts(SIZES, density, rule, shapes=HAR_CNN).sum()
-        for density in np.linspace(0.02, 1.0, 30)
-    ]
-    assert totals == sorted(totals)
-    assert totals[-1] == sum(SIZES)
-
-
 def test_impossible_settings_are_refused():
     with pytest.raises(SettingsError, match="uniform"):
         layer_counts([3], 0.5, "erdos")

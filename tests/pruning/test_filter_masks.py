@@ -37,13 +37,3 @@ def test_no_more_weights_are_left_than_the_density_allows(density: float, seed: 
     for name in places:
         for one, two in zip(places[name], again[name], strict=True):
             np.testing.assert_array_equal(one, two)
-
-
-def test_the_filters_of_most_importance_stay() -> None:
-    arrays = network()
-    places = choose_by_weight(arrays, {name: arrays[name] for name in WEIGHTS}, 0.3)
-    sums = arrays["a"].sum(axis=(1, 2))
-    kept = places["a"][0]
-    assert sums[kept].min() > np.delete(sums, kept).max()
-    np.testing.assert_array_equal(places["b"][1], kept)
-    assert places["c"][1].tolist() == [4 * f + k for f in places["b"][0] for k in range(4)]

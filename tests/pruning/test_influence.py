@@ -9,11 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app.errors import ProtocolError
-from caafp_app.pruning.influence import (
-    ENOUGH,
-    Admitted,
-    Influence,
-)
+from caafp_app.pruning.influence import ENOUGH, Admitted, Influence
 
 Told = tuple[int, str, float, float]
 """Group, label, norm and weight of a reply."""
@@ -62,7 +58,8 @@ def test_the_order_of_replies_decides_nothing(order: list[int], liar: int, norm:
     for _ in range(3):
         found = hold_round(one, told), hold_round(other, [told[i] for i in order])
         assert found[0] == found[1]
-        assert one.end_round() == other.end_round()
+        one.end_round()
+        other.end_round()
         assert one.state() == other.state()
 
 
@@ -93,10 +90,10 @@ def test_a_round_in_which_most_are_clipped_replaces_the_median() -> None:
     rule: Influence[str] = Influence(2.0)
     slow, fast = HONEST, [(g, label, 25 * norm, w) for g, label, norm, w in HONEST]
     for _ in range(4):
-        hold_round(rule, slow)
-        assert rule.end_round() == ()
+        assert not any(found.clipped for found in hold_round(rule, slow).values())
+        rule.end_round()
     assert all(found.clipped for found in hold_round(rule, fast).values())
-    assert rule.end_round() == (0,)
+    rule.end_round()
     assert not any(found.clipped for found in hold_round(rule, fast).values())
 
 

@@ -15,12 +15,10 @@ from caafp_app.pruning import robust
 from caafp_app.pruning.robust import (
     geometric_median,
     is_variance,
-    keep_variances,
     liars_among,
     median,
     middle_buffers,
     multi_krum,
-    squared_distances,
     trimmed_mean,
 )
 
@@ -50,7 +48,6 @@ def test_multi_krum_is_its_definition() -> None:
     given_[3] = -10 * given_[3]
     stack = np.stack(given_).astype(np.float64)
     apart = ((stack[:, None] - stack[None]) ** 2).sum(-1)
-    np.testing.assert_allclose(squared_distances(given_), apart, atol=1e-4)
     scores = [np.sort(np.delete(apart[i], i))[: 10 - 3 - 2].sum() for i in range(10)]
     chosen = sorted(np.argsort(scores)[:7])
     shares = multi_krum(given_, weights)
@@ -107,10 +104,7 @@ def test_buffers_of_one_client_do_not_become_everybodys() -> None:
     assert middle_buffers(flags).dtype == np.bool_
 
 
-def test_running_variances_stay_at_or_above_zero() -> None:
-    rest = np.array([-1.0, 2, -3, 4], np.float32)
-    keep_variances(rest, [slice(2, 4)])
-    assert rest.tolist() == [-1, 2, 0, 4]
+def test_running_variances_are_known_by_the_names_of_three_frameworks() -> None:
     assert is_variance("bn.running_var")
     assert is_variance("block/bn/moving_variance")
     assert not is_variance("bn.running_mean")

@@ -31,12 +31,6 @@ def test_the_papers_plan_prunes_in_its_rounds():
     assert [entry.round for entry in plan if entry.statistics] == list(range(26, 46))
 
 
-def test_cubic_prunes_most_at_first():
-    plan = build_plan(15, 15, 20, 5, 0.0, 0.7, "cubic")
-    reached = [entry.sparsity for entry in plan if entry.mask_update]
-    assert reached == pytest.approx([0.7 * (1 - (1 - t / 4) ** 3) for t in (1, 2, 3, 4)])
-
-
 @pytest.mark.parametrize("prune", [1, 3])
 def test_smallest_plans_leave_a_round_after_the_update(prune):
     plan = build_plan(1, 1, prune, 5, 0.0, 0.5, "linear")

@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.segments import active_counts, segments_of
-from caafp_app.pruning.select import (
-    growth_counts,
-    magnitude_mask,
-    update_mask,
-)
+from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
 
 
 @st.composite

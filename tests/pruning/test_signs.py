@@ -83,31 +83,6 @@ def test_sums_may_leave_32_bits():
     assert value(total).tolist() == [2.0**32, -(2.0**32)]
 
 
-@settings(deadline=None, max_examples=80)
-@given(
-    replies=st.lists(
-        st.tuples(st.one_of(WHOLE, FRACTION, st.just(2.0**30)), st.booleans()), max_size=8
-    ),
-    seed=st.integers(0, 999),
-    order=st.randoms(use_true_random=False),
-)
-def test_merging_sums_gives_the_same_state_as_adding_all_replies_to_one(replies, seed, order):
-    rng = np.random.default_rng(seed)
-    whole, parts = SignSum(5), [SignSum(5), SignSum(5)]
-    replies = [(rng.standard_normal(5).astype(np.float32), *reply) for reply in replies]
-    for update, weight, part in replies:
-        add(parts[part], update, weight)
-    order.shuffle(replies)
-    for update, weight, _ in replies:
-        add(whole, update, weight)
-    order.shuffle(parts)
-    second = value(parts[1])
-    parts[0].merge(parts[1])
-    assert value(parts[1]).tobytes() == second.tobytes()  # left as it was
-    for key, array in whole.state_dict().items():
-        np.testing.assert_array_equal(parts[0].state_dict()[key], array)
-
-
 def test_sums_of_any_weights_merge_and_another_size_is_refused():
     first, second = SignSum(1), SignSum(1)
     add(first, np.ones(1, np.float32), 2.0**37)

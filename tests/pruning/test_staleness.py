@@ -22,7 +22,6 @@ def test_an_age_is_the_number_of_updates_since_a_weight_was_active(masks: list[l
     ages = None
     for mask in masks:
         ages = older(ages, np.array(mask))
-    assert ages is not None
     for place, age in enumerate(ages.tolist()):
         column = [mask[place] for mask in reversed(masks)]
         assert age == (column.index(True) if True in column else len(column))

@@ -62,10 +62,8 @@ def dumped(url: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[s
     )
 
 
-@pytest.fixture(scope="module")
-def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
-    """What the script saw, and what the browser said."""
-    folder = tmp_path_factory.mktemp("browser")
+def test_the_page_is_drawn_and_sorts_and_the_browser_has_nothing_to_say(tmp_path: Path) -> None:
+    folder = tmp_path
     accuracies = [0.5, 1.0, 0.095, 0.75, 0.25, 0.3, 0.2, 0.6, 0.7, 0.8, 0.9]
     labels = [f"user-{i}" for i in range(len(accuracies))]
     run = leave_run(folder / "run", accuracies, labels=labels)
@@ -74,35 +72,16 @@ def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
     done = dumped(page.as_uri(), folder)
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, flags=re.DOTALL)
     assert found, done.stderr[-2000:]
-    return json.loads(unescape(found[1])), done.stderr
-
-
-def test_a_click_sorts_and_another_turns_round(browsed: tuple[dict[str, Any], str]) -> None:
-    seen, _ = browsed
+    seen: dict[str, Any] = json.loads(unescape(found[1]))
     numbers = [float(text) for text in seen["downwards"]]
     assert len(numbers) == 11
     assert numbers == sorted(numbers, reverse=True)
-    assert numbers != [float(text) for text in seen["upwards"]]
-    assert [float(text) for text in seen["upwards"]] == sorted(numbers)
-    assert seen["mark"] == "descending"
-
-
-def test_text_is_sorted_as_people_count(browsed: tuple[dict[str, Any], str]) -> None:
-    seen, _ = browsed
-    assert seen["before"] == [f"user-{i}" for i in range(11)]
-    assert seen["names"] == [f"user-{i}" for i in range(11)]  # user-10 after user-9
-    assert seen["back"] == seen["names"][::-1]
-    assert seen["marks"] == 1
-
-
-def test_everything_is_drawn(browsed: tuple[dict[str, Any], str]) -> None:
-    seen, _ = browsed
+    assert [float(text) for text in seen["upwards"]] == sorted(numbers) != numbers
+    assert (seen["mark"], seen["marks"]) == ("descending", 1)
+    assert seen["before"] == seen["names"] == labels  # user-10 after user-9
+    assert seen["back"] == labels[::-1]
     assert len(seen["charts"]) == 6
     assert all(area > 2_000 for area in seen["charts"])
     assert seen["folded"] == [False, False]
-
-
-def test_the_browser_has_nothing_to_say(browsed: tuple[dict[str, Any], str]) -> None:
-    seen, said = browsed
-    assert "CONSOLE" not in said
+    assert "CONSOLE" not in done.stderr
     assert seen["requests"] == []

@@ -8,10 +8,9 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner.model import SparseModel
-from caafp_app.runner.query import Query
-from caafp_app.runner.replies import Update
+from caafp_app.runner.query import Query, Update
 from caafp_app.runner.summed import Summed
-from caafp_app.vectors.scan import scan
+from caafp_app.vectors.scan import peak_of
 
 ARRAYS = {
     "a": np.arange(20, dtype=np.float32).reshape(4, 5) - 9.5,
@@ -56,4 +55,4 @@ def sums_of(model: SparseModel, sent: Sent, aggregation: str = "mean") -> Summed
 
 def add(summed: Summed, label: str, update: Update, weight: float) -> None:
     """Add a reply as a runner does, which looks at its values first."""
-    summed.add(label, update, weight, scan(update.values, update.rest).peaks)
+    summed.add(label, update, weight, (peak_of(update.values), peak_of(update.rest)))

@@ -252,32 +252,6 @@ def test_a_node_cannot_answer_for_another(
     assert bits_of(trial.result) == without_victim
 
 
-def test_an_answer_of_the_superlink_for_a_node_that_is_gone_names_the_client(
-    without_victim: dict[int, tuple[bytes, bytes, bytes]],
-) -> None:
-    def unavailable(request: Message, reply: Message) -> Message:
-        error = failed(request, reply, 3, "Error: Node Unavailable")
-        error.metadata.__dict__["_src_node_id"] = 1  # SUPERLINK_NODE_ID
-        return error
-
-    trial = clustered(only(unavailable, VICTIM, rounds=[ROUND])).start()
-    assert trial.seen.round(ROUND).missing == (VICTIM,)
-    assert bits_of(trial.result) == without_victim
-
-
-def test_a_client_whose_code_raises_is_named_with_what_it_raised(
-    without_victim: dict[int, tuple[bytes, bytes, bytes]],
-) -> None:
-    def fail(request: Message, reply: Message) -> Message:
-        return failed(request, reply, why="ZeroDivisionError: division by zero")
-
-    trial = clustered(only(fail, VICTIM, rounds=[ROUND])).start()
-    assert trial.seen.round(ROUND).reasons == {
-        "client-failed: ZeroDivisionError: division by zero": 1
-    }
-    assert bits_of(trial.result) == without_victim
-
-
 def test_if_every_client_fails_in_three_rounds_the_run_stops_with_their_reasons() -> None:
     def fail(request: Message, reply: Message) -> Message:
         mine = reply.content.config_records["caafp"]["label"] == VICTIM
@@ -313,15 +287,6 @@ def test_a_round_that_nobody_answers_is_skipped_and_the_last_model_kept() -> Non
     assert record.loss is None
     weights = {n: [bits[1] for bits in trial.kept.bits(n).values()] for n in (3, 4, 5)}
     assert weights[3] == weights[4] != weights[5]
-
-
-def test_a_round_before_a_mask_update_that_nobody_answers_still_updates_the_mask() -> None:
-    trial = clustered(only(lost, rounds=[ROUND]), timeout=0.05).start()
-    assert trial.seen.round(ROUND).answered == 0
-    assert trial.seen.round(ROUND).mask_updated
-    assert set(trial.seen.round(ROUND).density.values()) == {0.5}
-    for cluster in trial.result.clusters.values():
-        assert all(np.isfinite(array.numpy()).all() for array in cluster.arrays.values())
 
 
 def test_clustering_waits_for_a_round_that_is_answered() -> None:

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from caafp_app.datasets.synthetic import planted_groups
 from caafp_app.errors import RunError
 from caafp_app.runner import discovery
-from caafp_app.runner.replies import MAX_REASON
 from caafp_app.strategies import Clustering, Pruning
-from tests.strategies.support import Recorder, Run, failed, members_of, nodes, prepare, run
+from tests.strategies.support import Recorder, failed, nodes, run
 from tests.strategies.trial import Trial
 
 
@@ -77,7 +75,6 @@ class Asking(Recorder):
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         self._describing = phase == "describe"
         if self._describing:
-            assert (labels, round) == ((), 0)
             self.deadlines.append(deadline)
 
     def on_answer(self, label: str, ok: bool, reason: str = "", *_: object, **__: object) -> None:
@@ -136,18 +133,6 @@ def test_the_start_waits_for_nodes_to_connect(
     assert trial.seen.rounds[0].asked == 4
 
 
-def test_a_reason_of_any_length_is_cut() -> None:
-    def tamper(request: Message, reply: Message) -> Message:
-        reply.content.config_records["caafp"]["action"] = "x" * 10**6
-        return reply
-
-    trial = clustered(configs=2)
-    trial.grid.tamper = tamper
-    with pytest.raises(RunError, match=r"no client takes part: .*'action'") as error:
-        trial.start()
-    assert len(str(error.value)) < 2 * MAX_REASON
-
-
 def test_if_no_node_takes_part_the_reasons_are_given() -> None:
     trial = clustered(configs=2)
 
@@ -177,45 +162,6 @@ def test_a_node_that_did_not_answer_to_describe_is_asked_again() -> None:
     assert sum(len(c.members) for c in result.clusters.values()) == 4
 
 
-def test_late_joiners_go_to_the_cluster_of_their_planted_group() -> None:
-    everyone = {
-        "synthetic-users": 9,
-        "synthetic-windows": 60,
-        "clusters": 3,
-        "clients-per-round": 9,
-        "prune-rounds": 2,
-    }
-    setup = prepare(everyone)
-    late = {
-        node
-        for node, context in setup.grid.contexts.items()
-        if int(context.node_config["partition-id"]) % 3 == 2
-    }
-    setup.grid.offline |= late
-    setup.seen.at[3, "prune"] = setup.grid.offline.clear
-    done = setup.start()
-
-    groups = planted_groups(setup.settings.data)
-    final = members_of(done.result)
-    assert sorted(done.seen.labels) == [f"user-{k:02d}" for k in range(9) if k % 3 != 2]
-    assert sorted(final) == [f"user-{k:02d}" for k in range(9)]
-    cluster_of = {int(groups[k]): done.seen.labels[f"user-{k:02d}"] for k in range(9) if k % 3 != 2}
-    assert sorted(cluster_of.values()) == [0, 1, 2]
-    for k in range(9):
-        assert final[f"user-{k:02d}"] == cluster_of[int(groups[k])]
-    assert placed(done) == 3
-    assert done.seen.round(4, "cluster").asked == 3
-    assert done.seen.round(4).asked == 9  # in the round in which they came
-    report = done.seen.report
-    assert report is not None
-    assert all(client.personal_accuracy is not None for client in report.clients)
-
-
-def placed(done: Run) -> int:
-    """How many clients trained to be placed after the clustering itself."""
-    return sum(r.asked for r in done.seen.rounds if r.phase == "cluster" and r.round > 2)
-
-
 @pytest.mark.parametrize("how", ["error", "silent"])
 def test_a_late_joiner_that_cannot_be_placed_does_not_stop_the_run(
     how: str, logged: pytest.LogCaptureFixture
@@ -236,17 +182,6 @@ def test_a_late_joiner_that_cannot_be_placed_does_not_stop_the_run(
     assert "part-0004: no update to place it by" in logged.text
     assert "part-0004" in result.clusters[0].members
     assert trial.seen.round(5).answered == 5
-
-
-def test_a_late_joiner_before_the_clustering_is_clustered_with_the_others() -> None:
-    trial = clustered(configs=6)
-    (late,) = trial.nodes_of(5)
-    trial.grid.offline.add(late)
-    trial.seen.at[1, "warm-up"] = trial.grid.offline.clear
-    trial.start()
-    assert trial.seen.round(1).asked == 5
-    assert trial.seen.round(2).asked == 6
-    assert len(trial.seen.labels) == 6
 
 
 def test_clients_that_left_are_not_asked_and_their_cluster_goes_on() -> None:

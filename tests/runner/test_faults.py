@@ -11,14 +11,13 @@ from flwr.app import Message, MetricRecord
 
 from caafp_app.errors import RunError, SettingsError
 from caafp_app.protocol.messages import Action, Answer
-from caafp_app.registry import AGGREGATIONS
 from caafp_app.runner import discovery, runner
 from caafp_app.runner.roster import GONE_AFTER, Client, Roster
 from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.fedavg import FedAvg
 from tests.local_grid import Tamper
 from tests.protocol.support import repacked
-from tests.strategies.support import bits_of, failed, lost, members_of, only, prepare
+from tests.strategies.support import bits_of, failed, lost, only, prepare
 from tests.strategies.trial import Trial
 
 VICTIM = "part-0002"
@@ -129,27 +128,6 @@ def test_a_label_that_comes_back_before_its_old_node_is_given_up(
     assert trial.seen.round(3).missing == ("part-0000",)
     to_new = [p.header for p in trial.grid.passages if (p.direction, p.node) == ("down", new)]
     assert [h["round"] for h in to_new if h["action"] == "train"] == [4, 5, 6]
-
-
-def test_who_comes_back_is_not_placed_anew() -> None:
-    trial = clustered(
-        rounds=(1, 3, 2),
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.5, every=2),
-        configs=[{"partition-id": k % 5, "num-partitions": 5} for k in range(6)],
-    )
-    first, again = trial.nodes_of(0)
-    trial.grid.offline.add(again)
-
-    def restart() -> None:
-        trial.grid.offline.clear()
-        trial.grid.offline.add(first)
-
-    trial.seen.at[3, "cluster-warm-up"] = restart
-    trial.start()
-    assert [r.round for r in trial.seen.rounds if r.phase == "cluster"] == [2]
-    assert members_of(trial.result) == trial.seen.labels
-    assert trial.seen.round(4).answered == 5
 
 
 @pytest.mark.parametrize("how", ["answers", "restarted"])
@@ -274,7 +252,6 @@ def test_having_nothing_to_evaluate_on_is_no_failure() -> None:
     trial = averaged(empty, rounds=1, fraction_evaluate=1.0).start()
     record = trial.seen.round(1, "evaluate")
     assert (record.answered, record.refused) == (5, 0)
-    assert record.accuracy is not None
     assert record.accuracy > 0
 
 
@@ -340,16 +317,6 @@ def test_who_goes_against_most_others_is_left_out_and_named(
     assert np.allclose(*weights, atol=1e-6) == fits
 
 
-@pytest.mark.parametrize("aggregation", AGGREGATIONS.builtin)
-def test_the_order_of_arrival_does_not_show_where_updates_are_clipped(aggregation: str) -> None:
-    def ordered(seed: int) -> Trial:
-        trial = averaged(scaled(50.0), rounds=3, robust=True, aggregation=aggregation)
-        trial.grid.order = np.random.default_rng(seed)
-        return trial.start()
-
-    assert bits_of(ordered(1).result) == bits_of(ordered(2).result)
-
-
 def test_a_claim_of_many_examples_buys_nothing() -> None:
     def claiming(count: int) -> Tamper:
         def claim(request: Message, reply: Message) -> Message:
@@ -362,42 +329,6 @@ def test_a_claim_of_many_examples_buys_nothing() -> None:
     assert bits_of(one.result) == bits_of(other.result)
     free = averaged(claiming(10**8), rounds=2).start()
     assert bits_of(free.result) != bits_of(one.result)
-
-
-@pytest.mark.parametrize("aggregation", ["trimmed-mean", "median"])
-def test_a_robust_mean_is_not_moved_far_by_one_that_lies_within_the_bounds(
-    aggregation: str,
-) -> None:
-    def distance(rule: str) -> float:
-        lied = averaged(scaled(-9.0), rounds=2, aggregation=rule).start()
-        honest = averaged(rounds=2, aggregation=rule).start()
-        pairs = zip(*(t.result.arrays.to_numpy_ndarrays()[:2] for t in (lied, honest)), strict=True)
-        return float(max(np.abs(a - b).max() for a, b in pairs))
-
-    assert distance(aggregation) < 0.7 * distance("mean")
-
-
-def test_a_robust_mean_inside_masks_is_that_of_numpy() -> None:
-    trial = clustered(
-        rounds=(1, 1, 2),
-        clustering=Clustering(1),
-        pruning=Pruning(sparsity=0.5, every=2),
-        aggregation="median",
-    )
-    updates: list[np.ndarray] = []
-
-    def keep(request: Message, reply: Message) -> Message:
-        repacked(reply.content, lambda arrays: updates.append(arrays["values"].copy()))
-        return reply
-
-    trial.grid.tamper = only(keep, rounds=[4])
-    trial.start()
-    before, after = (trial.kept.models(n)[0]["weights"] for n in (3, 4))
-    bits = before != 0
-    assert (len(updates), bits.sum()) == (5, updates[0].size) == (5, 36)
-    expected = before[bits] + np.median(np.stack(updates).astype(np.float64), axis=0)
-    np.testing.assert_array_equal(after[bits], expected.astype(np.float32))
-    assert not after[~bits].any()
 
 
 def test_clusterfl_has_no_mean_to_make_robust() -> None:

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol.layout import FlatModel, Layout
+from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.runner.model import MeanUpdate, SparseModel, combine, mean_model
-from caafp_app.runs.checkpoint import Checkpoints
 
 ARRAYS: dict[str, NDArray[Any]] = {
     "a": np.zeros((3, 4), np.float32),
@@ -217,14 +216,6 @@ def test_a_model_comes_back_from_its_state(seed: int, full: bool, whole: int) ->
         assert again.tobytes() == array.tobytes()
 
 
-def test_a_model_comes_back_from_a_checkpoint_file(tmp_path: Any) -> None:
-    model = model_of(np.arange(SIZE) % 3 > 0, np.random.default_rng(2))
-    Checkpoints(tmp_path).save(1, model.to_state())
-    found = SparseModel.from_state(LAYOUT, Checkpoints(tmp_path).load().state)
-    for name, array in model.arrays().items():
-        assert found.arrays()[name].tobytes() == array.tobytes()
-
-
 @pytest.mark.parametrize("name", ["weights", "rest", "mask", "steps"])
 def test_a_state_of_another_model_is_refused(name: str) -> None:
     state = model_of(np.arange(SIZE) % 2 > 0, np.random.default_rng(3)).to_state()
@@ -235,11 +226,6 @@ def test_a_state_of_another_model_is_refused(name: str) -> None:
     del part[name]
     with pytest.raises(KeyError):
         SparseModel.from_state(LAYOUT, state)
-
-
-def test_a_dense_model_is_of_a_full_mask() -> None:
-    flat = FlatModel(np.ones(SIZE, np.float32), np.ones(REST, np.float32), {})
-    assert SparseModel.dense(LAYOUT, flat).density == 1.0
 
 
 def test_a_running_variance_never_goes_below_zero() -> None:

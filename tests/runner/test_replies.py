@@ -65,7 +65,6 @@ def test_a_metric_may_be_unknown_or_infinite() -> None:
 )
 def test_an_error_is_told_by_its_name_and_reason(code: int, reason: str, expected: str) -> None:
     failed = failure(Message(Error(code, reason), reply_to=request()))
-    assert failed is not None
     assert failed[0] == code
     assert expected in failed[1]
     assert len(failed[1].splitlines()) == 1
@@ -77,5 +76,4 @@ def test_a_reply_with_content_is_no_error() -> None:
 
 def test_a_reason_of_any_length_is_cut() -> None:
     failed = failure(Message(Error(472, "x" * 10**6), reply_to=request()))
-    assert failed is not None
     assert len(failed[1]) < 2000

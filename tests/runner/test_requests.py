@@ -106,11 +106,9 @@ def test_a_small_change_travels_as_a_difference_a_large_one_in_full() -> None:
     holder = Client("c", 1, held=old.mask.digest)
     (small,) = map(read, write(writer, near, holder, round_=2))
     assert small.mask_base == old.mask.digest
-    assert small.mask is not None
     assert small.mask.size < near.mask.packed.size
     (large,) = map(read, write(writer, far, holder, round_=3))
     assert (large.mask_base, large.layout) == ("", b"")
-    assert large.mask is not None
     assert large.mask.size == far.mask.packed.size
     full = read(writer.write(Query(Action.TRAIN, near, (holder,)), holder, in_full=True))
     assert (full.mask_base, full.layout) == ("", LAYOUT.to_json())

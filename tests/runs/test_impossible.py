@@ -10,53 +10,40 @@ from caafp_app.report.page import build_page
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.ledger import Ledger
 from caafp_app.runs.reading import read_run
-from caafp_app.runs.records import ClientRecord, ClusterReport, RoundRecord, RunReport
+from caafp_app.runs.records import ClientRecord, ClusterReport, RunReport
 from caafp_app.runs.summary import build_summary
+from tests.runs.conftest import a_round
 
 LABEL = "=HYPERLINK(1)"
 SETTINGS = {"strategy": "caafp", "dataset": "synthetic", "seed": 1}
 
 
-def liar() -> ClientRecord:
-    return ClientRecord(
-        label=LABEL,
-        cluster=0,
-        examples=10**30,
-        test_examples=int(1e308),
-        cluster_accuracy=1.7e307,
-        cluster_loss=-1e300,
-        personal_accuracy=-0.5,
-        personal_loss=math.inf,
-        personal_sparsity=-1.7e14,
-        cluster_f1=1.5,
-        personal_f1=-1e300,
-    )
-
-
-def honest() -> ClientRecord:
-    return ClientRecord(
-        label="a", cluster=0, examples=10, test_examples=5, cluster_accuracy=0.5, cluster_loss=1.0
-    )
+LIES: dict[str, float] = {
+    "cluster_accuracy": 1.7e307,
+    "cluster_loss": -1e300,
+    "personal_accuracy": -0.5,
+    "personal_loss": math.inf,
+    "personal_sparsity": -1.7e14,
+    "cluster_f1": 1.5,
+    "personal_f1": -1e300,
+}
+LIAR = ClientRecord(label=LABEL, cluster=0, examples=10**30, test_examples=int(1e308), **LIES)
+HONEST = ClientRecord(
+    label="a", cluster=0, examples=10, test_examples=5, cluster_accuracy=0.5, cluster_loss=1.0
+)
 
 
 def test_a_record_takes_for_unknown_what_cannot_be() -> None:
-    record = liar()
-    assert (record.examples, record.test_examples) == (10**9, 10**9)
-    assert record.cluster_accuracy is record.personal_accuracy is record.personal_sparsity is None
-    assert record.cluster_loss is record.personal_loss is None
-    assert record.cluster_f1 is record.personal_f1 is None
-    told = RoundRecord(round=1, phase="prune", seconds=1, asked=2, answered=2, accuracy=1e300)
-    assert told.accuracy is None
-    assert honest().cluster_accuracy == 0.5
+    assert (LIAR.examples, LIAR.test_examples) == (10**9, 10**9)
+    assert {getattr(LIAR, name) for name in LIES} == {a_round(accuracy=1e300).accuracy} == {None}
+    assert HONEST.cluster_accuracy == 0.5
 
 
 def test_summary_table_and_report_show_possible_values_only(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write("settings", SETTINGS)
-    directory.append_round(
-        RoundRecord(round=1, phase="prune", seconds=1, asked=2, answered=2, loss=1.7e307)
-    )
-    clients = (honest(), liar())
+    directory.append_round(a_round(loss=1.7e307))
+    clients = (HONEST, LIAR)
     directory.write_clients(clients)
     report = RunReport(
         clients=clients,
@@ -89,7 +76,7 @@ def test_summary_table_and_report_show_possible_values_only(tmp_path: Path) -> N
 def test_a_report_of_damaged_files_says_so_and_shows_the_rest(tmp_path: Path, line: str) -> None:
     directory = RunDirectory(tmp_path)
     directory.write("settings", SETTINGS)
-    directory.write_clients([honest()])
+    directory.write_clients([HONEST])
     (tmp_path / "rounds.jsonl").write_text(line + "\n")
     (tmp_path / "summary.json").write_text('{"accuracy": {"cluster": 3}, "bytes": []}')
     page = build_page([read_run(tmp_path)] * 2)

@@ -5,25 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.live import LIVE, LiveLog, LiveReader
-from caafp_app.runs.observer import CompositeObserver, DirectoryObserver, LogObserver, Observer
+from caafp_app.runs.observer import LogObserver
 
 
 def test_an_exchange_as_it_happens(tmp_path: Path) -> None:
     log, reader = LiveLog(tmp_path), LiveReader(tmp_path)
-    log.present({"pi-1": 11, "pi-2": 22})
-    log.asked(["pi-1", "pi-2"], "warm-up", 3, deadline=1e12)
+    log.on_present({"pi-1": 11, "pi-2": 22})
+    log.on_asked(["pi-1", "pi-2"], "warm-up", 3, deadline=1e12)
     live = reader.read()
     assert (live.phase, live.round, live.deadline) == ("warm-up", 3, 1e12)
     assert {d.label: (d.node, d.there, d.answered) for d in live.devices.values()} == {
         "pi-1": (11, True, None),
         "pi-2": (22, True, None),
     }
-    log.answer("pi-1", True, "", 0.875, 5000)
+    log.on_answer("pi-1", True, "", 0.875, 5000)
     assert reader.read().devices["pi-1"].answered is True
-    log.answer("pi-1", False, "gone")  # what was known stays
-    log.answer("pi-2", False, "training diverged")
+    log.on_answer("pi-1", False, "gone")  # what was known stays
+    log.on_answer("pi-2", False, "training diverged")
     live = reader.read()
     figures = [(device.accuracy, device.nbytes) for device in live.devices.values()]
     assert figures == [(0.875, 5000), (None, 0)]
@@ -34,28 +33,20 @@ def test_an_exchange_as_it_happens(tmp_path: Path) -> None:
 def test_presence_is_written_when_it_changes(tmp_path: Path) -> None:
     log = LiveLog(tmp_path)
     for nodes in ({"a": 1}, {"a": 1}, {"a": 1, "b": 2}, {"b": 2}, {"b": 9}):
-        log.present(nodes)
+        log.on_present(nodes)
     assert len((tmp_path / LIVE).read_text(encoding="utf-8").splitlines()) == 4
     live = LiveReader(tmp_path).read()
-    assert (live.joined, live.left) == (["a", "b", "b"], ["a"])
     assert (live.devices["a"].there, live.devices["b"].node) == (False, 9)
 
 
-@pytest.mark.parametrize(
-    ("now", "state"), [(99.0, "works"), (101.0, "missed")], ids=["before", "after"]
-)
-def test_a_deadline_is_missed_by_the_clock(tmp_path: Path, now: float, state: str) -> None:
+def test_a_deadline_is_missed_by_the_clock(tmp_path: Path) -> None:
     log = LiveLog(tmp_path)
-    log.present({"pi": 1})
-    log.asked(["pi"], "prune", 4, deadline=100.0)
+    log.on_present({"pi": 1})
+    log.on_asked(["pi"], "prune", 4, deadline=100.0)
     live = LiveReader(tmp_path).read()
-    assert live.devices["pi"].state(now, live.deadline) == state
-
-
-def test_one_that_did_not_answer_has_failed_when_the_next_is_asked(tmp_path: Path) -> None:
-    log = LiveLog(tmp_path)
-    log.asked(["pi"], "prune", 4, 100.0)
-    log.asked(["other"], "prune", 5, 200.0)
+    pi = live.devices["pi"]
+    assert [pi.state(now, live.deadline) for now in (99.0, 101.0)] == ["works", "missed"]
+    log.on_asked(["other"], "prune", 5, 200.0)  # it has not answered by then
     device = LiveReader(tmp_path).read().devices["pi"]
     assert (device.failures, device.asked) == (1, False)
 
@@ -68,7 +59,7 @@ def test_torn_and_foreign_lines_do_no_harm(tmp_path: Path) -> None:
         b'{"t": 1, "event": "asked", "phase": "", "round": 1e400, "deadline": 0, "labels": []}\n'
         b'{"t": 1, "event": "asked", "phase": "", "round": 1, "deadline": "inf", "labels": []}\n'
     )
-    log.present({"pi": 1})
+    log.on_present({"pi": 1})
     with (tmp_path / LIVE).open("ab") as file:
         file.write(b'{"t": 2, "event": "pre')
         file.flush()
@@ -79,17 +70,8 @@ def test_torn_and_foreign_lines_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_gone_ends_no_run(tmp_path: Path) -> None:
-    LiveLog(tmp_path / "gone").asked(["a"], "warm-up", 1, 0.0)
+    LiveLog(tmp_path / "gone").on_asked(["a"], "warm-up", 1, 0.0)
     assert LiveReader(tmp_path / "gone").read().devices == {}
-
-
-def test_observers_hand_on_and_write(tmp_path: Path) -> None:
-    observer = CompositeObserver([Observer(), DirectoryObserver(RunDirectory(tmp_path), {})])
-    observer.on_present({"pi": 7})
-    observer.on_asked(["pi"], "describe", 0, 0.0)
-    observer.on_answer("pi", True)
-    live = LiveReader(tmp_path).read()
-    assert (live.devices["pi"].node, live.devices["pi"].answered) == (7, True)
 
 
 def test_the_log_says_who_answered_and_who_is_there(caplog: pytest.LogCaptureFixture) -> None:

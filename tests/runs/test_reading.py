@@ -6,8 +6,7 @@ from safetensors.numpy import save_file
 
 from caafp_app.errors import RunError
 from caafp_app.runs.directory import RunDirectory
-from caafp_app.runs.masks import jaccard
-from caafp_app.runs.reading import read_run
+from caafp_app.runs.reading import jaccard, read_run
 from caafp_app.runs.records import ClientRecord
 from tests.left_run import MASKS, leave_run
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from caafp_app.errors import ProtocolError
-from caafp_app.protocol import messages as protocol
 from caafp_app.protocol.payload import attach
 from caafp_app.runs import size
 from caafp_app.runs.size import message_bytes
@@ -84,15 +83,6 @@ def test_chunks_and_equal_chunks(
         assert sum(message_bytes(message(content)).values()) == deflated(message(content))
 
 
-def test_array_of_several_real_chunks(message: MakeMessage) -> None:
-    array = np.zeros(6_000_000, dtype=np.float32)  # 24 MB: chunks 2 to 4 are equal
-    array[:10] = 1.0
-    content = RecordDict({"m": ArrayRecord({"w": Array(array)})})
-    found = message_bytes(message(content))
-    assert sum(found.values()) == deflated(message(content))
-    assert 2 * size.CHUNK_BYTES < found["arrays"] < array.nbytes
-
-
 def test_big_arrays_are_not_hashed(message: MakeMessage, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("hashed")
@@ -141,20 +131,10 @@ def test_bytes_are_counted_by_kind(message: MakeMessage) -> None:
     }
 
 
-def test_names_are_those_of_the_protocol() -> None:
-    assert (size.HEADER, size.ARRAYS) == (protocol.HEADER, protocol.ARRAYS)
-
-
 @pytest.mark.parametrize("reason", [None, "", "the client ran out of memory: é"])
 def test_an_error_reply_is_all_envelope(message: MakeMessage, reason: str | None) -> None:
     reply = message(error=Error(470, reason))
     assert message_bytes(reply) == {"envelope": deflated(reply)}
-
-
-def test_long_array_names_make_short_kinds(message: MakeMessage) -> None:
-    record = ArrayRecord({"n" * 5000: Array(np.zeros(3))})
-    found = message_bytes(message(RecordDict({"caafp.arrays": record})))
-    assert max(map(len, found)) <= 32
 
 
 @pytest.mark.parametrize("value", [2**64, "\ud800"])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
 
 from caafp_app.errors import RunError
 from caafp_app.runs.tensors import PRIVATE, read_tensors, write_tensors
@@ -21,21 +20,19 @@ def test_arrays_and_texts_come_back(tmp_path: Path) -> None:
         "turned": np.arange(6.0).reshape(2, 3).T,
         "big-endian": np.arange(4, dtype=">f4"),
         "empty": np.zeros((0, 3), bool),
+        "strided": np.arange(10, dtype="i8")[::3],
+        "small": np.arange(5, dtype="f2"),
     }
     write_tensors(path, arrays, {"é": "ü"})
     found = read_tensors(path)
     assert found.metadata == {"é": "ü"}
+    with pytest.raises(RunError, match="expected at most 100 bytes in"):
+        read_tensors(path, limit=100)
     assert found.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array)
         assert found.arrays[name].shape == array.shape
     assert [entry.name for entry in path.parent.iterdir()] == ["a.safetensors"]
-
-
-def test_the_bytes_are_those_that_safetensors_writes(tmp_path: Path) -> None:
-    arrays = {"b": np.arange(3), "a": np.ones((2, 2), np.float32)}
-    write_tensors(tmp_path / "x", arrays)
-    assert (tmp_path / "x").read_bytes() == save(arrays)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
@@ -51,8 +48,9 @@ def test_the_mode_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_dtype_that_is_not_kept_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="'x' has dtype complex128"):
-        write_tensors(tmp_path / "x", {"x": np.zeros(2, complex)})
+    for array in (np.zeros(2, complex), np.array(["text"]), np.array([None])):
+        with pytest.raises(RunError, match="'x' has dtype"):
+            write_tensors(tmp_path / "x", {"x": array})
     assert not list(tmp_path.iterdir())
 
 
@@ -64,6 +62,7 @@ def content_of(dtype: str, shape: list[int], end: int, size: int) -> bytes:
 @pytest.mark.parametrize(
     "content",
     [
+        None,
         b"",
         b"no",
         struct.pack("<Q", 2**60) + b"{}",
@@ -73,22 +72,13 @@ def content_of(dtype: str, shape: list[int], end: int, size: int) -> bytes:
         content_of("BF16", [2], 4, 4),
         content_of("F8_E4M3", [2], 2, 2),
     ],
-    ids=["empty", "text", "header", "claims 8 TiB", "cut", "shape", "bfloat16", "float8"],
+    ids=["none", "empty", "text", "header", "claims 8 TiB", "cut", "shape", "bfloat16", "float8"],
 )
-def test_a_file_that_is_damaged_is_refused_by_its_path(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_damaged_is_refused_by_its_path(
+    tmp_path: Path, content: bytes | None
+) -> None:
     path = tmp_path / "x"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(RunError, match=f"cannot read a safetensors file at {path}"):
         read_tensors(path)
-
-
-def test_no_file_or_a_folder_is_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RunError, match="cannot read a safetensors file"):
-            read_tensors(path)
-
-
-def test_a_file_beyond_the_limit_is_not_opened(tmp_path: Path) -> None:
-    write_tensors(tmp_path / "x", {"x": np.zeros(100)})
-    with pytest.raises(RunError, match="expected at most 100 bytes in"):
-        read_tensors(tmp_path / "x", limit=100)

@@ -24,17 +24,17 @@ class Going(Watcher):
         """Let the second device answer before the third look."""
         Going.looks += 1
         if Going.looks == 3:
-            LiveLog(self.folder).answer("user-01", True, "")
+            LiveLog(self.folder).on_answer("user-01", True, "")
         return super().look(now)
 
 
 def test_the_page_follows_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leave_run(tmp_path / "walks", finished=False)
     log = LiveLog(folder)
-    log.present({"user-00": 11, "user-01": 12, "lost-1": 13})
-    log.asked(["user-00", "user-01"], "prune", 6, 4e9)
-    log.answer("user-00", True, "")
-    log.present({"user-00": 11, "user-01": 12})
+    log.on_present({"user-00": 11, "user-01": 12, "lost-1": 13})
+    log.on_asked(["user-00", "user-01"], "prune", 6, 4e9)
+    log.on_answer("user-00", True, "")
+    log.on_present({"user-00": 11, "user-01": 12})
     monkeypatch.setattr(web, "Watcher", Going)
     port = free_port()
     config = uvicorn.Config(web.build(folder), host=web.HOST, port=port, log_level="error")

@@ -22,9 +22,9 @@ def going(tmp_path: Path) -> Path:
     """The folder of a run whose sixth round goes on."""
     folder = leave_run(tmp_path / "walks", finished=False)
     log = LiveLog(folder)
-    log.present({"user-00": 11, "user-01": 12, EVIL: 13})
-    log.asked(["user-00", "user-01"], "prune", 6, 1000.0)
-    log.answer("user-00", True, "", 0.8125, 2_500_000)
+    log.on_present({"user-00": 11, "user-01": 12, EVIL: 13})
+    log.on_asked(["user-00", "user-01"], "prune", 6, 1000.0)
+    log.on_answer("user-00", True, "", 0.8125, 2_500_000)
     return folder
 
 
@@ -34,24 +34,20 @@ def test_it_says_where_the_run_is(going: Path) -> None:
     assert view.deadline == pytest.approx(10.0)
     assert (view.total, view.accuracy) == (6, pytest.approx(0.6))
     assert view.bytes_total == sum(1000 * n + 500 for n in range(1, 7))
-    assert {row.label: (row.node, row.state) for row in view.devices} == {
+    assert {row.device.label: (row.device.node, row.state) for row in view.devices} == {
         EVIL: (13, "waits"),
         "user-00": (11, "answered"),
         "user-01": (12, "works"),
     }
+    assert "user-01 has missed its deadline" in Watcher(going).look(now=1000.5).troubles
     figures = [(row.cells()[5], row.cells()[6]) for row in view.devices]
     assert figures == [("-", "-"), ("81.2 %", "2.50 MB"), ("-", "-")]
-
-
-def test_a_device_that_misses_its_deadline_is_named(going: Path) -> None:
-    view = Watcher(going).look(now=1000.5)
-    assert "user-01 has missed its deadline" in view.troubles
 
 
 def test_a_watcher_sees_what_is_new(going: Path) -> None:
     watcher = Watcher(going)
     assert watcher.look(now=990.0).answered == 1
-    LiveLog(going).answer("user-01", True, "")
+    LiveLog(going).on_answer("user-01", True, "")
     view = watcher.look(now=990.0)
     assert (view.answered, view.deadline) == (2, None)
 
@@ -60,14 +56,14 @@ def test_a_finished_run_of_a_simulation_is_shown_too(tmp_path: Path) -> None:
     folder = leave_run(tmp_path / "run")
     view = Watcher(folder).look()
     assert (view.finished, view.headline) == (True, "finished after 6 rounds")
-    assert [row.label for row in view.devices] == [f"user-{i:02d}" for i in range(4)]
+    assert [row.device.label for row in view.devices] == [f"user-{i:02d}" for i in range(4)]
     done = CliRunner().invoke(cli.app, ["watch", str(folder)])
     assert done.exit_code == 0, done.output
     assert "finished after 6 rounds" in done.output
 
 
 def test_the_terminal_shows_no_control_characters(going: Path) -> None:
-    LiveLog(going).present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
+    LiveLog(going).on_present({"\x1b[31mred": 5, "pi-3": 2**64 - 1})
     done = CliRunner().invoke(cli.app, ["watch", str(going), "--once"])
     assert "\x1b[31m" not in done.output
     assert "?[31mred" in done.output
@@ -91,11 +87,6 @@ def test_the_server_answers_this_machine_alone(going: Path) -> None:
     assert client.post("/view").status_code == 405
 
 
-def test_no_run_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="expected a run directory"):
-        Watcher(tmp_path).look()
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -109,11 +100,13 @@ def test_what_is_no_file_of_a_run_is_said(going: Path, name: str, text: str) -> 
     (going / name).write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"cannot read .*walks"):
         Watcher(going).look()
+    with pytest.raises(RunError, match="expected a run directory"):
+        Watcher(going.parent).look()
 
 
 def test_a_run_that_ended_early_says_why_until_it_goes_on(going: Path) -> None:
     LiveLog(going).ended("nobody trained")
     view = Watcher(going).look()
     assert (view.finished, view.headline) == (True, "ended early: nobody trained")
-    LiveLog(going).asked(["user-00"], "prune", 6, deadline=0.0)
+    LiveLog(going).on_asked(["user-00"], "prune", 6, deadline=0.0)
     assert not Watcher(going).look().finished

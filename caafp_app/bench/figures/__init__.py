@@ -1,4 +1,1 @@
-"""Figures of a bench, one to a module: PNG and SVG, colours that the colour-blind can tell apart.
-
-matplotlib (the extra ``simulation``) is imported where something is drawn.
-"""
+"""Figures of a bench as PNG and SVG; matplotlib is imported where something is drawn."""

@@ -51,6 +51,14 @@ def look(index: int) -> dict[str, str]:
     }
 
 
+def labelled(figure: Any, x: str, y: str) -> Any:
+    """Return the figure, with names on its axes and of its series beside them."""
+    figure.axes[0].set_xlabel(x)
+    figure.axes[0].set_ylabel(y)
+    figure.legend(loc="outside right center", fontsize=8)
+    return figure
+
+
 def save(figure: Any, path: Path) -> list[Path]:
     """Write a figure as PNG and SVG beside each other, and let it go; `path` has no ending."""
     written = []

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -45,22 +44,9 @@ def why_not_warm() -> str:
             found = _resolve(place)
         except (ImportError, AttributeError) as error:
             return f"this version of Flower has no {place} ({error})"
-        if parameters and (missing := set(parameters) - _parameters(found)):
+        if parameters and (missing := set(parameters) - parameters_of(found)):
             return f"{place} of this version of Flower takes no {', '.join(sorted(missing))}"
     return ""
-
-
-def polls_can_be_quick() -> bool:
-    """Tell whether the SuperNode's loop sleeps by a module's own ``time``, as `pace` expects."""
-    loop = importlib.import_module("flwr.supernode.start_client_internal")
-    return getattr(loop, "time", None) is time
-
-
-def messages_can_be_dropped() -> bool:
-    """Tell whether the SuperNode's loop receives messages as `stopped` expects."""
-    loop = importlib.import_module("flwr.supernode.start_client_internal")
-    found = getattr(loop, "_pull_and_store_message", None)
-    return found is not None and {"pull_object", "confirm_message_received"} <= _parameters(found)
 
 
 def _resolve(place: str) -> Any:
@@ -71,5 +57,6 @@ def _resolve(place: str) -> Any:
     return found
 
 
-def _parameters(function: Callable[..., Any]) -> set[str]:
+def parameters_of(function: Callable[..., Any]) -> set[str]:
+    """Return the names of a function's parameters."""
     return set(inspect.signature(function).parameters)

@@ -1,8 +1,7 @@
 """The executor: a fork for each task, watched to its end.
 
-A SuperNode has one message at work at a time, so the executor waits for the task that it started
-before the SuperExec asks for another. A task that crashes, hangs or takes too much memory is ended,
-and its message is answered with an error: the device goes on.
+A SuperNode has one message at work at a time, so the executor waits for its task. One that crashes,
+hangs or takes too much memory is ended and answered for: the device goes on.
 """
 
 import base64
@@ -43,11 +42,8 @@ class _Task:
 class ForkExecutor:
     """An executor of Flower's protocol whose tasks are forks of this process.
 
-    Parameters
-    ----------
-    memory_mb : float, optional
-        What a task may take besides what it shares with this process, in MB. Left out: what is
-        free when it begins.
+    A task may take `memory_mb` MB besides what it shares with this process; None: what is free
+    then.
     """
 
     def __init__(self, memory_mb: float | None = None) -> None:
@@ -59,26 +55,13 @@ class ForkExecutor:
         self._last = time.monotonic()
 
     def get_eligible_capacity(
-        self,
-        supported_task_types: set[TaskType],
-        *,
-        insecure: bool = False,
-        root_certificates_path: str | None = None,
+        self, supported_task_types: set[TaskType], **_: Any
     ) -> tuple[set[TaskType], set[str]]:
         """Return all task types: `reconcile` has waited until nothing runs."""
-        del insecure, root_certificates_path
         return supported_task_types, set()
 
-    def wait_for_capacity(
-        self,
-        task_type: TaskType | None = None,
-        *,
-        fab_hash: str | None = None,
-        insecure: bool = False,
-        root_certificates_path: str | None = None,
-    ) -> None:
+    def wait_for_capacity(self, *_: Any, **__: Any) -> None:
         """Return when no task runs."""
-        del task_type, fab_hash, insecure, root_certificates_path
         self.reconcile()
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
@@ -224,14 +207,12 @@ def _push_error(task: _Task, reason: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    """End a task and what it started."""
     for end in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             end(pid, signal.SIGKILL)
 
 
 def _free_mb() -> float | None:
-    """Return the memory that is free in MB; None where /proc is not there."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         told = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2]
         return int(told.split()[0]) * 1024 / 1e6

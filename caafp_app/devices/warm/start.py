@@ -9,16 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from caafp_app.devices.warm.compatibility import (
-    messages_can_be_dropped,
-    polls_can_be_quick,
-    why_not_warm,
-)
-from caafp_app.devices.warm.pace import quicken
-from caafp_app.devices.warm.stopped import forget_stopped_messages
+from caafp_app.devices.warm.compatibility import why_not_warm
+from caafp_app.devices.warm.supernode import forget_stopped_messages, quicken
 from caafp_app.errors import SettingsError
 
 SOON = 60.0
@@ -26,39 +20,11 @@ SOON = 60.0
 _logger = logging.getLogger("flwr")
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Where the SuperNode serves its tasks, as its options say."""
-
-    address: str
-    ca_file: str | None
-    secret_file: str | None
-
-    def options(self) -> list[str]:
-        """Return the options of a SuperExec that serves it."""
-        options = ["--runtime-api-address", self.address]
-        options += ["--root-certificates", self.ca_file] if self.ca_file else ["--insecure"]
-        if self.secret_file:
-            options += ["--superexec-auth-secret-file", self.secret_file]
-        return options
-
-
 def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: float = 0.0) -> None:
-    """Be a SuperNode until it ends.
+    """Be a SuperNode until it ends; `arguments` are those of ``flower-supernode``.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        As ``flower-supernode`` takes them.
-    cold : bool
-        Start a process for each message, as Flower does.
-    memory_mb : float
-        What a task may take on top of what it shares, in MB; 0: what is free.
-
-    Raises
-    ------
-    SettingsError
-        ``--isolation`` is among the arguments: that is decided here.
+    A task may take `memory_mb` MB on top of what it shares, with 0 what is free. `cold` starts a
+    process for each message, as Flower does.
     """
     from flwr.supernode.cli import flower_supernode
 
@@ -82,10 +48,8 @@ def start_device(arguments: Sequence[str], *, cold: bool = False, memory_mb: flo
         threading.Thread(
             target=_keep_executor, args=(_runtime(chosen), memory_mb), daemon=True
         ).start()
-    if polls_can_be_quick():
-        quicken()
-    if messages_can_be_dropped():
-        forget_stopped_messages()
+    quicken()
+    forget_stopped_messages()
     flower_supernode()
 
 
@@ -104,17 +68,20 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_known_args(arguments)[0]
 
 
-def _runtime(chosen: argparse.Namespace) -> Runtime:
+def _runtime(chosen: argparse.Namespace) -> list[str]:
+    """Return the options of a SuperExec that serves where this SuperNode has its tasks."""
     from flwr.supercore.address import resolve_bind_address
 
     host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
-    address = resolve_bind_address(f"{host}:{chosen.port}")
-    return Runtime(address, chosen.ssl_ca_certfile, chosen.superexec_auth_secret_file)
+    options = ["--runtime-api-address", resolve_bind_address(f"{host}:{chosen.port}")]
+    ca_file, secret = chosen.ssl_ca_certfile, chosen.superexec_auth_secret_file
+    options += ["--root-certificates", ca_file] if ca_file else ["--insecure"]
+    return [*options, "--superexec-auth-secret-file", secret] if secret else options
 
 
-def _keep_executor(runtime: Runtime, memory_mb: float) -> None:
+def _keep_executor(runtime: list[str], memory_mb: float) -> None:
     """Keep an executor running: anew when it ended after a while, else Flower's own."""
-    command = [sys.executable, "-m", "caafp_app.devices.warm.process", *runtime.options()]
+    command = [sys.executable, "-m", "caafp_app.devices.warm.process", *runtime]
     if memory_mb:
         command += ["--memory", str(memory_mb)]
     leaving, running = threading.Event(), list[subprocess.Popen[bytes]]()
@@ -139,6 +106,6 @@ def _keep_executor(runtime: Runtime, memory_mb: float) -> None:
             "each message",
             code,
         )
-        own = ["flower-superexec", *runtime.options(), "--parent-pid", str(os.getpid())]
+        own = ["flower-superexec", *runtime, "--parent-pid", str(os.getpid())]
         subprocess.Popen(own)
         return

@@ -1,27 +1,28 @@
 """One task, in the process that was forked for it: Flower's own steps, and a word to the parent.
 
-The parent is told which message the task answers and when it has answered. So it can answer in its
-place when the task crashes or hangs.
+So the parent can answer in its place when it crashes or hangs.
 """
 
 import base64
 import contextlib
 import ctypes
 import importlib
+import importlib.util
+import io
 import json
 import os
 import signal
 import sys
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flwr.supercore.superexec.executor import ExecutionSpec
 
-from caafp_app.devices.warm.app_code import forget_other_code
-
 DEFAULT_SECONDS = 600.0
 """A task's time where the run does not say ``round-timeout``."""
 _PR_SET_PDEATHSIG = 1
+_MAX_FILES = 10_000
 SHARE = 0.9
 """Of ``round-timeout``: the error reply has to arrive before the server stops waiting."""
 
@@ -29,16 +30,9 @@ SHARE = 0.9
 def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: str) -> int:
     """Run one task to its end and return the exit status of its process.
 
-    Parameters
-    ----------
-    spec : ExecutionSpec
-        Which task, and how to reach the SuperNode.
-    tell : int
-        Where to write lines of JSON for the parent: file descriptor of a pipe.
-    memory_mb : float, optional
-        What it may take on top of what it was forked with, in MB.
-    same_app : str
-        Hash of an app whose code is known to be what is imported here.
+    Lines of JSON for the parent go to the file descriptor `tell`. The task may take `memory_mb` MB
+    on top of what it was forked with. `same_app` is the hash of an app known to be what is imported
+    here.
     """
     from flwr.supercore.exit import exit_handler
     from flwr.supercore.tls import validate_and_resolve_root_certificates
@@ -90,6 +84,38 @@ def run_task(spec: ExecutionSpec, tell: int, memory_mb: float | None, same_app: 
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
+
+
+def forget_other_code(fab: bytes) -> bool:
+    """Drop the imported packages of which the app brings other code; it then imports its own.
+
+    `fab` is the app as Flower sends it, a zip file. Returns whether nothing was dropped.
+    """
+    same = True
+    with zipfile.ZipFile(io.BytesIO(fab)) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".py")][:_MAX_FILES]
+        for package in {PurePosixPath(name).parts[0].removesuffix(".py") for name in names}:
+            if package in sys.modules and not _is_same(archive, names, package):
+                same = False
+                for name in [n for n in sys.modules if n.partition(".")[0] == package]:
+                    del sys.modules[name]
+    return same
+
+
+def _is_same(archive: zipfile.ZipFile, names: list[str], package: str) -> bool:
+    """Compare the app's files of a package with those that it was imported from."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return False
+    folder = Path(spec.origin).parent
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if parts[0] != package:
+            continue
+        here = folder.joinpath(*parts[1:])
+        if not here.is_file() or here.read_bytes() != archive.read(name):
+            return False
+    return True
 
 
 def _seconds(run_config: Any) -> float:

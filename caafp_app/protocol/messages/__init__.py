@@ -1,7 +1,6 @@
-"""The two kinds of message: what the server asks (`Request`) and what a client answers (`Answer`).
+"""What the server asks (`Request`) and what a client answers (`Answer`), as records.
 
-What is ours travels in the ConfigRecord ``caafp``, its arrays too unless they are large (see
-`payload`); every other record belongs to the user. Each field is validated where it is read.
+What is ours travels in the ConfigRecord ``caafp`` (see `payload`); the others are the user's.
 """
 
 from caafp_app.protocol.arrays import ARRAYS, from_record, to_record

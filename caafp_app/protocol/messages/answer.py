@@ -23,12 +23,12 @@ MAX_EXAMPLES = 10**9
 class Answer:
     """What a client sends back, besides its own metrics.
 
+    `examples`, `population`, `idle` and `strength` are as told by *describe*: see `Description`; so
+    is `proof` that the label is its own, empty if it has no key. Action and round are the
+    request's, so that a stale or misdirected answer is recognised.
+
     Attributes
     ----------
-    action, round
-        Repeated from the request, so that a stale or misdirected answer is recognised.
-    label : str
-        The client's stable name.
     mask_digest : str
         The mask that the client holds now.
     arrays : mapping of str to ndarray
@@ -36,18 +36,9 @@ class Answer:
         ``gradient-index`` and ``gradient-value``.
     gradient_scale : float
         Magnitude of the largest gradient sent.
-    examples, population : int
-        Training examples and natural number of clients, as told by *describe*; -1 if unknown, at
-        most `MAX_EXAMPLES`.
-    strength : float
-        Share of the network that the client can take, as told by *describe*, in (0, 1].
-    idle : str
-        Why this client takes no part, as one printable line; empty if it does.
-    proof : Proof
-        That the label is its own, as told by *describe*; empty if it has no key.
     outside : int
-        Nonzero weights found outside the mask after training, before the mask was put back;
-        -1 if not looked at.
+        Nonzero weights found outside the mask after training, before the mask was put back; -1 if
+        not looked at.
     record : str
         Name of the ArrayRecord that the arrays travel in; empty: the shortest way, see `payload`.
     """
@@ -101,10 +92,8 @@ class Answer:
     def from_records(cls, records: RecordDict) -> "Answer":
         """Read and check an answer.
 
-        Raises
-        ------
-        ProtocolError
-            If a field is missing, of the wrong type, the version is another, or the label is none.
+        Raises ProtocolError if a field is missing, of the wrong type, the version is another, or
+        the label is none.
         """
         header = Header(records)
         label = header.text("label")

@@ -20,26 +20,21 @@ _NOTHING = {"action": np.zeros(1, np.uint8)}
 
 @dataclass(frozen=True)
 class Request:
-    """One instruction to one client.
+    """One instruction to one client of cluster `cluster`; -1 before there are any.
 
     Attributes
     ----------
-    cluster : int
-        The client's; -1 before there are any.
     mask_digest : str
         The mask that `values` are packed by; empty if no model travels.
     down, up, rest : str
         Names of the codecs of the weights in both directions, and of the rest.
     arrays : mapping of str to ndarray
         ``values`` (codec `down`, active weights), ``rest`` (codec `rest`), and ``other/<name>``.
-    layout : bytes
-        The layout as JSON, if the client may not hold it; else empty.
-    mask : ndarray of uint8, or None
-        Packed mask bits, if the client may not hold them; or, with `mask_base`, the gap-coded
-        positions at which the mask differs from the one of that digest, which the client holds.
+    layout, mask
+        The layout as JSON and the packed mask bits, if the client may not hold them; with
+        `mask_base` the gap-coded positions at which the mask differs from the one of that digest.
     trials : ndarray of uint8, or None
-        Packed bits of each trial over the active weights: see `packing.pack_trials`. The model is
-        evaluated once for each, without the weights that it leaves out.
+        See `packing.pack_trials`: the model is evaluated once for each, cut as it says.
     model : str
         Digest of `arrays`, which the client keeps under it; without arrays: it takes those that it
         keeps. An app is often asked to train just what it has evaluated.
@@ -89,31 +84,27 @@ class Request:
             }
         )
         records = RecordDict({HEADER: header})
+        arrays = dict(self.arrays)
         if self.mask_digest:
             header["cluster"] = self.cluster
             header["mask-digest"] = self.mask_digest
             header["codecs"] = [self.down, self.up, self.rest]
             header["evaluate"] = self.evaluate
-            if self.gradient_counts:
-                header["gradient-counts"] = list(self.gradient_counts)
-            if self.layout:
-                header["layout"] = self.layout
-            if self.mask_base:
-                header["mask-base"] = self.mask_base
-            if self.model:
-                header["model"] = self.model
-            if self.arrays_key != "arrays":
-                header["arrays-key"] = self.arrays_key
-            if self.config_key:
-                header["config-key"] = self.config_key
-            arrays = dict(self.arrays)
-            if self.mask is not None:
-                arrays["mask"] = self.mask
-            if self.trials is not None:
-                arrays["trials"] = self.trials
-            attach(records, arrays or (_NOTHING if self.record else {}), self.record)
-        elif self.record:
-            attach(records, _NOTHING, self.record)
+            optional: dict[str, list[int] | bytes | str] = {
+                "gradient-counts": list(self.gradient_counts),
+                "layout": self.layout,
+                "mask-base": self.mask_base,
+                "model": self.model,
+                "arrays-key": "" if self.arrays_key == "arrays" else self.arrays_key,
+                "config-key": self.config_key,
+            }
+            for key, value in optional.items():
+                if value:
+                    header[key] = value
+            for name, array in (("mask", self.mask), ("trials", self.trials)):
+                if array is not None:
+                    arrays[name] = array
+        attach(records, arrays or (_NOTHING if self.record else {}), self.record)
         return records
 
     @classmethod

@@ -67,11 +67,6 @@ def answered_and_crashed(tell: int) -> int:
     os.abort()
 
 
-def killed(tell: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
-
-
 def crashed(tell: int) -> int:
     faulthandler.disable()
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -80,12 +75,6 @@ def crashed(tell: int) -> int:
 
 def raised(tell: int) -> int:
     raise ValueError("a mistake")
-
-
-def hung(tell: int) -> int:
-    say(tell, seconds=0.5)
-    time.sleep(100)
-    return 0
 
 
 def babbled(tell: int) -> int:
@@ -103,10 +92,8 @@ def test_what_has_answered_is_answered_once(
 @pytest.mark.parametrize(
     ("task", "why"),
     [
-        (killed, "it was killed, as the system does when memory runs out"),
         (crashed, "it ended with SIGSEGV"),
         (raised, "its exit status was 1"),
-        (hung, "it was ended after 0 s"),
         (babbled, "its exit status was 3"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -15,23 +15,24 @@ from typer.testing import CliRunner
 
 import caafp_app
 from caafp_app import cli
-from caafp_app.devices.warm import compatibility, pace, start
-from caafp_app.devices.warm.app_code import forget_other_code
-from caafp_app.devices.warm.compatibility import (
-    messages_can_be_dropped,
-    polls_can_be_quick,
-    why_not_warm,
-)
-from caafp_app.devices.warm.pace import Pace
+from caafp_app.devices.warm import compatibility, start
+from caafp_app.devices.warm import supernode as pace
+from caafp_app.devices.warm.compatibility import why_not_warm
+from caafp_app.devices.warm.supernode import Pace, forget_stopped_messages, quicken
+from caafp_app.devices.warm.task import forget_other_code
 from caafp_app.errors import SettingsError
 
 PACKAGE = Path(caafp_app.__file__).parent
 
 
-def test_the_installed_flower_has_what_is_needed() -> None:
+def test_the_installed_flower_has_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    for name in ("time", "_pull_and_store_message"):
+        monkeypatch.setattr(loop, name, getattr(loop, name))  # as they were, afterwards
     assert why_not_warm() == ""
-    assert polls_can_be_quick()
-    assert messages_can_be_dropped()
+    assert quicken()
+    assert forget_stopped_messages()
+    assert not quicken()  # another module stands there now
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_an_executor_that_is_ended_with_its_device_has_not_failed(
 ) -> None:
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr(start.atexit, "register", at_exit.append)
-    runtime = start.Runtime("127.0.0.1:9", None, None)
+    runtime = ["--runtime-api-address", "127.0.0.1:9", "--insecure"]
     sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
     began: list[list[str]] = []
 
@@ -133,10 +134,21 @@ def test_an_executor_that_is_ended_with_its_device_has_not_failed(
     assert not caplog.records
 
 
+@pytest.fixture
+def supernode(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let nothing start; return the command lines that Flower's SuperNode would have."""
+    called: list[list[str]] = []
+    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: called.append(sys.argv))
+    monkeypatch.setattr(sys, "argv", ["caafp"])
+    monkeypatch.setattr(start, "quicken", lambda: None)
+    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
+    return called
+
+
 @pytest.mark.parametrize(("mode", "said"), [(0o644, True), (0o600, False)])
 def test_a_key_that_others_can_read_is_said(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    supernode: list[list[str]],
     caplog: pytest.LogCaptureFixture,
     mode: int,
     said: bool,
@@ -144,10 +156,6 @@ def test_a_key_that_others_can_read_is_said(
     key = tmp_path / "pi-1.key"
     key.touch()
     key.chmod(mode)
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["caafp"])
-    monkeypatch.setattr(start, "quicken", lambda: None)
-    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     start.start_device(["--auth-supernode-private-key", str(key)], cold=True)
     assert ("others can read this key" in caplog.text) == said
 
@@ -176,7 +184,7 @@ def test_isolation_is_decided_here() -> None:
 def test_the_executor_serves_where_the_supernode_listens(
     arguments: list[str], options: list[str]
 ) -> None:
-    assert start._runtime(start._options(arguments)).options() == options
+    assert start._runtime(start._options(arguments)) == options
 
 
 @pytest.mark.parametrize(
@@ -187,15 +195,10 @@ def test_the_executor_serves_where_the_supernode_listens(
     ],
 )
 def test_cold_is_flowers_own_way_and_it_is_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, words: list[str], cold: str
+    supernode: list[list[str]], caplog: pytest.LogCaptureFixture, words: list[str], cold: str
 ) -> None:
-    called: list[list[str]] = []
-    monkeypatch.setattr("flwr.supernode.cli.flower_supernode", lambda: called.append(sys.argv))
-    monkeypatch.setattr(sys, "argv", ["caafp"])
-    monkeypatch.setattr(start, "quicken", lambda: None)
-    monkeypatch.setattr(start, "forget_stopped_messages", lambda: None)
     CliRunner().invoke(cli.app, ["device", *words, "--insecure"])
-    ((program, *rest),) = called
+    ((program, *rest),) = supernode
     assert program == "flower-supernode"
     assert "--isolation" not in rest
     assert "--insecure" in rest

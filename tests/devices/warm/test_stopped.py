@@ -15,7 +15,7 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.nodestate import NodeStateFactory
 
-from caafp_app.devices.warm.stopped import forget_stopped_messages
+from caafp_app.devices.warm.supernode import forget_stopped_messages
 
 RUN, NODE = 7, 3
 

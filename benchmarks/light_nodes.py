@@ -26,13 +26,7 @@ PAUSE = 3.0
 
 @contextlib.contextmanager
 def answering(address: str, count: int) -> Iterator[list[float]]:
-    """Keep `count` nodes on the SuperLink at `address`, each in a thread.
-
-    Yields
-    ------
-    list of float
-        Moments (``time.monotonic``) of the polls that brought nothing.
-    """
+    """Keep nodes on a SuperLink, a thread each; yield the moments of polls that brought nothing."""
     stop = threading.Event()
     empty: list[float] = []
     threads = [

@@ -1,6 +1,6 @@
 """What a SuperLink costs per device, poll and message: the figures of docs/scale.md.
 
-    python -m tests.e2e.superlink_cost
+    python -m benchmarks.superlink_cost
 
 Linux only. Processor seconds are those of the processes, so a busy machine changes them less than
 it does the clock; those of an exchange are without the polls that brought nothing meanwhile.
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from flwr.supernode.fleet_http_connection import http_request_response
 
+from benchmarks.light_nodes import answering
+from benchmarks.variant_exchange import usage
 from tests.e2e.fleet import Fleet, fleet
-from tests.e2e.light_nodes import answering
 from tests.e2e.variant import variant
-from tests.e2e.variant_exchange import usage
 
 NODES = 12
 POLLS = 400

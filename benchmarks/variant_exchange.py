@@ -1,6 +1,6 @@
 """A ServerApp that holds exchanges of messages of a given size, and notes what they cost.
 
-See superlink_cost.py.
+For `superlink_cost`.
 """
 
 import json

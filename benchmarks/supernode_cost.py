@@ -1,6 +1,6 @@
 """What a SuperNode takes of its device while it waits: the figures of docs/devices.md.
 
-    taskset -c 0 python -m tests.e2e.supernode_cost
+    taskset -c 0 python -m benchmarks.supernode_cost
 
 Linux only. Two processes stay: the SuperNode, and the SuperExec that starts one for each message.
 """
@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.variant_exchange import usage
 from caafp_app.launch.processes import Process
 from tests.e2e.fleet import fleet
-from tests.e2e.variant_exchange import usage
 
 SECONDS = 60.0
 

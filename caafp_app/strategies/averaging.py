@@ -13,14 +13,9 @@ Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class LastModels:
-    """Sums of the models after the last rounds: one round's model depends on whom it drew.
+    """Sums of the models after the last `count` of `rounds`; 0: of none.
 
-    Parameters
-    ----------
-    count : int
-        Rounds that are averaged; 0: none.
-    rounds : int
-        Rounds of the run.
+    One round's model depends on whom it drew.
     """
 
     def __init__(self, count: int, rounds: int) -> None:

@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 class CAAFPMethod(ClusteredMethod):
     """One run of CA-AFP; the arguments are `CAAFP`'s.
 
-    Parameters
-    ----------
-    args : CAAFP
-    model : SparseModel
-        What the run starts from.
-    sparsity : Sparsity, optional
-        How much of each cluster's model is to go; by default what the plan says.
+    `sparsity` says how much of each cluster's model is to go; without it, the plan does.
     """
 
     def __init__(self, args: "CAAFP", model: SparseModel, sparsity: Sparsity | None = None) -> None:

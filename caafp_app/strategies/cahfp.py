@@ -17,11 +17,9 @@ from caafp_app.strategies.method import Method
 class CAHFP(HeteroFL):
     """FedAvg of one network, of which a device trains the filters of largest curvature score.
 
-    A filter counts by the sum of ``|g w| + F w^2 / 2`` over its weights (`scores.curvature`); what
-    devices send is put back to where it was cut out, and a weight is the mean over those that have
-    it. The paper lets each device choose by its own gradients. Here all devices of a level have the
-    same filters, chosen by what all of them sent: sums are all that the server keeps, and no
-    gradient is sent besides the update.
+    A filter counts by the sum of ``|g w| + F w^2 / 2`` over its weights (`scores.curvature`); a
+    weight is the mean over the devices that have it. The paper lets each device choose by its own
+    gradients. Here all devices of a level have the same filters, chosen by the updates of all.
 
     Parameters
     ----------

@@ -9,9 +9,7 @@ All by the updates that rounds bring anyway, and without a byte more:
 - a cluster *splits* when the test that forms groups finds the same groups among its members in two
   windows of rounds in a row (`clustering.effects`, `clustering.structure`).
 
-Cluster numbers are stable: a moved client takes the number it moves to, the largest part of a split
-cluster keeps its number and the others get new ones, and of two merged clusters the larger one's
-stays.
+The largest part of a split cluster, and the larger of two merged ones, keep their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,17 +41,8 @@ ALIKE = 0.8
 class Changes:
     """What the rounds say of the groups, and what follows from it.
 
-    Parameters
-    ----------
-    seed : int
-    linkage, min_size
-        See `clustering.structure.find_structure`.
-
-    Attributes
-    ----------
-    changed : set of int
-        Clusters that lost members, or are new, since the last `decide`: what was learnt of their
-        old members is to be forgotten.
+    `linkage` and `min_size` are those of `find_structure`. `changed` are the clusters that lost
+    members, or are new, since the last `decide`: what was learnt of their old members goes.
     """
 
     def __init__(self, seed: int, linkage: str, min_size: int) -> None:

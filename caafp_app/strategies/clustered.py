@@ -20,14 +20,7 @@ from caafp_app.strategies.round_groups import RoundGroups
 class ClusteredMethod(Method):
     """FedAvg of one model in the warm-up, then inside each group.
 
-    Parameters
-    ----------
-    model : SparseModel
-        What the run starts from.
-    clustering : Clustering
-    seed : int
-    nested : Nested, optional
-        The parts of the models that devices of different strength are given; None: all alike.
+    `nested` has the parts that devices of different strength are given; without it all are alike.
     """
 
     def __init__(

@@ -32,11 +32,11 @@ class EfficientFL(MethodStrategy):
 
     The server keeps the full network. What goes out, is trained, comes back and is personalised is
     a smaller dense one (19 of 64 filters at sparsity 0.7), whose mean is written back to where it
-    came from. Sparsity is reported over the full network: the share of its prunable weights that
-    the small one lacks, which is more than that of the filters where both ends of a layer are cut.
+    came from. Sparsity is reported over the full network, and is more than that of the filters
+    where both ends of a layer are cut.
 
-    Needs a ClientApp that builds its network by the shapes of the received arrays. Ours does. With
-    a lossy codec upwards, what is left over at a filter is added to the one that takes its place.
+    Needs a ClientApp that builds its network by the shapes of the received arrays, as ours does.
+    With a lossy codec upwards, what is left over at a filter is added to the one in its place.
 
     Parameters
     ----------

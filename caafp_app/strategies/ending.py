@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 
 def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
-    """Hold what comes after the last round.
-
-    Parameters
-    ----------
-    run : Run
-        After its last round.
-    seconds : dict of str to float
-        What ``startup`` and ``rounds`` have taken.
-    """
+    """Hold what comes after the last round; `seconds` says what startup and rounds have taken."""
     began = time.monotonic()
     strategy, runner, method = run.strategy, run.runner, run.method
     last = replace(run.plan[-1], round=len(run.plan) + 1, phase=Phase.PERSONALISE)

@@ -30,10 +30,7 @@ _SETTINGS_ONLY = ("known_devices",)
 def find_class(name: str) -> type[MethodStrategy]:
     """Return the class of a registered name, or of a path as ``package.module:Class``.
 
-    Raises
-    ------
-    SettingsError
-        There is none, it is no `MethodStrategy`, or it lacks one of the methods that it must have.
+    Raises SettingsError if there is none, it is no `MethodStrategy`, or it lacks a method.
     """
     found = STRATEGIES[name]
     base = f"{MethodStrategy.__module__}.{MethodStrategy.__qualname__}"
@@ -57,19 +54,10 @@ def make_strategy(
     stop: Callable[[], bool] | None = None,
     class_names: tuple[str, ...] | None = None,
 ) -> MethodStrategy:
-    """Build the strategy that the settings name.
+    """Build the strategy that the settings name; what is None here is the class's own default.
 
-    Parameters
-    ----------
-    settings : Settings
-    observer, checkpoints, stop, class_names
-        See `MethodStrategy`; None: the class's own default.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be found, an argument of ``strategy-args`` is not one of it, or one that has no
-        default is not given.
+    Raises SettingsError if it cannot be found, an argument of ``strategy-args`` is not one of it,
+    or one that has no default is not given.
     """
     cls = find_class(settings.run.strategy)
     takes = _arguments(cls)
@@ -98,10 +86,8 @@ def make_strategy(
 def check_strategy(settings: Settings) -> MethodStrategy:
     """Make the strategy and its plan, and compare its demands with the settings; nothing runs.
 
-    Raises
-    ------
-    SettingsError
-        See `make_strategy`; or the rounds do not add up, or the network has no filters to cut.
+    Raises SettingsError as `make_strategy`, and where the rounds do not add up, or the network has
+    no filters to cut.
     """
     strategy = make_strategy(settings)
     pruning, rounds = getattr(strategy, "pruning", None), settings.rounds

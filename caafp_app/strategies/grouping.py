@@ -88,12 +88,7 @@ class Clustering:
         return self.change and self.clusters == AUTO and self.by_rounds
 
     def check(self, roster: Roster) -> None:
-        """Refuse more clusters than clients.
-
-        Raises
-        ------
-        SettingsError
-        """
+        """Refuse, by SettingsError, more clusters than clients."""
         if self.fixed > len(roster.clients):
             raise SettingsError(
                 f"clusters: expected at most the {len(roster.clients)} clients that take part, "
@@ -103,26 +98,10 @@ class Clustering:
     def group(
         self, sketches: Mapping[str, NDArray[Any]], *, seed: int, observer: Observer
     ) -> Grouping:
-        """Cluster the clients that have a sketch.
+        """Cluster the clients that have a sketch, by label; raises as `cluster`.
 
-        Parameters
-        ----------
-        sketches : mapping of str to ndarray
-            By label; all of one length.
-        seed : int
-            See `cluster`.
-        observer : Observer
-            Told the distances, of up to 500 clients.
-
-        Returns
-        -------
-        Grouping
-            Its `labels` are in the alphabetic order of the clients' labels.
-
-        Raises
-        ------
-        RunError, ProtocolError, SettingsError
-            See `cluster`.
+        The labels of the result are in the alphabetic order of the clients'. The observer is told
+        the distances, of up to 500 clients.
         """
         labels = sorted(sketches)
         rows = np.stack([sketches[label] for label in labels])

@@ -25,7 +25,7 @@ class HeteroFL(MethodStrategy):
 
     A weight is the mean over the devices that have it. The paper's scaler, static batch
     normalisation and masked cross-entropy are left out. Needs a ClientApp that builds its network
-    by the shapes of the received arrays. Ours does.
+    by the shapes of the received arrays, as ours does.
 
     Parameters
     ----------

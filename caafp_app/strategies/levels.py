@@ -1,7 +1,6 @@
 """Devices of different strength: each level is given its own part of a cluster's model.
 
-HeteroFL (Diao, Ding, Tarokh, ICLR 2021) and FedRolex train parts of one model likewise; here a part
-is chosen by the scores that the masks are made by.
+As in HeteroFL (Diao, Ding, Tarokh, ICLR 2021) and FedRolex, but a part is chosen by scores.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,14 +26,9 @@ Bits = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Levels:
-    """Which shares of a model there are, and how a part is cut out.
+    """Which shares of a model there are, falling from 1, and how a part is cut out.
 
-    Attributes
-    ----------
-    shares : tuple of float
-        Falling from 1: of the active weights of a layer, or of its filters.
-    by_filters : bool
-        Whether a part is a smaller network, with fewer filters; else it is a sparser one.
+    With `by_filters` a part is a smaller network, with fewer filters; else it is a sparser one.
     """
 
     shares: tuple[float, ...] = (1.0,)
@@ -81,14 +75,7 @@ class Levels:
 
 
 class Nested:
-    """The parts of each cluster's model in one run.
-
-    Parameters
-    ----------
-    levels : Levels
-    model : SparseModel
-        What the run starts from; its parts are those of largest initial weights.
-    """
+    """The parts of each cluster's model in one run, first those of `model`'s largest weights."""
 
     def __init__(self, levels: Levels, model: SparseModel) -> None:
         self.levels = levels

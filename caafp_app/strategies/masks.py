@@ -139,13 +139,7 @@ class Pruning:
         return frozenset().union(*(sums_needed(rival.mix) for rival in self.rivals))
 
     def check(self, model: SparseModel) -> None:
-        """Refuse a network that has no filters to cut, where filters are to be cut.
-
-        Raises
-        ------
-        SettingsError
-            The network is no plain chain of layers: see `pruning.filters`.
-        """
+        """Refuse, by SettingsError, a network that has no filters where filters are to be cut."""
         if self.by_filters:
             names = [entry.name for entry in model.layout.weight_entries]
             choose_filters(model.arrays(copy=False), 1.0, names)
@@ -194,19 +188,9 @@ class Pruning:
     ) -> SparseModel:
         """Return the model inside its next mask: pruned by scores, regrown by gradients.
 
-        The counts of each layer are exact, and grown weights start at zero.
-
-        Parameters
-        ----------
-        model : SparseModel
-        evidence : Evidence
-            Since the last mask update.
-        gradient : NDArray[np.float64], optional
-            Mean of the clients' gradients over all weights [P]; None: nothing speaks for a weight.
-        sparsity : float
-            Of the new mask.
-        ages : NDArray[np.uint16], optional
-            For how many updates each weight [P] has been pruned; None: alike for all.
+        The counts of each layer are exact, and grown weights start at zero. `gradient` is the
+        clients' mean over all weights [P]; None: nothing speaks for a weight. `ages` says for how
+        many updates each weight [P] has been pruned; None: alike for all.
         """
         scores = self.scores(model, evidence)
         if self.by_filters:
@@ -238,19 +222,8 @@ class Pruning:
 def keep_filters(model: SparseModel, scores: Vector, density: float) -> SparseModel:
     """Keep whole filters alone, until at most `density` of the prunable weights is active.
 
-    Parameters
-    ----------
-    model : SparseModel
-    scores : NDArray[np.float64]
-        Of active weights [A], at least 0; a filter counts by its sum. Filters that are gone have
-        none, and stay gone.
-    density : float
-        In (0, 1].
-
-    Raises
-    ------
-    SettingsError
-        The network is no plain chain of layers: see `pruning.filters`.
+    A filter counts by the sum of its active weights' scores [A], at least 0. Filters that are gone
+    have none, and stay gone. Raises SettingsError if the network is no plain chain of layers.
     """
     layout = model.layout
     by_layer = layout.split(model.mask.scatter(scores))

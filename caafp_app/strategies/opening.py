@@ -37,21 +37,9 @@ def runner_of(
     timeout: float,
     configs: tuple[ConfigRecord, ConfigRecord],
 ) -> Runner:
-    """Make the runner of a run of so many rounds.
+    """Make the runner of a run of so many rounds, with the configs of training and of evaluation.
 
-    Parameters
-    ----------
-    strategy, grid, timeout
-        See `MethodStrategy.start`.
-    rounds : int
-        Of the plan.
-    configs : tuple of ConfigRecord
-        The caller's, of training and of evaluation.
-
-    Raises
-    ------
-    SettingsError
-        Two records of a message would have the same name.
+    Raises SettingsError if two records of a message would have the same name.
     """
     keys = strategy.arrayrecord_key, strategy.configrecord_key
     if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):

@@ -30,14 +30,7 @@ Counts = dict[str, dict[str, NDArray[np.int64]]]
 
 
 class Personal(NamedTuple):
-    """What clients say at the end of a run.
-
-    Attributes
-    ----------
-    scores : Scores
-    classes : ClassCounts, optional
-        None where clients tell nothing of single classes.
-    """
+    """Scores by label, and counts of classes; None where clients tell nothing of single ones."""
 
     scores: Scores
     classes: ClassCounts | None
@@ -49,14 +42,6 @@ def personalise(runner: Runner, method: Method, step: RoundPlan) -> Personal:
     Our own app reports both scores with the fine-tuning; a foreign one is asked to evaluate the
     cluster's model before and, through the mod that kept it, the personal model after. The run's
     models are made by then: an exchange in which every client fails costs its scores alone.
-
-    Parameters
-    ----------
-    runner : Runner
-    method : Method
-        Says which model is a client's.
-    step : RoundPlan
-        The number of the exchange is that after the last round.
     """
     scores: Scores = {}
     counts: Counts = {}

@@ -157,8 +157,8 @@ def mean_of_clusters(
     """Return the mean of the clusters' models, weighted by their members' training examples.
 
     A client of which nothing is known counts as one example. If `robust`, one of many counts as
-    the median one, and a model that is longer than most clients' is scaled down: liars
-    in a cluster of their own may have driven it anywhere. Without members: the first model.
+    the median one, and a model longer than most clients' is scaled down: liars in a cluster of
+    their own may have driven it anywhere. Without members: the first model.
     """
     everybody = [client for clients in members.values() for client in clients]
     weights = [float(max(client.examples, 1)) for client in everybody]

@@ -1,8 +1,7 @@
 """Groups from the updates that the warm-up's rounds bring anyway: nobody trains once more for them.
 
 Each client's own part of its updates is found by `clustering.effects`. Who has not been in a round
-by then trains once from the warm-up's last weights when it is first drawn, in place of its
-cluster's model, and its update says where it belongs.
+by then trains once from the warm-up's last weights when it is first drawn, to be placed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -41,15 +41,7 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 class Run:
-    """All that there is of one run; a strategy's `start` makes it, and it is dropped at the end.
-
-    Parameters
-    ----------
-    strategy : MethodStrategy
-        The arguments.
-    grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config
-        See `MethodStrategy.start`.
-    """
+    """All that there is of one run; a strategy's `start` makes it, and it is dropped at the end."""
 
     def __init__(
         self,
@@ -93,10 +85,7 @@ class Run:
     ) -> "Run":
         """Begin a run whose rounds are called for by a loop of somebody else's.
 
-        Raises
-        ------
-        RunError
-            If nothing says how many rounds there will be.
+        Raises RunError if nothing says how many rounds there will be.
         """
         name = type(strategy).__name__
         if not strategy.num_rounds:

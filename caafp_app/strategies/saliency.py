@@ -19,22 +19,9 @@ def ask_saliency(
 ) -> NDArray[np.float64]:
     """Return the clients' mean connection sensitivity of each active weight [mask.count].
 
-    A client's is ``|g w|`` of one batch at the given weights, at a scale of its own: divided by
-    its mean (Lee, Ajanthan, Torr, "SNIP", ICLR 2019, eq. 5 but for the constant factor).
-
-    Parameters
-    ----------
-    runner : Runner
-    clients : sequence of Client
-    model : SparseModel
-        The initial model.
-    uniform : bool
-        Weigh clients equally, whatever their examples.
-
-    Raises
-    ------
-    RunError
-        If nobody answers.
+    A client's is ``|g w|`` of one batch at the given weights, divided by its mean (Lee, Ajanthan,
+    Torr, "SNIP", ICLR 2019, eq. 5 but for the constant factor); `uniform` weighs clients equally.
+    Raises RunError if nobody answers.
     """
     query = Query(Action.SALIENCY, model, tuple(clients), uniform=uniform)
     mean = runner.hold([query], Phase.SALIENCY, 0).summed[0].mean()

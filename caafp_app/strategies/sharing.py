@@ -10,19 +10,9 @@ def shared_updates(
 ) -> dict[int, MeanUpdate]:
     """Return ``(1 - sharing)`` of each cluster's mean update plus `sharing` of everybody's.
 
-    Everybody's is the mean of the clusters' own updates by their examples in this round; for a
-    weight, of the clusters that have it (see `combine`). So a cluster of which few clients, or
-    none, were sampled goes on with the others. With 0 the models are apart, with 1 and equal masks
-    they stay one.
-
-    Parameters
-    ----------
-    models : mapping of int to SparseModel
-        By cluster, of one layout.
-    means : mapping of int to MeanUpdate
-        Of the clusters from which somebody has replied.
-    sharing : float
-        In [0, 1].
+    Everybody's is the mean of the clusters' own updates by their examples in this round, see
+    `combine`: a cluster from which nobody replied goes on with the others. With 0 the models are
+    apart, with 1 and equal masks they stay one.
     """
     if not sharing or not means or len(models) < 2:
         return dict(means)

@@ -81,15 +81,7 @@ def draw_unseen(asked: str, labels: list[str], seed: int) -> list[str]:
 
 
 def score_unseen(runner: Runner, method: Method, step: RoundPlan) -> tuple[UnseenRecord, ...]:
-    """Let the users kept out score every model, and choose one for each by every rule.
-
-    Parameters
-    ----------
-    runner : Runner
-    method : Method
-    step : RoundPlan
-        The number of the exchanges is that after the last round.
-    """
+    """Let the users kept out score every model, and choose one for each by every rule."""
     roster = runner.roster
     members = roster.clusters()
     clusters = {k: model for k, model in method.published().items() if k in members}

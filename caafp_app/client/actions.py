@@ -74,14 +74,7 @@ ACTIONS: Mapping[Action, Callable[[Work], Tasks[RecordDict]]] = {
 
 
 def answer(work: Work, route: str) -> Tasks[RecordDict]:
-    """Do what a message asks.
-
-    Parameters
-    ----------
-    work : Work
-    route : str
-        Flower's type of the message.
-    """
+    """Do what a message asks; `route` is Flower's type of it."""
     if route == MessageType.EVALUATE:
         return evaluate(work)
     return ACTIONS.get(work.request.action, train)(work) if work.request else train(work)

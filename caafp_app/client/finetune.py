@@ -38,18 +38,8 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
 
     Then the client holds out the last part of its train windows, trains on the rest while the
     model gets better on that part, and then from the start for as many epochs on all of them, at
-    least `LEAST_EPOCHS`. Where the model it started from, or `rival`, is clearly better on that
-    part, that one is returned and 0 epochs are taken: see `training.Stopping`.
-
-    Parameters
-    ----------
-    work : Work
-    start : mapping of str to ndarray
-        The model to train.
-    how : LocalTraining
-        See `Work.how`.
-    rival : mapping of str to ndarray
-        The cluster's model; may be `start`.
+    least `LEAST_EPOCHS`. Where the model it started from, or `rival`, the cluster's, is clearly
+    better on that part, that one is returned and 0 epochs are taken: see `training.Stopping`.
     """
     if not work.finds_epochs:
         return (yield from _trained(work, start, how))

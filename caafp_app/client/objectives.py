@@ -93,10 +93,8 @@ OBJECTIVES: Mapping[str, Callable[[float, Work, Arrays], Tasks[Trained]]] = {
 def objective_of(work: Work) -> tuple[Objective, Arrays]:
     """Return the objective that a message asks for, and the model to start from.
 
-    Raises
-    ------
-    ProtocolError
-        A weight is no number of at least 0, or the client's own model is neither sent nor kept.
+    Raises ProtocolError if a weight is no number of at least 0, or the client's own model is
+    neither sent nor kept.
     """
     asked = {key: weight for key in OBJECTIVES if (weight := option(work.content, key))}
     if not asked and work.trains_two:

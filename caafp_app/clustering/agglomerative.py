@@ -24,7 +24,7 @@ SAMPLE_LIMIT = 2_000  # clients; a distance matrix of 32 MB
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """Clusters of clients.
+    """Clusters of clients, none of them empty.
 
     Attributes
     ----------
@@ -32,8 +32,6 @@ class Grouping:
         Cluster of each client, shape [n]; clusters are numbered by their first member.
     centroids : NDArray[np.float32]
         Mean directions, shape [k, d]; see `centroids_of`.
-    k : int
-        Number of clusters, none of them empty.
     note : str
         What a reader of the log should know; empty if all went as asked for.
     """
@@ -72,12 +70,8 @@ def cluster(
     min_size : int
         Smaller clusters are merged into the one of nearest centroid, the smallest first.
     min_silhouette : float
-        What a silhouette has to exceed for more than one cluster to be chosen; in [-1, 1]. Up to
-        0.25 Kaufman and Rousseeuw ("Finding Groups in Data", 1990) see no substantial structure.
-    seed : int
-        Seed of the sample.
-    limit : int
-        Most clients that are clustered among each other, at least 2.
+        In [-1, 1]. Up to 0.25 Kaufman and Rousseeuw ("Finding Groups in Data", 1990) see no
+        substantial structure.
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)

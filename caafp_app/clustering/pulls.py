@@ -60,10 +60,8 @@ class PullBook:
     pairs : dict of (int, int) to int
         How often in a row two clusters were alike.
     left : dict of str to dict of int to (float, int)
-        Which clusters a client has left, by which pull and in which round: where it has been it
-        does not go again for less. So a client that no model serves does not go to and fro.
-    round : int
-        Rounds that were noted.
+        Which clusters a client has left, by which pull and in which round: it does not return for
+        less, so that a client that no model serves does not go to and fro.
     """
 
     last: dict[str, dict[int, float]] = field(default_factory=dict)

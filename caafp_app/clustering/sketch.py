@@ -24,9 +24,8 @@ class Sketcher:
 
     An update of up to ``budget`` values is kept as it is. A longer one is projected onto
     `COMPONENTS` values (or ``budget``, if that is less) by scikit-learn's seeded, very sparse
-    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006), whose matrix
-    has one nonzero value in ``sqrt(size)``. For 11 million weights that is 3.4 million values, 27
-    MB and some seconds to draw at the first sketch; a sketch then takes some 35 ms.
+    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006): for 11
+    million weights some seconds and 27 MB at the first sketch, and then 35 ms for each.
 
     The same size, seed, budget and release of scikit-learn give the same sketches: one that is
     built anew can place newcomers.

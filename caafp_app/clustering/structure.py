@@ -62,8 +62,7 @@ def find_structure(
     ----------
     vectors : NDArray[np.floating]
         A row for each client, shape [n, d]; their mean is taken off.
-    linkage : str
-        ``average`` or ``complete``.
+    linkage : {"average", "complete"}
     min_size : int
         A smaller cluster joins its nearest: an odd client makes no group.
     seed : int

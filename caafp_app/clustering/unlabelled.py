@@ -15,11 +15,8 @@ MARGIN = 0.1
 def informed(information: Mapping[int, float]) -> int:
     """Return the cluster of most information where it is ahead by the margin, else `GENERAL`.
 
-    Parameters
-    ----------
-    information : mapping of int to float
-        Of each model, `GENERAL` among them: the entropy of the mean prediction less the mean
-        entropy of a prediction, in nats.
+    `information`, in nats, is of each model, `GENERAL` among them, the entropy of the mean
+    prediction less the mean entropy of a prediction.
     """
     clusters = [number for number in information if number != GENERAL]
     best = max(clusters, key=lambda k: information[k], default=GENERAL)

@@ -1,7 +1,7 @@
 """Many messages answered in step: unpack all, do their tasks together, pack all.
 
-The actions of `caafp_app.client` are generators of tasks. Each client's generator is advanced to
-its next task; the tasks of all clients are then done together.
+Each client's generator (`caafp_app.client`) is advanced to its next task; the tasks of all clients
+are then done together.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,21 +41,9 @@ def answer_all(
     perform: Perform,
     load: Load = load_client,
 ) -> list[Message]:
-    """Answer messages, each to another client.
+    """Answer messages, each to another client; the contexts are in the same order.
 
-    Parameters
-    ----------
-    messages, contexts : sequence
-        A message and the context of its client, in the same order.
-    perform : callable
-        Does the tasks.
-    load : callable
-        Loads a client's data.
-
-    Returns
-    -------
-    list of Message
-        The replies, in the order of `messages`. What goes wrong with a client is an error reply.
+    The replies are in that order, too. What goes wrong with a client is an error reply.
     """
     replies: dict[int, Message] = {}
     running: dict[int, _Running] = {}

@@ -41,14 +41,8 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
     """Shuffle as `training.train` does: by the seed of each client, anew in each epoch.
 
     With dropout, `training.train` on a CPU draws that from the same generator; the orders are then
-    equal in the first epoch alone.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Windows of each client.
-    hows : sequence of LocalTraining
-        Of equal batch size.
+    equal in the first epoch alone. `sizes` are the windows of each client; all `hows` have the same
+    batch size.
     """
     batch = min(hows[0].batch_size, max(sizes))
     counts = torch.tensor([-(-size // batch) for size in sizes])
@@ -73,14 +67,9 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
 
 
 def passing_batches(sizes: Sequence[int], batch: int) -> Batches:
-    """Pass over all windows once, in order; each weighs 1.
+    """Pass over all windows once, in order, `batch` of a client in a step; each weighs 1.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Windows of each client; may be 0, if not of all.
-    batch : int
-        Windows of a client in a step.
+    `sizes` are the windows of each client; not all may be 0.
     """
     batch = min(batch, max(sizes))
     steps = torch.tensor([-(-size // batch) for size in sizes])

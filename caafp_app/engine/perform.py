@@ -23,13 +23,7 @@ def one_by_one(device: str) -> "Callable[[Sequence[Task]], list[Result | Excepti
 
 
 class Together:
-    """Does tasks as stacks.
-
-    Parameters
-    ----------
-    device : str
-        By its torch name.
-    """
+    """Does tasks as stacks on a device."""
 
     def __init__(self, device: str) -> None:
         self.device = device

@@ -30,14 +30,7 @@ _FEW_STEPS = 8
 def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list[Fitted]:
     """Train clients together: the stacked `training.train`.
 
-    Parameters
-    ----------
-    model : nn.Module
-        The network, on the device.
-    tasks : sequence of Fit
-        Of equal batch size, learning rate, proximal weight and optimiser.
-    on_device : DeviceArrays
-        Where windows are kept.
+    The tasks are of equal batch size, learning rate, proximal weight and optimiser.
     """
     training = _Training(model, tasks, on_device)
     for _ in training.steps():

@@ -15,13 +15,8 @@ from caafp_app.training.state import Arrays
 class FlatParameters:
     """The trainable parameters of a model as one vector, with gradient and mask alongside.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Its parameters are replaced by views of `self.values`; their gradients by views of
-        `self.gradient`.
-    mask : mapping of str to ndarray of bool, optional
-        True where a weight is active; parameters it does not name are not masked.
+    The model's parameters are replaced by views of `self.values`, their gradients by views of
+    `self.gradient`. `mask` is true where a weight is active; what it does not name is not masked.
     """
 
     def __init__(self, model: nn.Module, mask: Arrays | None = None) -> None:

@@ -121,18 +121,9 @@ def make_optimizer(
     prunable: Tensor,
     density: float,
 ) -> Optimizer:
-    """Make the optimiser of a registered name.
+    """Make the optimiser of a registered name, for float32 values [n] or [clients, n].
 
-    Parameters
-    ----------
-    name : str
-    values, gradient : Tensor
-        float32 [n], or [clients, n].
-    learning_rate : float
-    prunable : Tensor
-        bool [n]: what `relevant` divides.
-    density : float
-        See `relevant`.
+    See `relevant` for `prunable` and `density`.
     """
     make: Any = OPTIMISERS[name]
     more = {}
@@ -144,21 +135,10 @@ def make_optimizer(
 
 @torch.no_grad()
 def relevant(values: Tensor, prunable: Tensor, density: float) -> Tensor:
-    """Tell which values will probably stay: the `density` share of largest magnitude.
+    """Tell which values [..., n] will probably stay: the `density` share of largest magnitude.
 
-    Parameters
-    ----------
-    values : Tensor
-        [..., n].
-    prunable : Tensor
-        bool [n]; what is not prunable is relevant.
-    density : float
-        Share of the prunable values that will be active in the end, in (0, 1].
-
-    Returns
-    -------
-    Tensor
-        bool [..., n].
+    What is not `prunable` [n] is relevant. `density` is the share of the prunable values that will
+    be active in the end, in (0, 1].
     """
     sizes = values[..., prunable].abs()
     count = max(math.floor(density * sizes.shape[-1] + 0.5), 1)

@@ -14,13 +14,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def load_arrays(model: nn.Module, arrays: Arrays) -> None:
-    """Copy named arrays into the model's state.
-
-    Raises
-    ------
-    ProtocolError
-        If names or shapes are not the model's.
-    """
+    """Copy named arrays into the model's state; ProtocolError if they are not the model's."""
     state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     try:
         model.load_state_dict(state)
@@ -39,13 +33,7 @@ def dump_arrays(model: nn.Module) -> dict[str, NDArray[Any]]:
 
 
 def place(model: nn.Module, device: str) -> nn.Module:
-    """Move `model` to a device by its torch name.
-
-    Raises
-    ------
-    SettingsError
-        If this machine has no such device.
-    """
+    """Move `model` to a device by its torch name; SettingsError if this machine has none such."""
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:

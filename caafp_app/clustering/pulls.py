@@ -51,17 +51,9 @@ def pulls_of(
 class PullBook:
     """The last pulls of each client of a cluster, and what has been seen in a row.
 
-    Attributes
-    ----------
-    last : dict of str to dict of int to float
-        By label.
-    clients : dict of str to (int, int)
-        Where a client is led to, and how often in a row.
-    pairs : dict of (int, int) to int
-        How often in a row two clusters were alike.
-    left : dict of str to dict of int to (float, int)
-        Which clusters a client has left, by which pull and in which round: it does not return for
-        less, so that a client that no model serves does not go to and fro.
+    `last` has pulls by label; `clients`, where a client is led to and how often in a row; `pairs`,
+    how often in a row two clusters were alike; `left`, which clusters a client has left, by which
+    pull and in which round: it does not return for less, and so does not go to and fro.
     """
 
     last: dict[str, dict[int, float]] = field(default_factory=dict)

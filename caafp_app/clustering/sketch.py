@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import ProtocolError, SettingsError
+from caafp_app.errors import ProtocolError
 
 COMPONENTS = 1024  # of a projection; cosines are then off by 1 / sqrt(1024), about 0.03
 MOST_BUDGET = 2**17  # values per client: the paper's models are kept exactly
@@ -32,11 +32,6 @@ class Sketcher:
     """
 
     def __init__(self, size: int, seed: int, budget: int = MOST_BUDGET) -> None:
-        if size < 1 or budget < 1 or seed < 0:
-            raise SettingsError(
-                "expected a positive size and budget of sketches and a seed that is not negative, "
-                f"found {size}, {budget} and {seed}"
-            )
         self.size = size
         self.seed = seed
         self.budget = budget

@@ -18,17 +18,10 @@ from caafp_app.training import LocalTraining
 class Batches:
     """The steps of a stack of C clients.
 
-    Attributes
-    ----------
-    rows : Tensor
-        int64 [steps, C, batch], into the windows of all clients.
-    weights : Tensor
-        float32 [steps, C, batch]; those of a client and step sum to 1, or to 0 where it has no
-        windows left.
-    share : Tensor
-        float32 [steps, C]: how much of the client's mean loss of the last epoch the step is.
-    steps : Tensor
-        int64 [C]: how many steps each client takes. Its last ones have weight zero.
+    `rows`, int64 [steps, C, batch], point into the windows of all clients. `weights`, float32 of
+    the same shape, sum to 1 for each client and step, or to 0 where it has no windows left.
+    `share`, float32 [steps, C], says how much of the client's mean loss of the last epoch the step
+    is; `steps`, int64 [C], how many steps each client takes, its last ones having weight zero.
     """
 
     rows: Tensor

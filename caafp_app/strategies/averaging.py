@@ -13,10 +13,7 @@ Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class LastModels:
-    """Sums of the models after the last `count` of `rounds`; 0: of none.
-
-    One round's model depends on whom it drew.
-    """
+    """Sums of the models after the last `count` of `rounds`: one round's depends on its draw."""
 
     def __init__(self, count: int, rounds: int) -> None:
         self._first = rounds - count + 1

@@ -52,11 +52,6 @@ class CAAFP(MethodStrategy):
         Seconds that a round may take a device, which is given a smaller part where it takes longer
         (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
-    Raises
-    ------
-    SettingsError
-        If `sharing` is outside of that.
-
     Examples
     --------
     >>> strategy = CAAFP(fraction_train=0.5, seed=42)

@@ -100,7 +100,8 @@ class Changes:
             length = len(next(iter(rows.values())))
             self._windows.setdefault(one.query.group, Effects(length)).add(rows)
         if fresh:
-            self._book.note(_labels(members), fresh)
+            labels = {n: [client.label for client in some] for n, some in members.items()}
+            self._book.note(labels, fresh)
             self._rounds += 1
 
     def decide(self, runner: Runner, models: Mapping[int, SparseModel]) -> dict[int, SparseModel]:
@@ -235,7 +236,3 @@ class Changes:
         self._into = {int(gone): int(number) for gone, number in state["into"].items()}
         self._parts = {int(n): dict(one) for n, one in state["parts"].items()}
         self._windows = {int(n): Effects.from_state(one) for n, one in state["windows"].items()}
-
-
-def _labels(members: Mapping[int, Sequence[Client]]) -> dict[int, list[str]]:
-    return {number: [client.label for client in some] for number, some in members.items()}

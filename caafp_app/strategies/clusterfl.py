@@ -14,8 +14,8 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.admm import Coupling, Penalties
+from caafp_app.clustering.assign import keep_numbers
 from caafp_app.clustering.sketch import Sketcher, sketch_budget
-from caafp_app.clustering.stable import keep_numbers
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.messages import Action, to_record
@@ -42,14 +42,11 @@ class ClusterFL(MethodStrategy):
     A sampled client is sent the point that its model is drawn to, and its model only while it may
     not hold it. It returns the change. The server keeps all models: memory is linear in the
     clients. Scores: the *cluster* model is the client's own w_i, the *personal* one the same after
-    fine-tuning by cross-entropy alone.
-
-    Needs a ClientApp that keeps its model and follows `protocol.objective.CENTRE_WEIGHT` in its
-    config; ours does.
+    fine-tuning by cross-entropy alone. Needs a ClientApp that keeps its model and follows
+    `protocol.objective.CENTRE_WEIGHT` in its config; ours does.
 
     Parameters
     ----------
-    clustering : Clustering
     every : int
         Rounds between clusterings.
     penalties : Penalties

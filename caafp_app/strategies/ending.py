@@ -4,10 +4,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from caafp_app.protocol.messages import to_record
 from caafp_app.pruning.schedule import Phase
-from caafp_app.runs.records import UnseenRecord
+from caafp_app.runs.records import RunReport
 from caafp_app.strategies.personal import Personal, personalise
-from caafp_app.strategies.report import ClusteredResult, ClusterResult, build_report
+from caafp_app.strategies.report import ClusteredResult, ClusterResult, record_of, reports_of
 from caafp_app.strategies.unseen import score_unseen
 
 if TYPE_CHECKING:
@@ -24,28 +25,30 @@ def end(run: "Run", seconds: dict[str, float]) -> ClusteredResult:
     method.models = run.last_models.put_on(method.models)
     ends = strategy.ends_personal(len(run.plan))
     found = personalise(runner, method, last) if ends else Personal({}, None)
-    unseen: tuple[UnseenRecord, ...] = ()
-    if runner.roster.kept_out:
-        unseen = score_unseen(runner, method, last)
+    roster = runner.roster
+    unseen = score_unseen(runner, method, last) if roster.kept_out else ()
     total = seconds["startup"] + seconds["rounds"] + time.monotonic() - began
-    models, result = method.published(), run.result
+    models, members, result = method.published(), roster.clusters(), run.result
     result.arrays = run.mean_arrays()
-    result.report = build_report(
-        models,
-        runner.roster,
-        found.scores,
-        runner.ledger,
-        {"total": total, **seconds},
-        strategy.split,
-        method.parts(),
-        unseen,
-        found.classes,
+    result.report = RunReport(
+        clients=tuple(
+            record_of(client, found.scores.get(label, {}))
+            for label, client in sorted(roster.clients.items())
+        ),
+        clusters=reports_of(models, members, method.parts()),
+        ledger=runner.ledger,
+        seconds={"total": total, **seconds},
+        split=strategy.split,
+        unseen=unseen,
+        classes=found.classes,
     )
     result.clusters = {
-        number: ClusterResult.of(
-            cluster,
-            models[number].mask,
-            run.history.get(-1, []) * (number >= 0) + run.history.get(number, []),
+        number: ClusterResult(
+            to_record(cluster.arrays),
+            models[number].mask.by_layer(),
+            cluster.members,
+            cluster.density,
+            tuple(run.history.get(-1, []) * (number >= 0) + run.history.get(number, [])),
         )
         for number, cluster in result.report.clusters.items()
     }

@@ -35,8 +35,12 @@ def find_class(name: str) -> type[MethodStrategy]:
     found = STRATEGIES[name]
     base = f"{MethodStrategy.__module__}.{MethodStrategy.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, MethodStrategy)):
+        told = f"a value of type {type(found).__name__}"
+        if isinstance(found, type):
+            bases = (f"{base.__module__}.{base.__qualname__}" for base in found.__bases__)
+            told = f"a class derived from {', '.join(bases)}"
         raise SettingsError(
-            f"strategy: expected a subclass of {base} at {name!r}, found {_told(found)}; derive it "
+            f"strategy: expected a subclass of {base} at {name!r}, found {told}; derive it "
             "from that, or from FedAvg or another class of caafp_app.strategies"
         )
     if inspect.isabstract(found):
@@ -119,6 +123,7 @@ def unused_settings(name: str) -> tuple[str, ...]:
 def _offers(settings: Settings) -> dict[str, Any]:
     """Return what the settings say, by the names of arguments."""
     rounds, pruning, wire = settings.rounds, settings.pruning, settings.wire
+    folder = rounds.known_devices
     return {
         **vars(pruning),
         **vars(rounds),
@@ -130,12 +135,8 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "spare_below": 0,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "robust": True,
-        "known_devices": _known_devices(rounds.known_devices),
+        "known_devices": read_known_devices(Path(folder).expanduser()) if folder else None,
     }
-
-
-def _known_devices(folder: str) -> dict[str, str] | None:
-    return read_known_devices(Path(folder).expanduser()) if folder else None
 
 
 def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -208,11 +209,3 @@ def _checked(name: str, value: object, default: object) -> object:
             f"found {value!r}"
         )
     return value
-
-
-def _told(found: object) -> str:
-    """Say what something is: a class by its bases, a value by its type."""
-    if not isinstance(found, type):
-        return f"a value of type {type(found).__name__}"
-    bases = ", ".join(f"{base.__module__}.{base.__qualname__}" for base in found.__bases__)
-    return f"a class derived from {bases}"

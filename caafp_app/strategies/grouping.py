@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
-from caafp_app.clustering.assign import centroids_of
-from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.assign import centroids_of, cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
@@ -28,15 +27,13 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Clustering:
-    """How clients are grouped.
+    """How clients are grouped; see `clustering.agglomerative.cluster` for the other attributes.
 
     Attributes
     ----------
     clusters : int or "auto"
-        Their number. 0: by silhouette, see `clustering.agglomerative.cluster`. ``auto``: one unless
-        a test finds groups, see `clustering.structure.find_structure`; no group is one client.
-    linkage, min_cluster_size, min_silhouette
-        See `cluster`.
+        Their number. 0: by silhouette. ``auto``: one unless a test finds groups, see
+        `clustering.structure.find_structure`; no group is one client.
     grouping : str
         ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
         by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.

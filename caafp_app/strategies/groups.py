@@ -100,7 +100,9 @@ class Groups:
         self._place(runner, step, missed)
         return dict(models)
 
-    def ask(self, queries: Sequence[Query], action: Action, step: RoundPlan) -> list[Query]:
+    def ask(
+        self, queries: Sequence[Query], action: Action, models: Mapping[int, SparseModel]
+    ) -> list[Query]:
         """Return a round's queries with what the groups want to know besides: nothing here."""
         return list(queries)
 

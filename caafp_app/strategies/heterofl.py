@@ -30,12 +30,7 @@ class HeteroFL(MethodStrategy):
     Parameters
     ----------
     levels : str
-        See `parse_levels`. The others: see `MethodStrategy`.
-
-    Raises
-    ------
-    SettingsError
-        If `levels` is not as it has to be.
+        See `parse_levels`, which may raise SettingsError. The others: see `MethodStrategy`.
     """
 
     levels: str = "1,0.5,0.25"

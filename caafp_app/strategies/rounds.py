@@ -64,22 +64,20 @@ def divide_rounds(
     Raises SettingsError if the given ones do not add up to `total`.
     """
     given = (warmup, within, prune)
-    if all(part is not None for part in given):
-        if sum(part or 0 for part in given) != total:
-            raise SettingsError(
-                f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
-                f"found {warmup} + {within} + {prune}"
-            )
-        return warmup or 0, within or 0, prune or 0
-    left = total - sum(part or 0 for part in given)
-    shares = [0.3 if part is None else 0.0 for part in given]
-    if prune is None:
-        shares[2] = 0.4
-    open_ = [i for i, part in enumerate(given) if part is None]
+    parts = [part or 0 for part in given]
+    open_ = [place for place, part in enumerate(given) if part is None]
+    left = total - sum(parts)
+    if left and not open_:
+        raise SettingsError(
+            f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
+            f"found {warmup} + {within} + {prune}"
+        )
     if left < 0:
         raise SettingsError(f"the phases have more rounds than num_rounds ({total})")
-    parts = [part or 0 for part in given]
-    for i in open_[:-1]:
-        parts[i] = int(left * shares[i] / sum(shares) + 0.5)
-    parts[open_[-1]] = total - sum(parts)
+    shares = (0.3, 0.3, 0.4)
+    whole = sum(shares[place] for place in open_)
+    for place in open_[:-1]:
+        parts[place] = int(left * shares[place] / whole + 0.5)
+    for place in open_[-1:]:
+        parts[place] = total - sum(parts)
     return parts[0], parts[1], parts[2]

@@ -23,12 +23,7 @@ from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
 
 Evidence = Mapping[int, Mapping[str, float]]
-"""What each model says of a user's windows, by its number: see `client.unlabelled`."""
-
-
-def always_general(models: Evidence) -> int:
-    """Give everybody the general model."""
-    return GENERAL
+"""What each model says of a user's windows, by its number: see `client.actions`."""
 
 
 def surest(models: Evidence) -> int:
@@ -45,7 +40,7 @@ def most_informed(models: Evidence) -> int:
 
 
 RULES: dict[str, Callable[[Evidence], int]] = {
-    "general": always_general,
+    "general": lambda models: GENERAL,
     "surest": surest,
     "informed": most_informed,
 }

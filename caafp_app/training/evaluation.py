@@ -16,12 +16,12 @@ EVALUATION_BATCH = 1024
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model does on some windows.
+    """How well a model does on some windows; accuracy and loss are NaN without any.
 
     Attributes
     ----------
     accuracy : float
-        Share of windows that are right; NaN without windows.
+        Share of windows that are right.
     loss : float
         Mean cross-entropy in nats.
     confusion : ndarray of int64 [classes, classes]

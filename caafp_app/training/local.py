@@ -60,18 +60,11 @@ def epochs(
 
     Yields each epoch's mean cross-entropy in nats as it ends; the caller may then score the model,
     and may stop. With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or,
-    without one, the model as it came (Li et al., FedProx).
+    without one, the model as it came (Li et al., FedProx). `mask` is true where a weight may
+    change, by name and shape; the rest stays zero.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Takes float32 [batch, time, channels], returns logits [batch, classes].
-    windows : ndarray of float32 [n, time, channels]
-    classes : ndarray of int64 [n]
-    how : LocalTraining
-    mask : mapping of str to ndarray of bool, optional
-        True where a weight may change, by name and shape; the rest stays zero.
-    anchor : mapping of str to ndarray, optional
+    The model maps windows, float32 [batch, time, channels], to logits [batch, classes]; `classes`
+    are int64 [n].
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from caafp_app.client.objectives import PULL, Trained, objective_of
+from caafp_app.client.finetune import Trained
+from caafp_app.client.objectives import PULL, objective_of
 from caafp_app.client.tasks import Fit, Fitted, Network
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import ClientData

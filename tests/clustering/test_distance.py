@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from caafp_app.clustering import distance
-from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering import assign
+from caafp_app.clustering.assign import cosine_distances
 from tests.tolerance import close
 
 
@@ -33,7 +33,7 @@ def test_distances_equal_scipys(n, m, width, seed, scale):
 def test_blocks_of_columns_add_up(monkeypatch):
     rows = np.random.default_rng(0).standard_normal((4, 101)).astype(np.float32)
     whole, cross = cosine_distances(rows), cosine_distances(rows, rows[:2])
-    monkeypatch.setattr(distance, "_BLOCK", 8 * 7)
+    monkeypatch.setattr(assign, "_BLOCK", 8 * 7)
     close(cosine_distances(rows), whole)
     close(cosine_distances(rows, rows[:2]), cross)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.assign import cosine_distances
 from caafp_app.clustering.sketch import COMPONENTS, Sketcher, sketch_budget
 from caafp_app.errors import ProtocolError, SettingsError
 from tests.tolerance import close

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caafp_app.clustering.stable import keep_numbers
+from caafp_app.clustering.assign import keep_numbers
 
 Clusterings = st.dictionaries(st.sampled_from("abcdefghij"), st.integers(0, 3), min_size=1)
 

@@ -16,7 +16,7 @@ from caafp_app.runner.roster import Client
 from caafp_app.runs.checkpoint import Saved
 from caafp_app.strategies import CAHFP, HeteroFL
 from caafp_app.strategies.caafp_method import CAAFPMethod
-from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.levels import Nested
 from tests.strategies.support import Run, Setup, Snapshots, accuracies, bits_of, prepare, run
 
 SHARES = "1,0.5,0.25"
@@ -45,8 +45,8 @@ def clients(count: int = 6) -> tuple[Client, ...]:
 
 @pytest.mark.parametrize("by_filters", [False, True])
 def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool) -> None:
-    model, levels = network(), Levels(STRENGTHS, by_filters)
-    nested = Nested(levels, model)
+    model = network()
+    nested = Nested(model, STRENGTHS, by_filters=by_filters)
     queries = nested.split(Query(Action.TRAIN, model, clients(), wants=frozenset({"squares"})))
     assert [query.level for query in queries] == [0, 1, 2]
     assert [[client.label for client in query.clients] for query in queries] == [
@@ -67,7 +67,7 @@ def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool)
         given = part.layout.flatten(part.arrays())
         # What the part has, times two: the whole model then doubles there and nowhere else.
         step = MeanUpdate(part.mask, part.mask.select(given.weights).astype(float), given.rest, 1.0)
-        moved = model.moved(levels.widened(mask, step)).arrays()
+        moved = model.moved(nested.widened(mask, step)).arrays()
         inside = mask.by_layer()
         for name, array in moved.items():
             changed = array != whole[name]
@@ -82,15 +82,15 @@ def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool)
 
 
 def test_levels_are_combined_by_who_has_a_weight_or_a_bias() -> None:
-    model, levels = network(), Levels(STRENGTHS, by_filters=True)
-    nested = Nested(levels, model)
+    model = network()
+    nested = Nested(model, STRENGTHS, by_filters=True)
     updates = []
     for level, (value, weight) in enumerate(((1.0, 30.0), (4.0, 10.0), (8.0, 20.0))):
         query = nested.narrowed(Query(Action.TRAIN, model, ()), level)
         size, rest = query.model.mask.count, query.model.layout.rest_count
         mean = MeanUpdate(query.model.mask, np.full(size, value), np.full(rest, value), weight)
         mask = nested.mask(-1, model, level)
-        updates.append(levels.widened(mask, mean) if level else mean)
+        updates.append(nested.widened(mask, mean) if level else mean)
     found = combine(updates)
     who = sum(
         (3 - np.arange(3)[level] > 0) * update.mask.bits.astype(int)
@@ -104,7 +104,7 @@ def test_levels_are_combined_by_who_has_a_weight_or_a_bias() -> None:
 
 def test_a_device_below_all_levels_takes_the_smallest() -> None:
     weak = replace(clients(1)[0], strength=0.01)
-    assert Levels(STRENGTHS).of(weak) == 2
+    assert Nested(network(), STRENGTHS).level(weak) == 2
 
 
 def sizes_sent(ended: Run) -> dict[int, dict[int, int]]:

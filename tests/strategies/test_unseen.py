@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from caafp_app.client.unlabelled import of_predictions
+from caafp_app.client.actions import of_predictions
 from caafp_app.errors import SettingsError
 from caafp_app.runs.summary import build_summary
 from caafp_app.strategies.unseen import (

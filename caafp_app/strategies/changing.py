@@ -209,11 +209,9 @@ class Changes:
         if not self._told:
             return
         others = [one for one in self._told if one.what != "move"]
-        self._book.forget(
-            (label for one in self._told for label in one.clients),
-            {number for one in others for number in (one.before, one.after)},
-        )
-        for number in {number for one in others for number in (one.before, one.after)}:
+        gone = {number for one in others for number in (one.before, one.after)}
+        self._book.forget((label for one in self._told for label in one.clients), gone)
+        for number in gone:
             self._windows.pop(number, None)
             self._parts.pop(number, None)
         roster = {label: client.cluster for label, client in runner.roster.clients.items()}

@@ -241,9 +241,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Return the messages of a round of training, as Flower's strategies do.
 
         `start` calls this, so an override may change `config`. A loop of somebody else's may call
-        it too: the first call then begins a run, by RunError only with `num_rounds` given, and what
-        `arrays` differ by from those that `aggregate_train` returned is added to each cluster's
-        model.
+        it too, where `num_rounds` is given, else RunError: the first call then begins a run, and
+        what `arrays` differ by from those that `aggregate_train` returned is added to each
+        cluster's model.
         """
         if self._run is None or (self._run.outside and server_round <= self._run.round):
             self._run = Run.of_another_loop(self, grid, arrays)

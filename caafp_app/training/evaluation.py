@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from caafp_app.training.flat import FlatParameters
+from caafp_app.training.state import FlatParameters
 
 EVALUATION_BATCH = 1024
 

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.training.flat import FlatParameters
 from caafp_app.training.optimizers import make_optimizer
-from caafp_app.training.state import Arrays
+from caafp_app.training.state import Arrays, FlatParameters
 
 
 @dataclass(frozen=True)

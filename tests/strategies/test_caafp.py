@@ -84,28 +84,6 @@ def test_allocation_says_which_layers_are_pruned() -> None:
     assert whole.active() != uniform.active()
 
 
-def test_density_follows_the_plan_in_every_round() -> None:
-    pruning = Pruning(sparsity=0.8, initial_sparsity=0.2, schedule="linear", every=2, regrow=0.2)
-    trial = clustered(pruning=pruning).start()
-    found = {r.round: r for r in trial.seen.rounds if r.phase != "cluster"}
-    assert [s.round for s in trial.seen.plan if s.mask_update] == [2, 4]
-    for step in trial.seen.plan:
-        record = found[step.round]
-        assert record.mask_updated == step.mask_update
-        for density in record.density.values():
-            assert density == pytest.approx(1 - step.sparsity, abs=1 / 36)
-    assert {record.density[0] for number, record in found.items() if number > 1} > {14 / 72}
-
-
-def test_masks_differ_between_clusters_and_evolve() -> None:
-    pruning = Pruning(sparsity=0.5, schedule="one-shot", every=1, regrow=0.3)
-    trial = clustered(pruning=pruning).start()
-    kept = {n: [bits[0] for bits in trial.kept.bits(n).values()] for n in range(3, 7)}
-    assert all(one != other for one, other in kept.values())
-    # The last round trains with the mask that it has.
-    assert [kept[n] != kept[n + 1] for n in (3, 4, 5)] == [True, True, False]
-
-
 @pytest.mark.parametrize("kind", ["magnitude", "random"])
 def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
     pruning = Pruning(sparsity=0.5, initial_sparsity=0.5, initial_mask=kind, every=1, regrow=0.2)

@@ -65,7 +65,7 @@ def test_an_app_evaluates_each_trial_as_a_model_of_its_own() -> None:
         for said in record.elected.values():
             assert tuple(said) == RIVALS
             assert all(0 <= one <= 1 for one in said.values())
-    trials = [model for kind, _, model in seen.models if kind == "evaluate"]
+    trials = [model for kind, _, model in seen if kind == "evaluate"]
     assert len(trials) == 2 * 3 * len(RIVALS)
     left = [np.concatenate([w.ravel() for w in one[:2]]) != 0 for one in trials[: len(RIVALS)]]
     assert len({int(one.sum()) for one in left}) == 1  # of one size, and not all of one kind

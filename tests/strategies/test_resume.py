@@ -11,16 +11,13 @@ from flwr.app import Message, RecordDict
 
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
-from caafp_app.runs.records import RunReport
 from caafp_app.strategies import CAAFP, Clustering, FedAvg, FedSNIP, Pruning
-from caafp_app.strategies.report import ClusteredResult
 from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import (
     PowerCutError,
     Recorder,
-    Setup,
     Snapshots,
     accuracies,
     bits_of,
@@ -29,6 +26,7 @@ from tests.strategies.support import (
     nodes,
     prepare,
 )
+from tests.strategies.trial import Trial
 
 ROUNDS = 8
 
@@ -45,10 +43,9 @@ TERMS: dict[str, Any] = {
     "pruning": Pruning(sparsity=0.5, every=2, regrow=0.2),
     "seed": 3,
     "robust": True,
+    "personalise": None,
 }
 """CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
-
-Ended = tuple[Recorder, ClusteredResult]
 
 
 def numpy_run(
@@ -56,28 +53,19 @@ def numpy_run(
     saved: Saved | None = None,
     at: tuple[int, str] | None = None,
     count: int = 6,
-    **more: Any,
-) -> Ended:
-    seen = Recorder()
-    strategy = CAAFP(observer=seen, checkpoints=kept, **{**TERMS, **more})
+) -> Trial:
+    trial = Trial(configs=count, rounds=ROUNDS, checkpoints=kept, **TERMS)
     if at is not None:
-        seen.at[at] = cut
-    result = strategy.start(
-        grid_of(count), numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0, resume=saved
-    )
-    return seen, result
+        trial.seen.at[at] = cut
+    return trial.start(resume=saved)
 
 
 def grid_of(count: int, **more: Any) -> LocalGrid:
     return LocalGrid(numpy_app.make_app(), nodes(count), serialise=False, **more)
 
 
-def report_of(result: ClusteredResult) -> RunReport:
-    return result.report
-
-
 @pytest.fixture(scope="module")
-def unbroken() -> Ended:
+def unbroken() -> Trial:
     return numpy_run()
 
 
@@ -95,21 +83,20 @@ CUTS = [
 
 @pytest.mark.parametrize("at", CUTS, ids=lambda at: f"{at[1]}-{at[0]}")
 def test_a_run_cut_anywhere_ends_like_an_unbroken_one(
-    at: tuple[int, str], tmp_path: Path, unbroken: Ended
+    at: tuple[int, str], tmp_path: Path, unbroken: Trial
 ) -> None:
     with pytest.raises(PowerCutError):
         numpy_run(Checkpoints(tmp_path), at=at)
     saved = Checkpoints(tmp_path).load()
     assert saved.round == at[0] - 1
-    seen, result = numpy_run(Checkpoints(tmp_path), saved)
-    _, expected = unbroken
-    assert bits_of(result) == bits_of(expected)
-    report, whole = report_of(result), report_of(expected)
+    again = numpy_run(Checkpoints(tmp_path), saved)
+    assert bits_of(again.result) == bits_of(unbroken.result)
+    report, whole = again.report, unbroken.report
     assert accuracies(report) == accuracies(whole)
     for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
-        assert dict(getattr(result, kind)) == dict(getattr(expected, kind))
+        assert dict(getattr(again.result, kind)) == dict(getattr(unbroken.result, kind))
     # Only what was lost was done again.
-    assert min(r.round for r in seen.rounds) == at[0]
+    assert min(r.round for r in again.seen.rounds) == at[0]
     assert report.ledger.formula_total == whole.ledger.formula_total
     phases = report.ledger.by_phase()
     for phase, traffic in whole.ledger.by_phase().items():
@@ -148,10 +135,11 @@ def test_a_client_that_comes_only_after_the_cut_is_placed(
 ) -> None:
     with pytest.raises(PowerCutError):
         numpy_run(Checkpoints(tmp_path), at=at)
-    seen, result = numpy_run(None, Checkpoints(tmp_path).load(), count=7)
-    assert [(r.round, r.phase, r.asked) for r in seen.rounds if r.phase == "cluster"] == [placed]
-    assert min(r.round for r in seen.rounds) == after
-    found = members_of(result)
+    again = numpy_run(None, Checkpoints(tmp_path).load(), count=7)
+    rounds = again.seen.rounds
+    assert [(r.round, r.phase, r.asked) for r in rounds if r.phase == "cluster"] == [placed]
+    assert min(r.round for r in rounds) == after
+    found = members_of(again.result)
     assert len(found) == 7
     assert found["part-0006"] == found["part-0000"]  # of the same planted group
 
@@ -171,7 +159,7 @@ def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("round_", [1, 3, 6])
 def test_told_to_end_in_a_round_saves_the_state_before_it(
-    round_: int, tmp_path: Path, unbroken: Ended
+    round_: int, tmp_path: Path, unbroken: Trial
 ) -> None:
     told: list[bool] = []
 
@@ -186,8 +174,7 @@ def test_told_to_end_in_a_round_saves_the_state_before_it(
         strategy.start(grid_of(6, tamper=notes), numpy_app.initial(), num_rounds=ROUNDS)
     saved = kept.load()
     assert saved.round == round_ - 1
-    _, result = numpy_run(None, saved)
-    assert bits_of(result) == bits_of(unbroken[1])
+    assert bits_of(numpy_run(None, saved).result) == bits_of(unbroken.result)
 
 
 def test_told_to_end_while_replies_are_waited_for_ends_at_once() -> None:
@@ -212,7 +199,7 @@ def test_two_starts_of_one_strategy_are_two_equal_runs(kind: type[MethodStrategy
         strategy.start(grid_of(6), numpy_app.initial(), num_rounds=ROUNDS) for _ in range(2)
     )
     assert bits_of(one) == bits_of(two)
-    first, second = report_of(one), report_of(two)
+    first, second = one.report, two.report
     assert accuracies(first) == accuracies(second)
     assert first.ledger.formula_total == second.ledger.formula_total
     assert first.ledger.messages == second.ledger.messages
@@ -243,7 +230,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
     changes = {"warmup-rounds": 1, "prune-rounds": 3, **OTHERS[name]}
 
-    def setup(saved: Saved | None) -> Setup:
+    def setup(saved: Saved | None) -> Any:
         made = prepare(changes)
         made.strategy.checkpoints = Checkpoints(tmp_path)
         made.extra["resume"] = saved

@@ -6,11 +6,7 @@ import pytest
 from caafp_app.client.actions import of_predictions
 from caafp_app.errors import SettingsError
 from caafp_app.runs.summary import build_summary
-from caafp_app.strategies.unseen import (
-    GENERAL,
-    RULES,
-    draw_unseen,
-)
+from caafp_app.strategies.unseen import GENERAL, RULES, draw_unseen
 from tests.strategies.support import run
 
 LABELS = [f"user-{k:02d}" for k in range(6)]

@@ -9,6 +9,7 @@ Two halves of one group are hardly led away from each other's model.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from statistics import median
 from typing import Any
 
@@ -73,7 +74,7 @@ class PullBook:
                 before, count = self.clients.pop(label, (-1, 0))
                 if target is not None:
                     self.clients[label] = target, 1 + count * (before == target)
-        for pair in _pairs(members):
+        for pair in combinations(sorted(members), 2):
             if all(fresh.keys() & members[number] for number in pair):
                 count = self.pairs.pop(pair, 0)
                 if self._alike(members, *pair):
@@ -92,11 +93,6 @@ class PullBook:
     def merges(self) -> list[tuple[int, int]]:
         """Return the pairs of clusters that are to be one, in order."""
         return sorted(pair for pair, count in self.pairs.items() if count >= ALIKE_IN_A_ROW)
-
-    def mean(self, labels: Iterable[str], towards: int) -> float | None:
-        """Return the mean last pull of clients towards a cluster; None if none is known."""
-        known = self._towards(labels, towards)
-        return sum(known) / len(known) if known else None
 
     def forget(self, labels: Iterable[str], clusters: Iterable[int]) -> None:
         """Forget clients that have another cluster now, and how models that are others pulled."""
@@ -120,8 +116,8 @@ class PullBook:
         if not pulls:
             return None
         target = max(sorted(pulls), key=lambda number: pulls[number])
-        mates = self.mean((one for one in labels if one != label), target)
-        usual = max(mates, 0.0) if mates is not None else 0.0
+        mates = self._towards((one for one in labels if one != label), target)
+        usual = max(sum(mates) / len(mates), 0.0) if mates else 0.0
         return target if pulls[target] > usual + MARGIN else None
 
     def _alike(self, members: Mapping[int, Sequence[str]], first: int, second: int) -> bool:
@@ -157,8 +153,3 @@ class PullBook:
             },
             int(told["round"]),
         )
-
-
-def _pairs(members: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
-    numbers = sorted(members)
-    return [(a, b) for a in numbers for b in numbers if a < b]

@@ -61,11 +61,8 @@ def find_structure(
     if count > TESTED:
         chosen = np.sort(rng.choice(count, TESTED, replace=False))
         tested = _centre(products[np.ix_(chosen, chosen)])
-    best = max(_quality(_distances(tested), linkage, min_size).values(), default=-1.0)
-    null = [
-        max(_quality(_distances(cloud), linkage, min_size).values(), default=-1.0)
-        for cloud in _clouds(tested, rng)
-    ]
+    best = _best(tested, linkage, min_size)
+    null = [_best(cloud, linkage, min_size) for cloud in _clouds(tested, rng)]
     p = (1 + sum(one >= best for one in null)) / (1 + len(null))
     told = f"silhouette {best:.2f}, without groups {np.median(null):.2f}, p = {p:.3f}"
     if p > LEVEL:
@@ -120,7 +117,7 @@ def _distances(products: Matrix) -> Matrix:
     return distances
 
 
-def _clouds(products: Matrix, rng: np.random.Generator) -> "list[Matrix]":
+def _clouds(products: Matrix, rng: np.random.Generator) -> list[Matrix]:
     """Return the products of random clouds of as many clients, with the same singular values."""
     count = len(products)
     values = np.maximum(np.linalg.eigvalsh(products)[1:], 0.0)  # centred: one direction less
@@ -133,11 +130,11 @@ def _clouds(products: Matrix, rng: np.random.Generator) -> "list[Matrix]":
     return clouds
 
 
-def _quality(distances: Matrix, linkage: str, min_size: int) -> dict[int, float]:
-    return {
-        k: silhouette(distances, labels)
-        for k, labels in _partitions(distances, linkage, min_size).items()
-    }
+def _best(products: Matrix, linkage: str, min_size: int) -> float:
+    """Return the best silhouette of clusters of some clients; -1 where there are none."""
+    distances = _distances(products)
+    found = _partitions(distances, linkage, min_size).values()
+    return max((silhouette(distances, labels) for labels in found), default=-1.0)
 
 
 def _partitions(distances: Matrix, linkage: str, min_size: int) -> dict[int, Labels]:

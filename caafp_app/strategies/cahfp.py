@@ -32,7 +32,6 @@ class CAHFP(HeteroFL):
     score = "curvature"
 
     def __post_init__(self) -> None:
-        """Check the values."""
         super().__post_init__()
         if self.every < 1:
             raise SettingsError(f"every: expected at least 1 round, found {self.every}")

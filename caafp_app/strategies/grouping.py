@@ -50,7 +50,6 @@ class Clustering:
     change: bool = True
 
     def __post_init__(self) -> None:
-        """Check the names."""
         if isinstance(self.clusters, str) and self.clusters != AUTO:
             raise SettingsError(
                 f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"

@@ -39,7 +39,6 @@ class HeteroFL(MethodStrategy):
     score = "magnitude"
 
     def __post_init__(self) -> None:
-        """Check the levels."""
         parse_levels(self.levels)
 
     @property

@@ -132,15 +132,11 @@ class Nested:
         Of whole filters computing and bytes both fall with the parameters. Single weights that are
         missing are not sent, but multiplied all the same.
         """
-        found = []
-        for level in range(len(self.shares)):
-            mask = self.mask(number, model, level)
-            if not self.by_filters:
-                found.append(float(mask.count))
-                continue
-            part = self.part(model, mask) if level else model
-            found.append(float(part.layout.parameter_count))
-        return found
+        masks = [self.mask(number, model, level) for level in range(len(self.shares))]
+        if not self.by_filters:
+            return [float(mask.count) for mask in masks]
+        parts = [model, *(self.part(model, mask) for mask in masks[1:])]
+        return [float(part.layout.parameter_count) for part in parts]
 
     def settle(self, clients: Iterable[Client]) -> None:
         """Let clients be compared by the narrowest level that one of them has."""

@@ -75,7 +75,6 @@ class Pruning:
     watch: str = ""
 
     def __post_init__(self) -> None:
-        """Check the sparsity."""
         if isinstance(self.sparsity, str) and self.sparsity not in SPARSITY_RULES:
             raise SettingsError(
                 f"sparsity: expected a number, {' or '.join(map(repr, SPARSITY_RULES))}, found "

@@ -16,12 +16,7 @@ from caafp_app.pruning.bounds import capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client
 from caafp_app.runner.tally import Tally
-from caafp_app.runs.records import (
-    MOST_EXAMPLES,
-    ClientRecord,
-    ClusterReport,
-    RunReport,
-)
+from caafp_app.runs.records import MOST_EXAMPLES, ClientRecord, ClusterReport, RunReport
 
 MODEL_FACTOR = 1.5
 """In the mean of the clusters' models one is at most so many times as long as the median client's:

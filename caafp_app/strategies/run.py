@@ -26,11 +26,7 @@ from caafp_app.strategies.evaluation import Evaluation
 from caafp_app.strategies.handed import HandedOut
 from caafp_app.strategies.opening import layout_of, runner_of
 from caafp_app.strategies.progress import Progress
-from caafp_app.strategies.report import (
-    ClusteredResult,
-    ClusterRound,
-    mean_of_clusters,
-)
+from caafp_app.strategies.report import ClusteredResult, ClusterRound, mean_of_clusters
 from caafp_app.strategies.saving import Saving, restore, state_of
 from caafp_app.strategies.unseen import draw_unseen
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import MetricRecord
 
-from caafp_app.clustering.unlabelled import GENERAL, informed
+from caafp_app.clustering.assign import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import UNLABELLED

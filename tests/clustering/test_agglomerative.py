@@ -32,11 +32,6 @@ def test_planted_groups_are_found(linkage, k):
     assert ("chosen by silhouette: 3" in result.note) == (k == 0)
 
 
-def test_labels_are_numbered_by_first_member():
-    truth = np.array([2, 2, 0, 1, 0, 1, 2])
-    assert cluster(planted(truth, noise=0.3), 3).labels.tolist() == [0, 0, 1, 2, 1, 2, 0]
-
-
 @settings(deadline=None, max_examples=30)
 @given(
     clients=st.integers(1, 14),

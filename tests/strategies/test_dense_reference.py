@@ -19,14 +19,7 @@ from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.pruning.sums import accumulate, make_sums
 from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.settings import Settings
-from caafp_app.training import (
-    LocalTraining,
-    decay,
-    dump_arrays,
-    full_gradient,
-    load_arrays,
-    train,
-)
+from caafp_app.training import LocalTraining, decay, dump_arrays, full_gradient, load_arrays, train
 from tests.strategies.support import nodes, run
 
 Vector = NDArray[Any]

@@ -37,18 +37,6 @@ def test_no_windows_give_no_score() -> None:
     assert Score(0.5, 1.0, 2) != score
 
 
-def test_evaluation_changes_nothing() -> None:
-    x, y = data()
-    model = Small()
-    model.train()
-    before = dump_arrays(model)
-    evaluate(model, x, y)
-    after = dump_arrays(model)
-    for name in before:
-        np.testing.assert_array_equal(before[name], after[name])
-    assert all(p.grad is None for p in model.parameters())
-
-
 @pytest.mark.parametrize("n", [5, 2500])
 def test_the_full_gradient_is_autograds_at_pruned_weights_too(n: int) -> None:
     x, y = data(n)

@@ -155,7 +155,7 @@ def nodes(count: int) -> list[dict[str, int]]:
     return [{"partition-id": index, "num-partitions": count} for index in range(count)]
 
 
-def request_to(action: Action, mask: Mask, arrays: Mapping[str, Any], **more: Any) -> Request:
+def request_to(action: Action, mask: Mask, arrays: Mapping[str, Any], /, **more: Any) -> Request:
     """Ask our own app for something in round 1, of a model inside a mask."""
     model = mask.layout.flatten(arrays)
     model.weights[~mask.bits] = 0

@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
-from caafp_app.client.objectives import Trained, objective_of
+from caafp_app.client.finetune import Trained
+from caafp_app.client.objectives import objective_of
 from caafp_app.client.pace import told
 from caafp_app.client.tasks import Arrays, Tasks
-from caafp_app.client.unlabelled import of_predictions
 from caafp_app.client.work import Metrics, Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
-from caafp_app.protocol.objective import (
-    HELD_TRAINED,
-    LABEL_ENTROPY,
-    UNLABELLED,
-    option,
-)
+from caafp_app.protocol.objective import HELD_TRAINED, LABEL_ENTROPY, UNLABELLED, option
 
 
 def saliency(work: Work) -> Tasks[RecordDict]:
@@ -66,6 +62,22 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
 
 
+def of_predictions(probabilities: NDArray[np.floating]) -> dict[str, float]:
+    """Return what a model says without a label, by probabilities [n, classes].
+
+    ``sure`` is the mean largest probability, ``entropy`` the mean entropy of a window and
+    ``variety`` the entropy of their mean, in nats: a model that calls everything one class is sure,
+    and its variety is 0.
+    """
+    if not len(probabilities):
+        return {}
+    return {
+        "sure": float(probabilities.max(axis=1).mean()),
+        "entropy": float(_entropy(probabilities).mean()),
+        "variety": float(_entropy(probabilities.mean(axis=0))),
+    }
+
+
 ACTIONS: Mapping[Action, Callable[[Work], Tasks[RecordDict]]] = {
     Action.SALIENCY: saliency,
     Action.PERSONALISE: personalise,
@@ -74,14 +86,7 @@ ACTIONS: Mapping[Action, Callable[[Work], Tasks[RecordDict]]] = {
 
 
 def answer(work: Work, route: str) -> Tasks[RecordDict]:
-    """Do what a message asks.
-
-    Parameters
-    ----------
-    work : Work
-    route : str
-        Flower's type of the message.
-    """
+    """Do what a message asks; `route` is Flower's type of it."""
     if route == MessageType.EVALUATE:
         return evaluate(work)
     return ACTIONS.get(work.request.action, train)(work) if work.request else train(work)
@@ -95,7 +100,7 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
         metrics |= yield from work.held(start)
         metrics["test-examples"] = len(work.data.test_y)
     if option(work.content, LABEL_ENTROPY):
-        metrics[LABEL_ENTROPY] = _entropy(work.data.train_y, len(work.data.class_names))
+        metrics[LABEL_ENTROPY] = _label_entropy(work.data.train_y, len(work.data.class_names))
     trained = yield from objective(work, start)
     if option(work.content, HELD_TRAINED):
         metrics |= yield from work.held(trained.model, HELD_TRAINED)
@@ -105,11 +110,16 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
     return metrics, trained
 
 
-def _entropy(classes: IntArray, count: int) -> float:
+def _label_entropy(classes: IntArray, count: int) -> float:
     """Return the entropy of labels as a share of ``ln(count)``; 0 where there is one class."""
     shares = np.bincount(classes, minlength=count) / len(classes)
-    known = shares[shares > 0]
-    return float(-(known * np.log(known)).sum() / np.log(count)) if count > 1 else 0.0
+    return float(_entropy(shares[shares > 0]) / np.log(count)) if count > 1 else 0.0
+
+
+def _entropy(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    logarithms = np.log(np.where(shares > 0, shares, 1.0))
+    found: NDArray[np.float64] = -(shares * logarithms).sum(axis=-1)
+    return found
 
 
 def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:

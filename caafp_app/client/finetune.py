@@ -25,31 +25,22 @@ LEAST_EPOCHS = 25
 held out, too: that a model knows them after one epoch says little of other windows."""
 
 
-class Tuned(NamedTuple):
-    """Mean loss of the last epoch (0 without any), the model, and the epochs taken."""
+class Trained(NamedTuple):
+    """Mean loss of the last epoch (0 without any), the model, the arrays to send, epochs taken."""
 
     loss: float
     model: Arrays
+    sent: Arrays
     epochs: int
 
 
-def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Tasks[Tuned]:
+def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Tasks[Trained]:
     """Train `start`; with ``finetune-epochs=auto`` in a personalise phase, for as long as it helps.
 
     Then the client holds out the last part of its train windows, trains on the rest while the
     model gets better on that part, and then from the start for as many epochs on all of them, at
-    least `LEAST_EPOCHS`. Where the model it started from, or `rival`, is clearly better on that
-    part, that one is returned and 0 epochs are taken: see `training.Stopping`.
-
-    Parameters
-    ----------
-    work : Work
-    start : mapping of str to ndarray
-        The model to train.
-    how : LocalTraining
-        See `Work.how`.
-    rival : mapping of str to ndarray
-        The cluster's model; may be `start`.
+    least `LEAST_EPOCHS`. Where the model it started from, or `rival`, the cluster's, is clearly
+    better on that part, that one is returned and 0 epochs are taken: see `training.Stopping`.
     """
     if not work.finds_epochs:
         return (yield from _trained(work, start, how))
@@ -63,13 +54,13 @@ def finetune(work: Work, start: Arrays, how: LocalTraining, rival: Arrays) -> Ta
     if rival is not start:
         score: Score = yield Evaluate(work.network, rival, *held)
         if clearly_better(score, found.score):
-            return Tuned(0.0, rival, 0)
+            return Trained(0.0, rival, rival, 0)
     if found.epochs == 0:
-        return Tuned(0.0, start, 0)
+        return Trained(0.0, start, start, 0)
     least = LEAST_EPOCHS if len(np.unique(held[1])) > 1 else 0
     return (yield from _trained(work, start, replace(how, epochs=max(found.epochs, least))))
 
 
-def _trained(work: Work, start: Arrays, how: LocalTraining) -> Tasks[Tuned]:
+def _trained(work: Work, start: Arrays, how: LocalTraining) -> Tasks[Trained]:
     fitted: Fitted = yield work.fit(start, how)
-    return Tuned(*fitted, how.epochs)
+    return Trained(fitted.loss, fitted.arrays, fitted.arrays, how.epochs)

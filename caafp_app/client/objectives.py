@@ -6,9 +6,8 @@ Each trains a model that it is given and returns a `Trained`.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
-from caafp_app.client.finetune import finetune
+from caafp_app.client.finetune import Trained, finetune
 from caafp_app.client.tasks import Arrays, Tasks
 from caafp_app.client.work import Work
 from caafp_app.devices.kept import state_folder
@@ -22,22 +21,12 @@ PULL = 0.1
 """lambda of ``personal=dual``: on validation data .03 and .1 did alike, 1 worse."""
 
 
-class Trained(NamedTuple):
-    """Mean loss of the last epoch, the trained model, the arrays to send, and epochs taken."""
-
-    loss: float
-    model: Arrays
-    sent: Arrays
-    epochs: int
-
-
 Objective = Callable[[Work, Arrays], Tasks[Trained]]
 
 
 def plain(work: Work, start: Arrays) -> Tasks[Trained]:
     """Train by cross-entropy."""
-    tuned = yield from finetune(work, start, work.how(), start)
-    return Trained(tuned.loss, tuned.model, tuned.model, tuned.epochs)
+    return finetune(work, start, work.how(), start)
 
 
 def dual(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
@@ -49,11 +38,12 @@ def dual(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
     received = None if work.personalises else (yield from plain(work, start))
     own = _second_model(work)
     how = replace(work.how(), proximal=weight)
-    loss, own, epochs = yield from finetune(work, own, how, work.received)
+    alone = yield from finetune(work, own, how, work.received)
+    own = alone.model
     keep_record(work.context, OWN, own)
     if (state := state_folder(work.context.node_config, work.data.label)) is not None:
         keep_own(state, own, str(work.context.run_id))
-    return received or Trained(loss, own, own, epochs)
+    return received or alone
 
 
 def _second_model(work: Work) -> Arrays:
@@ -73,14 +63,14 @@ def centre(weight: float, work: Work, start: Arrays) -> Tasks[Trained]:
     The arrays to send are the point, moved as the own model was.
     """
     how = replace(work.how(), proximal=weight)
-    loss, own, epochs = yield from finetune(work, start, how, start)
-    keep_record(work.context, OWN, own)
+    trained = yield from finetune(work, start, how, start)
+    keep_record(work.context, OWN, trained.model)
     moved = {
         # What is not averaged is passed on as it is.
         name: work.received[name] + (new - start[name]) if new.dtype.kind == "f" else new
-        for name, new in own.items()
+        for name, new in trained.model.items()
     }
-    return Trained(loss, own, moved, epochs)
+    return trained._replace(sent=moved)
 
 
 OBJECTIVES: Mapping[str, Callable[[float, Work, Arrays], Tasks[Trained]]] = {
@@ -93,10 +83,8 @@ OBJECTIVES: Mapping[str, Callable[[float, Work, Arrays], Tasks[Trained]]] = {
 def objective_of(work: Work) -> tuple[Objective, Arrays]:
     """Return the objective that a message asks for, and the model to start from.
 
-    Raises
-    ------
-    ProtocolError
-        A weight is no number of at least 0, or the client's own model is neither sent nor kept.
+    Raises ProtocolError if a weight is no number of at least 0, or the client's own model is
+    neither sent nor kept.
     """
     asked = {key: weight for key in OBJECTIVES if (weight := option(work.content, key))}
     if not asked and work.trains_two:

@@ -30,12 +30,6 @@ def told(work: Work, seconds: float) -> Mapping[str, float]:
     A simulated device tells what its profile makes of the multiplications and the float32 bytes,
     so that a run repeated says the same. A real one tells the seconds of its training; what was on
     the link the server sees.
-
-    Parameters
-    ----------
-    work : Work
-    seconds : float
-        That the training took here.
     """
     if not work.settings.rounds.deadline:
         return {}

@@ -26,17 +26,9 @@ Tasks = Generator["Task", Any, T]
 
 @dataclass(frozen=True)
 class Network:
-    """Which network: by name and form of the data, and by its shapes where filters were removed.
+    """Which network: by name, form of one window and number of classes.
 
-    Attributes
-    ----------
-    name : str
-        See `caafp_app.models`.
-    input_shape : tuple of int
-        Of one window.
-    classes : int
-    shapes : tuple of (str, tuple of int), optional
-        Of each array; None: as the network is made.
+    Where filters were removed, `shapes` has those of each array; else None.
     """
 
     name: str
@@ -116,13 +108,7 @@ def network_on(network: Network, device: str) -> nn.Module:
 
 
 def perform(task: Task, device: str) -> Result:
-    """Do one task.
-
-    Raises
-    ------
-    ProtocolError
-        The arrays are not those of the network.
-    """
+    """Do one task; raises ProtocolError if the arrays are not those of the network."""
     model = network_on(task.network, device)
     training.load_arrays(model, task.arrays)
     match task:

@@ -34,20 +34,8 @@ EPOCHS_BEFORE_CLUSTERING = 1
 class Work:
     """What one message asks of this client.
 
-    Attributes
-    ----------
-    content : RecordDict
-        Of the message.
-    context : Context
-    settings : Settings
-        Of the run.
-    request : Request, optional
-        None for a message of a plain Flower strategy.
-    data : ClientData
-    received : mapping of str to ndarray
-        The arrays that came, by name.
-    network : Network
-        Whose arrays they are.
+    `request` is None for a message of a plain Flower strategy; `received` are the arrays that came,
+    by name, and `network` is whose they are.
     """
 
     content: RecordDict
@@ -60,20 +48,9 @@ class Work:
 
     @classmethod
     def of(cls, content: RecordDict, context: Context, load: Load = load_client) -> "Work":
-        """Read the content of a message and load the data.
+        """Read the content of a message and load the data, by ``load(settings, node_config)``.
 
-        Parameters
-        ----------
-        content : RecordDict
-            Of a message, as the ClientApp sees it.
-        context : Context
-        load : callable
-            ``load(settings, node_config)`` returns the data of this client.
-
-        Raises
-        ------
-        CaafpError
-            The settings, the data or the message are not what they have to be.
+        Raises CaafpError if the settings, the data or the message are not what they have to be.
         """
         settings = Settings.from_run_config(context.run_config)
         torch.set_num_threads(1)

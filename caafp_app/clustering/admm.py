@@ -52,7 +52,6 @@ class Penalties:
     rho: float = 2e-3
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if min(self.alpha, self.beta) < 0 or not self.rho > 2 * self.beta:
             raise SettingsError(
                 "expected alpha and beta of at least 0 and rho above 2 beta, found alpha "

@@ -5,17 +5,21 @@ point the same way have data that look alike.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.assign import Labels, assign, by_first_member, centroids_of
-from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.assign import (
+    Labels,
+    assign,
+    by_first_member,
+    centroids_of,
+    cosine_distances,
+)
+from caafp_app.clustering.structure import MOST_CLUSTERS, cut_tree, silhouette, tree_of
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 
 LINKAGES = ("average", "complete")
-MOST_CLUSTERS = 6  # where the number is chosen
 # Below it there is no structure to speak of: updates that differ by noise alone stay under 0.035
 # (12 and 36 clients, 2 000 values, with or without a common direction), weak groups reach 0.12.
 LEAST_SILHOUETTE = 0.05
@@ -24,18 +28,10 @@ SAMPLE_LIMIT = 2_000  # clients; a distance matrix of 32 MB
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """Clusters of clients.
+    """Clusters of clients, `k` of them and none empty.
 
-    Attributes
-    ----------
-    labels : NDArray[np.int64]
-        Cluster of each client, shape [n]; clusters are numbered by their first member.
-    centroids : NDArray[np.float32]
-        Mean directions, shape [k, d]; see `centroids_of`.
-    k : int
-        Number of clusters, none of them empty.
-    note : str
-        What a reader of the log should know; empty if all went as asked for.
+    Each client's, shape [n], numbered by their first members; their mean directions, [k, d]; and
+    what a reader of the log should know, if not all went as asked for.
     """
 
     labels: Labels
@@ -54,7 +50,7 @@ def cluster(
     seed: int = 0,
     limit: int = SAMPLE_LIMIT,
 ) -> Grouping:
-    """Cluster clients by the cosine distances of their sketches.
+    """Cluster clients by the cosine distances of their sketches, a row each [n, d].
 
     With more than ``limit`` clients a random sample of so many is clustered, and every other client
     joins the nearest centroid: time and memory are then linear in the number of clients.
@@ -64,20 +60,14 @@ def cluster(
 
     Parameters
     ----------
-    sketches : NDArray[np.floating]
-        One row per client, shape [n, d], in an order that does not change from run to run.
     k : int
         Number of clusters. 0: the one of 2 to 6 with the best silhouette, or 1 cluster if that is
         not above `min_silhouette`.
     min_size : int
         Smaller clusters are merged into the one of nearest centroid, the smallest first.
     min_silhouette : float
-        What a silhouette has to exceed for more than one cluster to be chosen; in [-1, 1]. Up to
-        0.25 Kaufman and Rousseeuw ("Finding Groups in Data", 1990) see no substantial structure.
-    seed : int
-        Seed of the sample.
-    limit : int
-        Most clients that are clustered among each other, at least 2.
+        In [-1, 1]. Up to 0.25 Kaufman and Rousseeuw ("Finding Groups in Data", 1990) see no
+        substantial structure.
     """
     clients = len(sketches)
     _check(sketches, k, linkage, min_size, limit)
@@ -92,12 +82,13 @@ def cluster(
         )
     sampled = sketches[sample] if clients > limit else sketches
     distances = cosine_distances(sampled)
+    tree = tree_of(distances, linkage)
     if k == 0:
         least = -(-min_size * len(sample) // clients)
-        of_sample, note = _choose(sampled, distances, linkage, least, min_silhouette)
+        of_sample, note = _choose(sampled, distances, tree, least, min_silhouette)
         notes.append(note)
     else:
-        of_sample = _tree_cut(distances, k, linkage)
+        of_sample = cut_tree(tree, k)
     labels = of_sample
     if clients > limit:
         found = int(of_sample.max()) + 1
@@ -137,20 +128,10 @@ def _check(sketches: NDArray[np.floating], k: int, linkage: str, min_size: int, 
         raise ProtocolError("expected finite sketches, found NaN or infinity")
 
 
-def _tree_cut(distances: NDArray[np.float64], k: int, linkage: str) -> Labels:
-    """Cut the tree of the clients into k clusters, numbered by their first member."""
-    if k == 1:
-        return np.zeros(len(distances), dtype=np.int64)
-    from sklearn.cluster import AgglomerativeClustering
-
-    tree: Any = AgglomerativeClustering(k, metric="precomputed", linkage=linkage)
-    return by_first_member(tree.fit_predict(distances))
-
-
 def _choose(
     sketches: NDArray[np.floating],
     distances: NDArray[np.float64],
-    linkage: str,
+    tree: NDArray[np.float64],
     min_size: int,
     min_silhouette: float,
 ) -> tuple[Labels, str]:
@@ -158,10 +139,10 @@ def _choose(
     best, best_score = np.zeros(len(sketches), dtype=np.int64), min_silhouette
     scores = []
     for k in range(2, min(MOST_CLUSTERS, len(sketches) - 1) + 1):
-        labels = _merge_small(sketches, _tree_cut(distances, k, linkage), min_size)
-        score = _silhouette(distances, labels)
-        if score is None:
+        labels = _merge_small(sketches, cut_tree(tree, k), min_size)
+        if labels.max() == 0:
             continue
+        score = silhouette(distances, labels)
         scores.append(f"{k}: {score:.3f}")
         if score > best_score:
             best, best_score = labels, score
@@ -170,15 +151,6 @@ def _choose(
     chosen = int(best.max()) + 1
     note = f"number of clusters chosen by silhouette: {chosen} ({', '.join(scores)}"
     return best, note + (")" if chosen > 1 else f"; none above {min_silhouette:g})")
-
-
-def _silhouette(distances: NDArray[np.float64], labels: Labels) -> float | None:
-    """Return the mean silhouette, or None where it is not defined."""
-    if not 2 <= np.unique(labels).size < len(labels):
-        return None
-    from sklearn.metrics import silhouette_score
-
-    return float(silhouette_score(distances, labels, metric="precomputed"))
 
 
 def _merge_small(sketches: NDArray[np.floating], labels: Labels, min_size: int) -> Labels:

@@ -15,13 +15,7 @@ Vector = NDArray[np.floating]
 
 
 class Effects:
-    """Sums of the directions of updates, by client and by round.
-
-    Parameters
-    ----------
-    length : int
-        Values in an update.
-    """
+    """Sums of the directions of updates of `length` values, by client and by round."""
 
     def __init__(self, length: int) -> None:
         self.length = length

@@ -9,6 +9,7 @@ Two halves of one group are hardly led away from each other's model.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from statistics import median
 from typing import Any
 
@@ -51,19 +52,9 @@ def pulls_of(
 class PullBook:
     """The last pulls of each client of a cluster, and what has been seen in a row.
 
-    Attributes
-    ----------
-    last : dict of str to dict of int to float
-        By label.
-    clients : dict of str to (int, int)
-        Where a client is led to, and how often in a row.
-    pairs : dict of (int, int) to int
-        How often in a row two clusters were alike.
-    left : dict of str to dict of int to (float, int)
-        Which clusters a client has left, by which pull and in which round: where it has been it
-        does not go again for less. So a client that no model serves does not go to and fro.
-    round : int
-        Rounds that were noted.
+    `last` has pulls by label; `clients`, where a client is led to and how often in a row; `pairs`,
+    how often in a row two clusters were alike; `left`, which clusters a client has left, by which
+    pull and in which round: it does not return for less, and so does not go to and fro.
     """
 
     last: dict[str, dict[int, float]] = field(default_factory=dict)
@@ -83,7 +74,7 @@ class PullBook:
                 before, count = self.clients.pop(label, (-1, 0))
                 if target is not None:
                     self.clients[label] = target, 1 + count * (before == target)
-        for pair in _pairs(members):
+        for pair in combinations(sorted(members), 2):
             if all(fresh.keys() & members[number] for number in pair):
                 count = self.pairs.pop(pair, 0)
                 if self._alike(members, *pair):
@@ -102,11 +93,6 @@ class PullBook:
     def merges(self) -> list[tuple[int, int]]:
         """Return the pairs of clusters that are to be one, in order."""
         return sorted(pair for pair, count in self.pairs.items() if count >= ALIKE_IN_A_ROW)
-
-    def mean(self, labels: Iterable[str], towards: int) -> float | None:
-        """Return the mean last pull of clients towards a cluster; None if none is known."""
-        known = self._towards(labels, towards)
-        return sum(known) / len(known) if known else None
 
     def forget(self, labels: Iterable[str], clusters: Iterable[int]) -> None:
         """Forget clients that have another cluster now, and how models that are others pulled."""
@@ -130,8 +116,8 @@ class PullBook:
         if not pulls:
             return None
         target = max(sorted(pulls), key=lambda number: pulls[number])
-        mates = self.mean((one for one in labels if one != label), target)
-        usual = max(mates, 0.0) if mates is not None else 0.0
+        mates = self._towards((one for one in labels if one != label), target)
+        usual = max(sum(mates) / len(mates), 0.0) if mates else 0.0
         return target if pulls[target] > usual + MARGIN else None
 
     def _alike(self, members: Mapping[int, Sequence[str]], first: int, second: int) -> bool:
@@ -167,8 +153,3 @@ class PullBook:
             },
             int(told["round"]),
         )
-
-
-def _pairs(members: Mapping[int, Sequence[str]]) -> list[tuple[int, int]]:
-    numbers = sorted(members)
-    return [(a, b) for a in numbers for b in numbers if a < b]

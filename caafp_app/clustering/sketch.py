@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import ProtocolError, SettingsError
+from caafp_app.errors import ProtocolError
 
 COMPONENTS = 1024  # of a projection; cosines are then off by 1 / sqrt(1024), about 0.03
 MOST_BUDGET = 2**17  # values per client: the paper's models are kept exactly
@@ -24,20 +24,14 @@ class Sketcher:
 
     An update of up to ``budget`` values is kept as it is. A longer one is projected onto
     `COMPONENTS` values (or ``budget``, if that is less) by scikit-learn's seeded, very sparse
-    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006), whose matrix
-    has one nonzero value in ``sqrt(size)``. For 11 million weights that is 3.4 million values, 27
-    MB and some seconds to draw at the first sketch; a sketch then takes some 35 ms.
+    random projection (Li, Hastie, Church, "Very Sparse Random Projections", KDD 2006): for 11
+    million weights some seconds and 27 MB at the first sketch, and then 35 ms for each.
 
     The same size, seed, budget and release of scikit-learn give the same sketches: one that is
     built anew can place newcomers.
     """
 
     def __init__(self, size: int, seed: int, budget: int = MOST_BUDGET) -> None:
-        if size < 1 or budget < 1 or seed < 0:
-            raise SettingsError(
-                "expected a positive size and budget of sketches and a seed that is not negative, "
-                f"found {size}, {budget} and {seed}"
-            )
         self.size = size
         self.seed = seed
         self.budget = budget

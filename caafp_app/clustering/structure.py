@@ -1,14 +1,11 @@
 """Whether clients form groups at all, and how many: a test, then quality and stability.
 
-Without groups the clients' vectors are one cloud, long in some directions and short in others. So
-the clusters found are compared with those of clouds that have the same extent in every direction
-(the same singular values) and nothing else: the clients are rotated at random, which is what a
-Gaussian cloud does not notice (Langsrud, "Rotation tests", Statistics and Computing 15, 2005), as
-Liu, Hayes, Nobel and Marron test two clusters in high dimension (JASA 103, 2008). A cloud gives
-clusters too, and good ones if it is long: only what is better than that counts.
-
-Only the products of the clients' vectors are needed, so that a draw costs no more than clustering
-so many clients.
+Without groups the clients' vectors are one cloud, long in some directions and short in others. It
+gives clusters too, and good ones if it is long. So the clusters found are compared with those of
+clouds of the same singular values: the clients are rotated at random, which is what a Gaussian
+cloud does not notice (Langsrud, "Rotation tests", Statistics and Computing 15, 2005), as Liu,
+Hayes, Nobel and Marron test two clusters in high dimension (JASA 103, 2008). Only the products of
+the clients' vectors are needed, so a draw costs no more than clustering so many clients.
 """
 
 from collections.abc import Mapping
@@ -36,16 +33,9 @@ MOST_CUTS = 2 * MOST_CLUSTERS
 
 @dataclass(frozen=True)
 class Structure:
-    """What was found.
+    """What was found: each client's cluster, all 0 without structure, and the figures in words.
 
-    Attributes
-    ----------
-    labels : NDArray[np.int64]
-        Cluster of each client, shape [n]; all 0 where there is no structure.
-    p : float
-        Share of the clouds without groups whose clusters are as good.
-    note : str
-        The figures behind it, in words.
+    `p` is the share of the clouds without groups whose clusters are as good.
     """
 
     labels: Labels
@@ -58,16 +48,8 @@ def find_structure(
 ) -> Structure:
     """Find the groups of clients, one where there are none.
 
-    Parameters
-    ----------
-    vectors : NDArray[np.floating]
-        A row for each client, shape [n, d]; their mean is taken off.
-    linkage : str
-        ``average`` or ``complete``.
-    min_size : int
-        A smaller cluster joins its nearest: an odd client makes no group.
-    seed : int
-        Of the random clouds and the clients drawn.
+    `vectors` has a row for each client, [n, d], whose mean is taken off. A cluster of fewer than
+    `min_size` joins its nearest: an odd client makes no group. `seed` decides the random clouds.
     """
     count = len(vectors)
     labels = np.zeros(count, dtype=np.int64)
@@ -79,18 +61,15 @@ def find_structure(
     if count > TESTED:
         chosen = np.sort(rng.choice(count, TESTED, replace=False))
         tested = _centre(products[np.ix_(chosen, chosen)])
-    best = max(_quality(_distances(tested), linkage, min_size).values(), default=-1.0)
-    null = [
-        max(_quality(_distances(cloud), linkage, min_size).values(), default=-1.0)
-        for cloud in _clouds(tested, rng)
-    ]
+    best = _best(tested, linkage, min_size)
+    null = [_best(cloud, linkage, min_size) for cloud in _clouds(tested, rng)]
     p = (1 + sum(one >= best for one in null)) / (1 + len(null))
     told = f"silhouette {best:.2f}, without groups {np.median(null):.2f}, p = {p:.3f}"
     if p > LEVEL:
         return Structure(labels, p, f"one cluster, no structure: {told}")
     distances = _distances(products)
     found = _partitions(distances, linkage, min_size)
-    scores = {k: _silhouette(distances, one) for k, one in found.items()}
+    scores = {k: silhouette(distances, one) for k, one in found.items()}
     stable = {
         k: _stability(distances, one, linkage, np.random.default_rng([seed, k]))
         for k, one in found.items()
@@ -138,7 +117,7 @@ def _distances(products: Matrix) -> Matrix:
     return distances
 
 
-def _clouds(products: Matrix, rng: np.random.Generator) -> "list[Matrix]":
+def _clouds(products: Matrix, rng: np.random.Generator) -> list[Matrix]:
     """Return the products of random clouds of as many clients, with the same singular values."""
     count = len(products)
     values = np.maximum(np.linalg.eigvalsh(products)[1:], 0.0)  # centred: one direction less
@@ -151,11 +130,11 @@ def _clouds(products: Matrix, rng: np.random.Generator) -> "list[Matrix]":
     return clouds
 
 
-def _quality(distances: Matrix, linkage: str, min_size: int) -> dict[int, float]:
-    return {
-        k: _silhouette(distances, labels)
-        for k, labels in _partitions(distances, linkage, min_size).items()
-    }
+def _best(products: Matrix, linkage: str, min_size: int) -> float:
+    """Return the best silhouette of clusters of some clients; -1 where there are none."""
+    distances = _distances(products)
+    found = _partitions(distances, linkage, min_size).values()
+    return max((silhouette(distances, labels) for labels in found), default=-1.0)
 
 
 def _partitions(distances: Matrix, linkage: str, min_size: int) -> dict[int, Labels]:
@@ -164,20 +143,28 @@ def _partitions(distances: Matrix, linkage: str, min_size: int) -> dict[int, Lab
     A cut that leaves clients over gives them to their nearest cluster. Where several cuts come to
     one number, the first, of the fewest left over, stands.
     """
-    from scipy.cluster import hierarchy
-
     count = len(distances)
-    tree = hierarchy.linkage(distances[np.triu_indices(count, 1)], linkage)
+    tree = tree_of(distances, linkage)
     found: dict[int, Labels] = {}
     for k in range(2, min(MOST_CUTS, count - 1) + 1):
-        labels = _join_small(distances, _cut(tree, k), min_size)
+        labels = _join_small(distances, cut_tree(tree, k), min_size)
         number = int(labels.max()) + 1
         if 2 <= number <= MOST_CLUSTERS and number < count:
             found.setdefault(number, labels)
     return found
 
 
-def _cut(tree: Matrix, k: int) -> Labels:
+def tree_of(distances: Matrix, linkage: str) -> Matrix:
+    """Return the tree of the clients, as scipy has it: a row for each merge."""
+    from scipy.cluster import hierarchy
+
+    if len(distances) < 2:
+        return np.empty((0, 4))
+    tree: Matrix = hierarchy.linkage(distances[np.triu_indices(len(distances), 1)], linkage)
+    return tree
+
+
+def cut_tree(tree: Matrix, k: int) -> Labels:
     """Cut a tree into k clusters, numbered by their first member."""
     count = len(tree) + 1
     member = np.arange(count)
@@ -199,7 +186,7 @@ def _join_small(distances: Matrix, labels: Labels, min_size: int) -> Labels:
     return by_first_member(joined)
 
 
-def _silhouette(distances: Matrix, labels: Labels) -> float:
+def silhouette(distances: Matrix, labels: Labels) -> float:
     """Return the mean silhouette (Rousseeuw, 1987) of at least two clusters."""
     members = labels[:, None] == np.arange(labels.max() + 1)
     sizes = members.sum(0)

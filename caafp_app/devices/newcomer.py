@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.unlabelled import GENERAL, informed
+from caafp_app.clustering.assign import GENERAL, informed
 from caafp_app.datasets.base import source_of
 from caafp_app.datasets.folder import read_unlabelled
 from caafp_app.datasets.resolve import form_on_device

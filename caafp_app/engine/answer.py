@@ -1,11 +1,10 @@
 """Many messages answered in step: unpack all, do their tasks together, pack all.
 
-The actions of `caafp_app.client` are generators of tasks. Each client's generator is advanced to
-its next task; the tasks of all clients are then done together.
+Each client's generator (`caafp_app.client`) is advanced to its next task; the tasks of all clients
+are then done together.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from flwr.app import Context, Message, RecordDict
 
@@ -19,11 +18,6 @@ from caafp_app.protocol.mod import Received, failure
 
 Perform = Callable[[Sequence[Task]], Sequence[Result | Exception]]
 """Does tasks together; returns for each its result, or what went wrong with it alone."""
-
-
-class _Running(NamedTuple):
-    received: Received
-    tasks: Tasks[list[RecordDict]]
 
 
 def _serve(received: Received, context: Context, load: Load) -> Tasks[list[RecordDict]]:
@@ -41,24 +35,12 @@ def answer_all(
     perform: Perform,
     load: Load = load_client,
 ) -> list[Message]:
-    """Answer messages, each to another client.
+    """Answer messages, each to another client; the contexts are in the same order.
 
-    Parameters
-    ----------
-    messages, contexts : sequence
-        A message and the context of its client, in the same order.
-    perform : callable
-        Does the tasks.
-    load : callable
-        Loads a client's data.
-
-    Returns
-    -------
-    list of Message
-        The replies, in the order of `messages`. What goes wrong with a client is an error reply.
+    The replies are in that order, too. What goes wrong with a client is an error reply.
     """
     replies: dict[int, Message] = {}
-    running: dict[int, _Running] = {}
+    running: dict[int, tuple[Received, Tasks[list[RecordDict]]]] = {}
     for number, (message, context) in enumerate(zip(messages, contexts, strict=True)):
         if not message.has_content() or not is_ours(message.content):
             replies[number] = app(message, context)
@@ -67,10 +49,10 @@ def answer_all(
         if isinstance(received, Message):
             replies[number] = received
             continue
-        running[number] = _Running(received, _serve(received, context, load))
+        running[number] = received, _serve(received, context, load)
 
     def end(number: int, contents: list[RecordDict]) -> None:
-        received = running.pop(number).received
+        received, _ = running.pop(number)
         said = [Message(content, reply_to=received.message) for content in contents]
         replies[number] = mod.answer(received, said, contexts[number])
 
@@ -78,7 +60,7 @@ def answer_all(
     while results:
         waiting: dict[int, Task] = {}
         for number, result in results.items():
-            tasks = running[number].tasks
+            received, tasks = running[number]
             try:
                 if isinstance(result, Exception):
                     waiting[number] = tasks.throw(result)
@@ -87,7 +69,8 @@ def answer_all(
             except StopIteration as stop:
                 end(number, stop.value)
             except Exception as error:
-                replies[number] = failure(running.pop(number).received.message, error)
+                del running[number]
+                replies[number] = failure(received.message, error)
         done = perform(list(waiting.values())) if waiting else []
         results = dict(zip(waiting, done, strict=True))
     return [replies[number] for number in range(len(messages))]

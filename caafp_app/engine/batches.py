@@ -18,17 +18,10 @@ from caafp_app.training import LocalTraining
 class Batches:
     """The steps of a stack of C clients.
 
-    Attributes
-    ----------
-    rows : Tensor
-        int64 [steps, C, batch], into the windows of all clients.
-    weights : Tensor
-        float32 [steps, C, batch]; those of a client and step sum to 1, or to 0 where it has no
-        windows left.
-    share : Tensor
-        float32 [steps, C]: how much of the client's mean loss of the last epoch the step is.
-    steps : Tensor
-        int64 [C]: how many steps each client takes. Its last ones have weight zero.
+    `rows`, int64 [steps, C, batch], point into the windows of all clients. `weights`, float32 of
+    the same shape, sum to 1 for each client and step, or to 0 where it has no windows left.
+    `share`, float32 [steps, C], says how much of the client's mean loss of the last epoch the step
+    is; `steps`, int64 [C], how many steps each client takes, its last ones having weight zero.
     """
 
     rows: Tensor
@@ -41,14 +34,8 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
     """Shuffle as `training.train` does: by the seed of each client, anew in each epoch.
 
     With dropout, `training.train` on a CPU draws that from the same generator; the orders are then
-    equal in the first epoch alone.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Windows of each client.
-    hows : sequence of LocalTraining
-        Of equal batch size.
+    equal in the first epoch alone. `sizes` are the windows of each client; all `hows` have the same
+    batch size.
     """
     batch = min(hows[0].batch_size, max(sizes))
     counts = torch.tensor([-(-size // batch) for size in sizes])
@@ -73,14 +60,9 @@ def training_batches(sizes: Sequence[int], hows: Sequence[LocalTraining]) -> Bat
 
 
 def passing_batches(sizes: Sequence[int], batch: int) -> Batches:
-    """Pass over all windows once, in order; each weighs 1.
+    """Pass over all windows once, in order, `batch` of a client in a step; each weighs 1.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Windows of each client; may be 0, if not of all.
-    batch : int
-        Windows of a client in a step.
+    `sizes` are the windows of each client; not all may be 0.
     """
     batch = min(batch, max(sizes))
     steps = torch.tensor([-(-size // batch) for size in sizes])

@@ -22,13 +22,7 @@ Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 class DeviceArrays:
-    """Arrays on a device, each copied there once and kept as long as its array lives.
-
-    Parameters
-    ----------
-    device : str
-        By its torch name.
-    """
+    """Arrays on a device, each copied there once and kept as long as its array lives."""
 
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
@@ -48,14 +42,8 @@ class DeviceArrays:
 def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) -> Losses:
     """Record a step on a GPU and return what replays it; elsewhere return the step itself.
 
-    Parameters
-    ----------
-    losses : callable
-        The step: adds to `gradient` and returns the losses. All its shapes are fixed.
-    rows, weights : Tensor
-        Arguments of the step, as examples.
-    gradient : Tensor
-        Cleared after the recording.
+    The step adds to `gradient`, which is cleared after the recording, and returns the losses. All
+    its shapes are fixed: `rows` and `weights` are examples of its arguments.
     """
     if not rows.is_cuda:
         return losses
@@ -83,16 +71,8 @@ def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) ->
 def clients_at_once(model: nn.Module, tasks: Sequence[Task], batch: int) -> int:
     """Return how many clients of some tasks fit in a share of the device's memory, at least 1.
 
-    Counted are what one client's forward pass leaves for its backward pass, its parameters with
-    gradient, mask, anchor and the optimiser's state, and its windows.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The network, on the device.
-    tasks : sequence of Task
-    batch : int
-        Windows in a step.
+    Counted are what one client's forward pass of a batch leaves for its backward pass, its
+    parameters with gradient, mask, anchor and the optimiser's state, and its windows.
     """
     task = tasks[0]
     device = next(model.parameters()).device

@@ -54,17 +54,9 @@ class InProcessGrid(Grid):
 class BatchedGrid(InProcessGrid):
     """Clients of a simulation, asked together.
 
-    A message is answered when its reply is pulled, together with all others of the same pull; so
-    there are never more replies in memory than the caller asks for at once.
-
-    Parameters
-    ----------
-    settings : Settings
-        Of the run.
-    clients : int
-        How many nodes there are.
-    answer : callable
-        ``answer(messages, contexts)`` returns the replies, in the same order.
+    A message is answered, by ``answer(messages, contexts)``, when its reply is pulled, together
+    with all others of the same pull; so there are never more replies in memory than the caller
+    asks for at once.
     """
 
     def __init__(self, settings: Settings, clients: int, answer: Answer) -> None:

@@ -12,27 +12,11 @@ from caafp_app.client.tasks import Arrays, Mask
 
 
 class StackedParameters:
-    """The parameters of C clients, of P numbers each.
+    """The parameters of C clients, of P numbers each; the model is left as it is.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Whose parameters they are; it is left as it is.
-    arrays : sequence of mapping
-        The values of each client, by name.
-    masks : sequence of mapping, optional
-        True where a weight is active; of None, and of what a mask does not name, everything is.
-
-    Attributes
-    ----------
-    values, gradient : Tensor
-        float32 [C, P].
-    mask : Tensor, optional
-        float32 [C, P], 1 where a weight is active; None where all are.
-    prunable : Tensor
-        bool [P]: those of parameters with two or more axes.
-    by_name : dict of Tensor
-        The parameters as a stacked network takes them, [C, *shape]: views of `values`.
+    `values` and `gradient` are float32 [C, P], `mask` is 1 where a weight is active or None where
+    all are, `prunable` [P] has those of parameters with two or more axes. `by_name` has the
+    parameters as a stacked network takes them: [C, *shape], views of `values`.
     """
 
     def __init__(

@@ -1,17 +1,9 @@
 """Tasks of many clients: grouped, divided by memory, and done as stacks where that can be."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from caafp_app.client.tasks import (
-    Evaluate,
-    Fit,
-    Network,
-    Result,
-    Task,
-    network_on,
-    perform,
-)
+from caafp_app.client.tasks import Evaluate, Fit, Result, Task, network_on, perform
 from caafp_app.engine.device import DeviceArrays, clients_at_once
 from caafp_app.engine.forward import can_be_stacked
 from caafp_app.engine.stacked import PASSING_BATCH, STACKED
@@ -23,13 +15,7 @@ def one_by_one(device: str) -> "Callable[[Sequence[Task]], list[Result | Excepti
 
 
 class Together:
-    """Does tasks as stacks.
-
-    Parameters
-    ----------
-    device : str
-        By its torch name.
-    """
+    """Does tasks as stacks on a device."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -88,16 +74,11 @@ def _length(task: Task) -> tuple[int, int]:
 
 def _fits(task: Task, device: str) -> bool:
     """Tell whether arrays are those of the network; what is wrong, the task done alone says."""
-    wanted = _shapes(task.network, device)
+    state = network_on(task.network, device).state_dict()
     given = [task.arrays, *([task.anchor] if isinstance(task, Fit) else [])]
     enough = len(task.classes) > 0 or isinstance(task, Evaluate)
     return enough and all(
-        wanted.keys() == arrays.keys()
-        and all(arrays[name].shape == shape for name, shape in wanted.items())
+        state.keys() == arrays.keys()
+        and all(arrays[name].shape == tensor.shape for name, tensor in state.items())
         for arrays in given
     )
-
-
-def _shapes(network: Network, device: str) -> Mapping[str, tuple[int, ...]]:
-    state = network_on(network, device).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}

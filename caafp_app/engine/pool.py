@@ -51,15 +51,7 @@ class Sent(NamedTuple):
 
 
 class Pool:
-    """Processes that answer messages.
-
-    Parameters
-    ----------
-    config : mapping of str to scalar
-        Flat settings of the run.
-    processes : int
-        How many at once.
-    """
+    """Processes that answer messages, so many at once, with the flat settings of the run."""
 
     def __init__(self, config: Mapping[str, Scalar], processes: int) -> None:
         start_early()
@@ -74,10 +66,7 @@ class Pool:
     def __call__(self, messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
         """Answer messages, each to another client; update what the clients keep.
 
-        Raises
-        ------
-        RunError
-            A process of the pool was killed.
+        Raises RunError if a process of the pool was killed.
         """
         sent = [
             Sent(

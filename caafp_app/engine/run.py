@@ -21,7 +21,7 @@ def simulate(settings: Settings, clients: int, client_cpus: int = 1) -> None:
     """Run a simulation in this process, without Ray, and leave a run directory.
 
     In a script of your own, call it below ``if __name__ == "__main__":``, because the processes of
-    a pool import the script.
+    a pool import the script. Raises CaafpError like any run.
 
     Parameters
     ----------
@@ -32,11 +32,6 @@ def simulate(settings: Settings, clients: int, client_cpus: int = 1) -> None:
         Simulated clients.
     client_cpus : int
         Cores that one client occupies in a pool.
-
-    Raises
-    ------
-    CaafpError
-        As of any run.
     """
     pooled = settings.train.device == "cpu"
     how = "in a pool of processes" if pooled else f"as one stack on {settings.train.device}"

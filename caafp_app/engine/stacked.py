@@ -4,7 +4,7 @@ The numbers are those of `caafp_app.training`, client by client, but for the ord
 are added, and for dropout, which is drawn for the whole stack at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,7 @@ _FEW_STEPS = 8
 def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list[Fitted]:
     """Train clients together: the stacked `training.train`.
 
-    Parameters
-    ----------
-    model : nn.Module
-        The network, on the device.
-    tasks : sequence of Fit
-        Of equal batch size, learning rate, proximal weight and optimiser.
-    on_device : DeviceArrays
-        Where windows are kept.
+    The tasks are of equal batch size, learning rate, proximal weight and optimiser.
     """
     training = _Training(model, tasks, on_device)
     for _ in training.steps():
@@ -141,7 +134,8 @@ def _scores(
     forward = stacked(model)
     pairs = torch.zeros(len(sizes), kinds * kinds, device=windows.device)
     loss = torch.zeros(len(sizes), device=windows.device)
-    for rows, weights in _steps(batches, windows.device):
+    steps = (part.to(windows.device) for part in (batches.rows, batches.weights))
+    for rows, weights in zip(*steps, strict=True):
         logits = forward(parameters.by_name, windows[rows])
         target = classes[rows]
         pairs.scatter_add_(1, target * kinds + logits.argmax(2), weights)
@@ -201,10 +195,6 @@ def _joined(
     """Return the windows and the classes of all clients, one client after another."""
     windows, classes = zip(*data, strict=True)
     return torch.cat([on_device(x) for x in windows]), torch.cat([on_device(y) for y in classes])
-
-
-def _steps(batches: Batches, device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
-    return zip(batches.rows.to(device), batches.weights.to(device), strict=True)
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

@@ -48,17 +48,7 @@ class DeepConvLSTM(nn.Module):
     def stacked(self, parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
         """Compute `forward` for several clients; torch.func has no rule for torch's own LSTM.
 
-        Parameters
-        ----------
-        parameters : mapping of str to Tensor
-            Of each of C clients: [C, *shape], by name.
-        windows : Tensor
-            [C, n, samples, channels].
-
-        Returns
-        -------
-        Tensor
-            Logits [C, n, classes].
+        Shapes: see `HarCNN.stacked`.
         """
         layers = [
             (parameters[f"convolutions.{k}.weight"], parameters[f"convolutions.{k}.bias"])

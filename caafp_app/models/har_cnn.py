@@ -49,17 +49,8 @@ class HarCNN(nn.Module):
     def stacked(self, parameters: Mapping[str, Tensor], windows: Tensor) -> Tensor:
         """Compute `forward` for several clients: convolutions as batched matrix products.
 
-        Parameters
-        ----------
-        parameters : mapping of str to Tensor
-            Of each of C clients: [C, *shape], by name.
-        windows : Tensor
-            [C, n, samples, channels].
-
-        Returns
-        -------
-        Tensor
-            Logits [C, n, classes].
+        From parameters of each of C clients [C, *shape], by name, and windows [C, n, samples,
+        channels] to logits [C, n, classes].
         """
         x = windows
         for name in ("conv1", "conv2"):

@@ -1,9 +1,9 @@
 """Networks by name.
 
 A network is made by ``network(input_shape, classes)``. It takes windows ``[n, *input_shape]``,
-float32, as the data sets hold them, and returns logits ``[n, classes]``. Its initial weights depend
-on the seed alone. A class whose layers form a chain, each fed by the one before it alone, says so
-with ``chain = True``: then whole filters can be removed from it.
+float32, and returns logits ``[n, classes]``. Its initial weights depend on the seed alone. A class
+whose layers form a chain, each fed by the one before it alone, says so with ``chain = True``: then
+whole filters can be removed from it.
 """
 
 from collections.abc import Callable

@@ -13,15 +13,7 @@ Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class LastModels:
-    """Sums of the models after the last rounds: one round's model depends on whom it drew.
-
-    Parameters
-    ----------
-    count : int
-        Rounds that are averaged; 0: none.
-    rounds : int
-        Rounds of the run.
-    """
+    """Sums of the models after the last `count` of `rounds`: one round's depends on its draw."""
 
     def __init__(self, count: int, rounds: int) -> None:
         self._first = rounds - count + 1

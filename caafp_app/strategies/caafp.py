@@ -52,11 +52,6 @@ class CAAFP(MethodStrategy):
         Seconds that a round may take a device, which is given a smaller part where it takes longer
         (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
-    Raises
-    ------
-    SettingsError
-        If `sharing` is outside of that.
-
     Examples
     --------
     >>> strategy = CAAFP(fraction_train=0.5, seed=42)
@@ -72,7 +67,6 @@ class CAAFP(MethodStrategy):
     deadline: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
         if self.clustering.by_rounds and len(parse_levels(self.pruning.levels)) > 1:

@@ -1,6 +1,6 @@
 """What one run of CA-AFP knows and decides: models, evidence and masks by cluster."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.pruning.staleness import Ages, older
 from caafp_app.runner.health import available
-from caafp_app.runner.model import MeanUpdate, SparseModel
+from caafp_app.runner.model import MeanUpdate, SparseModel, combine
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client, generator
 from caafp_app.runner.runner import Answers, Runner
@@ -21,10 +21,9 @@ from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.clustered import ClusteredMethod
 from caafp_app.strategies.deadline import set_paces
 from caafp_app.strategies.election import Election
-from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.fedsnip import ask_saliency
+from caafp_app.strategies.levels import Nested
 from caafp_app.strategies.masks import Vector
-from caafp_app.strategies.saliency import ask_saliency
-from caafp_app.strategies.sharing import shared_updates
 from caafp_app.strategies.sparsity import Sparsity
 
 if TYPE_CHECKING:
@@ -34,13 +33,7 @@ if TYPE_CHECKING:
 class CAAFPMethod(ClusteredMethod):
     """One run of CA-AFP; the arguments are `CAAFP`'s.
 
-    Parameters
-    ----------
-    args : CAAFP
-    model : SparseModel
-        What the run starts from.
-    sparsity : Sparsity, optional
-        How much of each cluster's model is to go; by default what the plan says.
+    `sparsity` says how much of each cluster's model is to go; without it, the plan does.
     """
 
     def __init__(self, args: "CAAFP", model: SparseModel, sparsity: Sparsity | None = None) -> None:
@@ -53,8 +46,8 @@ class CAAFPMethod(ClusteredMethod):
             if pruning.initial_mask == "random":
                 saliency = generator(args.seed, 0, "mask").random(model.layout.weight_count)
             model = pruning.cut(model, saliency)
-        levels = Levels(parse_levels(pruning.levels), pruning.by_filters)
-        super().__init__(model, args.clustering, args.seed, Nested(levels, model))
+        nested = Nested(model, parse_levels(pruning.levels), by_filters=pruning.by_filters)
+        super().__init__(model, args.clustering, args.seed, nested)
         self.args = args
         self.sparsity = sparsity or Sparsity()
         self.election = Election(pruning, own=args.one_exchange)
@@ -140,7 +133,7 @@ class CAAFPMethod(ClusteredMethod):
                 means[number] = mean
         if self.args.deadline:
             sizes = {n: self.nested.sizes(n, model) for n, model in self.models.items()}
-            set_paces(self.args.deadline, self.nested.levels.shares, answers, sizes)
+            set_paces(self.args.deadline, self.nested.shares, answers, sizes)
         for number, mean in shared_updates(self.models, means, self.args.sharing).items():
             self.models[number] = self.models[number].moved(mean)
         if not step.mask_update:
@@ -184,3 +177,23 @@ class CAAFPMethod(ClusteredMethod):
             int(number): {int(level): Evidence.from_state(one) for level, one in levels.items()}
             for number, levels in state["evidence"].items()
         }
+
+
+def shared_updates(
+    models: Mapping[int, SparseModel], means: Mapping[int, MeanUpdate], sharing: float
+) -> dict[int, MeanUpdate]:
+    """Return ``(1 - sharing)`` of each cluster's mean update plus `sharing` of everybody's.
+
+    Everybody's is the mean of the clusters' own updates by their examples in this round, see
+    `combine`: a cluster from which nobody replied goes on with the others. With 0 the models are
+    apart, with 1 and equal masks they stay one.
+    """
+    if not sharing or not means or len(models) < 2:
+        return dict(means)
+    everybody = combine([means[number] for number in sorted(means)])
+    return {
+        number: means.get(number, MeanUpdate.nothing(model))
+        .times(1 - sharing)
+        .plus(everybody, sharing)
+        for number, model in models.items()
+    }

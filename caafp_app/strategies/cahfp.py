@@ -17,21 +17,14 @@ from caafp_app.strategies.method import Method
 class CAHFP(HeteroFL):
     """FedAvg of one network, of which a device trains the filters of largest curvature score.
 
-    A filter counts by the sum of ``|g w| + F w^2 / 2`` over its weights (`scores.curvature`); what
-    devices send is put back to where it was cut out, and a weight is the mean over those that have
-    it. The paper lets each device choose by its own gradients. Here all devices of a level have the
-    same filters, chosen by what all of them sent: sums are all that the server keeps, and no
-    gradient is sent besides the update.
+    A filter counts by the sum of ``|g w| + F w^2 / 2`` over its weights (`scores.curvature`). The
+    paper lets each device choose by its own gradients. Here all devices of a level have the same
+    filters, chosen by the updates of all.
 
     Parameters
     ----------
     every : int
-        Rounds between choices. The others: see `HeteroFL`.
-
-    Raises
-    ------
-    SettingsError
-        If `every` is below 1, or `levels` is not as it has to be.
+        Rounds between choices, at least 1, or SettingsError. The others: see `HeteroFL`.
     """
 
     every: int = 5
@@ -39,7 +32,6 @@ class CAHFP(HeteroFL):
     score = "curvature"
 
     def __post_init__(self) -> None:
-        """Check the values."""
         super().__post_init__()
         if self.every < 1:
             raise SettingsError(f"every: expected at least 1 round, found {self.every}")

@@ -9,9 +9,7 @@ All by the updates that rounds bring anyway, and without a byte more:
 - a cluster *splits* when the test that forms groups finds the same groups among its members in two
   windows of rounds in a row (`clustering.effects`, `clustering.structure`).
 
-Cluster numbers are stable: a moved client takes the number it moves to, the largest part of a split
-cluster keeps its number and the others get new ones, and of two merged clusters the larger one's
-stays.
+The largest part of a split cluster, and the larger of two merged ones, keep their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,17 +40,8 @@ ALIKE = 0.8
 class Changes:
     """What the rounds say of the groups, and what follows from it.
 
-    Parameters
-    ----------
-    seed : int
-    linkage, min_size
-        See `clustering.structure.find_structure`.
-
-    Attributes
-    ----------
-    changed : set of int
-        Clusters that lost members, or are new, since the last `decide`: what was learnt of their
-        old members is to be forgotten.
+    `linkage` and `min_size` are those of `find_structure`. `changed` are the clusters that lost
+    members, or are new, since the last `decide`: what was learnt of their old members goes.
     """
 
     def __init__(self, seed: int, linkage: str, min_size: int) -> None:
@@ -110,7 +99,8 @@ class Changes:
             length = len(next(iter(rows.values())))
             self._windows.setdefault(one.query.group, Effects(length)).add(rows)
         if fresh:
-            self._book.note(_labels(members), fresh)
+            labels = {n: [client.label for client in some] for n, some in members.items()}
+            self._book.note(labels, fresh)
             self._rounds += 1
 
     def decide(self, runner: Runner, models: Mapping[int, SparseModel]) -> dict[int, SparseModel]:
@@ -218,11 +208,9 @@ class Changes:
         if not self._told:
             return
         others = [one for one in self._told if one.what != "move"]
-        self._book.forget(
-            (label for one in self._told for label in one.clients),
-            {number for one in others for number in (one.before, one.after)},
-        )
-        for number in {number for one in others for number in (one.before, one.after)}:
+        gone = {number for one in others for number in (one.before, one.after)}
+        self._book.forget((label for one in self._told for label in one.clients), gone)
+        for number in gone:
             self._windows.pop(number, None)
             self._parts.pop(number, None)
         roster = {label: client.cluster for label, client in runner.roster.clients.items()}
@@ -245,7 +233,3 @@ class Changes:
         self._into = {int(gone): int(number) for gone, number in state["into"].items()}
         self._parts = {int(n): dict(one) for n, one in state["parts"].items()}
         self._windows = {int(n): Effects.from_state(one) for n, one in state["windows"].items()}
-
-
-def _labels(members: Mapping[int, Sequence[Client]]) -> dict[int, list[str]]:
-    return {number: [client.label for client in some] for number, some in members.items()}

@@ -12,7 +12,7 @@ from caafp_app.runner.runner import Answers, Runner
 from caafp_app.runs.checkpoint import State
 from caafp_app.strategies.grouping import Clustering
 from caafp_app.strategies.groups import Groups
-from caafp_app.strategies.levels import Levels, Nested
+from caafp_app.strategies.levels import Nested
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.round_groups import RoundGroups
 
@@ -20,21 +20,14 @@ from caafp_app.strategies.round_groups import RoundGroups
 class ClusteredMethod(Method):
     """FedAvg of one model in the warm-up, then inside each group.
 
-    Parameters
-    ----------
-    model : SparseModel
-        What the run starts from.
-    clustering : Clustering
-    seed : int
-    nested : Nested, optional
-        The parts of the models that devices of different strength are given; None: all alike.
+    `nested` has the parts that devices of different strength are given; without it all are alike.
     """
 
     def __init__(
         self, model: SparseModel, clustering: Clustering, seed: int, nested: Nested | None = None
     ) -> None:
         super().__init__(model)
-        self.nested = nested or Nested(Levels(), model)
+        self.nested = nested or Nested(model)
         self.groups = (RoundGroups if clustering.by_rounds else Groups)(
             clustering, seed, self.nested.compare
         )
@@ -59,7 +52,7 @@ class ClusteredMethod(Method):
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
         """Ask what the groups need to know besides."""
-        return self.groups.ask(super().ask(action, step, clients), action, step)
+        return self.groups.ask(super().ask(action, step, clients), action, self.models)
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
         """Take in what the updates say of the groups; move the models."""

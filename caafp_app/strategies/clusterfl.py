@@ -14,8 +14,8 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from caafp_app.clustering.admm import Coupling, Penalties
+from caafp_app.clustering.assign import keep_numbers
 from caafp_app.clustering.sketch import Sketcher, sketch_budget
-from caafp_app.clustering.stable import keep_numbers
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import FlatModel
 from caafp_app.protocol.messages import Action, to_record
@@ -36,20 +36,17 @@ class ClusterFL(MethodStrategy):
     """Each client trains a model of its own; the server draws those of a cluster together.
 
     All models start from the same weights and all clients in one cluster. Every few rounds the
-    clients that have trained are clustered by the directions in which their models have moved from
-    there; clusters keep their numbers as far as possible, and the others their cluster.
+    clients that have trained are clustered by the directions in which their models have moved;
+    clusters keep their numbers as far as possible, and the other clients their cluster.
 
-    A sampled client is sent the point that its model is drawn to; its model only while it may not
-    hold it. It returns the change. The server keeps all models: memory is linear in the number of
+    A sampled client is sent the point that its model is drawn to, and its model only while it may
+    not hold it. It returns the change. The server keeps all models: memory is linear in the
     clients. Scores: the *cluster* model is the client's own w_i, the *personal* one the same after
-    fine-tuning by cross-entropy alone, as with every strategy.
-
-    Needs a ClientApp that keeps its model and follows `protocol.objective.CENTRE_WEIGHT` in its
-    config; ours does.
+    fine-tuning by cross-entropy alone. Needs a ClientApp that keeps its model and follows
+    `protocol.objective.CENTRE_WEIGHT` in its config; ours does.
 
     Parameters
     ----------
-    clustering : Clustering
     every : int
         Rounds between clusterings.
     penalties : Penalties

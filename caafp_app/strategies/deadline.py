@@ -1,10 +1,8 @@
 """Levels chosen by a deadline: a device that is too slow for a round is given a smaller part.
 
-The rule is that of hierarchical wireless pruning (arXiv 2305.09042): how dense a device's model is
-follows from what its computing and its link take, and from how long a round may take. Aggregators
-between devices and server, of which that paper has a layer, are not in Flower: they would be a
-SuperLink to their devices and a client to the server, with sums (`runner.summed`) in place of
-single updates.
+The rule is that of hierarchical wireless pruning (arXiv 2305.09042), without its aggregators
+between devices and server: how dense a device's model is follows from what its computing and its
+link take, and from how long a round may take.
 """
 
 import math
@@ -25,20 +23,9 @@ _LONGEST = 1e7
 def choose_level(seconds: float, level: int, sizes: Sequence[float], deadline: float) -> int:
     """Return the widest level that a device can train in time, judged by its last training.
 
-    Law: ``t_m = seconds size_m / size_level`` for level m. A level at least as narrow as the
-    device's own has to keep to the deadline, a wider one to `ROOM` of it: so a device near the
-    border does not change with every round. Where none does, it is the narrowest.
-
-    Parameters
-    ----------
-    seconds : float
-        Of its last training, computing and link together, above 0.
-    level : int
-        At which that was.
-    sizes : sequence of float
-        Of the part of each level, from the widest on.
-    deadline : float
-        Seconds.
+    Law: ``t_m = seconds size_m / size_level`` for level m; `sizes` falls. A level at least as
+    narrow as the device's own has to keep to the deadline, a wider one to `ROOM` of it: so a
+    device near the border does not change with every round. Where none does, it is the narrowest.
     """
     for wider, size in enumerate(sizes):
         if seconds * size / sizes[level] <= deadline * (ROOM if wider < level else 1.0):
@@ -51,16 +38,7 @@ def set_paces(
 ) -> None:
     """Judge who has trained in a round, and change their `Client.pace`.
 
-    Parameters
-    ----------
-    deadline : float
-        Seconds that a round may take.
-    shares : sequence of float
-        Of the levels.
-    answers : Answers
-        Of the round's training.
-    sizes : mapping of int to sequence of float
-        Of the levels' parts, by cluster.
+    `shares` are those of the levels, `sizes` how large their parts are, by cluster.
     """
     taken = {}
     metrics = answers.tally.metrics()

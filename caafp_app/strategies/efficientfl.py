@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import SettingsError
-from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import CUT_FILTERS
@@ -22,6 +21,7 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers
 from caafp_app.runs.checkpoint import State
+from caafp_app.strategies.levels import smaller
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.strategy import MethodStrategy
 
@@ -32,11 +32,11 @@ class EfficientFL(MethodStrategy):
 
     The server keeps the full network. What goes out, is trained, comes back and is personalised is
     a smaller dense one (19 of 64 filters at sparsity 0.7), whose mean is written back to where it
-    came from. Sparsity is reported over the full network: the share of its prunable weights that
-    the small one lacks, which is more than that of the filters where both ends of a layer are cut.
+    came from. Sparsity is reported over the full network's weights, and is more than that of the
+    filters where both ends of a layer are cut.
 
-    Needs a ClientApp that builds its network by the shapes of the received arrays. Ours does. With
-    a lossy codec upwards, what is left over at a filter is added to the one that takes its place.
+    Needs a ClientApp that builds its network by the shapes of the received arrays, as ours does.
+    With a lossy codec upwards, what is left over at a filter is added to the one in its place.
 
     Parameters
     ----------
@@ -48,7 +48,6 @@ class EfficientFL(MethodStrategy):
     sparsity: float = 0.7
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if not 0.0 <= self.sparsity < 1.0:
             raise SettingsError(f"sparsity: expected at least 0 and below 1, found {self.sparsity}")
 
@@ -131,11 +130,8 @@ class _EfficientFL(Method):
 
     def _cut(self) -> None:
         """Make the small network of the filters that were chosen."""
-        full, arrays = self._full_layout, cut(self._full, self._places)
-        entries = tuple(replace(e, shape=arrays[e.name].shape) for e in full.entries)
-        small = self.layout = Layout(entries)
-        flat, mask = small.flatten(arrays), Mask.full(small)
-        self.models = {-1: SparseModel(flat, mask, whole=full.weight_count)}
+        small = smaller(self._full_layout, cut(self._full, self._places))
+        self.layout, self.models = small.layout, {-1: small}
 
 
 def _equal(one: tuple[NDArray[np.intp], ...], other: tuple[NDArray[np.intp], ...] | None) -> bool:

@@ -33,16 +33,8 @@ FEWEST = 2
 class Election:
     """The choice of one round; without rivals there is none, and nothing is asked.
 
-    Parameters
-    ----------
-    pruning : Pruning
-    own : bool
-        Whether clients run the app of this package: then they hold out windows to be scored on.
-
-    Attributes
-    ----------
-    config : mapping of str to float
-        Told to the clients with each training, too: what judges is not trained on.
+    `own` clients run the app of this package: they hold out windows to be scored on. `config` is
+    told to them with each training, too, because what judges is not trained on.
     """
 
     def __init__(self, pruning: Pruning, *, own: bool) -> None:
@@ -62,18 +54,9 @@ class Election:
         clients: Sequence[Client],
         known: Mapping[int, tuple[SparseModel, Evidence, float]],
     ) -> None:
-        """Let clients choose for each cluster; the choice holds until the next one.
+        """Let some of a round's clients choose for each cluster; it holds until the next choice.
 
-        Parameters
-        ----------
-        runner : Runner
-        seed : int
-            Decides who is asked.
-        round_ : int
-        clients : sequence of Client
-            Those of the round.
-        known : mapping
-            By cluster: the model, what is known of its weights, and the sparsity it shall have.
+        `known` has, by cluster, the model, what is known of its weights, and its next sparsity.
         """
         self._elected = {}
         if len(self.rivals) < 2:
@@ -113,13 +96,8 @@ def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
     """Return what a client says of each rival: 0 of its best loss, 1 of its worst.
 
     So clients count alike, whatever their losses; one to which all are alike says 0 of each. None
-    where a loss is missing or larger than `MOST_LOSS`.
-
-    Parameters
-    ----------
-    metrics : MetricRecord
-        With lists of the trials' figures, or one number where these are alike.
-    rivals : int
+    where a loss is missing or larger than `MOST_LOSS`. `metrics` has lists of the trials' figures,
+    or one number where these are alike.
     """
     losses: list[float] = []
     for place in range(rivals):

@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """Evaluations of one run, one after another.
-
-    Parameters
-    ----------
-    run : Run
-        Whose models are scored.
-    config : ConfigRecord
-        The caller's, for every evaluation that `hold` holds.
-    """
+    """Evaluations of one run, one after another; `config` is the caller's."""
 
     def __init__(self, run: "Run", config: ConfigRecord) -> None:
         self.run, self.config = run, config

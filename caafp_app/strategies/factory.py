@@ -30,16 +30,17 @@ _SETTINGS_ONLY = ("known_devices",)
 def find_class(name: str) -> type[MethodStrategy]:
     """Return the class of a registered name, or of a path as ``package.module:Class``.
 
-    Raises
-    ------
-    SettingsError
-        There is none, it is no `MethodStrategy`, or it lacks one of the methods that it must have.
+    Raises SettingsError if there is none, it is no `MethodStrategy`, or it lacks a method.
     """
     found = STRATEGIES[name]
     base = f"{MethodStrategy.__module__}.{MethodStrategy.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, MethodStrategy)):
+        told = f"a value of type {type(found).__name__}"
+        if isinstance(found, type):
+            bases = (f"{base.__module__}.{base.__qualname__}" for base in found.__bases__)
+            told = f"a class derived from {', '.join(bases)}"
         raise SettingsError(
-            f"strategy: expected a subclass of {base} at {name!r}, found {_told(found)}; derive it "
+            f"strategy: expected a subclass of {base} at {name!r}, found {told}; derive it "
             "from that, or from FedAvg or another class of caafp_app.strategies"
         )
     if inspect.isabstract(found):
@@ -57,19 +58,10 @@ def make_strategy(
     stop: Callable[[], bool] | None = None,
     class_names: tuple[str, ...] | None = None,
 ) -> MethodStrategy:
-    """Build the strategy that the settings name.
+    """Build the strategy that the settings name; what is None here is the class's own default.
 
-    Parameters
-    ----------
-    settings : Settings
-    observer, checkpoints, stop, class_names
-        See `MethodStrategy`; None: the class's own default.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be found, an argument of ``strategy-args`` is not one of it, or one that has no
-        default is not given.
+    Raises SettingsError if it cannot be found, an argument of ``strategy-args`` is not one of it,
+    or one that has no default is not given.
     """
     cls = find_class(settings.run.strategy)
     takes = _arguments(cls)
@@ -98,10 +90,8 @@ def make_strategy(
 def check_strategy(settings: Settings) -> MethodStrategy:
     """Make the strategy and its plan, and compare its demands with the settings; nothing runs.
 
-    Raises
-    ------
-    SettingsError
-        See `make_strategy`; or the rounds do not add up, or the network has no filters to cut.
+    Raises SettingsError as `make_strategy`, and where the rounds do not add up, or the network has
+    no filters to cut.
     """
     strategy = make_strategy(settings)
     pruning, rounds = getattr(strategy, "pruning", None), settings.rounds
@@ -133,6 +123,7 @@ def unused_settings(name: str) -> tuple[str, ...]:
 def _offers(settings: Settings) -> dict[str, Any]:
     """Return what the settings say, by the names of arguments."""
     rounds, pruning, wire = settings.rounds, settings.pruning, settings.wire
+    folder = rounds.known_devices
     return {
         **vars(pruning),
         **vars(rounds),
@@ -144,12 +135,8 @@ def _offers(settings: Settings) -> dict[str, Any]:
         "spare_below": 0,
         "split": "validation" if settings.data.validation_fraction > 0 else "test",
         "robust": True,
-        "known_devices": _known_devices(rounds.known_devices),
+        "known_devices": read_known_devices(Path(folder).expanduser()) if folder else None,
     }
-
-
-def _known_devices(folder: str) -> dict[str, str] | None:
-    return read_known_devices(Path(folder).expanduser()) if folder else None
 
 
 def _nested_offers(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -222,11 +209,3 @@ def _checked(name: str, value: object, default: object) -> object:
             f"found {value!r}"
         )
     return value
-
-
-def _told(found: object) -> str:
-    """Say what something is: a class by its bases, a value by its type."""
-    if not isinstance(found, type):
-        return f"a value of type {type(found).__name__}"
-    bases = ", ".join(f"{base.__module__}.{base.__qualname__}" for base in found.__bases__)
-    return f"a class derived from {bases}"

@@ -11,15 +11,12 @@ from caafp_app.strategies.strategy import MethodStrategy
 
 @dataclass(eq=False)
 class FedAvg(MethodStrategy):
-    """``flwr.serverapp.strategy.FedAvg`` done over, with the rounds and the end of the others.
+    """FedAvg with the rounds and the end of the others, so that a table compares methods alone.
 
-    Flower's class is not called: the mean of the clients' updates, weighted by their examples, is
-    taken by what all strategies here share, so that a table compares methods alone. With the same
-    clients in every round, float32 both ways, and `robust` off, models and metrics are those of
-    Flower's FedAvg but for the rounding of float32.
-    Where not all clients are drawn, others are drawn than Flower would draw.
-
-    Works with any ClientApp that has `sparse_mod`. Parameters: see `MethodStrategy`.
+    Flower's class is not called. With the same clients in every round, float32 both ways, and
+    `robust` off, models and metrics are those of Flower's FedAvg but for the rounding of float32;
+    where not all clients are drawn, others are drawn. Works with any ClientApp that has
+    `sparse_mod`. Parameters: see `MethodStrategy`.
     """
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:

@@ -25,16 +25,13 @@ from caafp_app.strategies.strategy import MethodStrategy
 class FedCHAR(MethodStrategy):
     """FedAvg, one exchange that groups the clients, then two models on each client.
 
-    In a round inside the clusters a client that is sent its cluster's model w trains a copy of it
-    by cross-entropy and returns its change; and it trains v, which never leaves it, by
-    ``CE(v) + lambda / 2 |v - w|^2``, by the same number of epochs. The first v, or one that is
-    lost with a simulated client's memory, is w.
+    In a round inside the clusters a client trains a copy of its cluster's model w by cross-entropy
+    and returns its change; and it trains v, which never leaves it, by ``CE(v) + lambda / 2 |v -
+    w|^2`` for as many epochs. The first v, or one lost with a simulated client's memory, is w.
 
-    Scores: the *cluster* model is w, the *personal* one v, after the personalise phase has trained
-    it for ``finetune-epochs`` more near the last w. With 0 of them it is v as the rounds left it.
-
-    Needs a ClientApp that keeps v and follows `protocol.objective.DUAL_WEIGHT` in its config; ours
-    does.
+    Scores: the *cluster* model is w, the *personal* one v after ``finetune-epochs`` more near the
+    last w. Needs a ClientApp that keeps v and follows `protocol.objective.DUAL_WEIGHT` in its
+    config; ours does.
 
     Parameters
     ----------

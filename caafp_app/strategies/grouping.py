@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
-from caafp_app.clustering.assign import centroids_of
-from caafp_app.clustering.distance import cosine_distances
+from caafp_app.clustering.assign import centroids_of, cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
@@ -28,15 +27,13 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Clustering:
-    """How clients are grouped.
+    """How clients are grouped; see `clustering.agglomerative.cluster` for the other attributes.
 
     Attributes
     ----------
     clusters : int or "auto"
-        Their number. 0: by silhouette, see `clustering.agglomerative.cluster`. ``auto``: one unless
-        a test finds groups, see `clustering.structure.find_structure`; no group is one client.
-    linkage, min_cluster_size, min_silhouette
-        See `cluster`.
+        Their number. 0: by silhouette. ``auto``: one unless a test finds groups, see
+        `clustering.structure.find_structure`; no group is one client.
     grouping : str
         ``exchange``: by one training of every client after the warm-up, as published. ``rounds``:
         by what the rounds of the warm-up bring anyway. Empty: the second where `clusters` is auto.
@@ -53,7 +50,6 @@ class Clustering:
     change: bool = True
 
     def __post_init__(self) -> None:
-        """Check the names."""
         if isinstance(self.clusters, str) and self.clusters != AUTO:
             raise SettingsError(
                 f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"
@@ -88,12 +84,7 @@ class Clustering:
         return self.change and self.clusters == AUTO and self.by_rounds
 
     def check(self, roster: Roster) -> None:
-        """Refuse more clusters than clients.
-
-        Raises
-        ------
-        SettingsError
-        """
+        """Refuse, by SettingsError, more clusters than clients."""
         if self.fixed > len(roster.clients):
             raise SettingsError(
                 f"clusters: expected at most the {len(roster.clients)} clients that take part, "
@@ -103,26 +94,10 @@ class Clustering:
     def group(
         self, sketches: Mapping[str, NDArray[Any]], *, seed: int, observer: Observer
     ) -> Grouping:
-        """Cluster the clients that have a sketch.
+        """Cluster the clients that have a sketch, by label; raises as `cluster`.
 
-        Parameters
-        ----------
-        sketches : mapping of str to ndarray
-            By label; all of one length.
-        seed : int
-            See `cluster`.
-        observer : Observer
-            Told the distances, of up to 500 clients.
-
-        Returns
-        -------
-        Grouping
-            Its `labels` are in the alphabetic order of the clients' labels.
-
-        Raises
-        ------
-        RunError, ProtocolError, SettingsError
-            See `cluster`.
+        The labels of the result are in the alphabetic order of the clients'. The observer is told
+        the distances, of up to 500 clients.
         """
         labels = sorted(sketches)
         rows = np.stack([sketches[label] for label in labels])

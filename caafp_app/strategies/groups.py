@@ -44,12 +44,7 @@ def sketch_by(sketcher: Sketcher) -> Callable[[Update], NDArray[Any]]:
 class Groups:
     """Groups that are formed once, by one exchange with all clients; late clients join later.
 
-    Parameters
-    ----------
-    rule : Clustering
-    seed : int
-    narrow : callable, optional
-        Makes a query out of one for the whole model that every client can answer.
+    `narrow` makes a query for the whole model one that every client can answer.
     """
 
     def __init__(
@@ -82,10 +77,7 @@ class Groups:
     ) -> dict[int, SparseModel]:
         """Form the groups when the warm-up is over; place who came later, or missed it.
 
-        Returns
-        -------
-        dict of int to SparseModel
-            The models by group; `models` as they are unless groups were formed.
+        Returns the models by group; `models` as they are unless groups were formed.
         """
         if self.rule.fixed == 1 and step.phase in IN_CLUSTERS:  # nothing to ask anybody for
             for client in runner.roster.clients.values():
@@ -107,7 +99,9 @@ class Groups:
         self._place(runner, step, missed)
         return dict(models)
 
-    def ask(self, queries: Sequence[Query], action: Action, step: RoundPlan) -> list[Query]:
+    def ask(
+        self, queries: Sequence[Query], action: Action, models: Mapping[int, SparseModel]
+    ) -> list[Query]:
         """Return a round's queries with what the groups want to know besides: nothing here."""
         return list(queries)
 

@@ -11,15 +11,7 @@ from caafp_app.runner.model import MeanUpdate
 
 
 class HandedOut:
-    """The mean model as an override or another's loop got it last.
-
-    Parameters
-    ----------
-    layout : Layout
-        Of the model.
-    arrays : ArrayRecord
-        The initial one.
-    """
+    """The mean model [of `layout`] as an override or another's loop got it last."""
 
     def __init__(self, layout: Layout, arrays: ArrayRecord) -> None:
         self.layout = layout
@@ -33,10 +25,7 @@ class HandedOut:
     def change(self, arrays: ArrayRecord) -> MeanUpdate | None:
         """Return what `arrays` differ by from those handed out, and take them in their place.
 
-        Raises
-        ------
-        RunError
-            If they are not finite numbers of this model.
+        Raises RunError if they are not finite numbers of this model.
         """
         if not isinstance(arrays, ArrayRecord):
             raise RunError(f"expected an ArrayRecord of the model, found {type(arrays).__name__}")

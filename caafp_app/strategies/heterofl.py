@@ -25,17 +25,12 @@ class HeteroFL(MethodStrategy):
 
     A weight is the mean over the devices that have it. The paper's scaler, static batch
     normalisation and masked cross-entropy are left out. Needs a ClientApp that builds its network
-    by the shapes of the received arrays. Ours does.
+    by the shapes of the received arrays, as ours does.
 
     Parameters
     ----------
     levels : str
-        See `parse_levels`. The others: see `MethodStrategy`.
-
-    Raises
-    ------
-    SettingsError
-        If `levels` is not as it has to be.
+        See `parse_levels`, which may raise SettingsError. The others: see `MethodStrategy`.
     """
 
     levels: str = "1,0.5,0.25"
@@ -44,7 +39,6 @@ class HeteroFL(MethodStrategy):
     score = "magnitude"
 
     def __post_init__(self) -> None:
-        """Check the levels."""
         parse_levels(self.levels)
 
     @property

@@ -1,11 +1,11 @@
 """Devices of different strength: each level is given its own part of a cluster's model.
 
-HeteroFL (Diao, Ding, Tarokh, ICLR 2021) and FedRolex train parts of one model likewise; here a part
-is chosen by the scores that the masks are made by.
+As in HeteroFL (Diao, Ding, Tarokh, ICLR 2021) and FedRolex, but a part is chosen by scores.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,51 +21,94 @@ from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
 from caafp_app.runner.summed import Summed
 from caafp_app.runs.checkpoint import State
+from caafp_app.strategies.masks import inside
 
 Bits = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Levels:
-    """Which shares of a model there are, and how a part is cut out.
+class Nested:
+    """The parts of each cluster's model in one run, first those of `model`'s largest weights.
 
-    Attributes
-    ----------
-    shares : tuple of float
-        Falling from 1: of the active weights of a layer, or of its filters.
-    by_filters : bool
-        Whether a part is a smaller network, with fewer filters; else it is a sparser one.
+    The shares of the levels fall from 1. With `by_filters` a part is a smaller network, with fewer
+    filters; else it is a sparser one.
     """
 
-    shares: tuple[float, ...] = (1.0,)
-    by_filters: bool = False
+    def __init__(
+        self, model: SparseModel, shares: tuple[float, ...] = (1.0,), *, by_filters: bool = False
+    ) -> None:
+        self.shares, self.by_filters = shares, by_filters
+        self.compared = 0  # the level by which clients are compared
+        self._masks: dict[int, tuple[Mask, ...]] = {}
+        self.choose(-1, model, np.abs(model.flat.weights))
 
-    def of(self, client: Client) -> int:
+    def __bool__(self) -> bool:
+        """Whether there is more than one level."""
+        return len(self.shares) > 1
+
+    def level(self, client: Client) -> int:
         """Return a client's level."""
         return level_of(self.shares, min(client.strength, client.pace))
 
-    def nest(self, model: SparseModel, scores: NDArray[np.floating]) -> tuple[Mask, ...]:
-        """Choose the part of each level but the first, by scores of all weights [P]."""
-        layout, bits = model.layout, model.mask.bits
-        shares = self.shares[1:]
-        if not self.by_filters:
-            found = nested_masks(bits, scores, layout.segments, shares)
-            return tuple(Mask(layout, part) for part in found)
-        arrays, layers = model.arrays(copy=False), model.mask.by_layer()
-        places = [choose_share(arrays, layers, layout.split(scores), share) for share in shares]
-        return tuple(_mask_of(layout, filter_mask(layers, kept), bits) for kept in places)
+    def choose(self, number: int, model: SparseModel, scores: NDArray[np.floating]) -> None:
+        """Choose the parts of a cluster's model anew, by scores of all weights [P]."""
+        if not self:
+            return
+        layout, bits, shares = model.layout, model.mask.bits, self.shares[1:]
+        if self.by_filters:
+            arrays, layers = model.arrays(copy=False), model.mask.by_layer()
+            split = layout.split(scores)
+            kept = [choose_share(arrays, layers, split, share) for share in shares]
+            masks = [inside(model.mask, filter_mask(layers, one)) for one in kept]
+        else:
+            parts = nested_masks(bits, scores, layout.segments, shares)
+            masks = [Mask(layout, part) for part in parts]
+        self._masks[number] = tuple(masks)
+
+    def mask(self, number: int, model: SparseModel, level: int) -> Mask:
+        """Return the mask of a level, inside that of its cluster's model."""
+        if level == 0:
+            return model.mask
+        found = self._masks.get(number, self._masks[-1])[level - 1]
+        bits = found.bits & model.mask.bits
+        return found if np.array_equal(bits, found.bits) else Mask(model.layout, bits)
+
+    def parts(self, number: int, model: SparseModel) -> dict[str, Mask]:
+        """Return the masks of all levels but the first, by their share as "0.25"."""
+        shares = enumerate(self.shares)
+        return {f"{s:g}": self.mask(number, model, level) for level, s in shares if level}
+
+    def split(self, query: Query) -> list[Query]:
+        """Divide a query by the levels of its clients, the widest one first; without any: as it is.
+
+        Gradients, by which weights grow back, are asked of the widest level alone: only it has the
+        cluster's own mask.
+        """
+        members: dict[int, list[Client]] = {}
+        for client in query.clients:
+            members.setdefault(self.level(client), []).append(client)
+        if members.keys() <= {0}:
+            return [query]
+        made = [
+            replace(self.narrowed(query, level), clients=tuple(members[level]))
+            for level in sorted(members)
+        ]
+        return [made[0], *(replace(one, gradients=()) for one in made[1:])]
+
+    def narrowed(self, query: Query, level: int) -> Query:
+        """Return the query with the part of a level in place of the whole model."""
+        if level == 0:
+            return query
+        model = self.part(query.model, self.mask(query.group, query.model, level))
+        config = {**query.config, CUT_FILTERS: 1.0} if self.by_filters else query.config
+        return replace(query, model=model, level=level, config=config)
 
     def part(self, model: SparseModel, mask: Mask) -> SparseModel:
         """Return what a device trains: the model inside a level's mask, or the smaller network."""
-        inside = model.with_mask(mask)
+        sparse = model.with_mask(mask)
         if not self.by_filters:
-            return inside
-        arrays, layout = inside.arrays(copy=False), model.layout
-        small = cut(arrays, places_of_mask(arrays, mask.by_layer()))
-        entries = tuple(replace(entry, shape=small[entry.name].shape) for entry in layout.entries)
-        cut_layout = Layout(entries)
-        flat = cut_layout.flatten(small)
-        return SparseModel(flat, Mask.full(cut_layout), whole=layout.weight_count)
+            return sparse
+        arrays = sparse.arrays(copy=False)
+        return smaller(model.layout, cut(arrays, places_of_mask(arrays, mask.by_layer())))
 
     def widened(self, mask: Mask, mean: MeanUpdate) -> MeanUpdate:
         """Return the update of a part as one of the whole model, inside the level's mask."""
@@ -79,70 +122,6 @@ class Levels:
         rest[at] = mean.rest
         return replace(mean, mask=mask, rest=rest, rest_at=at)
 
-
-class Nested:
-    """The parts of each cluster's model in one run.
-
-    Parameters
-    ----------
-    levels : Levels
-    model : SparseModel
-        What the run starts from; its parts are those of largest initial weights.
-    """
-
-    def __init__(self, levels: Levels, model: SparseModel) -> None:
-        self.levels = levels
-        self.compared = 0  # the level by which clients are compared
-        self._masks: dict[int, tuple[Mask, ...]] = {}
-        self.choose(-1, model, np.abs(model.flat.weights))
-
-    def __bool__(self) -> bool:
-        """Whether there is more than one level."""
-        return len(self.levels.shares) > 1
-
-    def choose(self, number: int, model: SparseModel, scores: NDArray[np.floating]) -> None:
-        """Choose the parts of a cluster's model anew, by scores of all weights [P]."""
-        if self:
-            self._masks[number] = self.levels.nest(model, scores)
-
-    def mask(self, number: int, model: SparseModel, level: int) -> Mask:
-        """Return the mask of a level, inside that of its cluster's model."""
-        if level == 0:
-            return model.mask
-        found = self._masks.get(number, self._masks[-1])[level - 1]
-        inside = found.bits & model.mask.bits
-        return found if np.array_equal(inside, found.bits) else Mask(model.layout, inside)
-
-    def parts(self, number: int, model: SparseModel) -> dict[str, Mask]:
-        """Return the masks of all levels but the first, by their share as "0.25"."""
-        shares = enumerate(self.levels.shares)
-        return {f"{s:g}": self.mask(number, model, level) for level, s in shares if level}
-
-    def split(self, query: Query) -> list[Query]:
-        """Divide a query by the levels of its clients, the widest one first; without any: as it is.
-
-        Gradients, by which weights grow back, are asked of the widest level alone: only it has the
-        cluster's own mask.
-        """
-        members: dict[int, list[Client]] = {}
-        for client in query.clients:
-            members.setdefault(self.levels.of(client), []).append(client)
-        if members.keys() <= {0}:
-            return [query]
-        made = [
-            replace(self.narrowed(query, level), clients=tuple(members[level]))
-            for level in sorted(members)
-        ]
-        return [made[0], *(replace(one, gradients=()) for one in made[1:])]
-
-    def narrowed(self, query: Query, level: int) -> Query:
-        """Return the query with the part of a level in place of the whole model."""
-        if level == 0:
-            return query
-        model = self.levels.part(query.model, self.mask(query.group, query.model, level))
-        config = {**query.config, CUT_FILTERS: 1.0} if self.levels.by_filters else query.config
-        return replace(query, model=model, level=level, config=config)
-
     def compare(self, query: Query) -> Query:
         """Return the query with the part that all clients can train, to compare them by."""
         return self.narrowed(query, self.compared)
@@ -153,19 +132,15 @@ class Nested:
         Of whole filters computing and bytes both fall with the parameters. Single weights that are
         missing are not sent, but multiplied all the same.
         """
-        found = []
-        for level in range(len(self.levels.shares)):
-            mask = self.mask(number, model, level)
-            if not self.levels.by_filters:
-                found.append(float(mask.count))
-                continue
-            part = self.levels.part(model, mask) if level else model
-            found.append(float(part.layout.parameter_count))
-        return found
+        masks = [self.mask(number, model, level) for level in range(len(self.shares))]
+        if not self.by_filters:
+            return [float(mask.count) for mask in masks]
+        parts = [model, *(self.part(model, mask) for mask in masks[1:])]
+        return [float(part.layout.parameter_count) for part in parts]
 
     def settle(self, clients: Iterable[Client]) -> None:
         """Let clients be compared by the narrowest level that one of them has."""
-        self.compared = max((self.levels.of(client) for client in clients), default=0)
+        self.compared = max((self.level(client) for client in clients), default=0)
 
     def mean(self, model: SparseModel, answers: Sequence[Summed]) -> MeanUpdate | None:
         """Combine the mean updates of a cluster's levels, weight by weight; None without any."""
@@ -174,7 +149,7 @@ class Nested:
             mean, query = summed.mean(), summed.query
             if mean is not None and query.level:
                 mask = self.mask(query.group, model, query.level)
-                mean = self.levels.widened(mask, mean)
+                mean = self.widened(mask, mean)
             if mean is not None:
                 means.append(mean)
         return combine(means) if means else None
@@ -204,9 +179,11 @@ class Nested:
         }
 
 
-def _mask_of(layout: Layout, layers: Mapping[str, Bits], inside: Bits) -> Mask:
-    bits = np.concatenate([layers[entry.name].reshape(-1) for entry in layout.weight_entries])
-    return Mask(layout, bits & inside)
+def smaller(whole: Layout, arrays: Mapping[str, NDArray[Any]]) -> SparseModel:
+    """Return a network of which filters were cut out as a dense model of its own."""
+    entries = tuple(replace(entry, shape=arrays[entry.name].shape) for entry in whole.entries)
+    layout = Layout(entries)
+    return SparseModel(layout.flatten(arrays), Mask.full(layout), whole=whole.weight_count)
 
 
 def _rest_of(layout: Layout, mask: Mask) -> Bits:

@@ -1,5 +1,6 @@
 """How a cluster's mask is made and changed: single weights pruned and regrown, or whole filters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -36,14 +37,13 @@ class Pruning:
         app tells.
     initial_sparsity : float
         At the start.
-    schedule : str
-        A registered name: ``cubic``, ``linear`` or ``one-shot``.
+    schedule, allocation : str
+        Registered names: ``cubic``, ``linear`` or ``one-shot``; ``uniform``, ``erk``, ``global`` or
+        ``quota``.
     every : int
         Rounds between mask updates.
     initial_mask : {"magnitude", "random", "snip"}
         What decides the first mask of a model that is sparse from the start.
-    allocation : str
-        A registered name: ``uniform``, ``erk``, ``global`` or ``quota``.
     regrow : float
         Share of a layer's active weights exchanged in an update.
     granularity : {"weight", "filter"}
@@ -59,11 +59,6 @@ class Pruning:
     watch : str
         Of ``sparsity="auto"``: the metric of the clients' replies that it goes by. Empty: their
         accuracy, else their loss; of our own app, the accuracy on windows held out of training.
-
-    Raises
-    ------
-    SettingsError
-        If `sparsity` is another word, or masks would have to grow that cannot.
     """
 
     sparsity: float | str = 0.7
@@ -80,7 +75,6 @@ class Pruning:
     watch: str = ""
 
     def __post_init__(self) -> None:
-        """Check the sparsity."""
         if isinstance(self.sparsity, str) and self.sparsity not in SPARSITY_RULES:
             raise SettingsError(
                 f"sparsity: expected a number, {' or '.join(map(repr, SPARSITY_RULES))}, found "
@@ -139,13 +133,7 @@ class Pruning:
         return frozenset().union(*(sums_needed(rival.mix) for rival in self.rivals))
 
     def check(self, model: SparseModel) -> None:
-        """Refuse a network that has no filters to cut, where filters are to be cut.
-
-        Raises
-        ------
-        SettingsError
-            The network is no plain chain of layers: see `pruning.filters`.
-        """
+        """Refuse, by SettingsError, a network that has no filters where filters are to be cut."""
         if self.by_filters:
             names = [entry.name for entry in model.layout.weight_entries]
             choose_filters(model.arrays(copy=False), 1.0, names)
@@ -194,19 +182,9 @@ class Pruning:
     ) -> SparseModel:
         """Return the model inside its next mask: pruned by scores, regrown by gradients.
 
-        The counts of each layer are exact, and grown weights start at zero.
-
-        Parameters
-        ----------
-        model : SparseModel
-        evidence : Evidence
-            Since the last mask update.
-        gradient : NDArray[np.float64], optional
-            Mean of the clients' gradients over all weights [P]; None: nothing speaks for a weight.
-        sparsity : float
-            Of the new mask.
-        ages : NDArray[np.uint16], optional
-            For how many updates each weight [P] has been pruned; None: alike for all.
+        The counts of each layer are exact, and grown weights start at zero. `gradient` is the
+        clients' mean over all weights [P]; None: nothing speaks for a weight. `ages` says for how
+        many updates each weight [P] has been pruned; None: alike for all.
         """
         scores = self.scores(model, evidence)
         if self.by_filters:
@@ -238,23 +216,15 @@ class Pruning:
 def keep_filters(model: SparseModel, scores: Vector, density: float) -> SparseModel:
     """Keep whole filters alone, until at most `density` of the prunable weights is active.
 
-    Parameters
-    ----------
-    model : SparseModel
-    scores : NDArray[np.float64]
-        Of active weights [A], at least 0; a filter counts by its sum. Filters that are gone have
-        none, and stay gone.
-    density : float
-        In (0, 1].
-
-    Raises
-    ------
-    SettingsError
-        The network is no plain chain of layers: see `pruning.filters`.
+    A filter counts by the sum of its active weights' scores [A], at least 0. Filters that are gone
+    have none, and stay gone. Raises SettingsError if the network is no plain chain of layers.
     """
-    layout = model.layout
-    by_layer = layout.split(model.mask.scatter(scores))
+    by_layer = model.layout.split(model.mask.scatter(scores))
     places = choose_by_weight(model.arrays(copy=False), by_layer, density)
-    layers = filter_mask(by_layer, places).values()
-    bits = np.concatenate([layer.reshape(-1) for layer in layers])
-    return model.with_mask(Mask(layout, bits & model.mask.bits))
+    return model.with_mask(inside(model.mask, filter_mask(by_layer, places)))
+
+
+def inside(mask: Mask, layers: Mapping[str, NDArray[np.bool_]]) -> Mask:
+    """Return a mask without what `layers`, by the names of all prunable arrays, leave out."""
+    bits = np.concatenate([layers[entry.name].reshape(-1) for entry in mask.layout.weight_entries])
+    return Mask(mask.layout, bits & mask.bits)

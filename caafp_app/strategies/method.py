@@ -15,14 +15,9 @@ from caafp_app.runs.checkpoint import State
 class Method:
     """The state of one run, and the five things that a run asks of it. As it stands: FedAvg.
 
-    A strategy makes one for each run (`MethodStrategy.method`). In a round the run calls, in this
-    order: `before`, `ask` for training, `hear`, `apply`; and `ask` again for what is evaluated and
-    personalised.
-
-    Parameters
-    ----------
-    model : SparseModel
-        What the run starts from.
+    A strategy makes one for each run (`MethodStrategy.method`), of the model that it starts from.
+    In a round the run calls, in this order: `before`, `ask` for training, `hear`, `apply`; and
+    `ask` again for what is evaluated and personalised.
 
     Attributes
     ----------
@@ -39,24 +34,12 @@ class Method:
         return {}
 
     def check(self, roster: Roster) -> None:
-        """Refuse a run that these clients cannot make, before any of them works.
-
-        Raises
-        ------
-        SettingsError
-        """
+        """Refuse, by SettingsError, a run that these clients cannot make; nobody has worked yet."""
 
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
-        """Do what comes before a round, with exchanges of its own if need be.
+        """Do what comes before a round, with exchanges of its own (`Runner.hold`) if need be.
 
-        Parameters
-        ----------
-        runner : Runner
-            Asks clients: `Runner.hold`.
-        step : RoundPlan
-            The round that begins.
-        newcomers : sequence of Client
-            Who has appeared since the last round; before the first one, everybody.
+        `newcomers` have appeared since the last round; before the first one, they are everybody.
         """
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
@@ -67,19 +50,10 @@ class Method:
         ]
 
     def apply(self, step: RoundPlan, answers: Answers) -> bool:
-        """Move the models by what the training queries brought.
+        """Move the models by the answers to the queries of `ask` for training, in their order.
 
-        Parameters
-        ----------
-        step : RoundPlan
-        answers : Answers
-            Of the queries that `ask` returned for training, in their order. Where `enough` is
-            false no model should move.
-
-        Returns
-        -------
-        bool
-            Whether masks have changed, or models are of other clients than before.
+        Where `answers.enough` is false no model should move. Returns whether masks have changed, or
+        models are of other clients than before.
         """
         for summed in answers.summed:
             if answers.enough and (mean := summed.mean()) is not None:
@@ -90,12 +64,8 @@ class Method:
     def hear(self, answers: Answers) -> dict[int, float]:
         """Take in what clients say of the models that they were sent, in training or evaluation.
 
-        Called before `apply`, and after an evaluation.
-
-        Returns
-        -------
-        dict of int to float
-            What of it the method goes by, by cluster; empty: nothing.
+        Called before `apply`, and after an evaluation. Returns what of it the method goes by, by
+        cluster; nothing here.
         """
         return {}
 
@@ -112,13 +82,7 @@ class Method:
         return {"models": {number: one.to_state() for number, one in sorted(self.models.items())}}
 
     def restore(self, state: State) -> None:
-        """Go on from what `state` returned.
-
-        Raises
-        ------
-        RunError
-            If it is not of this method.
-        """
+        """Go on from what `state` returned."""
         self.models = {
             int(number): SparseModel.from_state(self.layout, one)
             for number, one in state["models"].items()

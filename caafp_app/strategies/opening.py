@@ -1,6 +1,7 @@
 """What a run begins with, made of a strategy's arguments: the model's layout, and the runner."""
 
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord
@@ -37,21 +38,9 @@ def runner_of(
     timeout: float,
     configs: tuple[ConfigRecord, ConfigRecord],
 ) -> Runner:
-    """Make the runner of a run of so many rounds.
+    """Make the runner of a run of so many rounds, with the configs of training and of evaluation.
 
-    Parameters
-    ----------
-    strategy, grid, timeout
-        See `MethodStrategy.start`.
-    rounds : int
-        Of the plan.
-    configs : tuple of ConfigRecord
-        The caller's, of training and of evaluation.
-
-    Raises
-    ------
-    SettingsError
-        Two records of a message would have the same name.
+    Raises SettingsError if two records of a message would have the same name.
     """
     keys = strategy.arrayrecord_key, strategy.configrecord_key
     if len({*keys, *RESERVED}) < len(keys) + len(RESERVED):
@@ -59,23 +48,13 @@ def runner_of(
             "arrayrecord_key, configrecord_key: expected two names that differ, none of "
             f"{', '.join(RESERVED)}, found {keys}"
         )
-    options = Options(
-        seed=strategy.seed,
-        wire=strategy.wire,
-        weighted_by_key=strategy.weighted_by_key,
-        arrayrecord_key=strategy.arrayrecord_key,
-        configrecord_key=strategy.configrecord_key,
+    shared = {one.name for one in fields(Options) if hasattr(strategy, one.name)}
+    options = replace(
+        Options(**{name: getattr(strategy, name) for name in shared - {"aggregation"}}),
         train_config=configs[0],
         evaluate_config=configs[1],
-        uniform=strategy.uniform,
-        one_exchange=strategy.one_exchange,
         timeout=timeout,
         quorum=Quorum(strategy.min_replies, strategy.grace, strategy.patience),
-        rest_after=strategy.rest_after,
-        robust=strategy.robust,
-        known_devices=strategy.known_devices,
         aggregation=AGGREGATIONS[strategy.aggregation],
-        class_names=strategy.class_names,
-        stop=strategy.stop,
     )
     return Runner(grid, strategy.observer, options, rounds)

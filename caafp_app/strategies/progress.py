@@ -18,12 +18,7 @@ PATIENCE = 3
 class Progress:
     """Ends a run in which nothing works, and tells at its end what pruning has cost and saved.
 
-    Parameters
-    ----------
-    plan : sequence of RoundPlan
-        All rounds.
-    dense_bytes : int
-        Bytes of the whole model, as FedAvg sends it.
+    `dense_bytes` are those of the whole model, as FedAvg sends it.
     """
 
     def __init__(self, plan: Sequence[RoundPlan], dense_bytes: int) -> None:
@@ -62,15 +57,10 @@ class Progress:
                 return
 
     def require(self, round_: int, answers: Answers) -> None:
-        """End a run in which nothing works, with the reasons.
+        """End a run in which nothing works, by RunError with the reasons.
 
         One bad round is no reason to end; `PATIENCE` of them are. A run ends as failed, too, where
         no round has moved a model: the initial weights are no result.
-
-        Raises
-        ------
-        RunError
-            If it ends.
         """
         tally = answers.tally
         moved = answers.enough and any(summed.replies or summed.kept for summed in answers.summed)

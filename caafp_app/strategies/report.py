@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,20 +12,11 @@ from flwr.serverapp.strategy import Result
 from numpy.typing import NDArray
 
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import to_record
 from caafp_app.pruning.bounds import capped, norm_of, shrink
 from caafp_app.runner.model import SparseModel, mean_model
-from caafp_app.runner.roster import Client, Roster
+from caafp_app.runner.roster import Client
 from caafp_app.runner.tally import Tally
-from caafp_app.runs.classes import ClassCounts
-from caafp_app.runs.ledger import Ledger
-from caafp_app.runs.records import (
-    MOST_EXAMPLES,
-    ClientRecord,
-    ClusterReport,
-    RunReport,
-    UnseenRecord,
-)
+from caafp_app.runs.records import MOST_EXAMPLES, ClientRecord, ClusterReport, RunReport
 
 MODEL_FACTOR = 1.5
 """In the mean of the clusters' models one is at most so many times as long as the median client's:
@@ -44,8 +35,8 @@ class ClusterRound:
     density : float
         Active share of the prunable weights as the round ended.
     accuracy, loss : float or None
-        Mean over these clients of what their train replies report, if they do: of our own app, the
-        received model's on held-out data.
+        Mean of what these clients' train replies report: of our own app, the received model's on
+        held-out data.
     """
 
     round: int
@@ -86,14 +77,6 @@ class ClusterResult:
     density: float
     history: tuple[ClusterRound, ...] = ()
 
-    @classmethod
-    def of(
-        cls, report: ClusterReport, mask: Mask, history: Iterable[ClusterRound] = ()
-    ) -> "ClusterResult":
-        """Wrap a report's arrays for the user."""
-        arrays, layers = to_record(report.arrays), mask.by_layer()
-        return cls(arrays, layers, report.members, report.density, tuple(history))
-
 
 @dataclass
 class ClusteredResult(Result):
@@ -107,20 +90,13 @@ class ClusteredResult(Result):
     report: RunReport | None = field(default=None, repr=False)
 
 
-def build_report(
+def reports_of(
     models: Mapping[int, SparseModel],
-    roster: Roster,
-    scores: Mapping[str, Mapping[str, float]],
-    ledger: Ledger,
-    seconds: Mapping[str, float],
-    split: str,
+    members: Mapping[int, Sequence[Client]],
     parts: Mapping[int, Mapping[str, Mask]],
-    unseen: Sequence[UnseenRecord] = (),
-    classes: ClassCounts | None = None,
-) -> RunReport:
-    """Put the report of a run together; a cluster nobody is in is left out."""
-    members = roster.clusters()
-    clusters = {
+) -> dict[int, ClusterReport]:
+    """Return what there is to say of each cluster; one that nobody is in is left out."""
+    return {
         number: ClusterReport(
             members=tuple(c.label for c in members[number]),
             examples=sum(min(max(c.examples, 0), MOST_EXAMPLES) for c in members[number]),
@@ -133,19 +109,13 @@ def build_report(
         for number, model in sorted(models.items())
         if number in members
     }
-    clients = tuple(
-        _client(client, scores.get(client.label, {}))
-        for client in sorted(roster.clients.values(), key=lambda c: c.label)
-    )
-    return RunReport(
-        clients=clients,
-        clusters=clusters,
-        ledger=ledger,
-        seconds=dict(seconds),
-        split=split,
-        unseen=tuple(unseen),
-        classes=classes,
-    )
+
+
+def record_of(client: Client, scores: Mapping[str, float]) -> ClientRecord:
+    """Return the record of a client, whose scores have the names of its fields."""
+    found: dict[str, Any] = {name.replace("-", "_"): value for name, value in scores.items()}
+    examples = max(client.examples, 0)
+    return ClientRecord(label=client.label, cluster=client.cluster, examples=examples, **found)
 
 
 def mean_of_clusters(
@@ -157,8 +127,8 @@ def mean_of_clusters(
     """Return the mean of the clusters' models, weighted by their members' training examples.
 
     A client of which nothing is known counts as one example. If `robust`, one of many counts as
-    the median one, and a model that is longer than most clients' is scaled down: liars
-    in a cluster of their own may have driven it anywhere. Without members: the first model.
+    the median one, and a model longer than most clients' is scaled down: liars in a cluster of
+    their own may have driven it anywhere. Without members: the first model.
     """
     everybody = [client for clients in members.values() for client in clients]
     weights = [float(max(client.examples, 1)) for client in everybody]
@@ -192,10 +162,3 @@ def _no_longer(
         for (model, weight), norm in zip(weighted, norms, strict=True)
         if math.isfinite(norm)
     ]
-
-
-def _client(client: Client, scores: Mapping[str, float]) -> ClientRecord:
-    """Return the record of a client, whose scores have the names of its fields."""
-    found: dict[str, Any] = {name.replace("-", "_"): value for name, value in scores.items()}
-    examples = max(client.examples, 0)
-    return ClientRecord(label=client.label, cluster=client.cluster, examples=examples, **found)

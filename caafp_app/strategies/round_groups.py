@@ -1,8 +1,7 @@
 """Groups from the updates that the warm-up's rounds bring anyway: nobody trains once more for them.
 
 Each client's own part of its updates is found by `clustering.effects`. Who has not been in a round
-by then trains once from the warm-up's last weights when it is first drawn, in place of its
-cluster's model, and its update says where it belongs.
+by then trains once from the warm-up's last weights when it is first drawn, to be placed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,8 +44,7 @@ class RoundGroups(Groups):
         self._largest = 0  # where a client is until it is placed
         changes = Changes(seed, rule.linkage, rule.min_cluster_size)
         self._changes = changes if rule.changing else None
-        self._roster = Roster()  # of this round, as are the models
-        self._models: dict[int, SparseModel] = {}
+        self._roster = Roster()
 
     def form_or_place(
         self,
@@ -56,17 +54,7 @@ class RoundGroups(Groups):
         models: Mapping[int, SparseModel],
     ) -> dict[int, SparseModel]:
         """Form the groups when the warm-up is over; let newcomers wait until they are drawn."""
-        found = self._form_or_place(runner, step, newcomers, models)
-        self._roster, self._models = runner.roster, found
-        return found
-
-    def _form_or_place(
-        self,
-        runner: Runner,
-        step: RoundPlan,
-        newcomers: Sequence[Client],
-        models: Mapping[int, SparseModel],
-    ) -> dict[int, SparseModel]:
+        self._roster = runner.roster
         if self._centroids is not None:
             for client in newcomers:
                 client.cluster = self._largest
@@ -88,7 +76,9 @@ class RoundGroups(Groups):
             self._effects = Effects(self._sketcher.length)
         return dict(models)
 
-    def ask(self, queries: Sequence[Query], action: Action, step: RoundPlan) -> list[Query]:
+    def ask(
+        self, queries: Sequence[Query], action: Action, models: Mapping[int, SparseModel]
+    ) -> list[Query]:
         """Have updates looked at in the warm-up; later have those unplaced train once."""
         if action is not Action.TRAIN or self._sketcher is None:
             return list(queries)
@@ -96,7 +86,7 @@ class RoundGroups(Groups):
         if self._centroids is None:
             return [replace(query, each=each) for query in queries]
         if self._changes is not None:
-            queries = self._changes.watch(queries, self._models, len(self._roster.clients))
+            queries = self._changes.watch(queries, models, len(self._roster.clients))
         late = tuple(c for query in queries for c in query.clients if c.label in self._unplaced)
         if not late or self._base is None:
             return list(queries)
@@ -121,9 +111,8 @@ class RoundGroups(Groups):
         for one in answers.summed:
             for client in () if one.query.adds else one.query.clients:
                 if client.label in one.kept:
-                    row = unit(one.kept[client.label]) - (
-                        0 if self._common is None else self._common
-                    )
+                    common = 0 if self._common is None else self._common
+                    row = unit(one.kept[client.label]) - common
                     found = int(assign(row[None], self._centroids)[0])
                     client.cluster = self._changes.now(found) if self._changes else found
                     self._unplaced.discard(client.label)

@@ -5,12 +5,7 @@ from caafp_app.strategies.masks import Pruning
 
 
 def check_room(total: int, parts: tuple[int, int, int]) -> None:
-    """Refuse a division of `total` rounds that has no room for a mask update.
-
-    Raises
-    ------
-    SettingsError
-    """
+    """Refuse, by SettingsError, a division of `total` rounds without room for a mask update."""
     _, within, prune = parts
     if prune == 0 or within + prune < 2:
         raise SettingsError(
@@ -21,12 +16,7 @@ def check_room(total: int, parts: tuple[int, int, int]) -> None:
 
 
 def check_updates(parts: tuple[int, int, int], pruning: Pruning) -> None:
-    """Refuse masks that could not evolve as they are asked to.
-
-    Raises
-    ------
-    SettingsError
-    """
+    """Refuse, by SettingsError, masks that could not evolve as they are asked to."""
     _, within, prune = parts
     if pruning.final > pruning.initial_sparsity and not prune:
         raise SettingsError(
@@ -49,19 +39,8 @@ def early_rounds(total: int, every: int) -> tuple[tuple[int, int, int], int]:
     """Divide rounds that nobody has divided, so that pruning starts early and goes in small steps.
 
     A fifth is warm-up (nothing in a run of fewer than `SHORT`), a twentieth inside the clusters,
-    and the rest prunes, every sixth of all rounds: the last mask is left rounds to be trained.
-
-    Parameters
-    ----------
-    total : int
-    every : int
-        Rounds between mask updates at most.
-
-    Returns
-    -------
-    parts : tuple of int
-        Rounds of warm-up, inside the clusters, and of pruning.
-    every : int
+    and the rest prunes, every sixth of all rounds or `every`: the last mask is left rounds to be
+    trained. Returns the rounds of the three phases, and the rounds between mask updates.
     """
     warmup = 0 if total < SHORT else round(total / 5)
     within = max(1, total // 20)
@@ -82,28 +61,23 @@ def divide_rounds(
 ) -> tuple[int, int, int]:
     """Divide `total` rounds among the three phases.
 
-    Raises
-    ------
-    SettingsError
-        If the given ones do not add up to `total`.
+    Raises SettingsError if the given ones do not add up to `total`.
     """
     given = (warmup, within, prune)
-    if all(part is not None for part in given):
-        if sum(part or 0 for part in given) != total:
-            raise SettingsError(
-                f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
-                f"found {warmup} + {within} + {prune}"
-            )
-        return warmup or 0, within or 0, prune or 0
-    left = total - sum(part or 0 for part in given)
-    shares = [0.3 if part is None else 0.0 for part in given]
-    if prune is None:
-        shares[2] = 0.4
-    open_ = [i for i, part in enumerate(given) if part is None]
+    parts = [part or 0 for part in given]
+    open_ = [place for place, part in enumerate(given) if part is None]
+    left = total - sum(parts)
+    if left and not open_:
+        raise SettingsError(
+            f"warmup, cluster and prune rounds: expected {total} together (num_rounds), "
+            f"found {warmup} + {within} + {prune}"
+        )
     if left < 0:
         raise SettingsError(f"the phases have more rounds than num_rounds ({total})")
-    parts = [part or 0 for part in given]
-    for i in open_[:-1]:
-        parts[i] = int(left * shares[i] / sum(shares) + 0.5)
-    parts[open_[-1]] = total - sum(parts)
+    shares = (0.3, 0.3, 0.4)
+    whole = sum(shares[place] for place in open_)
+    for place in open_[:-1]:
+        parts[place] = int(left * shares[place] / whole + 0.5)
+    for place in open_[-1:]:
+        parts[place] = total - sum(parts)
     return parts[0], parts[1], parts[2]

@@ -31,11 +31,7 @@ from caafp_app.strategies.evaluation import Evaluation
 from caafp_app.strategies.handed import HandedOut
 from caafp_app.strategies.opening import layout_of, runner_of
 from caafp_app.strategies.progress import Progress
-from caafp_app.strategies.report import (
-    ClusteredResult,
-    ClusterRound,
-    mean_of_clusters,
-)
+from caafp_app.strategies.report import ClusteredResult, ClusterRound, mean_of_clusters
 from caafp_app.strategies.saving import Saving, restore, state_of
 from caafp_app.strategies.unseen import draw_unseen
 
@@ -46,15 +42,7 @@ EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 class Run:
-    """All that there is of one run; a strategy's `start` makes it, and it is dropped at the end.
-
-    Parameters
-    ----------
-    strategy : MethodStrategy
-        The arguments.
-    grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config
-        See `MethodStrategy.start`.
-    """
+    """All that there is of one run; a strategy's `start` makes it, and it is dropped at the end."""
 
     def __init__(
         self,
@@ -98,10 +86,8 @@ class Run:
     ) -> "Run":
         """Begin a run whose rounds are called for by a loop of somebody else's.
 
-        Raises
-        ------
-        RunError
-            If nothing says how many rounds there will be, or a wrapper of Flower's clips replies.
+        Raises RunError if nothing says how many rounds there will be, or a wrapper of Flower's
+        clips replies.
         """
         name = type(strategy).__name__
         callers = {type(frame.f_locals.get("self")) for frame, _ in walk_stack(None)}

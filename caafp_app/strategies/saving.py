@@ -23,30 +23,14 @@ _METRICS = (
 
 
 class Saving:
-    """Saves the state after a round where that is due, and ends a run that was told to end.
-
-    Parameters
-    ----------
-    kept : Checkpoints, optional
-        Where; without it nowhere.
-    stop : callable
-        Whether the run was told to end.
-    rounds : int
-        Of the whole run.
-    """
+    """Saves the state after a round where that is due, and ends a run that was told to end."""
 
     def __init__(self, kept: Checkpoints | None, stop: Callable[[], bool], rounds: int) -> None:
         self.kept, self.stop, self.rounds = kept, stop, rounds
         self._unsaved: Saved | None = None
 
     def after(self, round_: int, state: Callable[[], State]) -> None:
-        """Save what `state` returns, if it is due; end the run here if it was told to.
-
-        Raises
-        ------
-        RunError
-            If it was.
-        """
+        """Save what `state` returns, if it is due; end the run by RunError if it was told to."""
         stop, self._unsaved = self.stop(), None
         if self.kept is not None and self.kept.every:
             if stop or self.kept.due(round_, self.rounds):
@@ -92,10 +76,7 @@ def state_of(run: "Run", seconds: float) -> State:
 def restore(run: "Run", state: State) -> float:
     """Take up what `state_of` returned; return its seconds.
 
-    Raises
-    ------
-    RunError
-        If the state is of another strategy, model or plan.
+    Raises RunError if it is of another strategy, model or plan.
     """
     for name, value in _identity(run).items():
         if state.get(name) != value:

@@ -37,12 +37,8 @@ HELD = 0.15
 class Sparsity:
     """As planned; base of the others.
 
-    Attributes
-    ----------
-    config : mapping of str to float
-        Told to the clients with each training.
-    watched : dict of int to float
-        Mean of the watched figure in the last exchange, by cluster.
+    Clients are told `config` with each training; `watched` is the mean of the watched figure in
+    the last exchange, by cluster.
     """
 
     def __init__(self) -> None:
@@ -53,18 +49,7 @@ class Sparsity:
         """Take in what clients say of the clusters' models, or of the parts that they were sent."""
 
     def target(self, number: int, model: SparseModel, step: RoundPlan, members: int) -> float:
-        """Return the sparsity of a cluster's model after the mask update of this round.
-
-        Parameters
-        ----------
-        number : int
-            Of the cluster; -1 before there are clusters.
-        model : SparseModel
-        step : RoundPlan
-            The round, before it is held.
-        members : int
-            Clients of the cluster.
-        """
+        """Return the sparsity of a cluster's model of so many members after this round's update."""
         return step.sparsity
 
     def state(self) -> State:
@@ -94,13 +79,7 @@ class _Watched:
 class Tuned(Sparsity):
     """As sparse as a figure of the clients allows: see `pruning.tuning`.
 
-    Parameters
-    ----------
-    pruning : Pruning
-    last : int
-        Round of the last mask update.
-    own : bool
-        Whether clients run the app of this package: then they hold out windows to be scored on.
+    `last` is the round of the last mask update; `own` clients hold out windows to be scored on.
     """
 
     def __init__(self, pruning: "Pruning", last: int, *, own: bool) -> None:
@@ -116,8 +95,8 @@ class Tuned(Sparsity):
     def hear(self, answers: Answers, models: Mapping[int, SparseModel]) -> None:
         """Note the figures of each cluster's clients, of all levels together.
 
-        A model that was just cut tells little of what it will be: the first ones after a change do
-        not count.
+        The first ones after a change do not count: a model just cut tells little of what it will
+        be.
         """
         tally, self.watched = answers.tally, {}
         metrics = tally.metrics()
@@ -231,8 +210,8 @@ class Tuned(Sparsity):
 class ByEntropy(Sparsity):
     """By how diverse the labels of a cluster's clients are: see `pruning.tuning.entropy_sparsity`.
 
-    The rule takes the entropy of all labels of a cluster. Label counts stay on the clients here: it
-    is the mean of the clients' own entropies, which is at most that.
+    Label counts stay on the clients: in place of the entropy of all labels of a cluster it takes
+    the mean of the clients' own, which is at most that.
     """
 
     def __init__(self) -> None:
@@ -270,15 +249,7 @@ class ByEntropy(Sparsity):
 
 
 def sparsity_of(pruning: "Pruning", plan: Sequence[RoundPlan], *, own: bool) -> Sparsity:
-    """Return the rule that ``Pruning.sparsity`` names.
-
-    Parameters
-    ----------
-    pruning : Pruning
-    plan : sequence of RoundPlan
-    own : bool
-        Whether clients run the app of this package.
-    """
+    """Return the rule that ``Pruning.sparsity`` names; `own` clients run our app."""
     if pruning.sparsity == "auto":
         last = max((step.round for step in plan if step.mask_update), default=0)
         return Tuned(pruning, last, own=own)

@@ -160,23 +160,12 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
         """Return the rounds, numbered from 1.
 
-        Raises
-        ------
-        SettingsError
-            If they do not add up to `num_rounds`.
+        Raises SettingsError if they do not add up to `num_rounds`.
         """
 
     @abstractmethod
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
-        """Return what one run knows, at its beginning.
-
-        Parameters
-        ----------
-        model : SparseModel
-            The initial weights, dense.
-        plan : sequence of RoundPlan
-            What `plan` returned.
-        """
+        """Return what one run knows, at its beginning, of the initial dense model and the plan."""
 
     def start(
         self,
@@ -192,6 +181,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     ) -> ClusteredResult:
         """Run all phases.
 
+        Raises RunError if no client can be found, nobody sends a usable update for several rounds,
+        or it was told to end.
+
         Parameters
         ----------
         grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
@@ -199,16 +191,6 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
             gets the mean of the clusters' models, weighted by examples.
         resume : Saved, optional
             Go on after the round of a checkpoint, see `Checkpoints.load`.
-
-        Returns
-        -------
-        ClusteredResult
-
-        Raises
-        ------
-        RunError
-            If no client can be found, nobody sends a usable update for several rounds, or it was
-            told to end.
         """
         train = train_config or ConfigRecord()
         evaluate = evaluate_config or ConfigRecord()
@@ -259,13 +241,9 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         """Return the messages of a round of training, as Flower's strategies do.
 
         `start` calls this, so an override may change `config`. A loop of somebody else's may call
-        it too: the first call then begins a run, and what `arrays` differ by from those that
-        `aggregate_train` returned is added to each cluster's model.
-
-        Raises
-        ------
-        RunError
-            If another loop than `start`'s calls it, and `num_rounds` is not given.
+        it too, where `num_rounds` is given, else RunError: the first call then begins a run, and
+        what `arrays` differ by from those that `aggregate_train` returned is added to each
+        cluster's model.
         """
         if self._run is None or (self._run.outside and server_round <= self._run.round):
             self._run = Run.of_another_loop(self, grid, arrays)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import MetricRecord
 
-from caafp_app.clustering.unlabelled import GENERAL, informed
+from caafp_app.clustering.assign import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import UNLABELLED
@@ -23,12 +23,7 @@ from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
 
 Evidence = Mapping[int, Mapping[str, float]]
-"""What each model says of a user's windows, by its number: see `client.unlabelled`."""
-
-
-def always_general(models: Evidence) -> int:
-    """Give everybody the general model."""
-    return GENERAL
+"""What each model says of a user's windows, by its number: see `client.actions`."""
 
 
 def surest(models: Evidence) -> int:
@@ -45,7 +40,7 @@ def most_informed(models: Evidence) -> int:
 
 
 RULES: dict[str, Callable[[Evidence], int]] = {
-    "general": always_general,
+    "general": lambda models: GENERAL,
     "surest": surest,
     "informed": most_informed,
 }
@@ -81,15 +76,7 @@ def draw_unseen(asked: str, labels: list[str], seed: int) -> list[str]:
 
 
 def score_unseen(runner: Runner, method: Method, step: RoundPlan) -> tuple[UnseenRecord, ...]:
-    """Let the users kept out score every model, and choose one for each by every rule.
-
-    Parameters
-    ----------
-    runner : Runner
-    method : Method
-    step : RoundPlan
-        The number of the exchanges is that after the last round.
-    """
+    """Let the users kept out score every model, and choose one for each by every rule."""
     roster = runner.roster
     members = roster.clusters()
     clusters = {k: model for k, model in method.published().items() if k in members}

@@ -9,22 +9,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from caafp_app.training.flat import FlatParameters
+from caafp_app.training.state import FlatParameters
 
 EVALUATION_BATCH = 1024
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well a model does on some windows.
+    """How well a model does on some windows; accuracy and loss are NaN without any.
 
     Attributes
     ----------
     accuracy : float
-        Share of windows that are right; NaN without windows.
+        Share of windows that are right.
     loss : float
         Mean cross-entropy in nats.
-    examples : int
     confusion : ndarray of int64 [classes, classes]
         Windows by their class (rows) and the predicted one (columns); [0, 0] without windows.
     """
@@ -53,17 +52,7 @@ class Score:
 def evaluate(model: nn.Module, windows: NDArray[np.float32], classes: NDArray[np.int64]) -> Score:
     """Score `model` in evaluation mode; no windows give accuracy and loss NaN.
 
-    Parameters
-    ----------
-    model : nn.Module
-        Takes float32 [batch, time, channels], returns logits [batch, classes].
-    windows : ndarray of float32 [n, time, channels]
-    classes : ndarray of int64 [n]
-
-    Returns
-    -------
-    Score
-        Accuracy in [0, 1], mean cross-entropy in nats, n, and what is taken for what.
+    It maps windows, float32 [n, time, channels], to logits [n, classes]; `classes` are int64 [n].
     """
     if len(classes) == 0:
         return Score(float("nan"), float("nan"), 0)
@@ -94,10 +83,7 @@ def full_gradient(
 ) -> dict[str, NDArray[np.float32]]:
     """Gradient of the mean loss over all windows, at pruned weights too, without dropout.
 
-    Returns
-    -------
-    dict of ndarray
-        By parameter name and shape. The model's weights are not changed.
+    By parameter name and shape. The model's weights are not changed.
     """
     parameters = FlatParameters(model)
     model.eval()

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from caafp_app.training.flat import FlatParameters
 from caafp_app.training.optimizers import make_optimizer
-from caafp_app.training.state import Arrays
+from caafp_app.training.state import Arrays, FlatParameters
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,7 @@ def train(
 ) -> float:
     """Train `model` in place for `how.epochs`: see `epochs`.
 
-    Returns
-    -------
-    float
-        Mean cross-entropy in nats of the last epoch, without the proximal term; 0 without any.
+    Returns the mean cross-entropy in nats of the last epoch; 0 without any.
     """
     losses = [0.0, *epochs(model, windows, classes, how, mask, anchor)]
     return losses[-1]
@@ -61,29 +57,13 @@ def epochs(
 ) -> Generator[float, None, None]:
     """Train `model` in place by cross-entropy, with a fresh optimiser, inside `mask`.
 
-    Between epochs the caller may score the model, and may stop.
+    Yields each epoch's mean cross-entropy in nats as it ends; the caller may then score the model,
+    and may stop. With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or,
+    without one, the model as it came (Li et al., FedProx). `mask` is true where a weight may
+    change, by name and shape; the rest stays zero.
 
-    With `how.proximal` mu the loss has mu / 2 |w - a|^2 besides, a being `anchor` or, without one,
-    the model as it came (Li et al., FedProx).
-
-    Parameters
-    ----------
-    model : nn.Module
-        Takes float32 [batch, time, channels], returns logits [batch, classes].
-    windows : ndarray of float32 [n, time, channels]
-    classes : ndarray of int64 [n]
-        In [0, classes).
-    how : LocalTraining
-        Epochs, batch size, learning rate, seed.
-    mask : mapping of str to ndarray of bool, optional
-        True where a weight may change, by name and shape; the rest stays zero.
-    anchor : mapping of str to ndarray, optional
-        The model `a` of the proximal term, by name and shape.
-
-    Yields
-    ------
-    float
-        Mean cross-entropy in nats of an epoch, without the proximal term, as it ends.
+    The model maps windows, float32 [batch, time, channels], to logits [batch, classes]; `classes`
+    are int64 [n].
     """
     parameters = FlatParameters(model, mask)
     device = parameters.values.device

@@ -15,17 +15,10 @@ from caafp_app.registry import OPTIMISERS
 class Optimizer(Protocol):
     """What `training.train` makes afresh for each training, and calls once for each batch.
 
-    The gradient is zero at pruned positions and the values there are zero. A step that moves a
-    value only by its own gradients, present and past, and by itself keeps them so.
-
-    Parameters
-    ----------
-    values : Tensor
-        All trainable parameters, float32 [n]; `step` changes them in place.
-    gradient : Tensor
-        Of the loss, [n]. The caller fills it before each step and clears it afterwards.
-    learning_rate : float
-        Above 0.
+    Of all trainable parameters, float32 [n], `step` changes `values` in place; the caller fills
+    `gradient` before each step and clears it afterwards. It is zero at pruned positions and the
+    values there are zero. A step that moves a value only by its own gradients, present and past,
+    and by itself keeps them so.
 
     An optimiser with the class attribute ``takes_relevant = True`` is given besides, as `relevant`,
     which values it should not shrink: see `relevant`.
@@ -87,12 +80,6 @@ class PrunAdag:
     - any other one goes towards zero by as much, and not beyond: ``w -= sign(w) min(|w|, |s|)``.
 
     The paper divides the variables anew in each step; here they are divided once for each training.
-    See `Optimizer` for the other parameters.
-
-    Parameters
-    ----------
-    relevant : Tensor
-        bool, of the shape of `values`.
     """
 
     takes_relevant = True
@@ -121,18 +108,9 @@ def make_optimizer(
     prunable: Tensor,
     density: float,
 ) -> Optimizer:
-    """Make the optimiser of a registered name.
+    """Make the optimiser of a registered name, for float32 values [n] or [clients, n].
 
-    Parameters
-    ----------
-    name : str
-    values, gradient : Tensor
-        float32 [n], or [clients, n].
-    learning_rate : float
-    prunable : Tensor
-        bool [n]: what `relevant` divides.
-    density : float
-        See `relevant`.
+    See `relevant` for `prunable` and `density`.
     """
     make: Any = OPTIMISERS[name]
     more = {}
@@ -144,21 +122,10 @@ def make_optimizer(
 
 @torch.no_grad()
 def relevant(values: Tensor, prunable: Tensor, density: float) -> Tensor:
-    """Tell which values will probably stay: the `density` share of largest magnitude.
+    """Tell which values [..., n] will probably stay: the `density` share of largest magnitude.
 
-    Parameters
-    ----------
-    values : Tensor
-        [..., n].
-    prunable : Tensor
-        bool [n]; what is not prunable is relevant.
-    density : float
-        Share of the prunable values that will be active in the end, in (0, 1].
-
-    Returns
-    -------
-    Tensor
-        bool [..., n].
+    What is not `prunable` [n] is relevant. `density` is the share of the prunable values that will
+    be active in the end, in (0, 1].
     """
     sizes = values[..., prunable].abs()
     count = max(math.floor(density * sizes.shape[-1] + 0.5), 1)

@@ -39,17 +39,10 @@ class Stopping:
     """Takes the score on held-out windows after each epoch, and says when to stop.
 
     Of two epochs the better one classifies more windows correctly; of equals, the one of less
-    loss. The model as it came was trained on these windows in the rounds, and looks better than it
-    is: it has to be clearly better than the best epoch. With windows of one class only, whose loss
-    falls for as long as the model unlearns the others, the earliest of equals is the best, the
-    model as it came included.
-
-    Parameters
-    ----------
-    score : Score
-        Of the model as it came.
-    several : bool
-        Whether there are windows of more than one class.
+    loss. The model as it came, of score `score`, was trained on these windows in the rounds, and
+    looks better than it is: it has to be clearly better than the best epoch. With windows of one
+    class only (not `several`), whose loss falls for as long as the model unlearns the others, the
+    earliest of equals is the best, the model as it came included.
     """
 
     def __init__(self, score: Score, *, several: bool) -> None:
@@ -89,10 +82,7 @@ def how_long(
 ) -> Stopped:
     """Train until held-out windows say stop, or for `how.epochs`; see `local.epochs`.
 
-    Parameters
-    ----------
-    held : tuple of ndarray
-        Windows [n, time, channels] and classes [n] that the model is not trained on, n above 0.
+    `held` are windows [n, time, channels] and classes [n] that are not trained on, n above 0.
     """
     stopping = Stopping(evaluate(model, *held), several=len(np.unique(held[1])) > 1)
     with closing(epochs(model, windows, classes, how, mask, anchor)) as training:

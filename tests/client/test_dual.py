@@ -5,27 +5,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, RecordDict
+from flwr.app import ConfigRecord, Context, RecordDict
 
-from caafp_app.client.objectives import PULL, Trained, objective_of
+from caafp_app.client.finetune import Trained
+from caafp_app.client.objectives import PULL, objective_of
 from caafp_app.client.tasks import Fit, Fitted, Network
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import ClientData
 from caafp_app.devices.personal import OWN_FILE, keep_own, load_own
 from caafp_app.protocol.messages import Action, Request
+from caafp_app.protocol.objective import DUAL_WEIGHT
 from caafp_app.settings import Settings
 
 CLUSTERS, MOVED, SECOND, THIRD = ({"w": np.array([float(n)])} for n in range(4))
 
 
 def work(
-    context: Context, request: Request, received: Any = CLUSTERS, personal: str = "dual"
+    context: Context,
+    request: Request,
+    received: Any = CLUSTERS,
+    personal: str = "dual",
+    **told: float,
 ) -> Work:
     x, y = np.zeros((30, 1, 1), np.float32), np.arange(30) % 2
     data = ClientData("me", x, y, x[:0], y[:0], ("a", "b"))
     settings = Settings.from_run_config({"personal": personal})
     network = Network("har-cnn", (1, 1), 2)
-    return Work(RecordDict(), context, settings, request, data, received, network)
+    content = RecordDict({"config": ConfigRecord(told)})
+    return Work(content, context, settings, request, data, received, network)
 
 
 def context_of(folder: Path | None = None, run: int = 7) -> Context:
@@ -63,6 +70,14 @@ def test_the_second_model_goes_on_from_where_it_was_and_is_not_sent() -> None:
     (alone,), trained = follow(work(context, end), MOVED)
     assert alone.arrays == THIRD
     assert trained.model is MOVED
+
+
+def test_a_strategy_asks_for_it_by_the_weight_of_the_pull() -> None:
+    told = {DUAL_WEIGHT: 2.5}
+    asked = work(context_of(), ROUND, personal="finetune", **told)
+    (first, second), trained = follow(asked, MOVED, SECOND)
+    assert (first.how.proximal, second.how.proximal) == (0.0, 2.5)
+    assert trained.sent is MOVED
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 
-from caafp_app.client.finetune import BLIND_EPOCHS, LEAST_EPOCHS, Tuned, finetune
+from caafp_app.client.finetune import BLIND_EPOCHS, LEAST_EPOCHS, Trained, finetune
 from caafp_app.client.tasks import Evaluate, Fit, Fitted, HowLong, Network
 from caafp_app.client.work import Work
 from caafp_app.datasets.base import ClientData
@@ -29,7 +29,7 @@ def work(
     return Work(RecordDict(), context, settings, Request(action), data, CLUSTERS, network)
 
 
-def follow(work: Work, *results: Any, start: Any = CLUSTERS) -> tuple[list[Any], Tuned]:
+def follow(work: Work, *results: Any, start: Any = CLUSTERS) -> tuple[list[Any], Trained]:
     """Answer the tasks by these results; return the tasks and what came of them."""
     tasks = finetune(work, start, work.how(), CLUSTERS)
     asked: list[Any] = []
@@ -56,7 +56,7 @@ def test_it_trains_on_all_windows_for_as_long_as_the_last_ones_got_better(
     assert (len(fit.windows), fit.arrays) == (30, CLUSTERS)
     assert (search.how.epochs, fit.how.epochs) == (MOST_EPOCHS, taken)
     assert fit.how.seed == search.how.seed
-    assert tuned == Tuned(0.5, TRAINED, taken)
+    assert tuned == Trained(0.5, TRAINED, TRAINED, taken)
 
 
 def test_by_windows_of_one_class_it_stops_as_early_as_they_say() -> None:
@@ -79,13 +79,13 @@ def test_the_clearly_better_of_the_clusters_model_and_its_own_is_kept(
     asked, tuned = follow(client, found, Score(rival, 0.1, 6), start=OURS)
     assert isinstance(asked[1], Evaluate)
     assert asked[1].arrays is CLUSTERS
-    assert tuned == Tuned(0.0, model, 0)
+    assert tuned == Trained(0.0, model, model, 0)
 
 
 def test_a_client_keeps_its_clusters_model_where_fine_tuning_makes_it_worse() -> None:
     client = work([0] * 20 + [1] * 10)
     _, tuned = follow(client, Stopped(0, Score(0.9, 0.2, 6)))
-    assert tuned == Tuned(0.0, CLUSTERS, 0)
+    assert tuned == Trained(0.0, CLUSTERS, CLUSTERS, 0)
 
 
 @pytest.mark.parametrize("labels", [[0], [0, 0, 1, 1], [0, 1, 2] * 6])

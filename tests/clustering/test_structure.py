@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from caafp_app.clustering import structure
-from caafp_app.clustering.structure import _distances, _partitions, _silhouette, find_structure
+from caafp_app.clustering.structure import _distances, _partitions, find_structure, silhouette
 
 
 def planted(truth, width=400):
@@ -65,4 +65,4 @@ def test_the_silhouette_is_scikit_learns():
     distances = _distances(np.cov(np.random.default_rng(0).standard_normal((12, 6))))
     for labels in _partitions(distances, "average", 1).values():
         expected = silhouette_score(distances, labels, metric="precomputed")
-        assert _silhouette(distances, labels) == pytest.approx(expected)
+        assert silhouette(distances, labels) == pytest.approx(expected)

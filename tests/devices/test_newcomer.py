@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caafp_app import cli
-from caafp_app.clustering.unlabelled import GENERAL, MARGIN, informed
+from caafp_app.clustering.assign import GENERAL, MARGIN, informed
 from caafp_app.devices.kept import find_kept
 from caafp_app.devices.newcomer import predict_as_newcomer
 from caafp_app.devices.personal import load_personal

@@ -9,13 +9,11 @@ import pytest
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caafp_app import training
-from caafp_app.client.tasks import Fit, Network, network_on
+from caafp_app.client.tasks import network_on
 from caafp_app.engine.device import DeviceArrays, clients_at_once
 from caafp_app.engine.perform import Together
-from caafp_app.models import build_model
 from caafp_app.training import LocalTraining
-from tests.engine.test_stacked import CLASSES, NETWORKS
+from tests.engine.test_stacked import NETWORKS, fits
 
 ASK_THE_HOST = ("_local_scalar_dense", "nonzero", "masked_select", "unique")
 """Operations whose result decides what comes next: a CUDA graph cannot be recorded around them."""
@@ -31,14 +29,7 @@ class OnDeviceOnly(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def fits(name: str, windows: int = 40) -> list[Fit]:
-    shape, rng = NETWORKS[name], np.random.default_rng(0)
-    arrays = training.dump_arrays(build_model(name, shape, CLASSES, seed=0))
-    data = rng.normal(size=(2, windows, *shape)).astype(np.float32)
-    how = LocalTraining(epochs=1, batch_size=4)
-    classes = rng.integers(0, CLASSES, windows)
-    network = Network(name, shape, CLASSES)
-    return [Fit(network, arrays, part, classes, how, None, arrays) for part in data]
+HOW = LocalTraining(epochs=1, batch_size=4)
 
 
 def test_an_array_is_copied_to_a_device_once_and_goes_with_its_owner() -> None:
@@ -76,9 +67,9 @@ def test_a_step_can_be_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
         return replay
 
-    plain = Together("cpu")(fits(name))
+    plain = Together("cpu")(fits(name, HOW, sizes=(40, 40)))
     monkeypatch.setattr("caafp_app.engine.stacked.captured", recorded)
-    again = Together("cpu")(fits(name))
+    again = Together("cpu")(fits(name, HOW, sizes=(40, 40)))
     assert replays == [(2,)] * 10
     for one, other in zip(plain, again, strict=True):
         assert not isinstance(one, Exception), one
@@ -89,7 +80,7 @@ def test_a_step_can_be_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_fewer_clients_fit_where_each_needs_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    small, large = fits("har-cnn"), fits("har-cnn", windows=4000)
+    small, large = (fits("har-cnn", HOW, sizes=(size,)) for size in (40, 4000))
     model = network_on(small[0].network, "cpu")
     assert clients_at_once(model, small, 4) > clients_at_once(model, small, 64)
     assert clients_at_once(model, small, 4) > clients_at_once(model, large, 4)

@@ -13,10 +13,10 @@ from caafp_app.engine.run import batched_grid
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import Action, Answer, Request
-from caafp_app.protocol.packing import pack_model
 from caafp_app.server_app import initial_arrays
 from caafp_app.settings import Settings
 from tests.local_grid import LocalGrid
+from tests.strategies.support import nodes, request_to
 
 CONFIG: dict[str, Any] = {
     "synthetic-users": 3,
@@ -38,75 +38,36 @@ def ask(node: int, action: Action = Action.TRAIN, **kwargs: Any) -> Message:
     """Ask a node to train a model of which it has no more than half."""
     layout = Layout.of(arrays := initial_arrays(SETTINGS))
     mask = Mask(layout, np.arange(layout.weight_count) % 2 == 0)
-    request = Request(
-        action,
-        **{
-            "round": 1,
-            "seed": 3,
-            "phase": "warm-up",
-            "mask_digest": mask.digest,
-            "layout": layout.to_json(),
-            "mask": mask.packed,
-            "arrays": pack_model(layout.flatten(arrays), mask, "float32", "float32"),
-            "evaluate": True,
-            **kwargs,
-        },
-    )
+    request = request_to(action, mask, arrays, seed=3, **{"evaluate": True, **kwargs})
     return Message(request.to_records(), node, MessageType.TRAIN)
 
 
-def echo(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
-    return [Message(RecordDict(), reply_to=message) for message in messages]
+def test_messages_are_answered_when_their_replies_are_asked_for() -> None:
+    asked: list[list[int]] = []
 
+    def note(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
+        asked.append([context.node_id for context in contexts])
+        return [Message(RecordDict(), reply_to=message) for message in messages]
 
-def test_replies_name_the_message_and_the_node_they_come_from() -> None:
-    grid = BatchedGrid(SETTINGS, 3, echo)
-    nodes = list(grid.get_node_ids())
-    ids = list(grid.push_messages(describe(node) for node in nodes))
+    grid = BatchedGrid(SETTINGS, 3, note)
+    known = list(grid.get_node_ids())
+    assert list(grid.push_messages([describe(7)])) == []  # of an unknown node
+    ids = list(grid.push_messages(describe(node) for node in known))
+    assert asked == []
     replies = list(grid.pull_messages(ids[1:]))
+    assert asked == [known[1:]]
     assert [reply.metadata.reply_to_message_id for reply in replies] == ids[1:]
-    assert [reply.metadata.src_node_id for reply in replies] == nodes[1:]
+    assert [reply.metadata.src_node_id for reply in replies] == known[1:]
     assert len(list(grid.pull_messages(ids))) == 1  # each once
     assert list(grid.pull_messages(ids)) == []
-
-
-def test_nothing_is_done_before_its_reply_is_asked_for() -> None:
-    asked: list[int] = []
-
-    def count(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
-        asked.append(len(messages))
-        return echo(messages, contexts)
-
-    grid = BatchedGrid(SETTINGS, 3, count)
-    ids = list(grid.push_messages(describe(node) for node in grid.get_node_ids()))
-    assert asked == []
-    list(grid.pull_messages(ids[:2]))
-    assert asked == [2]
-
-
-def test_two_messages_to_a_node_are_answered_one_after_the_other() -> None:
-    asked: list[int] = []
-
-    def count(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
-        asked.append(len({context.node_id for context in contexts}))
-        return echo(messages, contexts)
-
-    grid = BatchedGrid(SETTINGS, 3, count)
-    (node, other, _) = grid.get_node_ids()
-    replies = grid.send_and_receive([describe(node), describe(node), describe(other)])
-    assert asked == [2, 1]
+    del asked[:]
+    replies = grid.send_and_receive([describe(node) for node in (known[0], known[0], known[1])])
+    assert asked == [known[:2], known[:1]]  # two to a node one after the other
     assert len(list(replies)) == 3
 
 
-def test_a_message_to_an_unknown_node_is_not_taken() -> None:
-    grid = BatchedGrid(SETTINGS, 3, echo)
-    assert list(grid.push_messages([describe(7)])) == []
-
-
 def test_a_pool_of_processes_answers_as_the_client_app_does_to_the_last_bit() -> None:
-    there = LocalGrid(
-        app, [{"partition-id": k, "num-partitions": 3} for k in range(3)], SETTINGS.to_dict()
-    )
+    there = LocalGrid(app, nodes(3), SETTINGS.to_dict())
     with batched_grid(SETTINGS, 3) as here:
         for action in (Action.TRAIN, Action.PERSONALISE):
             answers = [
@@ -124,13 +85,9 @@ def test_a_pool_of_processes_answers_as_the_client_app_does_to_the_last_bit() ->
                 for name, array in truth.arrays.items():
                     np.testing.assert_array_equal(ours.arrays[name], array)
         # What clients keep outlives the message: the mask and the personal model are there.
-        kept = [
-            here.send_and_receive([ask(node, action, layout=b"", mask=None, arrays={})])
-            for node, action in zip(
-                here.get_node_ids(), [Action.EVALUATE_PERSONAL] * 3, strict=True
-            )
-        ]
-    assert all(reply.has_content() for replies in kept for reply in replies)
+        personal, nothing = Action.EVALUATE_PERSONAL, {"layout": b"", "mask": None, "arrays": {}}
+        kept = [ask(node, personal, **nothing) for node in here.get_node_ids()]
+        assert [r.has_content() for r in here.send_and_receive(kept)] == [True] * 3
 
 
 @pytest.mark.parametrize("broken", ["request", "data", "model"])
@@ -151,16 +108,9 @@ def test_what_goes_wrong_with_one_client_is_its_own_error_reply(broken: str) -> 
     if broken == "request":
         messages[1] = ask(node, mask_digest="unheard of")
     if broken == "model":
-        layout = Layout.of({"other.weight": np.zeros((3, 3), np.float32)})
-        full = Mask.full(layout)
-        model = layout.flatten({"other.weight": np.zeros((3, 3), np.float32)})
-        messages[1] = ask(
-            node,
-            mask_digest=full.digest,
-            layout=layout.to_json(),
-            mask=None,
-            arrays=pack_model(model, full, "float32", "float32"),
-        )
+        other = {"other.weight": np.zeros((3, 3), np.float32)}
+        request = request_to(Action.TRAIN, Mask.full(Layout.of(other)), other, seed=3)
+        messages[1] = Message(request.to_records(), node, MessageType.TRAIN)
     replies = list(grid.send_and_receive(messages))
     assert [reply.has_error() for reply in replies] == [False, True, False]
     said = {"request": "unheard of", "data": "the disk is gone", "model": "arrays"}

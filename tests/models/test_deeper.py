@@ -139,6 +139,14 @@ def test_what_is_left_of_the_sensors_weighs_the_more() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
+        *(
+            ("har-cnn", shape, r"windows of \(samples >= 4, channels\), found")
+            for shape in ((3, 9), (128,), (8, 8, 3), ())
+        ),
+        *(
+            ("digits-cnn", shape, r"pictures of \(rows >= 4, .*found")
+            for shape in ((8, 8), (3, 8, 1), (8, 3, 1))
+        ),
         ("deep-conv-lstm", (16, 6), r"\(samples >= 17, channels\), found \(16, 6\)"),
         ("resnet1d", (8, 8, 1), r"\(samples, channels\), found \(8, 8, 1\)"),
         ("transformer", (3, 6), r"\(samples >= 4, channels\), found \(3, 6\)"),

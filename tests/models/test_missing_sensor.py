@@ -5,14 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caafp_app.client_app import app
 from caafp_app.datasets import source_of
-from caafp_app.protocol.messages import to_record
 from caafp_app.server_app import initial_arrays
-from caafp_app.settings import DataSettings, Settings
-from caafp_app.strategies.factory import make_strategy
-from tests.local_grid import LocalGrid
-from tests.strategies.support import Recorder, nodes
+from caafp_app.settings import DataSettings
+from tests.strategies.support import run
 
 USERS, LACKING = 6, (1, 4)
 SETTINGS = {
@@ -45,18 +41,12 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_clients_without_a_gyroscope_train_in_the_same_federation(recordings: Path) -> None:
-    config = {**SETTINGS, "data-dir": str(recordings)}
-    settings = Settings.from_run_config(config)
-    seen = Recorder()
-    grid = LocalGrid(app, nodes(USERS), config)
-    result = make_strategy(settings, seen).start(
-        grid, to_record(initial_arrays(settings)), num_rounds=settings.rounds.total
-    )
+    ended = run({**SETTINGS, "data-dir": str(recordings)}, count=USERS)
+    seen, result, settings = ended.seen, ended.result, ended.settings
     assert all(record.answered == record.asked == USERS for record in seen.rounds)
     (cluster,) = result.clusters.values()
     assert len(cluster.members) == USERS
     assert cluster.density == pytest.approx(0.3, abs=0.01)
-    assert seen.report is not None
     accuracy = [client.cluster_accuracy for client in seen.report.clients]
     # Chance, and what always naming the most frequent activity comes to, are below 0.4.
     assert min(accuracy[user] for user in LACKING) > 0.6

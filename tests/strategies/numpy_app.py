@@ -4,11 +4,10 @@ The one line that a user adds is ``mods=[sparse_mod]``. It trains densely, whate
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
@@ -65,20 +64,14 @@ def trained(part: int, model: Arrays) -> tuple[Arrays, int]:
     return descend(model, x[:-TEST], y[:-TEST]), len(y) - TEST
 
 
-def averaged(parts: Iterable[int], model: Arrays, *, alike: bool = False) -> Arrays:
-    """The mean of what clients make of a model, by their examples or alike."""
+def averaged(parts: Iterable[int], model: Arrays) -> Arrays:
+    """The mean of what clients make of a model, by their examples."""
     local, sizes = zip(*(trained(part, model) for part in parts), strict=True)
-    weights = None if alike else sizes
-    return [np.average(arrays, axis=0, weights=weights) for arrays in zip(*local, strict=True)]
+    return [np.average(arrays, axis=0, weights=sizes) for arrays in zip(*local, strict=True)]
 
 
-@dataclass
-class Seen:
-    """What the app was handed."""
-
-    configs: list[tuple[str, ConfigRecord]] = field(default_factory=list)
-    models: list[tuple[str, int, Arrays]] = field(default_factory=list)
-    records: list[set[str]] = field(default_factory=list)
+Seen = list[tuple[str, int, Arrays]]
+"""What the app was handed: to train or to evaluate, by which client, which model."""
 
 
 def make_app(
@@ -90,13 +83,11 @@ def make_app(
 ) -> ClientApp:
     """Build the app; `seen` is told of what it gets; it need not have an evaluate function."""
     app = ClientApp(mods=list(mods))
-    seen = Seen() if seen is None else seen
+    seen = [] if seen is None else seen
 
     def received(kind: str, message: Message, context: Context) -> Arrays:
         model = message.content["arrays"].to_numpy_ndarrays()
-        seen.configs.append((kind, message.content["config"]))
-        seen.models.append((kind, int(context.node_config["partition-id"]), model))
-        seen.records.append(set(message.content))
+        seen.append((kind, int(context.node_config["partition-id"]), model))
         return model
 
     @app.train()

@@ -11,7 +11,9 @@ from flwr.app import Error, Message
 from numpy.typing import NDArray
 
 from caafp_app.client_app import app
-from caafp_app.protocol.messages import to_record
+from caafp_app.protocol.mask import Mask
+from caafp_app.protocol.messages import Action, Request, to_record
+from caafp_app.protocol.packing import pack_model
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runs.checkpoint import Checkpoints, State
 from caafp_app.runs.ledger import Ledger
@@ -127,7 +129,6 @@ class Run:
     @property
     def ledger(self) -> Ledger:
         """All bytes of the run."""
-        assert self.result.report is not None
         return self.result.report.ledger
 
     @property
@@ -152,6 +153,16 @@ class Run:
 def nodes(count: int) -> list[dict[str, int]]:
     """Node-configs as a simulation gives them."""
     return [{"partition-id": index, "num-partitions": count} for index in range(count)]
+
+
+def request_to(action: Action, mask: Mask, arrays: Mapping[str, Any], /, **more: Any) -> Request:
+    """Ask our own app for something in round 1, of a model inside a mask."""
+    model = mask.layout.flatten(arrays)
+    model.weights[~mask.bits] = 0
+    told: dict[str, Any] = {"round": 1, "phase": "warm-up", "mask_digest": mask.digest}
+    told |= {"layout": mask.layout.to_json(), "mask": None if mask.is_full else mask.packed}
+    told["arrays"] = pack_model(model, mask, "float32", "float32")
+    return Request(action, **{**told, **more})
 
 
 @dataclass
@@ -229,7 +240,6 @@ def only(
 
 def bits_of(result: ClusteredResult) -> dict[int, tuple[bytes, bytes, bytes]]:
     """Mask, prunable arrays and other arrays of each cluster, as bytes: equal bits or not."""
-    assert result.report is not None
     found = {}
     for number, cluster in result.report.clusters.items():
         assert cluster.mask_bits is not None
@@ -244,13 +254,11 @@ def bits_of(result: ClusteredResult) -> dict[int, tuple[bytes, bytes, bytes]]:
 
 def members_of(result: ClusteredResult) -> dict[str, int]:
     """The cluster of each client."""
-    assert result.report is not None
     return {client.label: client.cluster for client in result.report.clients}
 
 
 def accuracies(report: RunReport | None) -> dict[str, tuple[float | None, ...]]:
     """Per client, everything that a run says of its models."""
-    assert report is not None
     return {
         client.label: (
             client.cluster,

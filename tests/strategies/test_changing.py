@@ -9,11 +9,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from caafp_app.runs.checkpoint import Saved
 from caafp_app.runs.records import GroupChange, RoundRecord
-from caafp_app.strategies import CAAFP, Clustering, Pruning
-from caafp_app.strategies.report import ClusteredResult
-from tests.local_grid import LocalGrid
+from caafp_app.strategies import Clustering, Pruning
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, bits_of, nodes
+from tests.strategies.support import Recorder, bits_of
+from tests.strategies.trial import Trial
 
 CLIENTS, ROUNDS, DRIFT = 12, 30, 11
 
@@ -54,27 +53,19 @@ def held(world: World, **clustering: Any) -> Seen:
     """Run CA-AFP over a world, eight of twelve clients a round."""
     seen = Seen()
     seen.at = {(DRIFT - 1, "cluster-warm-up"): world.drift}
-    start(strategy_of(seen, **clustering), world)
+    trial(seen, world, **clustering).start()
     return seen
 
 
-def start(strategy: CAAFP, world: World, **how: Any) -> ClusteredResult:
-    grid = LocalGrid(numpy_app.make_app(data=world.windows), nodes(CLIENTS), serialise=False)
-    return strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, **how)
-
-
-def strategy_of(seen: Seen, **clustering: Any) -> CAAFP:
-    return CAAFP(
-        warmup_rounds=6,
-        cluster_rounds=4,
-        prune_rounds=20,
+def trial(seen: Seen, world: World, **clustering: Any) -> Trial:
+    return Trial(
+        app=numpy_app.make_app(data=world.windows),
+        seen=seen,
+        rounds=(6, 4, ROUNDS - 10),
+        configs=CLIENTS,
         clustering=Clustering(clusters="auto", **clustering),
         pruning=Pruning(sparsity=0.3, every=5),
         clients_per_round=8,
-        spare_below=0,
-        observer=seen,
-        personalise=False,
-        fraction_evaluate=0.0,
     )
 
 
@@ -125,15 +116,13 @@ def test_clusters_merge_when_they_have_become_alike() -> None:
 def test_a_run_that_is_resumed_changes_the_same() -> None:
     """Cut when one drifted client has been led away once; the next checkpoint has moved it."""
     after = [1, 1, 0, *THREE[3:]]
-    world, kept, whole = World(THREE, after), Snapshots(), Seen()
+    world, whole = World(THREE, after), Seen()
     whole.at = {(DRIFT - 1, "cluster-warm-up"): world.drift}
-    strategy = strategy_of(whole)
-    strategy.checkpoints = kept
-    expected = start(strategy, world)
+    expected = trial(whole, world).start()
     first = whole.changes[0][0]
     for round_ in (first - 2, first - 1, first):
         seen = Seen()
-        resumed = Saved(round_, kept.states[round_])
-        found = start(strategy_of(seen), World(after, after), resume=resumed)
-        assert bits_of(found) == bits_of(expected)
+        resumed = Saved(round_, expected.kept.states[round_])
+        found = trial(seen, World(after, after)).start(resume=resumed)
+        assert bits_of(found.result) == bits_of(expected.result)
         assert seen.changes == [one for one in whole.changes if one[0] > round_]

@@ -1,14 +1,11 @@
 """ClusterFL against ADMM on matrices, with clients whose problem has an exact solution."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist, squareform
 
 from caafp_app.clustering.admm import Penalties
 from caafp_app.errors import SettingsError
@@ -17,21 +14,14 @@ from caafp_app.protocol.messages import from_record, to_record
 from caafp_app.protocol.mod import sparse_mod
 from caafp_app.protocol.objective import CENTRE_WEIGHT, OWN, option
 from caafp_app.runner.model import SparseModel
-from caafp_app.runs.checkpoint import Checkpoints
+from caafp_app.runs.checkpoint import Saved
 from caafp_app.server_app import initial_arrays
 from caafp_app.strategies import Clustering, FedCHAR
 from caafp_app.strategies.clusterfl import ClusterFL
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.support import (
-    PowerCutError,
-    Recorder,
-    Snapshots,
-    cut,
-    members_of,
-    nodes,
-    prepare,
-)
+from tests.strategies.support import Snapshots, members_of, nodes, prepare
+from tests.strategies.trial import Trial
 
 COUNT, WIDTH = 6, 8  # values of which the last three are not prunable
 ALPHA, BETA, RHO = 0.3, 0.15, 1.0
@@ -86,19 +76,12 @@ def answer(message: Message, arrays: dict[str, np.ndarray]) -> Message:
     return Message(RecordDict({"arrays": to_record(arrays), "metrics": metrics}), reply_to=message)
 
 
-def make(**kwargs: Any) -> ClusterFL:
-    return ClusterFL(
-        **{
-            "clustering": Clustering(2),
-            "every": 2,
-            "penalties": Penalties(ALPHA, BETA, RHO),
-            "one_exchange": True,
-            "personalise": False,
-            "observer": Recorder(),
-            "checkpoints": Snapshots(),
-            **kwargs,
-        }
-    )
+def trial(
+    rounds: int, seen: list[tuple[int, set[str]]] | None = None, tamper: Any = None, **terms: Any
+) -> Trial:
+    usual = {"clustering": Clustering(2), "every": 2, "penalties": Penalties(ALPHA, BETA, RHO)}
+    usual |= {"kind": ClusterFL, "configs": COUNT, "one_exchange": True}
+    return Trial(tamper, app=solver(seen), rounds=rounds, **{**usual, **terms})
 
 
 def reference(rounds: int) -> np.ndarray:
@@ -126,162 +109,90 @@ def reference(rounds: int) -> np.ndarray:
     return w
 
 
-def models(strategy: ClusterFL, after: int | None = None) -> np.ndarray:
-    """Each client's own model after a round, or the last one, by label."""
-    kept = strategy.checkpoints
-    assert isinstance(kept, Snapshots)
-    after = max(kept.states) if after is None else after
-    numbers = kept.states[after]["method"]["numbers"]
-    found = kept.models(after)
+def models(ended: Trial) -> np.ndarray:
+    """Each client's own model after the last round, by label."""
+    last = max(ended.kept.states)
+    numbers, found = ended.kept.states[last]["method"]["numbers"], ended.kept.models(last)
     rows = [found[numbers[label]] for label in sorted(numbers)]
     return np.stack([np.concatenate([m["weights"], m["rest"]]) for m in rows])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3, 6])
 def test_rounds_are_admm_on_the_matrices(rounds: int) -> None:
-    strategy = make()
-    result = strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), rounds)
-    np.testing.assert_allclose(models(strategy), reference(rounds), atol=2e-5)
+    ended = trial(rounds).start(to_record(start()))
+    np.testing.assert_allclose(models(ended), reference(rounds), atol=2e-5)
     # Numbered by label, for nodes answer in an order that no seed decides.
-    numbers = strategy.checkpoints.states[rounds]["method"]["numbers"]
+    numbers = ended.kept.states[rounds]["method"]["numbers"]
     assert numbers == {f"part-{k:04d}": k for k in range(COUNT)}
-    groups = [set(cluster.members) for cluster in result.clusters.values()]
+    clusters = ended.result.clusters
+    groups = [set(cluster.members) for cluster in clusters.values()]
     both = [{f"part-{k:04d}" for k in range(g, COUNT, 2)} for g in (0, 1)]
     assert groups == (both if rounds > 2 else [both[0] | both[1]])
-    for number, cluster in result.clusters.items():
+    for number, cluster in clusters.items():
         mean = reference(rounds)[number::2] if rounds > 2 else reference(rounds)
         arrays = {name: array.numpy() for name, array in cluster.arrays.items()}
         np.testing.assert_allclose(flat(arrays), mean.mean(axis=0), atol=2e-5)
 
 
-def test_each_clustering_tells_the_distances_that_it_comes_of() -> None:
-    seen = Recorder()
-    strategy = make(observer=seen)
-    strategy.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
-    everyone = [f"part-{k:04d}" for k in range(COUNT)]
-    for (labels, distances), rounds in zip(seen.distances, (2, 4), strict=True):
-        assert labels == everyone
-        moved = pdist(reference(rounds) - flat(start()), "cosine")
-        np.testing.assert_allclose(distances, squareform(moved), atol=1e-5)
-    cut = fcluster(linkage(squareform(seen.distances[-1][1], checks=False)), 2, "maxclust")
-    told = np.array([seen.labels[label] for label in everyone])
-    np.testing.assert_array_equal(cut[:, None] == cut, told[:, None] == told)
-
-
-def test_a_resumed_run_tells_the_same_distances(tmp_path: Path) -> None:
-    whole, first, second = Recorder(), Recorder(), Recorder()
-    make(observer=whole).start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6)
-    first.at[4, "train"] = cut
-    with pytest.raises(PowerCutError):
-        make(observer=first, checkpoints=Checkpoints(tmp_path)).start(
-            LocalGrid(solver(), nodes(COUNT)), to_record(start()), 6
-        )
-    make(observer=second).start(
-        LocalGrid(solver(), nodes(COUNT)),
-        to_record(start()),
-        6,
-        resume=Checkpoints(tmp_path).load(),
-    )
-    assert len(first.distances) == len(second.distances) == 1
-    for one, two in zip(whole.distances, [*first.distances, *second.distances], strict=True):
-        assert one[0] == two[0]
-        np.testing.assert_allclose(one[1], two[1], atol=1e-5)
-
-
 def test_only_sampled_clients_train_and_a_model_travels_down_once() -> None:
     seen: list[tuple[int, set[str]]] = []
-    strategy = make(clients_per_round=2, every=100)
-    strategy.start(LocalGrid(solver(seen), nodes(COUNT)), to_record(start()), 6)
+    ended = trial(6, seen, clients_per_round=2, every=100).start(to_record(start()))
     met: set[int] = set()
     for part, records in seen:
         assert (OWN in records) == (part not in met)
         met.add(part)
     assert len(seen) == 12
     assert met < set(range(COUNT)), "a client has to be left out for this to be a test"
-    moved = (models(strategy) != flat(start()).astype(np.float32)).any(axis=1)
+    moved = (models(ended) != flat(start()).astype(np.float32)).any(axis=1)
     assert set(np.flatnonzero(moved)) == met
 
 
 def test_a_client_that_lost_its_state_is_sent_its_model_in_the_same_round() -> None:
     seen: list[tuple[int, set[str]]] = []
-    strategy, calm = make(), make()
-    recorder = strategy.observer
-    assert isinstance(recorder, Recorder)
-    grid = LocalGrid(solver(seen), nodes(COUNT))
-    lost = list(grid.contexts)[1]
-    recorder.at[3, "train"] = lambda: grid.contexts[lost].state.clear()
-    strategy.start(grid, to_record(start()), 5)
-    calm.start(LocalGrid(solver(), nodes(COUNT)), to_record(start()), 5)
-    np.testing.assert_allclose(models(strategy), models(calm), atol=1e-6)
+    setup = trial(5, seen)
+    lost = list(setup.grid.contexts)[1]
+    setup.seen.at[3, "train"] = lambda: setup.grid.contexts[lost].state.clear()
+    calm = trial(5).start(to_record(start()))
+    ended = setup.start(to_record(start()))
+    np.testing.assert_allclose(models(ended), models(calm), atol=1e-6)
     assert [part for part, records in seen if OWN in records] == [*range(COUNT), 1]
 
 
-def test_a_reply_that_was_lost_leaves_the_server_and_the_client_of_one_mind() -> None:
+@pytest.mark.parametrize(("lost", "used"), [(1, True), (3, False)])
+def test_lost_replies_leave_the_server_and_the_clients_of_one_mind(lost: int, used: bool) -> None:
+    """With too few replies, those who answered in vain are sent what the server has, too."""
     seen: list[tuple[int, set[str]]] = []
-    strategy = make()
-    lose: list[int] = []
-
-    def tamper(request: Message, reply: Message) -> Message | None:
-        header = request.content.config_records["caafp"]
-        gone = header["round"] == 2 and request.metadata.dst_node_id == lose[0]
-        return None if gone else reply
-
-    grid = LocalGrid(solver(seen), nodes(COUNT), tamper=tamper)
-    lose.append(list(grid.contexts)[2])
-    strategy.start(grid, to_record(start()), 4, timeout=0.3)
-    sent = [part for part, records in seen if OWN in records]
-    assert sent == [*range(COUNT), 2]
-    kept = grid.contexts[lose[0]].state
-    np.testing.assert_allclose(models(strategy)[2], flat(from_record(kept, OWN)), atol=1e-6)
-
-
-def test_too_few_replies_leave_the_server_and_the_clients_of_one_mind() -> None:
-    seen: list[tuple[int, set[str]]] = []
-    lost: set[int] = set()
 
     def tamper(request: Message, reply: Message) -> Message | None:
         gone = request.content.config_records["caafp"]["round"] == 2
-        return None if gone and request.metadata.dst_node_id in lost else reply
+        gone = gone and request.metadata.dst_node_id in list(setup.grid.contexts)[:lost]
+        return None if gone else reply
 
-    strategy = make(min_replies=4)
-    grid = LocalGrid(solver(seen), nodes(COUNT), tamper=tamper)
-    lost.update(list(grid.contexts)[:3])
-    strategy.start(grid, to_record(start()), 3, timeout=0.3)
-    recorder = strategy.observer
-    assert isinstance(recorder, Recorder)
-    assert [r.used for r in recorder.rounds if r.phase == "train"] == [True, False, True]
-    # Those who answered in vain are sent what the server has, like those who did not.
-    assert [part for part, records in seen if OWN in records] == [*range(COUNT), *range(COUNT)]
-    held = [flat(from_record(context.state, OWN)) for context in grid.contexts.values()]
-    np.testing.assert_allclose(models(strategy), held, atol=1e-6)
+    setup = trial(3, seen, tamper, min_replies=4, timeout=0.3)
+    ended = setup.start(to_record(start()))
+    assert [r.used for r in ended.seen.rounds if r.phase == "train"] == [True, used, True]
+    again = range(lost if used else COUNT)
+    assert [part for part, records in seen if OWN in records] == [*range(COUNT), *again]
+    held = [flat(from_record(context.state, OWN)) for context in setup.grid.contexts.values()]
+    np.testing.assert_allclose(models(ended), held, atol=1e-6)
 
 
-def test_a_client_that_comes_only_after_the_last_round_is_known(tmp_path: Path) -> None:
-    first = make(personalise=True, checkpoints=Checkpoints(tmp_path))
-    recorder = first.observer
-    assert isinstance(recorder, Recorder)
-    recorder.at[4, "personalise"] = cut
-    with pytest.raises(PowerCutError):
-        first.start(LocalGrid(solver(), nodes(COUNT)[:5]), to_record(start()), 3)
+def test_a_client_that_comes_only_after_the_last_round_is_known() -> None:
+    first = trial(3, configs=nodes(COUNT)[:5]).start(to_record(start()))
     seen: list[tuple[int, set[str]]] = []
-    grid = LocalGrid(solver(seen), nodes(COUNT))
-    saved = Checkpoints(tmp_path).load()
-    result = make(personalise=True).start(grid, to_record(start()), 3, resume=saved)
-    assert sum(len(cluster.members) for cluster in result.clusters.values()) == COUNT
+    resume = Saved(3, first.kept.states[3])
+    ended = trial(3, seen, personalise=True).start(to_record(start()), resume=resume)
+    assert sum(len(cluster.members) for cluster in ended.result.clusters.values()) == COUNT
     assert [part for part, _ in seen] == list(range(COUNT))
 
 
 def test_late_clients_start_from_the_common_weights() -> None:
-    strategy = make(every=2)
-    recorder = strategy.observer
-    assert isinstance(recorder, Recorder)
-    grid = LocalGrid(solver(), nodes(COUNT))
-    late = list(grid.contexts)[5]
-    grid.offline.add(late)
-    recorder.at[1, "train"] = lambda: grid.offline.clear()
-    result = strategy.start(grid, to_record(start()), 4)
-    assert len(models(strategy)) == COUNT
-    assert set(members_of(result).values()) == {0, 1}
+    setup = trial(4)
+    setup.grid.offline.add(list(setup.grid.contexts)[5])
+    setup.seen.at[1, "train"] = lambda: setup.grid.offline.clear()
+    ended = setup.start(to_record(start()))
+    assert len(models(ended)) == COUNT
+    assert set(members_of(ended.result).values()) == {0, 1}
 
 
 def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
@@ -289,8 +200,10 @@ def test_an_app_that_keeps_no_model_and_too_many_clusters_are_refused() -> None:
     for kind in (ClusterFL, FedCHAR):
         with pytest.raises(SettingsError, match=f"{kind.__name__}: expected a ClientApp"):
             kind().start(grid, numpy_app.initial(), num_rounds=4)
+    few = trial(2, configs=4, clustering=Clustering(5))
     with pytest.raises(SettingsError, match=r"at most the 4 clients .* found 5"):
-        make(clustering=Clustering(5)).start(grid, numpy_app.initial(), num_rounds=2)
+        few.start(to_record(start()))
+    assert not few.worked()
     assert {m.content.config_records["caafp"]["action"] for m in grid.requests} == {"describe"}
 
 
@@ -314,7 +227,6 @@ def test_our_own_app_trains_its_own_model_and_scores_that() -> None:
     # What is scored in a round is the client's model: the point it is drawn to is far smaller.
     scores = [r.loss for r in done.seen.rounds if r.phase == "train"]
     assert scores[-1] < scores[0]
-    assert done.result.report is not None
     clients = done.result.report.clients
     for model_ in ("cluster", "personal"):
         assert np.mean([getattr(c, f"{model_}_accuracy") for c in clients]) > 0.3

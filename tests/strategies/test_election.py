@@ -12,37 +12,27 @@ from caafp_app import CAAFP
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.score_text import DEFAULT_SCORE, RIVALS
 from caafp_app.runner.options import WireFormat
-from caafp_app.runs.checkpoint import Saved
 from caafp_app.strategies import Clustering, Pruning
 from caafp_app.strategies.election import vote_of
-from tests.local_grid import LocalGrid, Tamper
+from tests.local_grid import Tamper
 from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, Snapshots, nodes, only, run
+from tests.strategies.support import Recorder, only, run
+from tests.strategies.trial import Trial
 
 ROUNDS = 8
 
 
-def foreign(
-    score: str = "auto", tamper: Tamper | None = None, **more: Any
-) -> tuple[Recorder, dict[int, Any], numpy_app.Seen, Snapshots]:
+def foreign(score: str = "auto", tamper: Tamper | None = None, **more: Any) -> Trial:
     """Hold a run of somebody else's project: masks change after rounds 2, 4 and 6."""
-    seen, told, kept = numpy_app.Seen(), Recorder(), Snapshots()
-    strategy = CAAFP(
-        warmup_rounds=1,
-        cluster_rounds=1,
-        prune_rounds=ROUNDS - 2,
-        spare_below=0,
-        personalise=False,
-        fraction_evaluate=0.0,
+    return Trial(
+        tamper,
+        rounds=(1, 1, ROUNDS - 2),
+        configs=6,
         clustering=Clustering(2),
         pruning=Pruning(score=score, every=2),
         wire=WireFormat("float32", "float32", "float32"),  # what is rounded off lives on clients
-        observer=told,
-        checkpoints=kept,
-    )
-    grid = LocalGrid(numpy_app.make_app(seen), nodes(6), tamper=tamper)
-    strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, **more)
-    return told, kept.bits(ROUNDS), seen, kept
+        **more,
+    ).start()
 
 
 def chosen(seen: Recorder) -> dict[int, dict[int, str]]:
@@ -65,7 +55,8 @@ def praising(*losses: float) -> Tamper:
 
 
 def test_an_app_evaluates_each_trial_as_a_model_of_its_own() -> None:
-    told, _, seen, _ = foreign()
+    seen = numpy_app.Seen()
+    told = foreign(app=numpy_app.make_app(seen)).seen
     assert list(chosen(told)) == [4, 6]  # before round 2 nothing is known of any weight
     for round_ in (4, 6):
         record = told.round(round_, "election")
@@ -74,7 +65,7 @@ def test_an_app_evaluates_each_trial_as_a_model_of_its_own() -> None:
         for said in record.elected.values():
             assert tuple(said) == RIVALS
             assert all(0 <= one <= 1 for one in said.values())
-    trials = [model for kind, _, model in seen.models if kind == "evaluate"]
+    trials = [model for kind, _, model in seen if kind == "evaluate"]
     assert len(trials) == 2 * 3 * len(RIVALS)
     left = [np.concatenate([w.ravel() for w in one[:2]]) != 0 for one in trials[: len(RIVALS)]]
     assert len({int(one.sum()) for one in left}) == 1  # of one size, and not all of one kind
@@ -84,27 +75,21 @@ def test_an_app_evaluates_each_trial_as_a_model_of_its_own() -> None:
 def test_the_winner_makes_the_mask() -> None:
     for place, score in enumerate(RIVALS):
         losses = [float(place != other) for other in range(len(RIVALS))]
-        told, bits, _, _ = foreign(tamper=praising(*losses))
-        assert chosen(told)[6] == {0: score, 1: score}
+        trial = foreign(tamper=praising(*losses))
+        bits = trial.kept.bits(ROUNDS)
+        assert chosen(trial.seen)[6] == {0: score, 1: score}
         if score == DEFAULT_SCORE:  # nothing but the choice differs
-            assert bits == foreign(score)[1]
+            assert bits == foreign(score).kept.bits(ROUNDS)
             others = bits
         else:
             assert bits != others
 
 
 def test_without_usable_losses_the_papers_mix_stays() -> None:
-    told, bits, _, _ = foreign(tamper=praising(1.0, float("nan"), 0.0, 1.0))
-    assert set(chosen(told)) == {4, 6}
-    assert not any(r.elected for r in told.rounds)
-    assert bits == foreign(DEFAULT_SCORE)[1]
-
-
-def test_a_run_that_goes_on_chooses_as_one_that_was_not_cut() -> None:
-    whole, bits, _, kept = foreign()
-    rest, again, _, _ = foreign(resume=Saved(3, kept.states[3]))
-    assert chosen(rest) == chosen(whole)
-    assert again == bits
+    trial = foreign(tamper=praising(1.0, float("nan"), 0.0, 1.0))
+    assert set(chosen(trial.seen)) == {4, 6}
+    assert not any(r.elected for r in trial.seen.rounds)
+    assert trial.kept.bits(ROUNDS) == foreign(DEFAULT_SCORE).kept.bits(ROUNDS)
 
 
 def test_our_own_app_is_scored_on_what_it_holds_out_of_training() -> None:

@@ -170,21 +170,19 @@ def test_folders_and_cases_have_the_name_of_the_class(tmp_path: Path) -> None:
         read_bench(str(path))
 
 
-def test_the_launcher_finds_a_mistake_of_ones_own_class(write: Write, tmp_path: Path) -> None:
-    if not find_spec("ray"):
-        pytest.skip("the extra 'simulation' is not installed")
-    write("class X(MethodStrategy): pass\n")
-    with pytest.raises(SettingsError, match="to define method, plan"):
-        check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
-
-
-def test_a_module_that_raises_is_found_by_the_check_before_a_run(
-    write: Write, tmp_path: Path
+@pytest.mark.parametrize(
+    ("body", "error", "said"),
+    [
+        ("class X(MethodStrategy): pass\n", SettingsError, "to define method, plan"),
+        ("raise RuntimeError('mine')\n", RuntimeError, "^mine$"),
+    ],
+)
+def test_the_launcher_finds_a_mistake_of_ones_own(
+    write: Write, tmp_path: Path, body: str, error: type[Exception], said: str
 ) -> None:
-    if not find_spec("ray"):
-        pytest.skip("the extra 'simulation' is not installed")
-    write("raise RuntimeError('mine')\n")
-    with pytest.raises(RuntimeError, match=r"^mine$"):
+    pytest.importorskip("ray")
+    write(body)
+    with pytest.raises(error, match=said):
         check_simulation(settings("plugged_here:X"), tmp_path / "runs" / "one")
     assert not (tmp_path / "runs").exists()
 

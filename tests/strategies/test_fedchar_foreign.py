@@ -121,7 +121,6 @@ def test_w_is_its_clusters_mean_and_v_lives_on_the_client_near_it(within: int) -
     np.testing.assert_allclose([kept[k] for k in range(COUNT)], v, atol=1e-5)
     look()
     np.testing.assert_allclose([kept[k] for k in range(COUNT)], personal, atol=1e-5)
-    assert seen.report is not None
     for part, client in enumerate(sorted(seen.report.clients, key=lambda one: one.label)):
         assert client.cluster_accuracy == pytest.approx(score(w[part], part), rel=1e-4)
         assert client.personal_accuracy == pytest.approx(score(personal[part], part), rel=1e-4)

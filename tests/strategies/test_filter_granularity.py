@@ -42,13 +42,6 @@ def test_the_density_falls_as_planned_and_no_gradients_are_asked_for(finished: R
     assert not any("gradient-counts" in passage.header for passage in finished.grid.passages)
 
 
-def test_it_can_be_so_from_the_first_round() -> None:
-    result = run({**FILTERS, "initial-sparsity": 0.6, "prune-rounds": 4})
-    assert result.seen.round(1).density[-1] <= 0.4
-    (cluster,) = result.result.clusters.values()
-    assert cluster.density <= 0.3
-
-
 @pytest.mark.parametrize("model", ["resnet1d", "transformer", "deep-conv-lstm", "sensor-fusion"])
 @pytest.mark.parametrize("how", [{"granularity": "filter"}, {"strategy": "efficientfl"}])
 def test_a_network_that_is_no_chain_is_refused(how: dict[str, str], model: str) -> None:

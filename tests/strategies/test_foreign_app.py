@@ -4,53 +4,36 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, MetricRecord
 from numpy.typing import NDArray
 
-from caafp_app import CAAFP
 from caafp_app.strategies import Clustering, Pruning
-from caafp_app.strategies.report import ClusteredResult
-from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
-from tests.strategies.numpy_app import GROUPS, WEIGHTS, Seen
-from tests.strategies.support import Recorder, nodes
+from tests.strategies.numpy_app import GROUPS, Seen
+from tests.strategies.trial import Trial
 
 CLIENTS, ROUNDS = 6, 8
-PLAN = {"warmup_rounds": 2, "cluster_rounds": 2, "prune_rounds": 4}
-
-
-def grid_of(seen: Seen | None = None, count: int = CLIENTS) -> LocalGrid:
-    return LocalGrid(numpy_app.make_app(seen), nodes(count))
 
 
 def dense(record: ArrayRecord) -> list[NDArray[Any]]:
     return record.to_numpy_ndarrays()
 
 
-class Finished:
+class Finished(Trial):
     """One run of the plug-in, seen from all sides."""
 
     def __init__(self, **kwargs: Any) -> None:
-        self.client, self.observer = Seen(), Recorder()
-        self.grid = grid_of(self.client)
-        self.strategy = CAAFP(
-            **PLAN,
+        self.client, self.means = Seen(), dict[int, list[NDArray[Any]]]()
+        super().__init__(
+            app=numpy_app.make_app(self.client),
+            rounds=(2, 2, 4),
+            configs=CLIENTS,
             seed=3,
-            spare_below=0,
             clustering=Clustering(2),
             pruning=Pruning(sparsity=0.5, every=2, regrow=0.1),
-            observer=self.observer,
-            **kwargs,
+            **{"personalise": None, **kwargs},
         )
-        self.means: dict[int, list[NDArray[Any]]] = {}
-        self.result: ClusteredResult = self.strategy.start(
-            self.grid,
-            numpy_app.initial(),
-            num_rounds=ROUNDS,
-            train_config=ConfigRecord({"lr": 0.25}),
-            evaluate_config=ConfigRecord({"top-k": 2}),
-            evaluate_fn=self.evaluate,
-        )
+        self.start(evaluate_fn=self.evaluate)
 
     def evaluate(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
         self.means[server_round] = dense(arrays)
@@ -100,8 +83,7 @@ def test_result_holds_the_example_weighted_mean_and_evaluate_fn_got_it(finished:
 
 
 def test_every_client_ends_with_a_personal_model_that_is_better(finished: Finished) -> None:
-    report = finished.observer.report
-    assert report is not None
+    report = finished.seen.report
     assert len(report.clients) == CLIENTS
     personal = [client.personal_accuracy for client in report.clients]
     cluster = [client.cluster_accuracy for client in report.clients]
@@ -113,7 +95,7 @@ def test_every_client_ends_with_a_personal_model_that_is_better(finished: Finish
 
 
 def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finished) -> None:
-    last = finished.client.models[-CLIENTS:]
+    last = finished.client[-CLIENTS:]
     assert all(kind == "evaluate" for kind, _, _ in last)
     by_cluster = {
         label: cluster for cluster in finished.result.clusters.values() for label in cluster.members
@@ -123,28 +105,6 @@ def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finish
         for name, values in zip("01", model[:2], strict=True):
             assert not values[~cluster.mask[name]].any()
             assert np.abs(values - cluster.arrays[name].numpy())[cluster.mask[name]].min() > 0
-
-
-def test_masks_hold_on_the_wire_and_in_what_the_app_receives(finished: Finished) -> None:
-    rounds = {
-        record.round: record for record in finished.observer.rounds if record.phase == "prune"
-    }
-    assert any(min(record.density.values()) < 1 for record in rounds.values())
-    sparse = 0
-    for passage in finished.grid.passages:
-        if "values" not in passage.arrays:
-            continue
-        active = passage.arrays["values"] / 4
-        # Evaluation comes after the mask update of its round, training before.
-        step = int(passage.header["round"]) - (passage.header["action"] != "evaluate")
-        before = finished.observer.round(min(step, ROUNDS)).density if step else {-1: 1.0}
-        assert active in {round(density * WEIGHTS) for density in before.values()}
-        sparse += active < WEIGHTS
-    assert sparse > 10
-    # Two mask updates: after rounds 4 and 6.
-    for kind, _, model in finished.client.models[-3 * CLIENTS : -CLIENTS]:
-        zeros = sum(int((array == 0).sum()) for array in model[:2])
-        assert zeros == WEIGHTS // 2, kind
 
 
 def test_a_dense_app_gives_its_drift_as_the_gradient(finished: Finished) -> None:
@@ -165,7 +125,7 @@ def test_a_dense_app_gives_its_drift_as_the_gradient(finished: Finished) -> None
 
 
 def test_training_and_evaluation_run_at_the_rates_of_fedavg(finished: Finished) -> None:
-    exchanges = [(r.phase, r.round, r.asked) for r in finished.observer.rounds]
+    exchanges = [(r.phase, r.round, r.asked) for r in finished.seen.rounds]
     trained = [asked for phase, _, asked in exchanges if phase in ("warm-up", "prune")]
     assert set(trained) == {3}  # half of six
     evaluated = [asked for phase, r, asked in exchanges if phase == "evaluate" and r <= ROUNDS]
@@ -177,35 +137,9 @@ def test_training_and_evaluation_run_at_the_rates_of_fedavg(finished: Finished) 
 
 def test_rates_have_fedavgs_minima_and_zero_switches_evaluation_off() -> None:
     run = Finished(fraction_train=0.1, min_train_nodes=4, fraction_evaluate=0.0, personalise=False)
-    assert {r.asked for r in run.observer.rounds if r.phase == "prune"} == {4}
-    assert all(r.phase != "evaluate" for r in run.observer.rounds)
+    assert {r.asked for r in run.seen.rounds if r.phase == "prune"} == {4}
+    assert all(r.phase != "evaluate" for r in run.seen.rounds)
     assert run.result.evaluate_metrics_clientapp == {}
-    assert all(kind == "train" for kind, _, _ in run.client.models)
+    assert all(kind == "train" for kind, _, _ in run.client)
     few = Finished(fraction_train=0.0, fraction_evaluate=0.1, min_evaluate_nodes=3)
-    assert {r.asked for r in few.observer.rounds if r.phase == "evaluate"} == {3, CLIENTS}
-
-
-def test_an_app_without_evaluate_ends_with_its_models(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Recorder()
-    strategy = CAAFP(
-        **PLAN,
-        spare_below=0,
-        fraction_evaluate=0.0,
-        clustering=Clustering(2),
-        pruning=Pruning(sparsity=0.5, every=2),
-        observer=seen,
-    )
-    grid = LocalGrid(numpy_app.make_app(evaluates=False), nodes(CLIENTS))
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS)
-    assert [cluster.density for cluster in result.clusters.values()] == [0.5, 0.5]
-    exchanges = {r.phase: (r.answered, r.refused) for r in seen.rounds if r.round > ROUNDS}
-    assert exchanges == {
-        "evaluate": (0, CLIENTS),
-        "personalise": (CLIENTS, 0),
-        "evaluate-personal": (0, CLIENTS),
-    }
-    assert seen.report is not None
-    assert {c.personal_accuracy for c in seen.report.clients} == {None}
-    assert {c.personal_sparsity for c in seen.report.clients} == {0.5}
-    told = [r.getMessage() for r in caplog.records if "no usable answer" in r.getMessage()]
-    assert [line.partition(",")[0] for line in told] == ["evaluate", "evaluate-personal"]
+    assert {r.asked for r in few.seen.rounds if r.phase == "evaluate"} == {3, CLIENTS}

@@ -1,7 +1,6 @@
 """Devices of different strength train nested parts of one model."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +9,12 @@ from caafp_app.errors import SettingsError
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import CUT_FILTERS
-from caafp_app.runner.model import MeanUpdate, SparseModel, combine
+from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
-from caafp_app.runs.checkpoint import Saved
 from caafp_app.strategies import CAHFP, HeteroFL
-from caafp_app.strategies.caafp_method import CAAFPMethod
-from caafp_app.strategies.levels import Levels, Nested
-from tests.strategies.support import Run, Setup, Snapshots, accuracies, bits_of, prepare, run
+from caafp_app.strategies.levels import Nested
+from tests.strategies.support import Run, Setup, accuracies, bits_of, prepare, run
 
 SHARES = "1,0.5,0.25"
 STRENGTHS = (1.0, 0.5, 0.25)
@@ -45,8 +42,8 @@ def clients(count: int = 6) -> tuple[Client, ...]:
 
 @pytest.mark.parametrize("by_filters", [False, True])
 def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool) -> None:
-    model, levels = network(), Levels(STRENGTHS, by_filters)
-    nested = Nested(levels, model)
+    model = network()
+    nested = Nested(model, STRENGTHS, by_filters=by_filters)
     queries = nested.split(Query(Action.TRAIN, model, clients(), wants=frozenset({"squares"})))
     assert [query.level for query in queries] == [0, 1, 2]
     assert [[client.label for client in query.clients] for query in queries] == [
@@ -67,7 +64,7 @@ def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool)
         given = part.layout.flatten(part.arrays())
         # What the part has, times two: the whole model then doubles there and nowhere else.
         step = MeanUpdate(part.mask, part.mask.select(given.weights).astype(float), given.rest, 1.0)
-        moved = model.moved(levels.widened(mask, step)).arrays()
+        moved = model.moved(nested.widened(mask, step)).arrays()
         inside = mask.by_layer()
         for name, array in moved.items():
             changed = array != whole[name]
@@ -81,30 +78,9 @@ def test_an_update_of_a_part_is_put_where_the_part_was_cut_out(by_filters: bool)
                 np.testing.assert_array_equal(changed, kept)
 
 
-def test_levels_are_combined_by_who_has_a_weight_or_a_bias() -> None:
-    model, levels = network(), Levels(STRENGTHS, by_filters=True)
-    nested = Nested(levels, model)
-    updates = []
-    for level, (value, weight) in enumerate(((1.0, 30.0), (4.0, 10.0), (8.0, 20.0))):
-        query = nested.narrowed(Query(Action.TRAIN, model, ()), level)
-        size, rest = query.model.mask.count, query.model.layout.rest_count
-        mean = MeanUpdate(query.model.mask, np.full(size, value), np.full(rest, value), weight)
-        mask = nested.mask(-1, model, level)
-        updates.append(levels.widened(mask, mean) if level else mean)
-    found = combine(updates)
-    who = sum(
-        (3 - np.arange(3)[level] > 0) * update.mask.bits.astype(int)
-        for level, update in enumerate(updates)
-    )
-    truth = {1: 1.0, 2: (30 + 40) / 40, 3: (30 + 40 + 160) / 60}
-    np.testing.assert_allclose(found.values, [truth[count] for count in who])
-    assert set(np.unique(who)) == {1, 2, 3}
-    assert set(np.round(np.unique(found.rest), 9)) == {round(value, 9) for value in truth.values()}
-
-
 def test_a_device_below_all_levels_takes_the_smallest() -> None:
     weak = replace(clients(1)[0], strength=0.01)
-    assert Levels(STRENGTHS).of(weak) == 2
+    assert Nested(network(), STRENGTHS).level(weak) == 2
 
 
 def sizes_sent(ended: Run) -> dict[int, dict[int, int]]:
@@ -145,7 +121,6 @@ def test_a_weak_device_sends_less_and_is_left_with_a_smaller_model(ended: tuple[
             compared += bool(full and place % 3)
     assert compared > 5
     report = result.result.report
-    assert report is not None
     label_of = result.label_of
     left = {client.label: 1 - (client.personal_sparsity or 0.0) for client in report.clients}
     for node, context in result.grid.contexts.items():
@@ -155,21 +130,6 @@ def test_a_weak_device_sends_less_and_is_left_with_a_smaller_model(ended: tuple[
         else:
             assert left[label_of[node]] <= share + 0.01
     assert all(client.personal_accuracy is not None for client in report.clients)
-
-
-def test_a_run_of_levels_that_is_cut_in_two_ends_like_one_that_was_not(
-    ended: tuple[str, Run],
-) -> None:
-    granularity, whole = ended
-    if granularity == "filter":
-        return
-    changes: dict[str, Any] = {"levels": SHARES, "regrow": 0.1}
-    setup, kept = prepare(changes), Snapshots()
-    setup.strategy.checkpoints = kept
-    setup.start()
-    again = prepare(changes)
-    again.extra["resume"] = Saved(5, kept.states[5])
-    assert bits_of(again.start().result) == bits_of(whole.result)
 
 
 def test_with_all_devices_at_one_level_results_are_those_without_levels() -> None:
@@ -183,7 +143,6 @@ def test_with_all_devices_at_one_level_results_are_those_without_levels() -> Non
 def test_the_rivals_train_narrower_networks_as_well(strategy: str) -> None:
     result = run({"strategy": strategy, "levels": SHARES, "local-epochs": 4})
     report = result.result.report
-    assert report is not None
     assert list(report.clusters) == [-1]
     left = sorted(1 - (client.personal_sparsity or 0.0) for client in report.clients)
     assert left[0] < 0.25 < left[2] < 0.5 < left[4] == left[5] == 1.0
@@ -194,7 +153,6 @@ def test_heterofl_cuts_the_first_filters_and_cahfp_those_of_largest_curvature() 
     model = network()
     for strategy, first in ((HeteroFL(), True), (CAHFP(), False)):
         method = strategy.method(model, strategy.plan(10))
-        assert isinstance(method, CAAFPMethod)
         mask = method.nested.mask(-1, model, 2).by_layer()["conv1.weight"]
         kept = np.flatnonzero(mask.any(axis=(1, 2)))
         assert (kept.tolist() == [0, 1]) == first

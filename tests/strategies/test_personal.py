@@ -7,9 +7,7 @@ from flwr.app import Message
 
 from caafp_app.runs.summary import build_summary
 from caafp_app.strategies.fedavg import FedAvg
-from tests.local_grid import LocalGrid
-from tests.strategies import numpy_app
-from tests.strategies.support import Recorder, nodes
+from tests.strategies.trial import Trial
 
 SAID = {"part-0000": math.inf, "part-0001": 93.0, "part-0002": -0.1, "part-0003": math.nan}
 
@@ -26,20 +24,17 @@ def tamper(request: Message, reply: Message) -> Message:
 
 
 def test_no_client_spoils_the_summary(caplog: pytest.LogCaptureFixture) -> None:
-    seen = Recorder()
-    strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, seed=3, observer=seen)
-    grid = LocalGrid(numpy_app.make_app(), nodes(6), tamper=tamper)
-    strategy.start(grid, numpy_app.initial(), num_rounds=1, timeout=5.0)
-    assert seen.report is not None
-    found = {client.label: client.personal_accuracy for client in seen.report.clients}
+    report = (
+        Trial(tamper, kind=FedAvg, rounds=1, configs=6, seed=3, personalise=True).start().report
+    )
+    found = {client.label: client.personal_accuracy for client in report.clients}
     assert [found[label] for label in list(SAID)[:3]] == [None, None, None]
-    epochs = {client.label: client.finetune_epochs for client in seen.report.clients}
+    epochs = {client.label: client.finetune_epochs for client in report.clients}
     assert [epochs[label] for label in EPOCHS] == [None, 12.0, None, None]
     unknown = found["part-0003"]
     assert unknown is None or math.isnan(unknown)
-    summary = build_summary(
-        seen.report, settings={"strategy": "fedavg", "dataset": "x", "seed": 3}, rounds=1
-    )
+    told = {"strategy": "fedavg", "dataset": "x", "seed": 3}
+    summary = build_summary(report, settings=told, rounds=1)
     for model in ("cluster", "personal"):
         said = summary["accuracy"][model]
         assert said["clients"] == 2

@@ -28,14 +28,10 @@ def assert_same(one: Run, other: Run) -> None:
         assert dict(getattr(one.result, kind)) == dict(getattr(other.result, kind))
 
 
-def test_the_same_seed_gives_the_same_run(first: Run) -> None:
+def test_the_same_seed_gives_the_same_run_whatever_the_order_of_replies(first: Run) -> None:
     assert len({tuple(labels) for labels in first.asked().values()}) > 3  # sampling happened
     assert any(values[1] for values in accuracies(first.seen.report).values())
     assert [r.round for r in first.seen.rounds if r.phase == "evaluate"] == [4, 8]
-    assert_same(first, run(WATCHED))
-
-
-def test_whatever_the_order_of_the_replies(first: Run) -> None:
     assert_same(first, run(WATCHED, order=np.random.default_rng(1)))
 
 
@@ -51,6 +47,5 @@ def test_another_seed_gives_another_run_of_the_same_data(first: Run) -> None:
     assert accuracies(first.seen.report) != accuracies(other.seen.report)
     examples = []
     for done in (first, other):
-        assert done.seen.report is not None
         examples.append({c.label: c.examples for c in done.seen.report.clients})
     assert examples[0] == examples[1]

@@ -11,16 +11,13 @@ from flwr.app import Message, RecordDict
 
 from caafp_app.errors import RunError
 from caafp_app.runs.checkpoint import Checkpoints, Saved
-from caafp_app.runs.records import RunReport
 from caafp_app.strategies import CAAFP, Clustering, FedAvg, FedSNIP, Pruning
-from caafp_app.strategies.report import ClusteredResult
 from caafp_app.strategies.strategy import MethodStrategy
 from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.support import (
     PowerCutError,
     Recorder,
-    Setup,
     Snapshots,
     accuracies,
     bits_of,
@@ -29,6 +26,7 @@ from tests.strategies.support import (
     nodes,
     prepare,
 )
+from tests.strategies.trial import Trial
 
 ROUNDS = 8
 
@@ -45,10 +43,9 @@ TERMS: dict[str, Any] = {
     "pruning": Pruning(sparsity=0.5, every=2, regrow=0.2),
     "seed": 3,
     "robust": True,
+    "personalise": None,
 }
 """CA-AFP with the numpy app: rounds 1-2 warm-up, 3-4 in clusters, 5-8 pruning."""
-
-Ended = tuple[Recorder, ClusteredResult]
 
 
 def numpy_run(
@@ -56,29 +53,19 @@ def numpy_run(
     saved: Saved | None = None,
     at: tuple[int, str] | None = None,
     count: int = 6,
-    **more: Any,
-) -> Ended:
-    seen = Recorder()
-    strategy = CAAFP(observer=seen, checkpoints=kept, **{**TERMS, **more})
+) -> Trial:
+    trial = Trial(configs=count, rounds=ROUNDS, checkpoints=kept, **TERMS)
     if at is not None:
-        seen.at[at] = cut
-    result = strategy.start(
-        grid_of(count), numpy_app.initial(), num_rounds=ROUNDS, timeout=5.0, resume=saved
-    )
-    return seen, result
+        trial.seen.at[at] = cut
+    return trial.start(resume=saved)
 
 
 def grid_of(count: int, **more: Any) -> LocalGrid:
     return LocalGrid(numpy_app.make_app(), nodes(count), serialise=False, **more)
 
 
-def report_of(result: ClusteredResult) -> RunReport:
-    assert result.report is not None
-    return result.report
-
-
 @pytest.fixture(scope="module")
-def unbroken() -> Ended:
+def unbroken() -> Trial:
     return numpy_run()
 
 
@@ -96,21 +83,20 @@ CUTS = [
 
 @pytest.mark.parametrize("at", CUTS, ids=lambda at: f"{at[1]}-{at[0]}")
 def test_a_run_cut_anywhere_ends_like_an_unbroken_one(
-    at: tuple[int, str], tmp_path: Path, unbroken: Ended
+    at: tuple[int, str], tmp_path: Path, unbroken: Trial
 ) -> None:
     with pytest.raises(PowerCutError):
         numpy_run(Checkpoints(tmp_path), at=at)
     saved = Checkpoints(tmp_path).load()
     assert saved.round == at[0] - 1
-    seen, result = numpy_run(Checkpoints(tmp_path), saved)
-    _, expected = unbroken
-    assert bits_of(result) == bits_of(expected)
-    report, whole = report_of(result), report_of(expected)
+    again = numpy_run(Checkpoints(tmp_path), saved)
+    assert bits_of(again.result) == bits_of(unbroken.result)
+    report, whole = again.report, unbroken.report
     assert accuracies(report) == accuracies(whole)
     for kind in ("train_metrics_clientapp", "evaluate_metrics_clientapp"):
-        assert dict(getattr(result, kind)) == dict(getattr(expected, kind))
+        assert dict(getattr(again.result, kind)) == dict(getattr(unbroken.result, kind))
     # Only what was lost was done again.
-    assert min(r.round for r in seen.rounds) == at[0]
+    assert min(r.round for r in again.seen.rounds) == at[0]
     assert report.ledger.formula_total == whole.ledger.formula_total
     phases = report.ledger.by_phase()
     for phase, traffic in whole.ledger.by_phase().items():
@@ -139,19 +125,6 @@ def test_the_end_of_a_resumed_run_tells_of_all_its_rounds(
     assert told() == whole
 
 
-def test_twice_cut_and_saved_every_third_round(tmp_path: Path, unbroken: Ended) -> None:
-    kept, saved, rounds = Checkpoints(tmp_path, every=3, keep=1), None, []
-    for at in ((5, "prune"), (8, "prune")):
-        with pytest.raises(PowerCutError):
-            numpy_run(kept, saved, at)
-        saved = kept.load()
-        rounds.append(saved.round)
-        assert len(list(tmp_path.iterdir())) == 1
-    assert rounds == [3, 6]
-    _, result = numpy_run(kept, saved)
-    assert bits_of(result) == bits_of(unbroken[1])
-
-
 @pytest.mark.parametrize(
     ("at", "placed", "after"),
     [((6, "prune"), (6, "cluster", 1), 6), ((9, "personalise"), (9, "cluster", 1), 9)],
@@ -162,10 +135,11 @@ def test_a_client_that_comes_only_after_the_cut_is_placed(
 ) -> None:
     with pytest.raises(PowerCutError):
         numpy_run(Checkpoints(tmp_path), at=at)
-    seen, result = numpy_run(None, Checkpoints(tmp_path).load(), count=7)
-    assert [(r.round, r.phase, r.asked) for r in seen.rounds if r.phase == "cluster"] == [placed]
-    assert min(r.round for r in seen.rounds) == after
-    found = members_of(result)
+    again = numpy_run(None, Checkpoints(tmp_path).load(), count=7)
+    rounds = again.seen.rounds
+    assert [(r.round, r.phase, r.asked) for r in rounds if r.phase == "cluster"] == [placed]
+    assert min(r.round for r in rounds) == after
+    found = members_of(again.result)
     assert len(found) == 7
     assert found["part-0006"] == found["part-0000"]  # of the same planted group
 
@@ -185,7 +159,7 @@ def test_told_to_end_saves_and_stops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("round_", [1, 3, 6])
 def test_told_to_end_in_a_round_saves_the_state_before_it(
-    round_: int, tmp_path: Path, unbroken: Ended
+    round_: int, tmp_path: Path, unbroken: Trial
 ) -> None:
     told: list[bool] = []
 
@@ -200,8 +174,7 @@ def test_told_to_end_in_a_round_saves_the_state_before_it(
         strategy.start(grid_of(6, tamper=notes), numpy_app.initial(), num_rounds=ROUNDS)
     saved = kept.load()
     assert saved.round == round_ - 1
-    _, result = numpy_run(None, saved)
-    assert bits_of(result) == bits_of(unbroken[1])
+    assert bits_of(numpy_run(None, saved).result) == bits_of(unbroken.result)
 
 
 def test_told_to_end_while_replies_are_waited_for_ends_at_once() -> None:
@@ -226,7 +199,7 @@ def test_two_starts_of_one_strategy_are_two_equal_runs(kind: type[MethodStrategy
         strategy.start(grid_of(6), numpy_app.initial(), num_rounds=ROUNDS) for _ in range(2)
     )
     assert bits_of(one) == bits_of(two)
-    first, second = report_of(one), report_of(two)
+    first, second = one.report, two.report
     assert accuracies(first) == accuracies(second)
     assert first.ledger.formula_total == second.ledger.formula_total
     assert first.ledger.messages == second.ledger.messages
@@ -236,21 +209,28 @@ def test_two_starts_of_one_strategy_are_two_equal_runs(kind: type[MethodStrategy
     assert told[:half] == told[half:]
 
 
+BY_ROUNDS = {"clusters": "auto", "strategy-args": "grouping='rounds'", "synthetic-users": 12}
 OTHERS: dict[str, dict[str, Any]] = {
-    "caafp": {"initial-sparsity": 0.3, "initial-mask": "snip"},
-    "fedavg": {},
-    "fedsnip": {},
-    "efficientfl": {},
-    "fedchar": {},
-    "clusterfl": {"strategy-args": "every=2"},
+    "snip": {"initial-sparsity": 0.3, "initial-mask": "snip"},
+    "levels": {"levels": "1,0.5,0.25", "prune-every": 1},
+    "groups-not-yet-formed": {**BY_ROUNDS, "warmup-rounds": 4},
+    "groups-by-rounds": {**BY_ROUNDS, "warmup-rounds": 2},
+    "score-auto": {"score": "auto", "synthetic-windows": 40, "prune-every": 1},
+    "sparsity-auto": {"sparsity": "auto", "prune-rounds": 6},
+    "sparsity-entropy": {"sparsity": "entropy"},
+    "fedavg": {"strategy": "fedavg"},
+    "fedsnip": {"strategy": "fedsnip"},
+    "efficientfl": {"strategy": "efficientfl"},
+    "fedchar": {"strategy": "fedchar"},
+    "clusterfl": {"strategy": "clusterfl", "strategy-args": "every=2"},
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
-    changes = {"strategy": name, "warmup-rounds": 1, "prune-rounds": 3, **OTHERS[name]}
+    changes = {"warmup-rounds": 1, "prune-rounds": 3, **OTHERS[name]}
 
-    def setup(saved: Saved | None) -> Setup:
+    def setup(saved: Saved | None) -> Any:
         made = prepare(changes)
         made.strategy.checkpoints = Checkpoints(tmp_path)
         made.extra["resume"] = saved
@@ -258,9 +238,8 @@ def test_every_strategy_resumes(name: str, tmp_path: Path) -> None:
 
     whole = prepare(changes).start()
     first = setup(None)
-    for phase in ("train", "prune"):
+    for phase in ("train", "warm-up", "cluster-warm-up", "prune"):
         first.seen.at[4, phase] = cut
-    first.seen.at[4, "cluster-warm-up"] = cut
     held: dict[str, RecordDict] = {}
 
     def look() -> None:

@@ -1,31 +1,35 @@
 """Groups formed by the warm-up's own updates: nobody is asked once more for them."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from caafp_app.datasets.synthetic import planted_groups
-from caafp_app.runs.checkpoint import Checkpoints
-from tests.strategies.support import PowerCutError, bits_of, cut, members_of, prepare, run
+from tests.strategies.support import members_of, prepare, run
 
 BY_ROUNDS = {"clusters": "auto", "strategy-args": "grouping='rounds'", "synthetic-users": 12}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_planted_groups_are_found_without_an_exchange(seed: int) -> None:
-    changes = {"seed": seed, "data-seed": seed, "synthetic-windows": 80, "warmup-rounds": 5}
-    changes |= {"cluster-rounds": 1, "prune-rounds": 0, "sparsity": 0.0, "clients-per-round": 8}
-    setup = prepare({**BY_ROUNDS, **changes})
+@pytest.mark.parametrize("by_rounds", [True, False])
+def test_planted_groups_are_found_without_or_by_an_exchange(seed: int, by_rounds: bool) -> None:
+    changes: dict[str, Any] = {"cluster-rounds": 1, "prune-rounds": 0, "sparsity": 0.0}
+    changes |= {"seed": seed, "data-seed": seed, "warmup-rounds": 5 if by_rounds else 2}
+    changes |= {"synthetic-windows": 80 if by_rounds else 120, "clients-per-round": 8}
+    how = BY_ROUNDS if by_rounds else {"synthetic-users": 12, "clusters": 0, "local-epochs": 2}
+    setup = prepare({**how, **changes})
     setup.strategy.personalise = False
     ended = setup.start()
     planted = planted_groups(setup.settings.data)
-    placed = sorted(ended.seen.labels)  # who was in a round of the warm-up
-    assert len(placed) >= 9
+    placed = sorted(ended.seen.labels)  # by rounds: who was in one of the warm-up
+    assert len(placed) >= (9 if by_rounds else 12)
     found = [ended.seen.labels[label] for label in placed]
-    assert adjusted_rand_score([planted[int(label[-2:])] for label in placed], found) == 1.0
-    assert not [record for record in ended.seen.rounds if record.phase == "cluster"]
+    agreement = adjusted_rand_score([planted[int(label[-2:])] for label in placed], found)
+    assert agreement >= (1.0 if by_rounds else 0.9)
+    asked = [record for record in ended.seen.rounds if record.phase == "cluster"]
+    assert bool(asked) != by_rounds
 
 
 def test_trainings_are_those_of_the_rounds_and_the_personal_phase() -> None:
@@ -47,19 +51,6 @@ def test_who_was_in_no_round_is_placed_when_it_is_first_drawn() -> None:
     members = members_of(ended.result)
     labels = sorted(members)
     assert adjusted_rand_score(planted, [members[label] for label in labels]) == 1.0
-
-
-@pytest.mark.parametrize("at", [1, 2, 4])
-def test_a_run_that_is_resumed_finds_the_same(at: int, tmp_path: Path) -> None:
-    changes = {**BY_ROUNDS, "warmup-rounds": 2, "clusters": 2, "clients-per-round": 4}
-    whole = prepare(changes)
-    whole.strategy.checkpoints = Checkpoints(tmp_path, every=at)
-    whole.seen.at[at + 1, ("warm-up", "cluster-warm-up", "prune")[at // 2]] = cut
-    with pytest.raises(PowerCutError):
-        whole.start()
-    again = prepare(changes)
-    again.extra = {"resume": Checkpoints(tmp_path).load()}
-    assert bits_of(again.start().result) == bits_of(run(changes).result)
 
 
 def test_without_a_warm_up_all_train_once_as_published() -> None:

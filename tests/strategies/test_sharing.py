@@ -6,7 +6,7 @@ import pytest
 from caafp_app.errors import SettingsError
 from caafp_app.runner.model import MeanUpdate, SparseModel
 from caafp_app.strategies.caafp import CAAFP
-from caafp_app.strategies.sharing import shared_updates
+from caafp_app.strategies.caafp_method import shared_updates
 from tests.runner.support import LAYOUT, model_of, sums_of, updates_for
 
 CLIENTS = {0: 3, 1: 2, 2: 0}

@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 from caafp_app import CAAFP
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.tuning import entropy_sparsity
-from caafp_app.runs.checkpoint import Saved
 from caafp_app.strategies import Clustering, Pruning
-from caafp_app.strategies.report import ClusteredResult
-from tests.local_grid import LocalGrid
 from tests.strategies import numpy_app
 from tests.strategies.numpy_app import CLASSES, FEATURES, GROUPS, TEST
-from tests.strategies.support import Recorder, Snapshots, nodes, run
-
-ROUNDS = 24
+from tests.strategies.support import Recorder, nodes, run
+from tests.strategies.trial import Trial
 
 
 def unequal(seed: int, part: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -31,27 +27,21 @@ def unequal(seed: int, part: int) -> tuple[NDArray[np.float32], NDArray[np.int64
     return x, (x @ truth).argmax(1)
 
 
-def foreign(seed: int, *, evaluates: bool = True, **changes: Any) -> tuple[CAAFP, LocalGrid]:
-    """Return a project of somebody else's with two groups of unequal difficulty, not yet run."""
-    strategy = CAAFP(
-        warmup_rounds=3,
-        cluster_rounds=3,
-        prune_rounds=ROUNDS - 6,
-        seed=seed,
-        spare_below=0,
-        personalise=False,
-        clustering=Clustering(2),
-        pruning=Pruning(**{"sparsity": "auto", "tolerance": 2.0, "every": 3, **changes}),
-        observer=Recorder(),
+def held(seed: int, *, evaluates: bool = True, configs: Any = 6, **changes: Any) -> Recorder:
+    """Hold a run of somebody else's project with two groups of unequal difficulty."""
+    return (
+        Trial(
+            app=numpy_app.make_app(data=partial(unequal, seed), evaluates=evaluates),
+            rounds=(3, 3, 18),
+            configs=configs,
+            seed=seed,
+            fraction_evaluate=1.0,
+            clustering=Clustering(2),
+            pruning=Pruning(**{"sparsity": "auto", "tolerance": 2.0, "every": 3, **changes}),
+        )
+        .start()
+        .seen
     )
-    app = numpy_app.make_app(data=partial(unequal, seed), evaluates=evaluates)
-    return strategy, LocalGrid(app, nodes(6))
-
-
-def held(strategy: CAAFP, grid: LocalGrid, **more: Any) -> tuple[Recorder, ClusteredResult]:
-    result = strategy.start(grid, numpy_app.initial(), num_rounds=ROUNDS, **more)
-    assert isinstance(strategy.observer, Recorder)
-    return strategy.observer, result
 
 
 def path(seen: Recorder, cluster: int) -> list[float]:
@@ -62,7 +52,7 @@ def path(seen: Recorder, cluster: int) -> list[float]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_cluster_with_an_easier_task_ends_sparser(seed: int) -> None:
-    seen, _ = held(*foreign(seed))
+    seen = held(seed)
     easy, hard = seen.labels["part-0000"], seen.labels["part-0001"]
     assert path(seen, easy)[-1] > path(seen, hard)[-1] + 0.1
     assert path(seen, easy)[-1] > 0.6
@@ -77,34 +67,22 @@ def test_a_cluster_with_an_easier_task_ends_sparser(seed: int) -> None:
 def test_a_named_figure_is_watched_and_without_any_nothing_is_pruned(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    seen, _ = held(*foreign(0, watch="eval_loss", tolerance=10.0))
+    seen = held(0, watch="eval_loss", tolerance=10.0)
     assert path(seen, 0)[-1] != path(seen, 1)[-1]
     losses = [r.loss for r in seen.rounds if r.phase == "evaluate" and r.watched]
     assert losses[0] is not None
     assert seen.round(1, "evaluate").watched == pytest.approx({-1: losses[0]})
-    seen, _ = held(*foreign(0, evaluates=False))
+    seen = held(0, evaluates=False)
     assert path(seen, 0) == path(seen, 1) == [0.0]
     assert "no figure to tune its sparsity by" in caplog.text
 
 
 def test_devices_of_several_levels_are_each_compared_with_themselves() -> None:
-    strategy, grid = foreign(0, levels="1,0.5")
     places = [{**place, "level": (1.0, 0.5)[i // 4]} for i, place in enumerate(nodes(6))]
-    grid = LocalGrid(numpy_app.make_app(data=partial(unequal, 0)), places)
-    seen, _ = held(strategy, grid)
+    seen = held(0, configs=places, levels="1,0.5")
     easy, hard = seen.labels["part-0000"], seen.labels["part-0001"]
     assert path(seen, easy)[0] == path(seen, hard)[0] == 0.0  # of the whole model, not of a half
     assert path(seen, easy)[-1] > path(seen, hard)[-1]
-
-
-def test_a_run_that_goes_on_decides_as_one_that_was_not_cut() -> None:
-    strategy, grid = foreign(1)
-    strategy.checkpoints = kept = Snapshots()
-    whole, _ = held(strategy, grid)
-    strategy, grid = foreign(1)
-    rest, _ = held(strategy, grid, resume=Saved(17, kept.states[17]))
-    assert path(rest, 0) == path(whole, 0)[-len(path(rest, 0)) :]
-    assert rest.round(ROUNDS).density == whole.round(ROUNDS).density
 
 
 def test_our_own_app_is_scored_on_what_it_holds_out_of_training() -> None:

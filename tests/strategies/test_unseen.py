@@ -3,14 +3,10 @@
 import numpy as np
 import pytest
 
-from caafp_app.client.unlabelled import of_predictions
+from caafp_app.client.actions import of_predictions
 from caafp_app.errors import SettingsError
 from caafp_app.runs.summary import build_summary
-from caafp_app.strategies.unseen import (
-    GENERAL,
-    RULES,
-    draw_unseen,
-)
+from caafp_app.strategies.unseen import GENERAL, RULES, draw_unseen
 from tests.strategies.support import run
 
 LABELS = [f"user-{k:02d}" for k in range(6)]
@@ -21,7 +17,6 @@ def test_users_kept_out_are_asked_at_the_end_alone(strategy: str) -> None:
     more = {"warmup-rounds": 3, "cluster-rounds": 1, "prune-rounds": 0, "sparsity": 0.0}
     ended = run({"strategy": strategy, "unseen-users": "2", "clients-per-round": 2, **more})
     report = ended.result.report
-    assert report is not None
     unseen = [one.label for one in report.unseen]
     assert unseen == draw_unseen("2", LABELS, 5)
     assert not {client.label for client in report.clients} & set(unseen)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flwr.app import ArrayRecord
+from flwr.clientapp import ClientApp
 
 from caafp_app import CAAFP
 from caafp_app.runs.records import RunReport
@@ -27,6 +28,8 @@ class Trial:
         Of the nodes, or how many there are.
     timeout : float
         Seconds of an exchange.
+    app, seen : optional
+        Another app than `numpy_app.make_app()`, another recorder.
     **terms
         Arguments of the strategy.
     """
@@ -40,9 +43,11 @@ class Trial:
         configs: int | Sequence[Mapping[str, Any]] = 5,
         timeout: float = 5.0,
         duplicate: bool = False,
+        app: ClientApp | None = None,
+        seen: Recorder | None = None,
         **terms: Any,
     ) -> None:
-        self.seen, self.kept = Recorder(), Snapshots()
+        self.seen, self.kept = seen or Recorder(), Snapshots()
         usual: dict[str, Any] = {"fraction_evaluate": 0.0, "personalise": False, "spare_below": 0}
         if isinstance(rounds, tuple):
             phases = ("warmup_rounds", "cluster_rounds", "prune_rounds")
@@ -50,7 +55,7 @@ class Trial:
         usual |= {"observer": self.seen, "checkpoints": self.kept}
         self.strategy = kind(**{**usual, **terms})
         self.grid = LocalGrid(
-            numpy_app.make_app(),
+            app or numpy_app.make_app(),
             nodes(configs) if isinstance(configs, int) else list(configs),
             serialise=False,
             tamper=tamper,
@@ -59,15 +64,14 @@ class Trial:
         self.rounds = sum(rounds) if isinstance(rounds, tuple) else rounds
         self.timeout = timeout
 
-    def start(self, initial: ArrayRecord | None = None) -> "Trial":
-        self.result = self.strategy.start(
-            self.grid, initial or numpy_app.initial(), self.rounds, timeout=self.timeout
-        )
+    def start(self, initial: ArrayRecord | None = None, **how: Any) -> "Trial":
+        first = initial or numpy_app.initial()
+        how = {"timeout": self.timeout, **how}
+        self.result = self.strategy.start(self.grid, first, self.rounds, **how)
         return self
 
     @property
     def report(self) -> RunReport:
-        assert self.result.report is not None
         return self.result.report
 
     def nodes_of(self, part: int) -> list[int]:

@@ -26,11 +26,16 @@ def stepped(name: str, values: torch.Tensor, gradients: list[np.ndarray], densit
         optimizer.step()
 
 
-def test_sgd_is_that_of_torch() -> None:
-    values, gradients = start(12)
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_sgd_and_adam_are_those_of_torch(name: str) -> None:
+    values, _ = start(1003)
+    rng = np.random.default_rng(4)
+    gradients = [10.0**k * rng.normal(size=1003).astype(np.float32) for k in range(-6, 3)] * 5
     truth = torch.nn.Parameter(values.clone())
-    reference = torch.optim.SGD([truth], RATE, momentum=0.9)
-    stepped("sgd", values, gradients, 1.0)
+    reference: torch.optim.Optimizer = torch.optim.Adam([truth], RATE, foreach=False)
+    if name == "sgd":
+        reference = torch.optim.SGD([truth], RATE, momentum=0.9)
+    stepped(name, values, gradients, 1.0)
     for found in gradients:
         truth.grad = torch.from_numpy(found)
         reference.step()

@@ -72,8 +72,3 @@ def test_a_model_that_training_makes_worse_is_kept() -> None:
     right = evaluate(model, *held)
     found = how_long(model, x, (y + 1) % 3, held, LocalTraining(40, 16, 0.05))
     assert found == Stopped(0, right)
-
-
-def test_training_ends_at_the_bound() -> None:
-    (x, y), held = parts()
-    assert how_long(Small(), x, y, held, LocalTraining(2, 16, 0.001)).epochs <= 2

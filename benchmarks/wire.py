@@ -119,8 +119,8 @@ def measure(settings: Settings, preset: str) -> tuple[list[Row], list[Row]]:
 
     formula = ours.formula_total
     totals = [
-        row("messages", ours.down, ours.up, ours.total),
-        row("Flower's FedAvg", plain.down, plain.up, plain.total),
+        row("messages", ours.overall().down, ours.overall().up, ours.total),
+        row("Flower's FedAvg", plain.overall().down, plain.overall().up, plain.total),
         row("authors' formula", formula / 2, formula / 2, formula),
         row("masks", masks.sent, 0.0, masks.sent),
         row("entropy of the masks", masks.bound, 0.0, masks.bound),

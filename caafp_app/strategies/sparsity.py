@@ -133,17 +133,14 @@ class Tuned(Sparsity):
         before, one.search = one.search, one.search.next(gain, self.tolerance, last=last)
         if gain.mean >= -self.tolerance:
             one.best = one.best | one.now if gain.mean > 0 else one.now | one.best
-        log(
-            INFO,
-            "cluster %d: %s of %d clients %+.2f points against the densest model: sparsity "
-            "%.3f -> %.3f",
-            number,
-            self._name,
-            gain.clients,
-            100 * gain.mean,
-            1.0 - before.density,
-            1.0 - one.search.density,
-        )
+        said = "nobody has answered since its last cut"
+        if gain.clients:
+            said = (
+                f"{self._name} of {gain.clients} clients {100 * gain.mean:+.2f} points against "
+                "the densest model"
+            )
+        now, then = 1.0 - one.search.density, 1.0 - before.density
+        log(INFO, "cluster %d: %s: sparsity %.3f -> %.3f", number, said, then, now)
         if one.search.density != before.density:
             one.now, one.earlier, one.since = {}, {}, step.round
         return 1.0 - one.search.density

@@ -95,7 +95,9 @@ def reads_all(message: Message, context: Context, call: ClientAppCallable) -> Me
 
 
 @pytest.mark.parametrize(
-    "mod", [message_size_mod, arrays_size_mod, reads_all, sparse_mod], ids=["size", "arrays", "reader", "twice"]
+    "mod",
+    [message_size_mod, arrays_size_mod, reads_all, sparse_mod],
+    ids=["size", "arrays", "reader", "twice"],
 )
 def test_a_mod_that_looks_at_messages_works_before_it_and_so_does_the_mod_twice(mod: Mod) -> None:
     assert len(run(App(), mod, sparse_mod).train_metrics_clientapp) == NUM_ROUNDS

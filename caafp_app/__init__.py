@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from caafp_app.strategies.caafp import CAAFP as CAAFP
 
 __version__ = "0.2.0"
+__all__ = [
+    "CAAFP",
+    "Run",
+    "__version__",
+    "current_mask",
+    "current_request",
+    "load_personal",
+    "load_run",
+    "masked",
+    "plot_clients",
+    "plot_masks",
+    "plot_rounds",
+    "run",
+    "sparse_mod",
+]
 _HOMES = {
     "CAAFP": "caafp_app.strategies.caafp",
     "Run": "caafp_app.api",
@@ -36,7 +51,6 @@ _HOMES = {
     "run": "caafp_app.api",
     "sparse_mod": "caafp_app.protocol.mod",
 }
-__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ IntArray: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DataShape:
-    """What a model has to fit: of recordings a window is ``(time, channels)``."""
+    """What a model has to fit; of recordings a window is ``(time, channels)``."""
 
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
@@ -68,8 +68,8 @@ class Windows:
     source's code, not of the data.
 
     `x` is float32 ``[n, *input_shape]``, possibly mapped from a file and not to be written to; `y`
-    int64 ``[n]``, classes ``0..k-1``; `user` int64 ``[n]``, the number that the data set gives the
-    user. `user_names` are names of the users ``0..``, where the data set has any.
+    int64 ``[n]``, classes ``0..k-1``; `user` int64 ``[n]``, ascending, the number that the data set
+    gives the user. `user_names` are names of the users ``0..``, where the data set has any.
     """
 
     x: FloatArray

@@ -25,7 +25,7 @@ from caafp_app.datasets.form import (
     run_classes,
 )
 from caafp_app.datasets.table import read_table
-from caafp_app.errors import DataError, SettingsError
+from caafp_app.errors import DataError, SettingsError, reading
 from caafp_app.settings import DataSettings
 
 SUFFIXES = (".npz", ".csv", ".csv.gz", ".parquet")
@@ -123,7 +123,7 @@ def _read(
 
 def _is_empty(file: Path) -> bool:
     """Say whether a file begins with nothing, or with the zeros that a loss of power leaves."""
-    with file.open("rb") as opened:
+    with reading(file, DataError), file.open("rb") as opened:
         return not opened.read(1 << 16).strip(b"\0")
 
 

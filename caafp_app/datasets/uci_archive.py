@@ -127,6 +127,6 @@ def _roots(zipped: zipfile.ZipFile) -> set[str]:
 
 
 def _is_har(path: Path) -> bool:
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as zipped:
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as zipped:
         return _inner(zipped) is not None or bool(_roots(zipped))
     return False

@@ -72,7 +72,7 @@ def the_only_state() -> Path:
 
 
 def how_many(node_config: NodeConfig) -> int:
-    """Return ``keep-personal`` of a node-config: runs whose models are kept; at least 1."""
+    """Return ``keep-personal`` of a node-config: runs whose models are kept, or SettingsError."""
     told = node_config.get("keep-personal", KEPT)
     if isinstance(told, bool) or not isinstance(told, int) or told < 1:
         raise SettingsError(f"keep-personal: expected a whole number of at least 1, found {told!r}")
@@ -137,7 +137,10 @@ def keep(state: Path, arrays: Arrays, card: Card, score: Score, most: int = KEPT
 
 
 def use(state: Path, run: str) -> Kept:
-    """Serve the model of a run from now on; `BEST` lets the next run choose again."""
+    """Serve the model of a run from now on; `BEST` lets the next run choose again.
+
+    Raises DataError if there is no such model.
+    """
     if run == BEST:
         kept = find_kept(state)
         _write(state, kept.run, "accuracy")

@@ -25,7 +25,9 @@ from caafp_app.settings import AUTO, Settings
 
 
 def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
-    """Apply the models of a run to windows that lie somewhere; say also which model it was.
+    """Apply the models of a run to windows that lie somewhere.
+
+    Returns the prediction and the name of the model that made it.
 
     Of `run` only ``settings.json``, ``clusters.json`` and ``models`` are needed. Labels in `data`
     are not read. Raises RunError or SettingsError for a run without models, DataError for windows

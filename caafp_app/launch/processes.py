@@ -189,10 +189,10 @@ def guarded(folder: Path | None = None) -> Iterator[dict[str, str]]:
                 log.warning("some processes could not be ended: %s", left)
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
-            if watchdog.stdin is not None:
-                watchdog.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                watchdog.wait(_END_SECONDS)
+        if watchdog.stdin is not None:
+            watchdog.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            watchdog.wait(_END_SECONDS)
 
 
 def main(mark: str, folder: str = "") -> None:

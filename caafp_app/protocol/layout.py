@@ -30,7 +30,8 @@ MAX_JSON_BYTES = 1 << 24
 class FlatModel:
     """A model in flat form: its prunable weights [P], the floating rest [R], and other buffers.
 
-    `weights` and `rest` are float32 or float64 in layout order; buffers are untouched.
+    `weights` and `rest` are float32 or float64 in layout order; `other` are integer, boolean and
+    complex buffers by name, untouched.
     """
 
     weights: NDArray[Any]

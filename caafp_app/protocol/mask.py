@@ -123,11 +123,17 @@ class Mask:
         return self.layout.split(self.bits)
 
     def select(self, weights: NDArray[Any]) -> NDArray[Any]:
-        """Take the active values [count] of a flat vector [P]; a full mask returns the vector."""
+        """Take the active values [count] of a flat vector [P], as a copy.
+
+        A full mask returns the vector itself: do not write to it.
+        """
         return weights if self.is_full else weights.take(self.active)
 
     def scatter(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Put active values [count] back into [P], else zeros; a full mask returns `values`."""
+        """Put active values [count] back into [P], of their dtype, else zeros.
+
+        A full mask returns the values themselves: do not write to them.
+        """
         if self.is_full:
             return values
         weights = np.zeros(self.bits.size, dtype=values.dtype)

@@ -92,7 +92,7 @@ def places_of_mask(arrays: Arrays, mask: Mapping[str, NDArray[np.bool_]]) -> Pla
 
 
 def _filters_in(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    return np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
+    return np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
 
 
 def filter_mask(arrays: Arrays, places: Places) -> dict[str, NDArray[np.bool_]]:

@@ -19,10 +19,15 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SparseModel:
-    """Weights, rest and buffers of a model (`flat`, read-only), zero outside of its mask.
+    """Weights, rest and buffers of a model, and the mask of its active weights.
 
-    `whole` is the number of prunable weights of the network that this one is a part of; -1: its
-    own.
+    Attributes
+    ----------
+    flat : FlatModel
+        Zero at inactive weights; read-only.
+    mask : Mask
+    whole : int
+        Prunable weights of the network that this one is a part of; -1: its own.
     """
 
     flat: FlatModel

@@ -47,6 +47,8 @@ class Query:
 
     Attributes
     ----------
+    action : Action
+    clients : tuple of Client
     model : SparseModel
         What each client is sent, and what its update is relative to.
     group : int

@@ -28,11 +28,21 @@ FEWEST = 3
 
 
 class Summed:
-    """The sums of one query: `update` [A] of active weights, `rest` [R] of what is not prunable.
+    """The sums of one query.
 
-    Of saliencies there is `update` alone. `sums` [A] are those that the query wants, `gradient` [P]
-    that at inactive weights. By label, `kept` holds what `Query.each` returned, and `outside` how
-    many nonzero weights each client found outside the mask; -1 if it did not look.
+    Attributes
+    ----------
+    query : Query
+    update, rest : WeightedMean
+        Of active weights [A] and of what is not prunable [R]. Of saliencies, `update` alone.
+    sums : dict of str to TermSum
+        Those that the query wants, over active weights [A].
+    gradient : GradientMean or None
+        At inactive weights, over all [P].
+    kept : dict
+        What `Query.each` returned, by label.
+    outside : dict of str to int
+        Nonzero weights that each client found outside the mask; -1 if it did not look.
     """
 
     def __init__(self, query: Query, aggregation: Aggregation) -> None:

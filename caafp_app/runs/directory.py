@@ -104,7 +104,7 @@ class RunDirectory:
         metadata: Mapping[str, str] | None = None,
         folder: str = "models",
     ) -> Path:
-        """Write arrays of any shapes to ``models/<name>.safetensors`` and return its path."""
+        """Write arrays of any shapes to ``<folder>/<name>.safetensors``; return its path."""
         path = self.path / folder / f"{check_name(name, 'the name of a model')}.safetensors"
         write_tensors(path, arrays, metadata)
         return path

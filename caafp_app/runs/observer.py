@@ -79,7 +79,10 @@ class CompositeObserver(Observer):
 
 
 class DirectoryObserver(Observer):
-    """Writes the run directory as the run goes on, with the resolved settings by their keys."""
+    """Writes the run directory as the run goes on, with the resolved settings by their keys.
+
+    Without ``live.jsonl``, which `caafp watch` reads: `runs.live.LiveLog` writes it.
+    """
 
     def __init__(self, directory: RunDirectory, settings: Mapping[str, object]) -> None:
         self.directory = directory

@@ -54,6 +54,8 @@ class RoundRecord:
     ----------
     seconds
         Wall time from the first message sent to the model updated.
+    asked
+        Clients that got a message.
     answered, refused, missing
         Whose answer entered the model; was refused; did not come in time.
     accuracy, loss
@@ -72,8 +74,10 @@ class RoundRecord:
     used
         Whether as many answered as the exchange needs (``min-replies``); else the models stayed.
     watched, elected
-        The figure that ``sparsity=auto`` goes by, and what clients said of the scores of
-        ``score=auto``, of which the least wins.
+        The figure that ``sparsity=auto`` goes by, a mean over the clients that answered; and what
+        clients said of the scores of ``score=auto``, of which the least wins.
+    changes
+        Clients that changed their cluster before the round.
     server_memory_mb, server_memory_peak_mb
         Resident memory of the server at the end of the round, and its peak so far.
     """

@@ -52,6 +52,12 @@ class CAAFP(MethodStrategy):
         Seconds that a round may take a device, which is given a smaller part where it takes longer
         (`Pruning.levels`); 0: none. The other parameters: see `MethodStrategy`.
 
+    Raises
+    ------
+    SettingsError
+        If `sharing` is outside of [0, 1], or parts exclude each other, such as levels with
+        ``clusters="auto"`` or ``score="auto"``.
+
     Examples
     --------
     >>> strategy = CAAFP(fraction_train=0.5, seed=42)

@@ -59,6 +59,11 @@ class Pruning:
     watch : str
         Of ``sparsity="auto"``: the metric of the clients' replies that it goes by. Empty: their
         accuracy, else their loss; of our own app, the accuracy on windows held out of training.
+
+    Raises
+    ------
+    SettingsError
+        If `sparsity` is another word, ``auto`` with filters, or `tolerance` is negative.
     """
 
     sparsity: float | str = 0.7

@@ -82,7 +82,7 @@ class Method:
         return {"models": {number: one.to_state() for number, one in sorted(self.models.items())}}
 
     def restore(self, state: State) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what `state` returned; what another state raises becomes a RunError."""
         self.models = {
             int(number): SparseModel.from_state(self.layout, one)
             for number, one in state["models"].items()

@@ -1,5 +1,6 @@
 """One run: discovery, rounds and the personalise phase, for every strategy."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -90,13 +91,15 @@ class Run:
         clips replies.
         """
         name = type(strategy).__name__
-        callers = {type(frame.f_locals.get("self")) for frame, _ in walk_stack(None)}
-        if clips := callers & {
+        clipping = (
             DifferentialPrivacyServerSideAdaptiveClipping,
             DifferentialPrivacyServerSideFixedClipping,
-        }:
+        )
+        callers = (frame.f_locals.get("self") for frame, _ in walk_stack(sys._getframe()))
+        wrapper = next((one for one in callers if isinstance(one, clipping)), None)
+        if wrapper is not None:
             raise RunError(
-                f"{clips.pop().__name__} clips replies as models, but those of {name} are sparse "
+                f"{type(wrapper).__name__} clips replies as models, but those of {name} are sparse "
                 "updates: take its client-side counterpart, with mods=[sparse_mod, "
                 "fixedclipping_mod]; see docs/plugin.md"
             )

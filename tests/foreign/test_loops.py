@@ -250,6 +250,14 @@ def test_server_side_dp_is_refused_with_what_to_use(wrapper: Any, rounds: int) -
         start(dp, sparse_mod)
 
 
+def test_a_subclass_of_server_side_dp_in_a_loop_of_ones_own_is_refused_too() -> None:
+    class Mine(DifferentialPrivacyServerSideFixedClipping):
+        pass
+
+    with pytest.raises(RunError, match="Mine clips replies as models"):
+        loop(Mine(CAAFP(num_rounds=ROUNDS), 0.01, 5.0, 6), sparse_mod)
+
+
 @pytest.mark.parametrize("called", ["aggregate_train", "aggregate_evaluate"])
 def test_aggregation_without_configuration_says_what_is_missing(called: str) -> None:
     with pytest.raises(RunError, match="configure_train to be called before"):

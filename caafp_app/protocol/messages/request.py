@@ -30,9 +30,11 @@ class Request:
         Names of the codecs of the weights in both directions, and of the rest.
     arrays : mapping of str to ndarray
         ``values`` (codec `down`, active weights), ``rest`` (codec `rest`), and ``other/<name>``.
-    layout, mask
-        The layout as JSON and the packed mask bits, if the client may not hold them; with
-        `mask_base` the gap-coded positions at which the mask differs from the one of that digest.
+    layout : bytes
+        The layout as JSON; empty if the client holds it.
+    mask : ndarray of uint8, or None
+        The packed mask bits, None if the client holds it; with `mask_base` the gap-coded positions
+        at which the mask differs from the one of that digest.
     trials : ndarray of uint8, or None
         See `packing.pack_trials`: the model is evaluated once for each, cut as it says.
     model : str

@@ -22,9 +22,9 @@ CUT_FILTERS = "cut-filters"
 """Above 0: the received arrays have fewer filters than the network of the settings."""
 
 HELD_OUT = "held-out"
-"""Share, at most one half, of its training windows that a client leaves out of a training and
-scores the received model on: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the reply.
-The last ones in time of each class. So what decides a mask has not seen the test windows."""
+"""Share, at most one half, of its training windows that a client scores the received model on, and
+leaves out if the request is to train: ``held-accuracy``, ``held-loss`` and ``held-examples`` of the
+reply. The last ones in time of each class. So what decides a mask has not seen the test windows."""
 
 HELD_TRAINED = "held-trained"
 """Above 0, with `HELD_OUT`: the trained model is scored on them too, ``held-trained-accuracy``. It

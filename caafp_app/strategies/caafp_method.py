@@ -96,7 +96,7 @@ class CAAFPMethod(ClusteredMethod):
             queries = [
                 replace(
                     query,
-                    config={**query.config, **self.sparsity.config, **self.election.config},
+                    config={**query.config, **self.sparsity.config},
                     wants=wants,
                     gradients=pruning.gradients_wanted(query.model, self.targets[query.group])
                     if step.gradients

@@ -1,8 +1,9 @@
 """Which score a cluster's mask is made by, where the settings leave it to the clients.
 
 Before the round at whose end masks change, each score says which weights it would keep. Some of the
-round's clients evaluate the model cut in each of these ways, on windows that they hold out of
-training, and the score by which they lose the least makes the cluster's next mask.
+round's clients evaluate the model cut in each of these ways, and the score by which they lose the
+least makes the cluster's next mask. Clients of this package evaluate on train windows: test windows
+must not decide a mask, and windows held out of all training would cost more than a choice gains.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,22 +25,25 @@ from caafp_app.runner.tally import pick
 from caafp_app.runs.records import MOST_LOSS
 from caafp_app.strategies.masks import Pruning
 from caafp_app.strategies.method import by_cluster
-from caafp_app.strategies.sparsity import HELD
 
 FEWEST = 2
 """At least so many of each cluster are among the half of a round's clients that is asked."""
+
+SCORED = 0.5
+"""Share of its train windows, the last of each class, that a client of ours scores trials on."""
+
+_SMALLEST = 1e-9
 
 
 class Election:
     """The choice of one round; without rivals there is none, and nothing is asked.
 
-    `own` clients run the app of this package: they hold out windows to be scored on. `config` is
-    told to them with each training, too, because what judges is not trained on.
+    `own` clients run the app of this package.
     """
 
     def __init__(self, pruning: Pruning, *, own: bool) -> None:
         self.rivals = pruning.rivals
-        self.config: Mapping[str, float] = {HELD_OUT: HELD} if own and len(self.rivals) > 1 else {}
+        self._config = {HELD_OUT: SCORED} if own else {}
         self._elected: dict[int, Pruning] = {}
 
     def winner(self, number: int) -> Pruning:
@@ -70,7 +74,7 @@ class Election:
             if evidence.replies and (trials != trials[0]).any():
                 queries.append(
                     Query(
-                        Action.EVALUATE, model, members, number, config=self.config, trials=trials
+                        Action.EVALUATE, model, members, number, config=self._config, trials=trials
                     )
                 )
         if not queries:
@@ -93,11 +97,11 @@ class Election:
 
 
 def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
-    """Return what a client says of each rival: 0 of its best loss, 1 of its worst.
+    """Return what a client says of each rival: by which share of its least loss it is worse.
 
-    So clients count alike, whatever their losses; one to which all are alike says 0 of each. None
-    where a loss is missing or larger than `MOST_LOSS`. `metrics` has lists of the trials' figures,
-    or one number where these are alike.
+    At most 1, so that no client decides alone, and a rival that is far behind does not hide how the
+    others differ. None where a loss is missing or larger than `MOST_LOSS`. `metrics` has lists of
+    the trials' figures, or one number where these are alike.
     """
     losses: list[float] = []
     for place in range(rivals):
@@ -112,5 +116,5 @@ def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
         if loss is None or not abs(loss) <= MOST_LOSS:  # so that no difference overflows
             return None
         losses.append(float(loss))
-    least, span = min(losses), max(losses) - min(losses)
-    return [(loss - least) / span if span else 0.0 for loss in losses]
+    least = min(losses)
+    return [min((loss - least) / max(abs(least), _SMALLEST), 1.0) for loss in losses]

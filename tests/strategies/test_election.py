@@ -92,31 +92,40 @@ def test_without_usable_losses_the_papers_mix_stays() -> None:
     assert trial.kept.bits(ROUNDS) == foreign(DEFAULT_SCORE).kept.bits(ROUNDS)
 
 
-def test_our_own_app_is_scored_on_what_it_holds_out_of_training() -> None:
+def test_our_own_app_scores_trials_on_train_windows_and_trains_on_all() -> None:
     ended = run({"score": "auto", "synthetic-windows": 40})
     record = ended.seen.round(6, "election")
     assert record.elected
     told = [p for p in ended.grid.passages if p.header.get("phase") == "election"]
     assert {p.header["action"] for p in told} == {"evaluate"}
     assert set(ended.asked()[6, "election"]) < set(ended.asked()[6, "prune"])
+    assert "held" not in str(ended.result.train_metrics_clientapp)
 
 
-@given(st.lists(st.integers(-999, 999), min_size=4, max_size=4), st.floats(0.1, 100))
-def test_a_vote_is_bounded_and_blind_to_the_scale_of_losses(
+@given(st.lists(st.integers(1, 999), min_size=4, max_size=4), st.floats(0.1, 100))
+def test_a_vote_is_the_share_by_which_a_loss_is_larger_at_most_one(
     losses: list[int], scale: float
 ) -> None:
     said = [float(one) for one in losses]
     vote = vote_of(MetricRecord({"num-examples": 3, "eval_loss": said}), 4)
-    assert vote is not None
-    assert min(vote) == 0.0
-    assert max(vote) == (1.0 if len(set(said)) > 1 else 0.0)
-    other = vote_of(MetricRecord({"eval_loss": [scale * one + 7 for one in said]}), 4)
-    if len(set(said)) > 1:
-        assert other == pytest.approx(vote, abs=1e-6)
+    assert vote == pytest.approx([min(one / min(said) - 1, 1) for one in said])
+    assert vote_of(MetricRecord({"eval_loss": [scale * one for one in said]}), 4) == pytest.approx(
+        vote
+    )
     assert vote_of(MetricRecord({"eval_loss": said[:3], "accuracy": 0.5}), 4) is None
     assert vote_of(MetricRecord({"eval_loss": 1.5}), 4) == [0.0] * 4  # alike in all
-    # A difference that overflows would be no vote, and yet decide.
-    assert vote_of(MetricRecord({"eval_loss": [1e308, -1e308, 1.0, 2.0]}), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "vote"),
+    [
+        ([0.0, 0.0, 1e-3, 5.0], [0, 0, 1, 1]),
+        ([-4.0, -3.0, -2.0, 9.0], [0, 0.25, 0.5, 1]),  # a likelihood
+        ([1e308, -1e308, 1.0, 2.0], None),  # a difference that overflows
+    ],
+)
+def test_votes_of_unusual_losses(losses: list[float], vote: list[float] | None) -> None:
+    assert vote_of(MetricRecord({"eval_loss": losses}), 4) == vote
 
 
 def test_levels_and_elections_do_not_go_together() -> None:

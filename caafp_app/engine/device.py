@@ -1,10 +1,7 @@
-"""What makes a GPU fast: data that stays there, and steps recorded as CUDA graphs.
-
-The CUDA graphs have not been run: no machine with a GPU was at hand.
-"""
+"""What a device has room for: arrays that stay there, and how many clients fit beside them."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,9 +13,6 @@ from caafp_app.engine.forward import stacked
 
 _CPU_BUDGET = 1 << 30
 _SHARE_OF_MEMORY = 0.4
-_WARM_UP = 3
-
-Losses = Callable[[Tensor, Tensor], Tensor]
 
 
 class DeviceArrays:
@@ -37,35 +31,6 @@ class DeviceArrays:
             found = self._kept[id(array)] = torch.from_numpy(array).to(self.device)
             weakref.finalize(array, self._kept.pop, id(array), None)
         return found
-
-
-def captured(losses: Losses, rows: Tensor, weights: Tensor, gradient: Tensor) -> Losses:
-    """Record a step on a GPU and return what replays it; elsewhere return the step itself.
-
-    The step adds to `gradient`, which is cleared after the recording, and returns the losses. All
-    its shapes are fixed: `rows` and `weights` are examples of its arguments.
-    """
-    if not rows.is_cuda:
-        return losses
-    rows, weights = rows.clone(), weights.clone()
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM_UP):
-            losses(rows, weights)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = losses(rows, weights)
-    gradient.zero_()
-
-    def replay(new_rows: Tensor, new_weights: Tensor) -> Tensor:
-        rows.copy_(new_rows)
-        weights.copy_(new_weights)
-        graph.replay()
-        return found
-
-    return replay
 
 
 def clients_at_once(model: nn.Module, tasks: Sequence[Task], batch: int) -> int:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from caafp_app.client.tasks import Evaluate, Fit, Fitted, Gradient, HowLong, Task
 from caafp_app.engine.batches import Batches, passing_batches, training_batches
-from caafp_app.engine.device import DeviceArrays, captured
+from caafp_app.engine.device import DeviceArrays
 from caafp_app.engine.forward import Forward, stacked
 from caafp_app.engine.parameters import StackedParameters
 from caafp_app.training import Score, Stopped, Stopping, seeded
@@ -23,8 +23,6 @@ from caafp_app.training.optimizers import make_optimizer
 
 PASSING_BATCH = 256
 """Windows of a client in one step of a pass without training."""
-_FEW_STEPS = 8
-"""To record a step takes about as long as so many steps."""
 
 
 def fit(model: nn.Module, tasks: Sequence[Fit], on_device: DeviceArrays) -> list[Fitted]:
@@ -174,19 +172,16 @@ def _losses(
     """Return a function of the step: the loss of each client [C]; it adds to the gradient."""
     windows, classes = _joined([(t.windows, t.classes) for t in tasks], on_device)
     forward: Forward = stacked(model)
+    rows, weights = batches.rows.to(windows.device), batches.weights.to(windows.device)
 
-    def forward_and_backward(rows: Tensor, weights: Tensor) -> Tensor:
-        logits = forward(parameters.by_name, windows[rows])
-        losses = (_cross_entropy(logits, classes[rows]) * weights).sum(1)
+    def forward_and_backward(step: int) -> Tensor:
+        logits = forward(parameters.by_name, windows[rows[step]])
+        losses = (_cross_entropy(logits, classes[rows[step]]) * weights[step]).sum(1)
         # The clients share no parameter: the gradient of the sum is that of each.
         parameters.add_gradient(losses.sum())
         return losses.detach()
 
-    rows, weights = batches.rows.to(windows.device), batches.weights.to(windows.device)
-    run: Callable[[Tensor, Tensor], Tensor] = forward_and_backward
-    if len(rows) > _FEW_STEPS:
-        run = captured(run, rows[0], weights[0], parameters.gradient)
-    return lambda step: run(rows[step], weights[step])
+    return forward_and_backward
 
 
 def _joined(

@@ -178,7 +178,7 @@ SUMS = Registry(
     {
         "moves": "caafp_app.pruning.sums:Moves",
         "squares": "caafp_app.pruning.sums:Squares",
-        "signs": "caafp_app.pruning.signs:SignSum",
+        "signs": "caafp_app.pruning.sums:Signs",
     },
 )
 AGGREGATIONS = Registry(

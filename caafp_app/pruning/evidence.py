@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.means import WeightedMean
+from caafp_app.pruning.reproducible import ReproducibleSum
 from caafp_app.pruning.sums import TermSum
-from caafp_app.registry import SUMS
 from caafp_app.vectors.chunks import chunks
 
 SQUARES, SIGNS, MOVES = "squares", "signs", "moves"
@@ -31,7 +31,7 @@ class Evidence:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.sums: dict[str, TermSum] = {}
+        self.sums: dict[str, ReproducibleSum] = {}
         self.between: NDArray[np.float64] | None = None  # sum_r (sum w u)^2 / sum w, shape [A]
         self.weight = 0.0
         self.replies = 0
@@ -48,13 +48,13 @@ class Evidence:
         if not mean.replies:
             return
         if not self.replies:
-            self.sums = dict(sums)
+            self.sums = {name: one.total for name, one in sums.items()}
             self.between = np.zeros(self.size) if SQUARES in sums else None
         elif self.sums.keys() != sums.keys():
             raise MaskUpdateError(f"expected sums {sorted(self.sums)}, found {sorted(sums)}")
         else:
             for name, one in sums.items():
-                self.sums[name].merge(one)
+                self.sums[name].merge(one.total)
         if self.between is not None:
             for part in chunks(self.size):
                 squared = mean.total.read(part)
@@ -111,5 +111,6 @@ class Evidence:
         restored.weight, restored.replies, restored.freedom = state["counts"]
         if state["between"] is not None:
             restored.between = np.array(state["between"])
-        restored.sums = {name: SUMS[name].from_state(one) for name, one in state["sums"].items()}
+        sums = state["sums"].items()
+        restored.sums = {name: ReproducibleSum.from_state(one) for name, one in sums}
         return restored

@@ -5,9 +5,8 @@ the last bits, and sooner or later in a weight that is pruned. Pre-rounded summa
 Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013) rounds each term to a multiple of
 one fixed quantum ``2**q`` first, so that all additions are exact.
 
-A term is rounded by adding ``1.5 * 2**(52 + q)`` in float64. The bits of that sum, read as an
-integer, are those of the constant plus the term in quanta, hence one integer addition accumulates
-it: three passes over cached data.
+A term is rounded by adding ``1.5 * 2**(52 + q)`` in float64: the bits of that sum, read as an
+integer, are those of the constant plus the term in quanta.
 """
 
 import math
@@ -73,8 +72,8 @@ class ReproducibleSum:
         self._above: ReproducibleSum | None = None
         self._quanta = np.zeros(size, dtype=np.int64)
         self._bound = 0  # of the sum at any position, in quanta
-        self._shifts = 0  # how often `_shifter` is in `_quanta`
-        self._shifter = 1.5 * 2.0 ** (52 + quantum)
+        self._shifter = np.float64(1.5 * 2.0 ** (52 + quantum))
+        self._small = False  # whether the terms that come next are within the shifter's range
 
     def add(
         self, values: NDArray[np.floating], weight: float = 1.0, peak: float | None = None
@@ -84,13 +83,13 @@ class ReproducibleSum:
         Raises ProtocolError if the length is wrong, a value is not finite, or the sum would become
         too large; nothing has been added then.
         """
-        way = self.admit(largest_magnitude(values, self.size, peak) * abs(weight))
+        level = self.level_for(largest_magnitude(values, self.size, peak) * abs(weight))
         scratch = np.empty(min(CHUNK, self.size), dtype=np.float64)
         for part in chunks(self.size):
             terms = scratch[: part.stop - part.start]
             np.copyto(terms, values[part])
             terms *= weight
-            self.put(part, terms, way)
+            level.put(part, terms)
 
     def add_at(
         self,
@@ -112,12 +111,8 @@ class ReproducibleSum:
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
         largest = largest_magnitude(values, index.size, peak)
-        if self._is_coarse(largest * abs(weight)):
-            self._coarser().add_at(index, values, weight, largest)
-            return
-        self._claim(largest * abs(weight))
-        terms = values.astype(np.float64) * weight
-        self._quanta[index] += self._round(terms)
+        level = self.level_for(largest * abs(weight))
+        level._quanta[index] += level._rounded(values.astype(np.float64) * weight)
 
     def check(self, peak: float) -> None:
         """Make sure that terms of magnitude up to ``peak`` can be added, or raise ProtocolError."""
@@ -130,30 +125,22 @@ class ReproducibleSum:
         if not self._fits(peak):
             self._carry()
 
-    def admit(self, peak: float) -> int:
-        """Announce terms of magnitude up to ``peak``, for all positions, to be `put` next.
+    def level_for(self, peak: float) -> "ReproducibleSum":
+        """Make room for terms of magnitude up to ``peak`` at all positions.
 
-        Return what `put` takes as ``way``. Raises ProtocolError if they are too large; nothing has
+        Return the level to `put` them into. Raises ProtocolError if they are too large; nothing has
         changed then.
         """
         if self._is_coarse(peak):
-            return 2 + self._coarser().admit(peak)
-        self._claim(peak)
-        direct = peak < 2.0 ** (50 + self.quantum)
-        self._shifts += direct
-        return int(direct)
+            return self._coarser().level_for(peak)
+        self.check(peak)
+        self._bound += int(np.ceil(np.ldexp(peak, -self.quantum)))
+        self._small = peak < 2.0 ** (50 + self.quantum)
+        return self
 
-    def put(self, part: slice, terms: NDArray[np.float64], way: int) -> None:
-        """Add one chunk of the terms that `admit` announced; ``terms`` is used as scratch."""
-        if way >= 2:
-            self._coarser().put(part, terms, way - 2)
-            return
-        block = self._quanta[part]
-        if way:
-            terms += self._shifter
-            np.add(block, terms.view(np.int64), out=block)
-        else:
-            np.add(block, self._round(terms), out=block)
+    def put(self, part: slice, terms: NDArray[np.float64]) -> None:
+        """Add one chunk of terms that `level_for` has made room for; ``terms`` is scratch."""
+        self._quanta[part] += self._rounded(terms)
 
     def merge(self, other: Self) -> None:
         """Add another sum: exactly what adding each of its terms would give, in any order.
@@ -173,14 +160,11 @@ class ReproducibleSum:
         if other._above is not None:
             self._coarser().merge(other._above)
         self._bound += other._bound
-        self._shifts += other._shifts
         self._quanta += other._quanta
 
     def read(self, part: slice, carried: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Return a part of the sum, float64, as a copy; with what a lower level carries."""
-        quanta = self._quanta[part] - self._offset()
-        if carried is not None:
-            quanta += carried
+        quanta = self._quanta[part] + (0 if carried is None else carried)
         if self._above is None:
             value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
             return value
@@ -196,7 +180,7 @@ class ReproducibleSum:
         while levels[-1]._above is not None:
             levels.append(levels[-1]._above)
         return {
-            "quanta": np.stack([level._settled() for level in levels]),
+            "quanta": np.stack([level._quanta for level in levels]),
             "scale": np.array([self.quantum, *(level._bound for level in levels)], dtype=np.int64),
         }
 
@@ -234,13 +218,12 @@ class ReproducibleSum:
 
     def _carry(self) -> None:
         """Move all but the last bits to the level above; the sum is the same."""
-        settled, above = self._settled(), self._coarser()
-        carried = settled >> _CARRIED
-        most = max(int(carried.max(initial=0)), -int(carried.min(initial=0)))
+        above, carried = self._coarser(), self._quanta >> _CARRIED
+        most = _largest(carried)
         above.check(float(np.ldexp(most, above.quantum)))
         above._bound += most
         above._quanta += carried
-        settled -= carried << _CARRIED
+        self._quanta -= carried << _CARRIED
         self._bound = 2**_CARRIED
 
     def _fits(self, peak: float) -> bool:
@@ -248,25 +231,17 @@ class ReproducibleSum:
 
     def _tighten(self) -> None:
         """Read the bound off the sum: the largest terms were not all at one position."""
-        settled = self._settled()
-        self._bound = max(int(settled.max(initial=0)), -int(settled.min(initial=0)))
+        self._bound = _largest(self._quanta)
 
-    def _claim(self, peak: float) -> None:
-        self.check(peak)
-        self._bound += int(np.ceil(np.ldexp(peak, -self.quantum)))
+    def _rounded(self, terms: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Round terms to whole numbers of quanta, half to even; in place where they are small."""
+        if not self._small:
+            return np.rint(terms * 2.0**-self.quantum).astype(np.int64)
+        terms += self._shifter
+        quanta = terms.view(np.int64)
+        quanta -= self._shifter.view(np.int64)
+        return quanta
 
-    def _round(self, terms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Round to quanta, half to even like the shifter does, without its limit on the size."""
-        return np.rint(terms * 2.0**-self.quantum).astype(np.int64)
 
-    def _settled(self) -> NDArray[np.int64]:
-        """Take the shifters out of the sum; integers wrap around, so nothing is lost meanwhile."""
-        if self._shifts:
-            self._quanta -= self._offset()
-            self._shifts = 0
-        return self._quanta
-
-    def _offset(self) -> np.int64:
-        """Return the sum of all shifters in `_quanta`, modulo 2**64."""
-        bits = int(np.float64(self._shifter).view(np.int64)) * self._shifts
-        return np.int64((bits + 2**63) % 2**64 - 2**63)
+def _largest(quanta: NDArray[np.int64]) -> int:
+    return max(int(quanta.max(initial=0)), -int(quanta.min(initial=0)))

@@ -16,8 +16,8 @@ two groups of replies is the sum over both.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Collection, Iterable
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from caafp_app.pruning.reproducible import ReproducibleSum, largest_magnitude, r
 from caafp_app.registry import SUMS
 from caafp_app.vectors.chunks import CHUNK, chunks
 
-State = Mapping[str, NDArray[Any]]
 Vector = NDArray[np.float64]
 
 
@@ -39,7 +38,6 @@ class TermSum(ABC):
     """Exponent q of the quantum ``2**q`` that terms are rounded to; sums stay below 2**(62 + q)."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
         self.total = ReproducibleSum(size, self.quantum)
 
     @abstractmethod
@@ -49,38 +47,6 @@ class TermSum(ABC):
     @abstractmethod
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
         """Return the terms of one chunk [n] in `out`; given u and w u, which must stay as is."""
-
-    def check(self, peak: float, weight: float) -> None:
-        """Make sure that a reply of ``max |u| = peak`` can be added, or raise ProtocolError."""
-        self.total.check(self.largest(peak, weight))
-
-    def admit(self, peak: float, weight: float) -> int:
-        """Announce a reply whose chunks are `put` next; return what `put` takes as `way`."""
-        return self.total.admit(self.largest(peak, weight))
-
-    def put(self, part: slice, values: Vector, weighted: Vector, out: Vector, way: int) -> None:
-        """Add one chunk, given u and w u, which must stay as they are; `out` is scratch."""
-        self.total.put(part, self.term(values, weighted, out), way)
-
-    def read(self, part: slice) -> Vector:
-        """Return a part of the sum, float64, as a copy."""
-        return self.total.read(part)
-
-    def merge(self, other: Self) -> None:
-        """Add another sum of the same kind and size, exactly; it is left as it is."""
-        self.total.merge(other.total)
-
-    def state_dict(self) -> dict[str, NDArray[np.int64]]:
-        """Return all there is to save, as arrays."""
-        return self.total.state_dict()
-
-    @classmethod
-    def from_state(cls, state: State) -> Self:
-        """Build the sum that `state_dict` described."""
-        restored = cls(0)
-        restored.total = ReproducibleSum.from_state(state)
-        restored.size = restored.total.size
-        return restored
 
 
 class Moves(TermSum):
@@ -112,6 +78,22 @@ class Squares(TermSum):
         return np.multiply(values, weighted, out=out)
 
 
+class Signs(TermSum):
+    """The sum of ``w sign(u)``."""
+
+    quantum = -24  # that of the weights, of which all terms are multiples
+    _weight = 0.0
+
+    def largest(self, peak: float, weight: float) -> float:
+        """Return w, which `term` is not told: a sign has no other size."""
+        self._weight = weight
+        return weight
+
+    def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return ``w sign(u)``."""
+        return np.multiply(np.sign(values, out=out), self._weight, out=out)
+
+
 def make_sums(names: Iterable[str], size: int) -> dict[str, TermSum]:
     """Return an empty sum of each registered name."""
     return {name: SUMS[name](size) for name in sorted(names)}
@@ -136,21 +118,23 @@ def accumulate(
         mean.add(update, weight, peak)
         return
     for one in sums:
-        if one.size != mean.size:
-            raise MaskUpdateError(f"expected sums of {mean.size} weights, found {one.size}")
+        if one.total.size != mean.size:
+            raise MaskUpdateError(f"expected sums of {mean.size} weights, found {one.total.size}")
     weight = rounded_weight(weight)
     peak = largest_magnitude(update, mean.size, peak)
-    mean.total.check(peak * weight)
-    for one in sums:
-        one.check(peak, weight)
-    way = mean.total.admit(peak * weight)
-    ways = [one.admit(peak, weight) for one in sums]
+    totals = [
+        (mean.total, peak * weight),
+        *((one.total, one.largest(peak, weight)) for one in sums),
+    ]
+    for total, largest in totals:
+        total.check(largest)
+    level, *levels = [total.level_for(largest) for total, largest in totals]
     scratch = np.empty((3, min(CHUNK, mean.size)), dtype=np.float64)
     for part in chunks(mean.size):
         values, weighted, out = scratch[:, : part.stop - part.start]
         np.copyto(values, update[part])
         np.multiply(values, weight, out=weighted)
-        for one, its in zip(sums, ways, strict=True):
-            one.put(part, values, weighted, out, its)
-        mean.total.put(part, weighted, way)
+        for one, its in zip(sums, levels, strict=True):
+            its.put(part, one.term(values, weighted, out))
+        level.put(part, weighted)
     mean.count(weight)

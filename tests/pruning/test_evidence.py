@@ -83,10 +83,10 @@ def test_sums_of_groups_merge_in_any_order_to_the_sum_of_all(seed, order):
     first, *others = (groups[k] for k in np.random.default_rng(order).permutation(3))
     for group in others:
         for name, one in group.items():
-            first[name].merge(one)
+            first[name].total.merge(one.total)
     for name, one in whole.items():
         everything = slice(0, size)
-        assert first[name].read(everything).tobytes() == one.read(everything).tobytes()
+        assert first[name].total.read(everything).tobytes() == one.total.read(everything).tobytes()
 
 
 def test_movement_of_the_model_between_rounds_is_no_disagreement():

@@ -61,8 +61,8 @@ def test_mean_rest_sums_and_gradients_get_the_same_liar_scaled_down() -> None:
     pull = (1 + NORM_FACTOR * WEIGHT_FACTOR) / (8 + WEIGHT_FACTOR)
     assert np.linalg.norm(one.values - other.values) <= 1.2 * pull * usual
     assert np.linalg.norm(one.rest - other.rest) < 1.0
-    most = found.sums["squares"].read(slice(0, MODEL.mask.count)).sum()
-    assert most < honest.sums["squares"].read(slice(0, MODEL.mask.count)).sum() * (
+    most = found.sums["squares"].total.read(slice(0, MODEL.mask.count)).sum()
+    assert most < honest.sums["squares"].total.read(slice(0, MODEL.mask.count)).sum() * (
         1 + 1.2 * NORM_FACTOR**2 * WEIGHT_FACTOR / 9
     )
     assert np.abs(found.gradient.mean()).max() < 2.0
@@ -110,7 +110,7 @@ def test_what_most_others_oppose_is_in_no_sum(aggregation: str, looked_at: bool)
     assert (intake.opposed, alone.opposed) == ({"z"}, set())
     assert found.replies == honest.replies == 6
     for name in query.wants:
-        one, other = (s.sums[name].read(slice(0, MODEL.mask.count)) for s in (found, honest))
+        one, other = (s.sums[name].total.read(slice(0, MODEL.mask.count)) for s in (found, honest))
         assert one.tobytes() == other.tobytes()
     assert found.gradient.mean().tobytes() == honest.gradient.mean().tobytes()
     assert set(found.kept) == ({label for label, *_ in lied} if looked_at else set())

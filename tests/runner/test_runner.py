@@ -121,7 +121,7 @@ def test_wanted_sums_gradients_and_single_updates_come_if_asked_for() -> None:
     assert summed.sums.keys() == wants
     parts = [trained(k, EVEN) for k in range(CLIENTS)]
     signs = sum(n * np.sign(moved[EVEN.mask.bits]) for moved, _, n in parts)
-    np.testing.assert_array_equal(summed.sums["signs"].read(slice(0, EVEN.mask.count)), signs)
+    np.testing.assert_array_equal(summed.sums["signs"].total.read(slice(0, EVEN.mask.count)), signs)
     inactive = summed.gradient.mean()
     assert inactive.any()
     assert not inactive[EVEN.mask.bits].any()

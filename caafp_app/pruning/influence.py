@@ -79,9 +79,9 @@ class Influence(Generic[Item]):
 
     **What is held.** A reply is held while no earlier round had a vector of one of its names.
     The held replies are released together by `release`, with the medians of this round, so
-    their order does not matter. If they exceed `hold_bytes` (and are `ENOUGH`), the medians are
+    their order does not matter. If they exceed `HOLD_BYTES` (and are `ENOUGH`), the medians are
     settled from those that are there, which then depend on who was first, and nothing is held
-    any more in this round. So memory is at most `hold_bytes` and one reply, or `ENOUGH` replies.
+    any more in this round. So memory is at most `HOLD_BYTES` and one reply, or `ENOUGH` replies.
 
     **When the bound is wrong.** If more than half of a group's replies of a round are clipped
     (of `ENOUGH` or more), the clients' learning changed, for instance by a higher learning
@@ -91,20 +91,15 @@ class Influence(Generic[Item]):
     ----------
     norm_factor, weight_factor : float
         See `NORM_FACTOR` and `WEIGHT_FACTOR`; 0: no bound.
-    hold_bytes : int
-        See above.
     """
 
     def __init__(
         self,
         norm_factor: float = NORM_FACTOR,
         weight_factor: float = WEIGHT_FACTOR,
-        *,
-        hold_bytes: int = HOLD_BYTES,
     ) -> None:
         self.norm_factor = norm_factor
         self.weight_factor = weight_factor
-        self.hold_bytes = hold_bytes
         # By name of the vector and group: the norms of each of the last rounds.
         self._norms: dict[tuple[str, int], deque[list[float]]] = {}
         self._weights: deque[list[float]] = deque(maxlen=RECENT)
@@ -144,7 +139,7 @@ class Influence(Generic[Item]):
             return [self._admit(reply)]
         self._held.append(reply)
         self._held_bytes += nbytes
-        if self._held_bytes > self.hold_bytes and len(self._held) >= ENOUGH:
+        if self._held_bytes > HOLD_BYTES and len(self._held) >= ENOUGH:
             return self.release()
         return []
 

@@ -141,8 +141,3 @@ def _divided(values: Vector, by: Vector) -> Vector:
 def _filled(values: Vector) -> Vector:
     known = values[~np.isnan(values)]
     return np.nan_to_num(values, nan=float(np.median(known)) if known.size else 0.0)
-
-
-def places_in(bits: NDArray[np.bool_], part: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return where the weights of `part` [P] are among the active ones of `bits`, which has all."""
-    return np.flatnonzero(part[bits])

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.evidence import MOVES, SIGNS, SQUARES, Evidence
-from caafp_app.pruning.segments import check_segments
 from caafp_app.registry import SCORES
 from caafp_app.vectors.chunks import chunks
 from caafp_app.vectors.largest import kth_largest
@@ -54,13 +53,12 @@ def importance(weights: Weights, evidence: Evidence, segments: Sequence[slice], 
     """Score all active weights [A], layer by layer, in [0, 1].
 
     Segments are each layer's slice in packed coordinates; see `packed_segments`. Raises
-    MaskUpdateError if lengths or segments do not agree, or the shares are not usable.
+    MaskUpdateError if lengths do not agree, or the shares are not usable.
     """
     if weights.shape != (evidence.size,):
         raise MaskUpdateError(
             f"expected weights of shape {(evidence.size,)}, found {weights.shape}"
         )
-    check_segments(segments, weights.size)
     shares = _shares(mix)
     # Piece by piece: on large models a vector of full length costs more than the arithmetic.
     scores = np.zeros(weights.size)

@@ -9,8 +9,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.errors import MaskUpdateError
-
 
 def segments_of(sizes: Sequence[int] | NDArray[np.int64]) -> tuple[slice, ...]:
     """Return the slices of layers with these sizes, one after the other from 0."""
@@ -25,23 +23,8 @@ def sizes_of(segments: Sequence[slice]) -> NDArray[np.int64]:
     return np.array([segment.stop - segment.start for segment in segments], dtype=np.int64)
 
 
-def check_segments(segments: Sequence[slice], size: int) -> None:
-    """Make sure that the segments cover a vector of this size, in order and without gaps."""
-    position = 0
-    for segment in segments:
-        if segment.start != position or segment.stop < position or segment.step not in (None, 1):
-            raise MaskUpdateError(
-                f"expected the segment of a layer to start at {position}, found {segment}: "
-                "segments follow each other without gaps"
-            )
-        position = segment.stop
-    if position != size:
-        raise MaskUpdateError(f"expected segments that cover {size} weights, found {position}")
-
-
 def active_counts(mask: NDArray[np.bool_], segments: Sequence[slice]) -> NDArray[np.int64]:
     """Return the number of active weights of each layer, int64 of shape [layers]."""
-    check_segments(segments, mask.size)
     return np.array([np.count_nonzero(mask[segment]) for segment in segments], dtype=np.int64)
 
 

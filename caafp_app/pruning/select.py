@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caafp_app.errors import MaskUpdateError
-from caafp_app.pruning.segments import active_counts, check_segments, sizes_of
+from caafp_app.pruning.segments import active_counts, sizes_of
 from caafp_app.vectors.largest import largest
 
 Counts = NDArray[np.int64]
@@ -82,23 +82,6 @@ def update_mask(
             candidates = gradient[segment][inactive]
             new[inactive] = largest(np.abs(candidates, out=candidates), int(grown[layer]))
     return after
-
-
-def magnitude_mask(
-    weights: NDArray[np.floating],
-    counts: Sequence[int] | Counts,
-    segments: Sequence[slice],
-) -> NDArray[np.bool_]:
-    """Return the mask of each layer's `counts` largest ``|weight|``, shape [P]; ties by index.
-
-    Any saliency [P] does as well as weights.
-    """
-    check_segments(segments, weights.size)
-    _check_counts(np.asarray(counts), sizes_of(segments))
-    masks = [np.empty(0, dtype=np.bool_)]
-    for segment, count in zip(segments, counts, strict=True):
-        masks.append(largest(np.abs(weights[segment]), int(count)))
-    return np.concatenate(masks)
 
 
 def _check_counts(counts: Counts, sizes: Counts) -> None:

@@ -15,7 +15,7 @@ from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.objective import CUT_FILTERS
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.filters import choose_share, cut, filter_mask, places_of_mask
-from caafp_app.pruning.levels import PooledEvidence, level_of, nested_masks, places_in
+from caafp_app.pruning.levels import PooledEvidence, level_of, nested_masks
 from caafp_app.runner.model import MeanUpdate, SparseModel, combine
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import Client
@@ -160,7 +160,7 @@ class Nested:
             return evidence.get(0, Evidence(model.mask.count))
         bits = model.mask.bits
         parts = [
-            (found, places_in(bits, self.mask(number, model, level).bits))
+            (found, np.flatnonzero(self.mask(number, model, level).bits[bits]))
             for level, found in sorted(evidence.items())
         ]
         return PooledEvidence(model.mask.count, parts)

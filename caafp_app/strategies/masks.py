@@ -16,7 +16,7 @@ from caafp_app.pruning.levels import parse_levels
 from caafp_app.pruning.score_text import DEFAULT_SCORE, STALENESS, parse_score, rivals_of
 from caafp_app.pruning.scores import Mix, importance, sums_needed
 from caafp_app.pruning.segments import active_counts, packed_segments, sizes_of
-from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
+from caafp_app.pruning.select import growth_counts, update_mask
 from caafp_app.pruning.staleness import Ages, with_bonus
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.registry import ALLOCATIONS
@@ -149,7 +149,8 @@ class Pruning:
         if self.by_filters:
             return keep_filters(model, saliency, density)
         counts = self._counts(model, density, saliency)
-        bits = magnitude_mask(saliency, counts, model.layout.segments)
+        bits, nothing = model.mask.bits, np.zeros(model.layout.weight_count)
+        bits = update_mask(bits, saliency, nothing, counts, 0.0, model.layout.segments)
         return model.with_mask(Mask(model.layout, bits))
 
     def gradients_wanted(self, model: SparseModel, sparsity: float) -> tuple[int, ...]:

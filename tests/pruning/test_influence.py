@@ -76,8 +76,11 @@ def test_a_liar_is_never_longer_than_the_factor_times_an_honest_norm(
         assert found["liar"].weight <= 2.0
 
 
-def test_a_full_memory_settles_the_bound_from_what_is_there() -> None:
-    rule: Influence[str] = Influence(2.0, hold_bytes=150)
+def test_a_full_memory_settles_the_bound_from_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("caafp_app.pruning.influence.HOLD_BYTES", 150)
+    rule: Influence[str] = Influence(2.0)
     assert rule.offer(0, "a", {"values": 1.0}, 1.0, "a", 100) == []
     assert rule.offer(0, "b", {"values": 2.0}, 1.0, "b", 100) == []  # full, but too few to tell
     assert len(rule.offer(0, "c", {"values": 50.0}, 1.0, "c", 100)) == ENOUGH

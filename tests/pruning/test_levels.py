@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from caafp_app.errors import MaskUpdateError, SettingsError
 from caafp_app.pruning.evidence import Evidence
 from caafp_app.pruning.filters import choose_share, filter_mask
-from caafp_app.pruning.levels import PooledEvidence, level_of, nested_masks, parse_levels, places_in
+from caafp_app.pruning.levels import PooledEvidence, level_of, nested_masks, parse_levels
 from caafp_app.pruning.means import WeightedMean
 from caafp_app.pruning.segments import segments_of
 from caafp_app.pruning.sums import accumulate, make_sums
@@ -77,11 +77,9 @@ def evidence_of(rounds, weights):
 def pooled(seed, size, few, rounds, clients, shift=0.0):
     """Two levels: the wide one has all weights, the narrow one the first `few`."""
     rng = np.random.default_rng(seed)
-    bits = np.ones(size, bool)
-    part = np.arange(size) < few
     wide, narrow = (rng.normal(shift, 1, (rounds, n, size)) for n in clients)
     narrow = narrow[:, :, :few]
-    whole = [(wide, np.arange(size)), (narrow, places_in(bits, part))]
+    whole = [(wide, np.arange(size)), (narrow, np.arange(few))]
     made = [(evidence_of(u, [2.0] * u.shape[1]), place) for u, place in whole]
     return PooledEvidence(size, made), wide, narrow
 

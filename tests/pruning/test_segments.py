@@ -1,14 +1,11 @@
 """Layers as slices, flat and packed."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caafp_app.pruning.segments import (
-    MaskUpdateError,
     active_counts,
-    check_segments,
     packed_segments,
     segments_of,
     sizes_of,
@@ -27,19 +24,3 @@ def test_packed_slices_hold_each_layers_active_values(sizes, seed):
     for flat, short in zip(segments, packed_segments(mask, segments), strict=True):
         np.testing.assert_array_equal(packed[short], values[flat][mask[flat]])
     assert active_counts(mask, segments).sum() == mask.sum()
-
-
-@pytest.mark.parametrize(
-    "segments",
-    [
-        [slice(0, 3), slice(4, 6)],
-        [slice(0, 3), slice(2, 6)],
-        [slice(0, 3)],
-        [slice(0, 7)],
-        [slice(0, 6, 2)],
-        [slice(0, 4), slice(4, 3), slice(3, 6)],
-    ],
-)
-def test_gaps_overlaps_and_wrong_lengths_are_refused(segments):
-    with pytest.raises(MaskUpdateError, match="expected"):
-        check_segments(segments, 6)

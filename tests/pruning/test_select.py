@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from caafp_app.errors import MaskUpdateError
 from caafp_app.pruning.segments import active_counts, segments_of
-from caafp_app.pruning.select import growth_counts, magnitude_mask, update_mask
+from caafp_app.pruning.select import growth_counts, update_mask
 
 
 @st.composite
@@ -105,7 +105,6 @@ def test_growth_is_bounded_by_the_inactive_and_fills_up():
         {"scores": np.array([1.0, np.nan])},
         {"gradient": np.ones(3)},
         {"gradient": np.array([0.0, 0.0, np.nan, 0.0]), "regrow": 0.9},
-        {"segments": [slice(0, 3)]},
     ],
 )
 def test_what_does_not_go_together_is_refused(change):
@@ -120,11 +119,3 @@ def test_what_does_not_go_together_is_refused(change):
     update_mask(**arguments)
     with pytest.raises(MaskUpdateError):
         update_mask(**(arguments | change))
-
-
-def test_magnitude_mask_keeps_each_layers_largest():
-    weights = np.array([1.0, -3.0, 2.0, 2.0, 0.5, -0.5, 0.5])
-    mask = magnitude_mask(weights, [2, 2], [slice(0, 4), slice(4, 7)])
-    assert np.flatnonzero(mask).tolist() == [1, 2, 4, 5]
-    with pytest.raises(MaskUpdateError):
-        magnitude_mask(weights, [5, 1], [slice(0, 4), slice(4, 7)])

@@ -19,7 +19,6 @@ from caafp_app.launch.prepared import prepare, start
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.place import find_run
 from caafp_app.runs.reading import RunFiles, read_run
-from caafp_app.runs.records import BETWEEN_ROUNDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,72 +185,40 @@ def load_run(name: str | Path = "latest", output_dir: str | Path = "") -> Run:
 
 
 def plot_rounds(*runs: Run) -> "Figure":
-    """Return a figure of accuracy by round: of each round's clients, before their training."""
-    figure = _figure(7.0, 4.0)
-    axes = figure.subplots()
-    for index, one in enumerate(runs):
-        lines = [
-            (record["round"], 100 * record["accuracy"])
-            for record in one.files.rounds
-            if record.get("accuracy") is not None and record["phase"] not in BETWEEN_ROUNDS
-        ]
-        axes.plot(
-            [number for number, _ in lines],
-            [accuracy for _, accuracy in lines],
-            color=COLOURS[index % len(COLOURS)],
-            label=one.path.name,
-        )
-    axes.set_xlabel("round")
-    axes.set_ylabel("accuracy, %")
-    axes.legend()
-    return figure
+    """Return a figure of accuracy by round: see `bench.figures.of_bench.draw_lines`.
+
+    Raises RunError if no round has one.
+    """
+    from caafp_app.bench.figures.of_bench import draw_lines
+
+    return _drawn(draw_lines([(one.path.name, [one.files]) for one in runs]), "accuracies")
 
 
 def plot_clients(run: Run) -> "Figure":
     """Return a figure of each client's accuracy with its cluster's and with its own model."""
+    from caafp_app.bench.figures.style import drawing, labelled
+
     clients = sorted(run.files.clients, key=lambda client: (client.cluster, client.label))
-    figure = _figure(max(5.0, 0.35 * len(clients)), 4.0)
-    axes = figure.subplots()
-    places = range(len(clients))
-    for index, (what, name) in enumerate(
-        (("cluster_accuracy", "cluster model"), ("personal_accuracy", "personal model"))
-    ):
-        values = [getattr(client, what) for client in clients]
+    figure, axes = drawing(max(5.0, 0.35 * len(clients)), 4.0)
+    for place, model in enumerate(("cluster", "personal")):
+        values = [getattr(client, f"{model}_accuracy") for client in clients]
         known = [float("nan") if value is None else 100 * value for value in values]
-        axes.plot(places, known, "os"[index], color=COLOURS[index], label=name)
-    axes.set_xticks(list(places), [client.label for client in clients], rotation=90)
-    axes.set_ylabel("accuracy, %")
-    axes.legend()
-    return figure
+        axes.plot(known, "os"[place], color=COLOURS[place], label=f"{model} model")
+    axes.set_xticks(range(len(clients)), [client.label for client in clients], rotation=90)
+    return labelled(figure, "", "accuracy, %")  # type: ignore[no-any-return]
 
 
 def plot_masks(run: Run) -> "Figure":
     """Return a figure of how much the masks of each two clusters have in common.
 
-    Raises
-    ------
-    RunError
-        The run has left no masks.
+    Raises RunError if the run has not left two masks of sparse models.
     """
-    from caafp_app.runs.reading import jaccard
+    from caafp_app.bench.figures.of_run import draw_masks
 
-    masks = run.files.masks()
-    if not masks:
-        raise RunError(f"expected masks in {run.path}, found none: no model of this run is sparse")
-    figure = _figure(4.5, 3.8)
-    axes = figure.subplots()
-    image = axes.imshow(jaccard(list(masks.values())), vmin=0.0, vmax=1.0, cmap="cividis")
-    names = [str(number) for number in masks]
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("cluster")
-    axes.set_ylabel("cluster")
-    figure.colorbar(image, label="active in both / active in either")
+    return _drawn(draw_masks(run.files), f"masks of two clusters in {run.path}")
+
+
+def _drawn(figure: "Figure | None", what: str) -> "Figure":
+    if figure is None:
+        raise RunError(f"expected {what}, found none to draw")
     return figure
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Not pyplot: a notebook's own figures and backend stay as they are.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")

@@ -33,7 +33,7 @@ ARROWS = {
     | {"registry", "vectors", "protocol", "pruning", "clustering", "runner", "runs"},
     "launch": ERRORS | {"registry", "settings", "datasets", "runs"},
     "tune": ERRORS | {"registry", "settings", "runs", "launch"},
-    "api": ERRORS | {"runs", "launch", "export", "devices"},
+    "api": ERRORS | {"runs", "launch", "export", "devices", "bench"},
     "report": ERRORS | TEXT | {"runs"},
     "watch": ERRORS | TEXT | {"runs", "report"},
     "export": ERRORS

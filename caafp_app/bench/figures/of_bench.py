@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from caafp_app.bench.figures.style import labelled, look, plotting, short, width
+from caafp_app.bench.figures.style import drawing, labelled, look, short, width
 from caafp_app.bench.results import Result
 from caafp_app.bench.statistics import mean_of
 from caafp_app.bench.tables import by_case
@@ -20,8 +20,7 @@ def draw_clients(results: Sequence[Result]) -> Any | None:
     groups = {name: values for name, values in groups.items() if values}
     if not groups:
         return None
-    plt = plotting()
-    figure, axes = plt.subplots(figsize=(width(len(groups)), 4.4))
+    figure, axes = drawing(width(len(groups)), 4.4)
     places = np.arange(len(groups))
     axes.boxplot(
         list(groups.values()),
@@ -54,17 +53,22 @@ def accuracies(runs: Sequence[Result]) -> list[float]:
 
 
 def draw_rounds(results: Sequence[Result]) -> Any | None:
-    """Draw a line for each case, the mean over seeds with a band of a standard deviation.
+    """Draw a line for each case: see `draw_lines`."""
+    cases = by_case(results).items()
+    return draw_lines([(name, [run.run for run in runs]) for name, runs in cases])
+
+
+def draw_lines(cases: Sequence[tuple[str, Sequence[RunFiles]]]) -> Any | None:
+    """Draw accuracy by round: the mean over a case's runs with a band of a standard deviation.
 
     Where all runs evaluated all clients now and then (``evaluate-every``) these scores are drawn;
     else those of the clients of each round, of the model that they received.
     """
-    evaluated = bool(results) and all(accuracy_by_round(r.run, whole=True) for r in results)
-    plt = plotting()
-    figure, axes = plt.subplots(figsize=(7.5, 4.4))
+    evaluated = all(accuracy_by_round(run, whole=True) for _, runs in cases for run in runs)
+    figure, axes = drawing(7.5, 4.4)
     drawn = 0
-    for i, (name, runs) in enumerate(by_case(results).items()):
-        series = [accuracy_by_round(run.run, whole=evaluated) for run in runs]
+    for i, (name, runs) in enumerate(cases):
+        series = [accuracy_by_round(run, whole=evaluated) for run in runs]
         numbers = sorted(set.intersection(*(set(one) for one in series)) if series else set())
         if not numbers:
             continue
@@ -79,7 +83,6 @@ def draw_rounds(results: Sequence[Result]) -> Any | None:
             )
         drawn += 1
     if not drawn:
-        plt.close(figure)
         return None
     of = "all clients" if evaluated else "the round's clients, before their training"
     return labelled(figure, "round", f"accuracy on {of}, %")
@@ -105,10 +108,9 @@ def draw_cost(results: Sequence[Result]) -> Any | None:
             points.append((name, megabytes, accuracy))
     if len(points) < 2:
         return None
-    plt = plotting()
     from matplotlib.ticker import LogFormatter
 
-    figure, axes = plt.subplots(figsize=(7.0, 4.4))
+    figure, axes = drawing(7.0, 4.4)
     for i, (name, megabytes, accuracy) in enumerate(points):
         axes.errorbar(
             megabytes.mean,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.bench.figures.style import HEAT, labelled, look, plotting, width
+from caafp_app.bench.figures.style import HEAT, drawing, labelled, look, width
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.reading import RunFiles, jaccard
 
@@ -31,8 +31,7 @@ def draw_dendrogram(run: RunFiles) -> Any | None:
     tree = linkage(squareform(distances.astype(float), checks=False), method)
     clusters = {client.label: client.cluster for client in run.clients}
     count = len({clusters[label] for label in labels if label in clusters}) or 1
-    plt = plotting()
-    figure, axes = plt.subplots(figsize=(width(len(labels) // 2), 4.2))
+    figure, axes = drawing(width(len(labels) // 2), 4.2)
     dendrogram(
         tree,
         labels=labels,
@@ -61,8 +60,7 @@ def draw_masks(run: RunFiles) -> Any | None:
     if len(masks) < 2 or len({mask.size for mask in masks.values()}) > 1 or _all_dense(run, masks):
         return None
     overlap = jaccard(list(masks.values()))
-    plt = plotting()
-    figure, axes = plt.subplots(figsize=(1.6 + 0.7 * len(masks), 1.0 + 0.7 * len(masks)))
+    figure, axes = drawing(1.6 + 0.7 * len(masks), 1.0 + 0.7 * len(masks))
     image = axes.imshow(overlap, vmin=0.0, vmax=1.0, cmap=HEAT)
     names = [str(number) for number in masks]
     axes.set_xticks(range(len(names)), names)
@@ -91,8 +89,7 @@ def draw_density(run: RunFiles) -> Any | None:
     if not any(value < 1.0 for steps in layers.values() for _, value in steps):
         return None
     last = max(int(record["round"]) for record in run.rounds)
-    plt = plotting()
-    figure, axes = plt.subplots(figsize=(7.0, 4.0))
+    figure, axes = drawing(7.0, 4.0)
     for i, (name, steps) in enumerate(layers.items()):
         numbers = [number for number, _ in steps] + [last]
         values = [value for _, value in steps] + [steps[-1][1]]

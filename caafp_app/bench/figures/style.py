@@ -26,20 +26,19 @@ _SETTINGS: Any = {
 }
 
 
-def plotting() -> Any:
-    """Return ``matplotlib.pyplot`` on the backend that needs no screen."""
+def drawing(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    """Return a figure of so many inches and its axes; pyplot, a notebook's own, stays as it is."""
     try:
         import matplotlib as mpl
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise RunError(
             "figures need matplotlib, found none; install the extra 'simulation' (`pip "
             'install "caafp-app[simulation]"`)'
         ) from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams.update(_SETTINGS)
-    return plt
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height))
+        return figure, figure.subplots(1, columns, sharex=True)
 
 
 def look(index: int) -> dict[str, str]:
@@ -60,16 +59,18 @@ def labelled(figure: Any, x: str, y: str) -> Any:
 
 
 def save(figure: Any, path: Path) -> list[Path]:
-    """Write a figure as PNG and SVG beside each other, and let it go; `path` has no ending."""
+    """Write a figure as PNG and SVG beside each other; `path` has no ending."""
+    import matplotlib as mpl
+
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+        with mpl.rc_context(_SETTINGS):
+            figure.savefig(content, format=kind, dpi=150, metadata=metadata)
         figure.set_layout_engine("none")  # it is laid out now; that takes as long as drawing
         # Not with_suffix: a case's name may hold a point.
         written.append(path.with_name(f"{path.name}.{kind}"))
         write_atomic(written[-1], content.getvalue())
-    plotting().close(figure)
     return written
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from caafp_app.bench.figures.style import look, plotting
+from caafp_app.bench.figures.style import drawing, look
 from caafp_app.bench.results import Result
 from caafp_app.bench.statistics import mean_of
 from caafp_app.bench.tables import by_case
@@ -73,8 +73,7 @@ def draw_sweep(results: Sequence[Result], key: str) -> Any:
     A line joins the cases that differ in nothing else; bars are a standard deviation over seeds.
     """
     lines = {label: line for label, line in _lines(results, key).items() if len(line) > 1}
-    plt = plotting()
-    figure, both = plt.subplots(1, 2, figsize=(10.0, 4.2), sharex=True)
+    figure, both = drawing(10.0, 4.2, columns=2)
     for axes, (column, title) in zip(both, _MODELS, strict=True):
         for i, (label, points) in enumerate(lines.items()):
             known = [

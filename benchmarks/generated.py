@@ -117,12 +117,11 @@ class GeneratedGrid(AnsweringGrid):
         """Return a reply that holds the arrays."""
         request = Request.from_records(message.content)
         label = f"client-{message.metadata.dst_node_id:06d}"
-        answer = Answer(
-            request.action, request.round, label, self._digest, gradient_scale=self._scale
-        )
+        told = {"action": request.action, "round": request.round}
         if request.action is Action.DESCRIBE:
-            content = Answer(Action.DESCRIBE, 0, label, examples=EXAMPLES).to_records()
+            content = Answer(label, EXAMPLES, **told).to_records()
         else:
+            answer = Answer(label, **told, mask_digest=self._digest, gradient_scale=self._scale)
             content = answer.to_records()
             content[ARRAYS] = self._record
             if self._scale:

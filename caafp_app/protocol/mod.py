@@ -135,10 +135,10 @@ class SparseMod:
                 _join_metrics(reply.content, [one.content for one in replies])
             key = request.arrays_key
             answer = Answer(
-                request.action,
-                request.round,
                 self._label(context),
-                request.mask_digest,
+                action=request.action,
+                round=request.round,
+                mask_digest=request.mask_digest,
                 record=request.record and (returned_name(reply.content, key) or key),
             )
             if received.parts is not None and request.action is not Action.EVALUATE:
@@ -165,13 +165,9 @@ class SparseMod:
             path = Path(key).expanduser()
             proof = prove(path, context.run_id, context.node_id, description.label)
         answer = Answer(
-            Action.DESCRIBE,
-            request.round,
-            description.label,
-            examples=description.examples,
-            population=description.population,
-            strength=description.strength,
-            idle=description.idle,
+            **vars(description),
+            action=Action.DESCRIBE,
+            round=request.round,
             proof=proof,
             record=request.record,
         )

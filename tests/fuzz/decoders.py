@@ -94,7 +94,15 @@ def an_answer(rng: np.random.Generator) -> tuple[RecordDict, Query, WireFormat]:
         arrays["gradient-index"], arrays["gradient-value"], scale = pack_gradient(gradient, mask)
     if action is Action.SALIENCY:
         arrays = {"values": arrays["values"]}
-    answer = Answer(action, 3, "a", mask.digest, arrays, scale, outside=0)
+    answer = Answer(
+        "a",
+        action=action,
+        round=3,
+        mask_digest=mask.digest,
+        arrays=arrays,
+        gradient_scale=scale,
+        outside=0,
+    )
     records = answer.to_records()
     records["metrics"] = MetricRecord({"num-examples": 40, "cluster-accuracy": 0.5})
     zeros = np.zeros(LAYOUT.weight_count, np.float32), np.zeros(LAYOUT.rest_count, np.float32)

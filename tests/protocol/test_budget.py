@@ -15,7 +15,7 @@ from caafp_app.protocol.messages import Action, Answer
 
 
 def reply(**records: MetricRecord | ConfigRecord | ArrayRecord) -> RecordDict:
-    content = Answer(Action.TRAIN, 1, "a").to_records()
+    content = Answer("a", action=Action.TRAIN, round=1).to_records()
     content.update(records)
     return content
 

@@ -102,13 +102,12 @@ def test_what_is_no_key_is_refused_with_a_sentence(folder: Path, tmp_path: Path)
     "label", ["", "\x1b[2Jx", "a\nb", "a\u202eb", "a\x00", " a", "a" * 101, "<b>", "a/b"]
 )
 def test_the_server_takes_no_label_that_a_device_could_not_have(label: str) -> None:
-    records = Answer(Action.DESCRIBE, 0, label).to_records()
+    records = Answer(label, action=Action.DESCRIBE, round=0).to_records()
     with pytest.raises(ProtocolError, match="expected a label"):
         Answer.from_records(records)
 
 
 def test_reasons_come_as_one_printable_line() -> None:
-    records = Answer(
-        Action.DESCRIBE, 0, "a", idle="no\x1b[2J data\nresults: /etc\u202e"
-    ).to_records()
+    idle = "no\x1b[2J data\nresults: /etc\u202e"
+    records = Answer("a", idle=idle, action=Action.DESCRIBE, round=0).to_records()
     assert Answer.from_records(records).idle == "no?[2J data results: /etc?"

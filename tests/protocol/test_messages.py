@@ -39,18 +39,17 @@ REQUEST = Request(
     config_key="config",
 )
 ANSWER = Answer(
-    Action.TRAIN,
-    4,
     "user-07",
-    "0123456789abcdef",
-    ARRAYS_SENT
+    action=Action.TRAIN,
+    round=4,
+    mask_digest="0123456789abcdef",
+    arrays=ARRAYS_SENT
     | {"gradient-index": np.zeros(1, np.uint8), "gradient-value": np.ones(1, np.float16)},
     gradient_scale=0.25,
     outside=9,
 )
-DESCRIPTION = Answer(
-    Action.DESCRIBE, 0, "user-07", examples=100, population=30, idle="no data for this client"
-)
+DESCRIPTION = Answer("user-07", 100, 30, "no data for this client", action=Action.DESCRIBE, round=0)
+EVALUATED = Answer("c", action=Action.EVALUATE, round=3, mask_digest="d")
 
 
 def assert_equal(one: Any, two: Any) -> None:
@@ -76,7 +75,7 @@ def test_a_request_survives_the_wire(request_: Request) -> None:
     assert_equal(Request.from_records(by_wire(request_.to_records())), request_)
 
 
-@pytest.mark.parametrize("answer", [ANSWER, DESCRIPTION, Answer(Action.EVALUATE, 3, "c", "d")])
+@pytest.mark.parametrize("answer", [ANSWER, DESCRIPTION, EVALUATED])
 def test_an_answer_survives_the_wire(answer: Answer) -> None:
     assert_equal(Answer.from_records(by_wire(answer.to_records())), answer)
 
@@ -88,7 +87,7 @@ def test_what_is_at_its_default_does_not_travel() -> None:
         *("cluster", "mask-digest", "codecs", "evaluate"),
     }
     assert set(Request(Action.DESCRIBE).to_records()) == {HEADER}
-    answer = Answer(Action.EVALUATE, 1, "c", "d").to_records()
+    answer = EVALUATED.to_records()
     assert set(answer) == {HEADER}
     assert set(answer[HEADER]) == {"version", "action", "round", "label", "mask-digest"}
 

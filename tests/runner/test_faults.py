@@ -173,7 +173,7 @@ def test_who_stays_away_is_no_member_until_it_comes_back() -> None:
     roster = Roster()
     roster.meet([1, 2])
     for node, label in ((1, "a"), (2, "b")):
-        roster.enrol(node, Answer(Action.DESCRIBE, 0, label, examples=5))
+        roster.enrol(node, Answer(label, 5, action=Action.DESCRIBE, round=0))
         roster.clients[label].cluster = node - 1
     roster.meet([1])
     for _ in range(GONE_AFTER - 1):
@@ -225,7 +225,7 @@ def test_the_roster_comes_back_from_its_state_without_nodes() -> None:
     assert (found.rests_until, found.absent, found.held) == (5, 3, "")
     assert restored.reachable() == []
     restored.meet([99, 4])
-    assert restored.enrol(4, Answer(Action.DESCRIBE, 0, "a", examples=12)) == ""
+    assert restored.enrol(4, Answer("a", 12, action=Action.DESCRIBE, round=0)) == ""
     assert [c.label for c in restored.reachable()] == ["a"]
 
 

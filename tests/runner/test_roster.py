@@ -9,7 +9,7 @@ from caafp_app.runner.roster import Client, Roster, generator, sample
 
 
 def told(label: str, examples: int = 10, population: int = -1, idle: str = "") -> Answer:
-    return Answer(Action.DESCRIBE, 0, label, examples=examples, population=population, idle=idle)
+    return Answer(label, examples, population, idle, action=Action.DESCRIBE, round=0)
 
 
 def roster_of(*labels: str) -> Roster:

@@ -60,7 +60,7 @@ def draw_masks(run: RunFiles) -> Any | None:
     if len(masks) < 2 or len({mask.size for mask in masks.values()}) > 1 or _all_dense(run, masks):
         return None
     overlap = jaccard(list(masks.values()))
-    figure, axes = drawing(1.6 + 0.7 * len(masks), 1.0 + 0.7 * len(masks))
+    figure, axes = drawing(1.6 + 0.7 * len(masks), max(1.0 + 0.7 * len(masks), 3.0))
     image = axes.imshow(overlap, vmin=0.0, vmax=1.0, cmap=HEAT)
     names = [str(number) for number in masks]
     axes.set_xticks(range(len(names)), names)

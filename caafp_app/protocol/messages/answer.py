@@ -1,13 +1,14 @@
 """What a client answers, and how it is built and read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from caafp_app.errors import ProtocolError
+from caafp_app.protocol.description import Description
 from caafp_app.protocol.entry import MAX_ELEMENTS
 from caafp_app.protocol.header import HEADER, PROTOCOL_VERSION, Header
 from caafp_app.protocol.identity import Proof
@@ -20,12 +21,12 @@ MAX_EXAMPLES = 10**9
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Description):
     """What a client sends back, besides its own metrics.
 
-    `examples`, `population`, `idle` and `strength` are as told by *describe*: see `Description`; so
-    is `proof` that the label is its own, empty if it has no key. Action and round are the
-    request's, so that a stale or misdirected answer is recognised.
+    All of the description but the label is told by *describe* alone; so is `proof` that the label
+    is its own, empty if it has no key. Action and round are the request's, so that a stale or
+    misdirected answer is recognised.
 
     Attributes
     ----------
@@ -43,16 +44,12 @@ class Answer:
         Name of the ArrayRecord that the arrays travel in; empty: the shortest way, see `payload`.
     """
 
+    _: KW_ONLY
     action: Action
     round: int
-    label: str
     mask_digest: str = ""
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     gradient_scale: float = 0.0
-    examples: int = -1
-    population: int = -1
-    strength: float = 1.0
-    idle: str = ""
     proof: Proof = field(default_factory=Proof)
     outside: int = -1
     record: str = ""

@@ -132,7 +132,7 @@ class Windows:
 
     def name_of(self, user: int) -> str:
         """Return the name of a user; empty where the data set knows a number alone."""
-        return self.user_names[user] if user < len(self.user_names) else ""
+        return self.user_names[user] if 0 <= user < len(self.user_names) else ""
 
 
 class DataSource(ABC):

@@ -48,7 +48,8 @@ def _csv(path: Path) -> "DataFrame":
         separator = max(",;\t", key=head.count)
         form: dict[str, Any] = {"encoding": _encoding(path), "sep": separator}
         form["skipinitialspace"] = True
-        names = _names(pd.read_csv(path, nrows=0, **form).columns)
+        first = pd.read_csv(path, **form, nrows=1, header=None, dtype=str, keep_default_na=False)
+        names = _names(path, first.iloc[0])
         words = [name for name in names if name in HEADS]
         # pandas takes null, None, NA and the like for missing; in a column of words they are words.
         with warnings.catch_warnings():
@@ -109,14 +110,17 @@ def _parquet(path: Path) -> "DataFrame":
         table = pd.read_parquet(path)
     if table.index.name is not None:
         table = table.reset_index()
-    table.columns = _names(table.columns)
+    table.columns = _names(path, table.columns)
     return table
 
 
-def _names(columns: Iterable[object]) -> list[str]:
+def _names(path: Path, columns: Iterable[object]) -> list[str]:
     """Return names of columns without blanks around them; `label` and `window` in small letters."""
-    names = [str(name).strip() for name in columns]
-    return [name.lower() if name.lower() in HEADS else name for name in names]
+    names = [str(name).strip() or f"Unnamed: {place}" for place, name in enumerate(columns)]
+    names = [name.lower() if name.lower() in HEADS else name for name in names]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{path}: expected columns of different names, found {twice[0]!r} twice")
+    return names
 
 
 def _opened(path: Path) -> TextIO:

@@ -7,6 +7,7 @@ and ``classes``. What a device's own numbers and columns mean may stand beside t
 """
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def _read(
     for file in files:
         try:
             if file.suffix.lower() != ".npz":
-                x, y = read_table(file, local, picked, labelled=labelled)
+                x, y, columns = read_table(file, local, picked, labelled=labelled)
+                # The next file may have them in another order.
+                picked = replace(picked, channels=columns)
             else:
                 arrays = read_npz(file, ("X", "y") if labelled else ("X",))
                 if not arrays["X"].size:
@@ -140,12 +143,15 @@ def data_files(path: Path) -> tuple[list[Path], list[str]]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path)
-            if not file.is_file() or file.name == FILE:
+            inside = file.is_dir() and not file.is_symlink() and os.access(file, os.R_OK | os.X_OK)
+            if inside or file.name == FILE:
                 continue
             if any(part.startswith(".") for part in name.parts):
                 # "._a.csv" is what macOS keeps beside a.csv on another file system.
                 if file.name.lower().endswith(SUFFIXES):
                     left_out.append(f"{name} (a hidden file)")
+            elif not file.is_file():
+                left_out.append(f"{name} (no file, or a folder that is a link or cannot be read)")
             elif not file.name.lower().endswith(SUFFIXES):
                 left_out.append(f"{name} (another kind of file)")
             elif _is_empty(file):

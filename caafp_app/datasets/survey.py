@@ -4,7 +4,7 @@ What a run refuses is an error here as well, in the same words. What it accepts 
 is a note.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from caafp_app.datasets.base import IntArray, Windows, source_of
 from caafp_app.datasets.partition import partitions
 from caafp_app.datasets.resolve import data_shape, scaled_by_client
-from caafp_app.datasets.split import split_of
+from caafp_app.datasets.split import Split, split_of
 from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
@@ -28,13 +28,15 @@ _LISTED = 5
 class Survey(NamedTuple):
     """What the data of a run is: the shape of a window (None: not known yet), and in words.
 
-    `facts` are one line for a person; `notes`, what is allowed and may be a mistake.
+    `facts` are one line for a person; `notes`, what is allowed and may be a mistake. `labels` are
+    those of the clients that have windows to train on, where they are known.
     """
 
     shape: tuple[int, ...] | None
     classes: int
     facts: str
     notes: list[str]
+    labels: tuple[str, ...] = ()
 
 
 def survey(settings: DataSettings, clients: int) -> Survey:
@@ -50,14 +52,18 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     notes = about_shape(shape.input_shape)
     if classes < 2:
         notes.append(f"all windows are of class {shape.class_names[0]}: there is nothing to learn")
-    if settings.dataset in ("folder", "synthetic") and settings.partition == "natural":
-        # Devices have the one; the other is made as it is asked for, and has no flaws to look for.
-        return Survey(shape.input_shape, classes, form, notes)
-    windows = source_of(settings.dataset).windows(settings)
-    names, sizes, scales, spreads = [], [], [], []
+    source = source_of(settings.dataset)
+    if settings.dataset == "synthetic" and settings.partition == "natural":
+        # It is made as it is asked for, and has no flaws to look for.
+        users = range(settings.synthetic_users)
+        _check_scored(settings, (split_of(settings, source.client(settings, k).y) for k in users))
+        return Survey(shape.input_shape, classes, form, notes, tuple(map(source.label, users)))
+    windows = source.windows(settings)
+    names, sizes, scales, spreads, splits = [], [], [], [], []
     untested, idle = [], []
     for name, rows, time in _clients(settings, windows, clients):
         train, held_out = split_of(settings, windows.y[rows], time)
+        splits.append(Split(train, held_out))
         if not len(train):
             idle.append(name)
         elif not len(held_out):
@@ -67,18 +73,7 @@ def survey(settings: DataSettings, clients: int) -> Survey:
         values = _sample(windows, rows)
         scales.append(np.sqrt(np.mean(values * values, axis=0)))
         spreads.append(np.ptp(values, axis=0))
-    if len(idle) == len(names):
-        raise DataError(
-            f"dataset {settings.dataset}: expected windows to train on, found none left of any "
-            f"client after window-gap {settings.window_gap} and validation-fraction "
-            f"{settings.validation_fraction:g}"
-        )
-    part = "validation" if settings.validation_fraction else "test"
-    if len(idle) + len(untested) == len(names):
-        raise DataError(
-            f"dataset {settings.dataset}: expected {part} windows to score models on, found none "
-            f"of any client; six windows of a class in one client are enough"
-        )
+    part = _check_scored(settings, splits)
     scale = np.array(scales)
     facts = (
         f"{len(windows.y)} {form}; {len(names)} clients with {min(sizes)} to {max(sizes)} windows "
@@ -101,7 +96,27 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     absent = [shape.class_names[k] for k in np.flatnonzero(counts == 0)]
     if absent:
         notes.append(f"no client has windows of {_some(absent)}")
-    return Survey(shape.input_shape, classes, facts, notes)
+    labels = tuple(name for name in names if name not in idle)
+    return Survey(shape.input_shape, classes, facts, notes, labels)
+
+
+def _check_scored(settings: DataSettings, splits: Iterable[Split]) -> str:
+    """Look for a client with windows of both parts; return the name of the second."""
+    part, trains = "validation" if settings.validation_fraction else "test", False
+    for train, held_out in splits:
+        if len(train) and len(held_out):
+            return part
+        trains = trains or len(train) > 0
+    if not trains:
+        raise DataError(
+            f"dataset {settings.dataset}: expected windows to train on, found none left of any "
+            f"client after window-gap {settings.window_gap} and validation-fraction "
+            f"{settings.validation_fraction:g}"
+        )
+    raise DataError(
+        f"dataset {settings.dataset}: expected {part} windows to score models on, found none "
+        f"of any client; six windows of a class in one client are enough"
+    )
 
 
 def unread(settings: DataSettings, away: str) -> Survey:

@@ -25,8 +25,8 @@ Names = npt.NDArray[np.str_]
 
 def read_table(
     path: Path, shape: DataShape, form: Form, *, labelled: bool
-) -> tuple[AnyArray, IntArray]:
-    """Read a table as windows ``[n, time, channels]`` and classes int64 ``[n]``.
+) -> tuple[AnyArray, IntArray, tuple[str, ...]]:
+    """Read a table as windows ``[n, time, channels]``, classes int64 ``[n]``, names of channels.
 
     The channels of the form are picked by name, whatever else the table has; without them all
     columns are channels, in their order. Where it is not `labelled` the column may be missing, and
@@ -66,7 +66,7 @@ def read_table(
         rows = _windows(path, _words(path, table, "window"), label, time)
     else:
         rows = _recordings(path, label, time, form.stride or max(time // 2, 1))
-    return samples[rows], _classes(path, label[rows[:, 0]], shape)
+    return samples[rows], _classes(path, label[rows[:, 0]], shape), tuple(channels)
 
 
 def _numbers(path: Path, table: "DataFrame", column: str) -> AnyArray:

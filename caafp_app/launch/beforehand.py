@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from caafp_app.datasets.survey import about_shape, survey, unread
 from caafp_app.errors import CaafpError, RunError, SettingsError
 from caafp_app.launch.effects import without_effect
 from caafp_app.launch.environment import check_ray, check_system
-from caafp_app.launch.plan import count_supernodes
+from caafp_app.launch.plan import about_seats, count_supernodes
 from caafp_app.registry import check_installed
 from caafp_app.runs.trackers import require_trackers
 from caafp_app.settings import Settings
@@ -69,6 +69,8 @@ def check_simulation(
     if found.shape is not None:
         _check_network(settings, found.shape, found.classes)
     unused = _check_strategy(settings)
+    if settings.rounds.unseen_users and found.labels:
+        _check_unseen(settings, found.labels[:clients], unused)
     if settings.run.resume_from:
         from caafp_app.runs.checkpoint import FOLDER, Checkpoints
         from caafp_app.server_app import terms_of
@@ -80,6 +82,8 @@ def check_simulation(
     if ray:
         check_ray(os.environ)
     notes = [*found.notes, *without_effect(settings, unused, clients, given)]
+    if supernodes is not None and not away:
+        notes += about_seats(settings, supernodes)
     return Checked(clients, found.facts, notes)
 
 
@@ -140,8 +144,8 @@ def _check_network(settings: Settings, shape: tuple[int, ...], classes: int) -> 
         model = build_model(name, shape, classes, settings.run.seed).eval()
         with torch.no_grad():
             logits = model(torch.zeros(2, *shape))
-    except CaafpError:
-        raise
+    except CaafpError as error:
+        raise SettingsError("; ".join([str(error), *about_shape(shape)])) from error
     except Exception as error:  # whatever torch or a network of another package raises
         raise SettingsError(
             f"model: expected {name} to take windows of shape {shape}, found: {error}"
@@ -159,6 +163,19 @@ def _check_strategy(settings: Settings) -> tuple[str, ...]:
 
     check_strategy(settings)
     return unused_settings(settings.run.strategy)
+
+
+def _check_unseen(settings: Settings, labels: Sequence[str], unused: Collection[str]) -> None:
+    """Draw the users to keep out, as the server will, and look whether enough are left."""
+    from caafp_app.strategies.unseen import draw_unseen
+
+    asked, clusters = settings.rounds.unseen_users, settings.clustering.fixed
+    left = len(labels) - len(draw_unseen(asked, sorted(labels), settings.run.seed))
+    if clusters > left and "clusters" not in unused:
+        raise SettingsError(
+            f"clusters: expected at most the {left} clients that unseen-users={asked} leaves, "
+            f"found {clusters}"
+        )
 
 
 def _check_writable(folder: Path) -> None:

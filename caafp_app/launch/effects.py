@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from caafp_app.settings import Settings
+from caafp_app.settings.knob import key_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ IDLE = (
         lambda s: s.data.dataset != "folder",
     ),
     Idle(
+        ("data-dir",),
+        "dataset reads no files of yours",
+        lambda s: s.data.dataset in ("synthetic", "digits", "folder"),
+    ),
+    Idle(
         ("data-seed",),
         "nothing is made or dealt out by it",
         lambda s: s.data.dataset != "synthetic" and s.data.partition == "natural",
@@ -42,7 +48,22 @@ IDLE = (
         "sparsity is 0",
         lambda s: s.pruning.sparsity == 0,
     ),
+    Idle(
+        ("finetune-dense",),
+        "no weight is masked",
+        lambda s: s.pruning.sparsity == 0 and s.pruning.levels == "1",
+    ),
     Idle(("schedule",), "sparsity is auto", lambda s: s.pruning.sparsity == "auto"),
+    Idle(
+        ("schedule",),
+        "initial-sparsity is as high as sparsity",
+        lambda s: s.pruning.initial_sparsity == s.pruning.sparsity,
+    ),
+    Idle(
+        ("schedule", "prune-every", "score", "regrow"),
+        "prune-rounds is 0: masks do not change",
+        lambda s: s.rounds.prune_rounds == 0,
+    ),
     Idle(("tolerance",), "sparsity is not auto", lambda s: s.pruning.sparsity != "auto"),
     Idle(
         ("initial-mask",),
@@ -58,6 +79,12 @@ IDLE = (
         lambda s: s.train.finetune_epochs == 0,
     ),
     Idle(("cluster-floor",), "there is one cluster", lambda s: s.clustering.clusters == 1),
+    Idle(("deadline",), "levels has one level alone", lambda s: "," not in s.pruning.levels),
+    Idle(
+        ("round-timeout",),
+        "engine is batched, whose clients are never late",
+        lambda s: s.run.engine == "batched",
+    ),
 )
 
 
@@ -83,6 +110,10 @@ def without_effect(
             verb = "has" if len(keys) == 1 else "have"
             notes.append(f"{', '.join(keys)} {verb} no effect: {idle.why}")
     rounds = settings.rounds
+    twice = settings.run.strategy_arguments.keys() & {
+        key.replace("-", "_") for key in settings.to_dict()
+    }
+    notes += [f"{key_of(name)} in strategy-args goes before the setting" for name in sorted(twice)]
     if (
         clients is not None
         and rounds.clients_per_round > clients

@@ -68,6 +68,16 @@ def _clients(settings: Settings) -> int:
     return source_of(settings.data.dataset).population(settings.data)
 
 
+def about_seats(settings: Settings, asked: int) -> list[str]:
+    """Return a note where a simulation has more or fewer SuperNodes than its data has clients."""
+    divided = settings.data.partition != "natural"
+    clients = settings.data.num_clients or asked if divided else _clients(settings)
+    if asked > clients:
+        return [f"{asked - clients} of {asked} SuperNodes take no part: the data has {clients}"]
+    left = f"the data of {clients - asked} of {clients} clients is not used: there are {asked}"
+    return [f"{left} SuperNodes"] if asked < clients else []
+
+
 def gpu_share(settings: Settings, asked: float | None, client_cpus: int) -> float:
     """Return the share of a GPU per client: as asked, or so that all cores can work at once."""
     if asked is not None:

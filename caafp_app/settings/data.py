@@ -38,9 +38,9 @@ class DataSettings(Group):
     classes: str = knob("", 'folder: number of classes, or their names in order, as "walk,sit"')
     channels: str = knob("", 'folder: channels that devices have to name, as "acc_x,acc_y"')
     sampling_rate: float = knob(0.0, "folder: Hz that devices have to have; 0: not asked", low=0.0)
-    synthetic_users: int = knob(12, "synthetic: users", low=1)
+    synthetic_users: int = knob(12, "synthetic: users", low=1, high=1e6)
     synthetic_groups: int = knob(3, "synthetic: latent groups of users", low=1)
-    synthetic_windows: int = knob(120, "synthetic: windows per user", low=1)
+    synthetic_windows: int = knob(120, "synthetic: windows per user", low=1, high=1e6)
     share_class_counts: bool = knob(
         False, "at the end clients tell how many windows of each class a model takes for which"
     )

@@ -116,6 +116,7 @@ def unused_settings(name: str) -> tuple[str, ...]:
     for argument, group in (("clustering", ClusterSettings), ("pruning", PruneSettings)):
         if argument not in takes:
             unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
+    unused += ["deadline"] * ("deadline" not in takes)
     prunes = {"sparsity", "pruning"} & takes
     return tuple(key for key in unused if not (prunes and key == "spare-layers"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
+from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, LINKAGES, Grouping, cluster
 from caafp_app.clustering.assign import centroids_of, cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
@@ -58,6 +58,8 @@ class Clustering:
             raise SettingsError(
                 f"grouping: expected one of {', '.join(GROUPINGS)}, found {self.grouping!r}"
             )
+        if self.linkage not in LINKAGES:
+            raise SettingsError(f"expected a linkage of {LINKAGES}, found {self.linkage!r}")
 
     def __str__(self) -> str:
         """Say it as the plan shows it."""

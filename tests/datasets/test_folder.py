@@ -84,6 +84,8 @@ def test_arrays_of_another_shape_or_other_classes_are_refused(tmp_path: Path) ->
         ("window,ax,ay\n1,1,1\n", "expected the columns window, label and 2 channels"),
         ("t,label,ax,ay\n1,0,1,1\n", r"found t, label, ax, ay; name those .* channels = \["),
         ("label,ax,ay\n0,1,1,9\n", "a name in the first line"),
+        ("label,ax,ax\n0,1,1\n", "different names, found 'ax' twice"),
+        ("Label,ax,label\n0,1,1\n", "different names, found 'label' twice"),
         ("label,ax,ay\n0,inf,1\n", "line 2: .* column 'ax', found 'inf'"),
         ("label,ax,ay\n0,1,-1e39\n", "line 2: .* column 'ay', found '-1e[+]39'"),
         ("label,ax,ay\n0,1,1\n\n0,x,1\n", "a.csv, line 4: .* found 'x'"),
@@ -187,7 +189,19 @@ def test_files_without_a_window_are_left_out_and_named(
     np.savez(tmp_path / "none.npz", X=np.ones((0, 3, 1)), y=np.ones(0, int))
     (tmp_path / "._good.csv").write_bytes(b"\0\5\x16\7Mac OS X")
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
+    (tmp_path / "days").symlink_to(tmp_path.parent, target_is_directory=True)
+    (tmp_path / "gone.csv").symlink_to("nowhere.csv")
     with caplog.at_level(logging.WARNING):
         assert len(read_folder(tmp_path, STATES).y) == 1
     named = {path.name for path in tmp_path.iterdir()} - {"good.csv"}
     assert [name for name in named if f" {name} (" not in caplog.text] == []
+
+
+def test_columns_of_a_folders_files_go_by_their_names(tmp_path: Path) -> None:
+    shape = DataShape((1, 2), ("sit", "walk"))
+    (tmp_path / "a.csv").write_text("ax,ay,label\n1,2,sit\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("label,ay,ax\nsit,2,1\n", encoding="utf-8")
+    assert read_folder(tmp_path, shape).x.tolist() == [[[1.0, 2.0]]] * 2
+    (tmp_path / "c.csv").write_text("gx,gy,label\n1,2,sit\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"c\.csv: expected the columns label and ax, ay, found gx"):
+        read_folder(tmp_path, shape)

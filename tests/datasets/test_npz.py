@@ -142,3 +142,10 @@ def test_users_and_classes_may_be_strings(tmp_path: Path) -> None:
         describe_client(settings, {"partition-id": k, "num-partitions": 3}).label for k in range(3)
     ]
     assert labels == ["a_b", "anna", "bob"]
+
+
+def test_users_may_be_negative_numbers(tmp_path: Path) -> None:
+    path, users = tmp_path / "mine.npz", np.array([-1, -1, 4])
+    np.savez(path, X=np.ones((3, 3, 2)), y=np.arange(3), user=users)
+    settings = DataSettings(dataset="npz", data_dir=str(path))
+    assert describe_client(settings, {"partition-id": 0, "num-partitions": 2}).label == "user--1"

@@ -34,6 +34,13 @@ def prepared(preset: str, *pairs: str) -> Prepared:
         (["partition=iid", "num-clients=5000"], "use fewer clients"),
         (["resume-from=/nowhere/run"], "expected the folder of a run"),
         (["output-dir=/dev/null"], "output-dir: expected a folder that can be written"),
+        (["synthetic-windows=9000000000000000000"], "synthetic-windows: expected .* at most 1e"),
+        (["synthetic-windows=1"], "expected test windows to score models on, found none"),
+        (["window-gap=1000"], "expected windows to train on, found none"),
+        (["unseen-users=6"], "unseen-users: expected fewer than the 6 clients"),
+        (["unseen-users=user-00,user-99"], "unseen-users: .* found 'user-99'"),
+        (["unseen-users=5"], "clusters: expected at most the 1 clients that unseen-users=5 leaves"),
+        (["strategy-args=linkage='single'"], "expected a linkage"),
     ],
 )
 def test_what_cannot_work_is_refused(
@@ -47,6 +54,19 @@ def test_what_cannot_work_is_refused(
     with pytest.raises(CaafpError, match=message):
         prepared("smoke", *pairs)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("supernodes", "note"),
+    [
+        (7, "1 of 7 SuperNodes take no part: the data has 6"),
+        (5, "the data of 1 of 6 clients is not used: there are 5 SuperNodes"),
+        (6, None),
+    ],
+)
+def test_seats_without_data_are_noted(supernodes: int, note: str | None) -> None:
+    notes = prepare("smoke", {}, Machine(supernodes=supernodes)).checked.notes
+    assert notes == [note] * bool(note)
 
 
 def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
@@ -95,6 +115,10 @@ class TestData:
         users = np.repeat(np.arange(4), len(x) // 4)
         np.savez(path / "a.npz", X=x, y=np.arange(len(x)) % classes, user=users)
         return ["dataset=npz", f"data-dir={path / 'a.npz'}", "clusters=2", f"output-dir={path}"]
+
+    def test_the_order_of_axes_is_said_where_the_network_refuses_them(self, tmp_path: Path) -> None:
+        with pytest.raises(CaafpError, match=r"swap the last two axes"):
+            prepared("smoke", *self.npz(tmp_path, np.zeros((80, 3, 64))))
 
     def test_its_size_and_scale_are_said(self, tmp_path: Path) -> None:
         x = np.random.default_rng(0).normal(size=(80, 64, 3))

@@ -17,6 +17,13 @@ from caafp_app.strategies.factory import unused_settings
         ({"sparsity": 0.0, "regrow": 0.1}, 12, "regrow has no effect: sparsity is 0"),
         ({"initial-mask": "snip"}, 12, "initial-mask has no effect"),
         ({"dataset": "wisdm", "synthetic-users": 7}, 36, "synthetic-users has no effect"),
+        ({"data-dir": "/a/b.zip"}, 12, "data-dir has no effect: dataset reads no files"),
+        ({"deadline": 9.0}, 12, "deadline has no effect: levels"),
+        ({"strategy": "fedavg", "deadline": 9.0}, 12, "deadline has no effect: strategy 'fedavg'"),
+        ({"engine": "batched", "round-timeout": 9.0}, 12, "round-timeout has no effect"),
+        ({"sparsity": 0.0, "finetune-dense": True}, 12, "finetune-dense has no effect"),
+        ({"initial-sparsity": 0.7, "schedule": "linear"}, 12, "schedule has no effect"),
+        ({"strategy-args": "sparsity=0.2"}, 12, "sparsity in strategy-args goes before"),
     ],
 )
 def test_a_setting_without_effect_is_noted(
@@ -33,6 +40,7 @@ def test_a_setting_without_effect_is_noted(
         {},
         {"partition": "dirichlet", "num-clients": 5, "partition-alpha": 0.1},
         {"initial-sparsity": 0.5, "initial-mask": "snip", "average-last": 5},
+        {"levels": "1,0.5", "deadline": 9.0, "sparsity": 0.0, "finetune-dense": True},
         {"strategy": "fedsnip", "sparsity": 0.9, "spare-layers": "last"},
     ],
 )

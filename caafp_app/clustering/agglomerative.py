@@ -48,11 +48,10 @@ def cluster(
     min_size: int = 1,
     min_silhouette: float = LEAST_SILHOUETTE,
     seed: int = 0,
-    limit: int = SAMPLE_LIMIT,
 ) -> Grouping:
     """Cluster clients by the cosine distances of their sketches, a row each [n, d].
 
-    With more than ``limit`` clients a random sample of so many is clustered, and every other client
+    With more than `SAMPLE_LIMIT` clients a random sample of so many is clustered; every other one
     joins the nearest centroid: time and memory are then linear in the number of clients.
 
     Raises RunError if there are no clients, ProtocolError if a sketch holds NaN or infinity,
@@ -70,7 +69,8 @@ def cluster(
         substantial structure.
     """
     clients = len(sketches)
-    _check(sketches, k, linkage, min_size, limit)
+    limit = SAMPLE_LIMIT
+    _check(sketches, k, linkage, min_size)
     if not -1 <= min_silhouette <= 1:
         raise SettingsError(f"expected a silhouette in [-1, 1], found {min_silhouette:g}")
     notes = []
@@ -107,22 +107,21 @@ def cluster(
     )
 
 
-def _check(sketches: NDArray[np.floating], k: int, linkage: str, min_size: int, limit: int) -> None:
+def _check(sketches: NDArray[np.floating], k: int, linkage: str, min_size: int) -> None:
     """Refuse what cannot be clustered."""
     clients = len(sketches)
     if clients == 0:
         raise RunError("expected clients to cluster, found none: none answered with an update")
     if linkage not in LINKAGES:
         raise SettingsError(f"expected a linkage of {LINKAGES}, found {linkage!r}")
-    if k < 0 or min_size < 1 or limit < 2:
+    if k < 0 or min_size < 1:
         raise SettingsError(
-            "expected clusters >= 0, a minimum size >= 1 and a limit >= 2, found "
-            f"{k}, {min_size} and {limit}"
+            f"expected clusters >= 0 and a minimum size >= 1, found {k} and {min_size}"
         )
-    if k > min(clients, limit):
+    if k > (most := min(clients, SAMPLE_LIMIT)):
         raise SettingsError(
-            f"expected at most {min(clients, limit)} clusters of {clients} clients, found {k}: ask "
-            "for fewer clusters, or wait for more clients"
+            f"expected at most {most} clusters of {clients} clients, found {k}: ask for fewer "
+            "clusters, or wait for more clients"
         )
     if not all(np.isfinite(sketch).all() for sketch in sketches):
         raise ProtocolError("expected finite sketches, found NaN or infinity")

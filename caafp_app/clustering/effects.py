@@ -6,7 +6,7 @@ in an analysis of variance with two ways; least squares finds both from sums by 
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 Vector = NDArray[np.floating]
 
 
+@dataclass
 class Effects:
-    """Sums of the directions of updates of `length` values, by client and by round."""
+    """Sums of the directions of updates of `length` values, by client and by round.
 
-    def __init__(self, length: int) -> None:
-        self.length = length
-        self._by_client: dict[str, Vector] = {}
-        self._by_round: list[Vector] = []
-        self._members: list[tuple[str, ...]] = []
+    `members` were in each round. A checkpoint keeps the fields as they are.
+    """
+
+    length: int
+    clients: dict[str, Vector] = field(default_factory=dict)
+    rounds: list[Vector] = field(default_factory=list)
+    members: list[list[str]] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Return how many clients have been seen."""
-        return len(self._by_client)
+        return len(self.clients)
 
     def add(self, updates: Mapping[str, NDArray[np.floating]]) -> None:
         """Add a round's updates [length], by client; their length does not count."""
@@ -35,48 +38,30 @@ class Effects:
         total = np.zeros(self.length, dtype=np.float32)
         for label, direction in directions.items():
             total += direction
-            self._by_client[label] = self._by_client.get(label, np.float32(0)) + direction
-        self._by_round.append(total)
-        self._members.append(tuple(directions))
+            self.clients[label] = self.clients.get(label, np.float32(0)) + direction
+        self.rounds.append(total)
+        self.members.append(list(directions))
 
     def fit(self) -> tuple[list[str], Vector, Vector]:
         """Return the clients seen, their parts [n, length] with mean 0, and the last round's part.
 
         A client of no other round's company is compared within its own rounds alone.
         """
-        labels = sorted(self._by_client)
+        labels = sorted(self.clients)
         index = {label: row for row, label in enumerate(labels)}
-        present = np.zeros((len(labels), len(self._members)))
-        for column, members in enumerate(self._members):
+        present = np.zeros((len(labels), len(self.members)))
+        for column, members in enumerate(self.members):
             present[[index[label] for label in members], column] = 1.0
         share = present / present.sum(axis=1, keepdims=True)  # each client's rounds, adding to 1
-        means = np.stack([self._by_client[label] for label in labels]).astype(np.float64)
+        means = np.stack([self.clients[label] for label in labels]).astype(np.float64)
         means /= present.sum(axis=1, keepdims=True)
         # The clients' parts are their means less those of their rounds; put into the rounds' own
         # equations, that leaves a system as large as there are rounds.
         system = np.diag(present.sum(axis=0)) - present.T @ share
-        rounds = np.linalg.pinv(system) @ (np.stack(self._by_round) - present.T @ means)
+        rounds = np.linalg.pinv(system) @ (np.stack(self.rounds) - present.T @ means)
         parts = means - share @ rounds
         middle = parts.mean(axis=0)
         return labels, parts - middle, rounds[-1] + middle
-
-    def state(self) -> dict[str, Any]:
-        """Return the sums by client and by round; who was in each round."""
-        return {
-            "length": self.length,
-            "clients": self._by_client,
-            "rounds": self._by_round,
-            "members": self._members,
-        }
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Take up what `state` returned."""
-        found = cls(int(state["length"]))
-        found._by_client = dict(state["clients"])
-        found._by_round = list(state["rounds"])
-        found._members = [tuple(one) for one in state["members"]]
-        return found
 
 
 def unit(update: NDArray[np.floating]) -> Vector:

@@ -48,7 +48,11 @@ class InProcessGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push messages and pull all replies."""
-        return self.pull_messages(self.push_messages(messages))
+        ids = list(self.push_messages(messages))
+        replies: list[Message] = []
+        while len(replies) < len(ids) and (found := list(self.pull_messages(ids))):
+            replies += found
+        return replies
 
 
 class BatchedGrid(InProcessGrid):
@@ -97,13 +101,3 @@ class BatchedGrid(InProcessGrid):
             if message is not None and message.metadata.dst_node_id not in now:
                 now[message.metadata.dst_node_id] = self._waiting.pop(number)
         return list(self._answer(list(now.values()), [self._contexts[node] for node in now]))
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push messages and pull all replies."""
-        ids = list(self.push_messages(messages))
-        replies: list[Message] = []
-        while len(replies) < len(ids):
-            replies += self.pull_messages(ids)
-        return replies

@@ -14,7 +14,7 @@ known.
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from caafp_app.errors import ProtocolError
@@ -45,30 +45,23 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Admitted(Generic[Item]):
-    """A reply that can be added to the sums of its round.
+    """A reply that waits, or can be added to the sums of its round.
 
-    `item` is what the caller gave to `Influence.offer`, `weight` is capped, and `factors`, of at
-    most 1, are what to multiply each of its vectors with.
+    `item` is what the caller gave to `Influence.offer`. Once it is admitted `weight` is capped, and
+    `factors`, of at most 1, are what to multiply each of its vectors with.
     """
 
-    label: str
-    item: Item
-    weight: float
-    factors: Mapping[str, float]
-
-    @property
-    def clipped(self) -> bool:
-        """Whether a vector of it is scaled down."""
-        return min(self.factors.values(), default=1.0) < 1.0
-
-
-@dataclass(frozen=True)
-class _Held(Generic[Item]):
     group: int
     label: str
     norms: Mapping[str, float]
     weight: float
     item: Item
+    factors: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether a vector of it is scaled down."""
+        return min(self.factors.values(), default=1.0) < 1.0
 
 
 class Influence(Generic[Item]):
@@ -105,7 +98,7 @@ class Influence(Generic[Item]):
         self._weights: deque[list[float]] = deque(maxlen=RECENT)
         self._norms_now: dict[tuple[str, int], list[tuple[float, bool]]] = {}
         self._weights_now: list[float] = []
-        self._held: list[_Held[Item]] = []
+        self._held: list[Admitted[Item]] = []
         self._held_bytes = 0
         self._usual: dict[tuple[str, int], float] = {}
         self._usual_of: dict[str, float] = {}
@@ -134,7 +127,7 @@ class Influence(Generic[Item]):
                 raise ProtocolError(f"expected {name} of finite norm, found {norm}")
         if not (math.isfinite(weight) and weight > 0):
             raise ProtocolError(f"expected a weight above 0, found {weight}")
-        reply = _Held(group, label, norms, weight, item)
+        reply = Admitted(group, label, norms, weight, item)
         if self._knows(norms):
             return [self._admit(reply)]
         self._held.append(reply)
@@ -180,7 +173,6 @@ class Influence(Generic[Item]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` returned."""
         self._norms = {
             (str(name), int(group)): deque(_floats(recent), maxlen=RECENT)
             for name, group, recent in state["norms"]
@@ -192,7 +184,7 @@ class Influence(Generic[Item]):
         norms_known = not self.norm_factor or all(name in self._usual_of for name in norms)
         return bool(norms_known and (not self.weight_factor or self._usual_weight))
 
-    def _admit(self, reply: _Held[Item]) -> Admitted[Item]:
+    def _admit(self, reply: Admitted[Item]) -> Admitted[Item]:
         factors = {}
         for name, norm in reply.norms.items():
             key = name, reply.group
@@ -200,7 +192,7 @@ class Influence(Generic[Item]):
             self._norms_now.setdefault(key, []).append((norm, factors[name] < 1))
         self._weights_now.append(reply.weight)
         most = self.weight_factor * self._usual_weight if self.weight_factor else math.inf
-        return Admitted(reply.label, reply.item, min(reply.weight, most), factors)
+        return replace(reply, weight=min(reply.weight, most), factors=factors)
 
     def _longest(self, key: tuple[str, int]) -> float:
         usual = self._usual.get(key, self._usual_of.get(key[0], 0.0))

@@ -55,7 +55,7 @@ def _files(folder: Path) -> dict[int, Path]:
 
 
 class Checkpoints:
-    """The checkpoints of one run: the last `keep`, one `every` so many rounds (0: none).
+    """The checkpoints of one run: the last two, one `every` so many rounds (0: none).
 
     `terms` are what a run that goes on must have in common with the one that saved: its settings,
     without those that may change, in JSON's types.
@@ -66,12 +66,10 @@ class Checkpoints:
         folder: Path,
         *,
         every: int = 1,
-        keep: int = 2,
         terms: Mapping[str, object] | None = None,
     ) -> None:
         self.folder = folder
         self.every = every
-        self.keep = max(keep, 1)
         self.terms = dict(terms or {})
 
     def due(self, round_: int, total: int) -> bool:
@@ -95,7 +93,7 @@ class Checkpoints:
         }
         metadata = {"version": str(VERSION), "state": text, "sha256": _digest(text, tensors)}
         write_tensors(path, tensors, metadata, mode=PRIVATE)
-        for old in [*_files(self.folder).values()][: -self.keep]:
+        for old in [*_files(self.folder).values()][:-2]:
             old.unlink(missing_ok=True)
         return path
 

@@ -217,19 +217,17 @@ class Changes:
         runner.observer.on_clusters(roster, "")
 
     def state(self) -> State:
-        """Return what a checkpoint saves."""
         return {
             "book": self._book.to_json(),
             "rounds": self._rounds,
             "into": self._into,
             "parts": self._parts,
-            "windows": {n: window.state() for n, window in sorted(self._windows.items())},
+            "windows": {n: vars(window) for n, window in sorted(self._windows.items())},
         }
 
     def restore(self, state: State) -> None:
-        """Take up what `state` returned."""
         self._book = PullBook.from_json(state["book"])
         self._rounds = int(state["rounds"])
         self._into = {int(gone): int(number) for gone, number in state["into"].items()}
         self._parts = {int(n): dict(one) for n, one in state["parts"].items()}
-        self._windows = {int(n): Effects.from_state(one) for n, one in state["windows"].items()}
+        self._windows = {int(n): Effects(**one) for n, one in state["windows"].items()}

@@ -137,26 +137,23 @@ class RoundGroups(Groups):
 
     @property
     def changed(self) -> set[int]:
-        """See `Groups.changed`."""
         return self._changes.changed if self._changes is not None else set()
 
     def state(self) -> State:
-        """Return the updates' sums, or what newcomers are placed by."""
         return {
             "base": None if self._base is None else self._base.to_state(),
             "budget": 0 if self._sketcher is None else self._sketcher.budget,
             "centroids": self._centroids,
             "unplaced": sorted(self._unplaced),
-            "effects": self._effects.state(),
+            "effects": vars(self._effects),
             "common": self._common,
             "largest": self._largest,
             "changes": None if self._changes is None else self._changes.state(),
         }
 
     def restore(self, layout: Layout, state: State) -> None:
-        """Take up what `state` returned."""
         self._unplaced, self._largest = set(state["unplaced"]), int(state["largest"])
-        self._effects = Effects.from_state(state["effects"])
+        self._effects = Effects(**state["effects"])
         self._centroids, self._common = state["centroids"], state["common"]
         if state["base"] is not None:
             self._base = SparseModel.from_state(layout, state["base"])

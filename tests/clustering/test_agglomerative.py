@@ -102,16 +102,17 @@ def test_clients_without_an_update_do_not_break_it():
     assert cluster(np.zeros((4, 3)), 0).k == 1
 
 
-def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned():
+def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned(monkeypatch):
+    monkeypatch.setattr("caafp_app.clustering.agglomerative.SAMPLE_LIMIT", 60)
     truth = np.random.default_rng(4).integers(0, 3, 300)
     sketches = planted(truth)
-    result = cluster(sketches, 3, limit=60, seed=5)
+    result = cluster(sketches, 3, seed=5)
     assert adjusted_rand_score(truth, result.labels) == 1.0
     assert "sample of 60 of 300 clients" in result.note
     np.testing.assert_array_equal(assign(sketches, result.centroids), result.labels)
-    again = cluster(sketches, 3, limit=60, seed=5)
+    again = cluster(sketches, 3, seed=5)
     np.testing.assert_array_equal(again.labels, result.labels)
-    chosen = cluster(sketches, 0, limit=60, min_size=30)
+    chosen = cluster(sketches, 0, min_size=30)
     assert chosen.k == 3
 
 
@@ -120,10 +121,8 @@ def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned():
     [
         (np.empty((0, 3)), {"k": 2}, RunError),
         (np.eye(3), {"k": 4}, SettingsError),
-        (np.eye(3), {"k": 3, "limit": 2}, SettingsError),
         (np.eye(3), {"k": -1}, SettingsError),
         (np.eye(3), {"k": 2, "min_size": 0}, SettingsError),
-        (np.eye(3), {"k": 2, "limit": 1}, SettingsError),
         (np.eye(3), {"k": 0, "min_silhouette": 2.0}, SettingsError),
         (np.eye(3), {"k": 2, "linkage": "ward"}, SettingsError),
         (np.full((3, 2), np.nan), {"k": 2}, ProtocolError),

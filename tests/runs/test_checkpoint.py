@@ -52,7 +52,7 @@ def test_what_was_saved_comes_back_bit_by_bit(tmp_path: Path) -> None:
 
 
 def test_the_last_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
-    kept = Checkpoints(tmp_path, keep=2)
+    kept = Checkpoints(tmp_path)
     (tmp_path / "round-notes.txt").touch()
     for number in (0, 1, 9, 10, 10_000):
         kept.save(number, some_state(number))

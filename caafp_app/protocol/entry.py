@@ -33,7 +33,6 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Number of elements."""
         return math.prod(self.shape)
 
     @property

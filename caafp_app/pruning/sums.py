@@ -55,11 +55,9 @@ class Moves(TermSum):
     quantum = UPDATE_QUANTUM
 
     def largest(self, peak: float, weight: float) -> float:
-        """Return ``w peak``."""
         return peak * weight
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
-        """Return ``w u``."""
         np.copyto(out, weighted)
         return out
 
@@ -70,11 +68,9 @@ class Squares(TermSum):
     quantum = -42  # steps of 2.3e-13, sums up to 1.0e6
 
     def largest(self, peak: float, weight: float) -> float:
-        """Return ``w peak^2``."""
         return peak * weight * peak
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
-        """Return ``w u^2``."""
         return np.multiply(values, weighted, out=out)
 
 
@@ -90,7 +86,6 @@ class Signs(TermSum):
         return weight
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
-        """Return ``w sign(u)``."""
         return np.multiply(np.sign(values, out=out), self._weight, out=out)
 
 

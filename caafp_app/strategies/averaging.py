@@ -49,11 +49,9 @@ class LastModels:
         return found
 
     def state(self) -> State:
-        """Return what a checkpoint saves."""
         return {"counts": self._counts, "sums": self._sums}
 
     def restore(self, layout: Layout, state: State) -> None:
-        """Take up what `state` returned; the models are of `layout`."""
         self._counts = {int(number): int(n) for number, n in state["counts"].items()}
         self._sums = {
             int(number): (

@@ -93,7 +93,6 @@ class CAAFP(MethodStrategy):
 
     @property
     def cuts_filters(self) -> bool:
-        """Whether masks remove whole filters."""
         return self.pruning.by_filters
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:

@@ -57,7 +57,6 @@ class CAAFPMethod(ClusteredMethod):
         self.ages: dict[int, Ages] = {}  # how long weights are pruned, where that counts
 
     def facts(self) -> dict[str, object]:
-        """Say how many clusters there will be, and how sparse they end."""
         facts, sharing = super().facts(), self.args.sharing
         if sharing:
             facts["clusters"] = f"{facts['clusters']}, {sharing:.0%} of a move shared"
@@ -160,7 +159,6 @@ class CAAFPMethod(ClusteredMethod):
         return self.nested.pooled(number, model, self.evidence.get(number, {}))
 
     def state(self) -> State:
-        """Return the evidence besides what every clustered method saves."""
         evidence = {
             number: {level: one.state() for level, one in sorted(levels.items())}
             for number, levels in self.evidence.items()
@@ -169,7 +167,6 @@ class CAAFPMethod(ClusteredMethod):
         return super().state() | own
 
     def restore(self, state: State) -> None:
-        """Take it up."""
         super().restore(state)
         self.sparsity.restore(state["sparsity"])
         self.ages = {int(number): one for number, one in state["ages"].items()}

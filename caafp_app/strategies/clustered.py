@@ -33,11 +33,9 @@ class ClusteredMethod(Method):
         )
 
     def facts(self) -> dict[str, object]:
-        """Say how many clusters there will be."""
         return {"clusters": str(self.groups.rule)}
 
     def check(self, roster: Roster) -> None:
-        """Refuse more clusters than clients."""
         self.groups.rule.check(roster)
 
     def before(self, runner: Runner, step: RoundPlan, newcomers: Sequence[Client]) -> None:
@@ -47,7 +45,6 @@ class ClusteredMethod(Method):
         self.models = self.groups.form_or_place(runner, step, newcomers, self.models)
 
     def parts(self) -> Mapping[int, Mapping[str, Mask]]:
-        """Return those of `Nested`."""
         return {number: self.nested.parts(number, model) for number, model in self.models.items()}
 
     def ask(self, action: Action, step: RoundPlan, clients: Sequence[Client]) -> list[Query]:
@@ -59,11 +56,9 @@ class ClusteredMethod(Method):
         return super().apply(step, self.groups.learn(answers))
 
     def state(self) -> State:
-        """Return the models and what late clients are placed by."""
         return super().state() | {"nested": self.nested.state(), "groups": self.groups.state()}
 
     def restore(self, state: State) -> None:
-        """Take them up."""
         super().restore(state)
         self.nested.restore(self.layout, state["nested"])
         self.groups.restore(self.layout, state["groups"])

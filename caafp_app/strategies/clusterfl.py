@@ -68,7 +68,6 @@ class ClusterFL(MethodStrategy):
             )
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Make all rounds alike."""
         return even_plan(num_rounds)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:

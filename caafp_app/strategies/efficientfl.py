@@ -53,11 +53,9 @@ class EfficientFL(MethodStrategy):
 
     @property
     def cuts_filters(self) -> bool:
-        """Clients train networks with fewer filters."""
         return True
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Make all rounds alike, of small networks."""
         return even_plan(num_rounds, sparsity=self.sparsity)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:

@@ -20,9 +20,7 @@ class FedAvg(MethodStrategy):
     """
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Make all rounds alike."""
         return even_plan(num_rounds)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:
-        """Ask for training, and move by the mean."""
         return Method(model)

@@ -38,7 +38,6 @@ class FedSNIP(MethodStrategy):
     sparsity: float = 0.7
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Make all rounds alike, and sparse."""
         return even_plan(num_rounds, sparsity=self.sparsity)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:

@@ -43,11 +43,9 @@ class HeteroFL(MethodStrategy):
 
     @property
     def cuts_filters(self) -> bool:
-        """Clients train networks with fewer filters."""
         return True
 
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
-        """Make all rounds alike."""
         return even_plan(num_rounds)
 
     def method(self, model: SparseModel, plan: Sequence[RoundPlan]) -> Method:

@@ -166,12 +166,10 @@ class Nested:
         return PooledEvidence(model.mask.count, parts)
 
     def state(self) -> State:
-        """Return what a checkpoint saves."""
         masks = {n: [mask.packed for mask in some] for n, some in sorted(self._masks.items())}
         return {"compared": self.compared, "masks": masks}
 
     def restore(self, layout: Layout, state: State) -> None:
-        """Take up what `state` returned."""
         self.compared = int(state["compared"])
         self._masks = {
             int(number): tuple(Mask.unpack(layout, packed) for packed in some)

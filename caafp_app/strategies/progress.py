@@ -29,7 +29,6 @@ class Progress:
         self.figures: dict[int, tuple[str, float]] = {}
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, as plain values."""
         return {
             "trained": self.trained,
             "fedavg bytes": self.fedavg_bytes,
@@ -37,7 +36,6 @@ class Progress:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` returned."""
         self.trained = bool(state["trained"])
         self.fedavg_bytes = int(state["fedavg bytes"])
         self.figures = {

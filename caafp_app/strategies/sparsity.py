@@ -190,12 +190,10 @@ class Tuned(Sparsity):
         return None
 
     def state(self) -> State:
-        """Return every cluster's search and figures."""
         clusters = {number: asdict(one) for number, one in sorted(self.clusters.items())}
         return {"figure": self._name, "clusters": clusters}
 
     def restore(self, state: State) -> None:
-        """Take them up."""
         name = state["figure"]
         self.figure = Figure.called(name) if name else None
         self.clusters = {
@@ -217,7 +215,6 @@ class ByEntropy(Sparsity):
         self.entropies: dict[int, dict[str, float]] = {}
 
     def hear(self, answers: Answers, models: Mapping[int, SparseModel]) -> None:
-        """Note what the clients say."""
         metrics = answers.tally.metrics()
         self.watched = {}
         for summed in answers.summed:
@@ -237,11 +234,9 @@ class ByEntropy(Sparsity):
         return step.sparsity / ENTROPY_MOST * entropy_sparsity(entropy, members)
 
     def state(self) -> State:
-        """Return the entropies."""
         return {"entropies": self.entropies}
 
     def restore(self, state: State) -> None:
-        """Take them up."""
         self.entropies = {int(n): dict(known) for n, known in state["entropies"].items()}
 
 

@@ -55,7 +55,6 @@ class Answer(Description):
     record: str = ""
 
     def to_records(self) -> RecordDict:
-        """Build the records."""
         header = ConfigRecord(
             {
                 "version": PROTOCOL_VERSION,

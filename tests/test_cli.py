@@ -1,8 +1,11 @@
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -403,6 +406,38 @@ class TestEnd:
         result = invoke("run", "smoke", "run-name=first", "--superlink", "my-devices", "--json")
         assert result.exit_code == 0
         assert result.stdout == "/srv/my runs/runs/first\n"
+
+
+class TestMain:
+    """What surrounds every command."""
+
+    def main(self, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-P", "-c", "from caafp_app.cli import main; main()", "settings"],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            **options,
+        )
+
+    def test_output_to_a_full_disk_ends_in_a_sentence(self) -> None:
+        with Path("/dev/full").open("w") as full:
+            ended = self.main(stdout=full)
+        assert ended.returncode == 1
+        assert ended.stderr.splitlines()[0] == "caafp: [Errno 28] No space left on device"
+
+    def test_files_of_the_working_folder_are_no_modules(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "random.py").write_text("raise SystemExit('mine')", encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONSAFEPATH", "")
+        monkeypatch.delenv("PYTHONSAFEPATH")
+        ended: list[int] = []
+        command = [sys.executable, "-c", "import random"]
+        monkeypatch.setattr(cli, "app", lambda **_: ended.append(subprocess.call(command)))
+        cli.main()
+        assert ended == [0]
 
 
 class TestSettingsCommand:

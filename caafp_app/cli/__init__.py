@@ -3,6 +3,7 @@
 One command a module; each is registered here.
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 import caafp_app
 from caafp_app.cli.bench import bench
 from caafp_app.cli.device import OPTIONS, device
+from caafp_app.cli.ending import FAILED
 from caafp_app.cli.export import export
 from caafp_app.cli.keys import keys
 from caafp_app.cli.node import node
@@ -27,6 +29,7 @@ from caafp_app.cli.watch import watch
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_show_locals=False,  # keys and windows are none for a bug report
     rich_markup_mode="rich",
     help="Clustered, sparse, personalised federated learning on Flower.",
 )
@@ -65,8 +68,14 @@ app.command()(privacy)
 
 def main() -> None:
     """Start the command line."""
+    # A random.py where somebody works must not stand before Python's own in what we start.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows "?", and the run goes on.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    app(prog_name="caafp")
+    try:
+        app(prog_name="caafp")
+    except OSError as error:  # a full disk that output goes to, or a working folder that is gone
+        print(f"caafp: {error}", file=sys.stderr)
+        sys.exit(FAILED)

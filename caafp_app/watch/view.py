@@ -113,7 +113,7 @@ class Watcher:
         ]
         if not rows:
             rows = [DeviceRow(Device(label), k) for label, k in sorted(clusters.items())]
-        accuracies = [r["accuracy"] for r in run.rounds if r.get("accuracy") is not None]
+        accuracies = [float(r["accuracy"]) for r in run.rounds if r.get("accuracy") is not None]
         return View(
             run=run,
             finished=finished,

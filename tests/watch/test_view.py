@@ -93,6 +93,7 @@ def test_the_server_answers_this_machine_alone(going: Path) -> None:
         ("plan.json", '{"rounds": 5}'),
         ("rounds.jsonl", "[]\n"),
         ("rounds.jsonl", '{"round": "x", "phase": 3, "seconds": "a", "bytes_down": null}\n'),
+        ("rounds.jsonl", '{"accuracy": "high", "bytes_down": 1, "bytes_up": 1, "seconds": 1}\n'),
         ("clusters.json", '{"clusters": {"0": 5}}'),
     ],
 )

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from caafp_app.errors import SettingsError
 from caafp_app.registry import PATH_FORM, Registry, hint, is_path
@@ -18,74 +18,57 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting means and which values it may take: see `knob`."""
+    """What one setting means and which values it may take.
+
+    A string takes the names of `choices`; with a registry a path as well, unless `names_only`,
+    because what is chosen travels as a name. Bounds `low` and `high` are allowed themselves,
+    `above` and `below` are not. `words`, such as ``auto``, may stand in place of a number.
+    """
 
     comment: str
     choices: tuple[str, ...] | Registry = ()
-    paths: bool = False  # an object's path, see `registry.PATH_FORM`, will do as well
+    names_only: bool = False
     low: float = -math.inf
     high: float = math.inf
-    above: bool = False  # `low` itself is excluded
-    below: bool = False  # `high` itself is excluded
-    words: tuple[str, ...] = ()  # taken in place of a number
+    above: float = -math.inf
+    below: float = math.inf
+    words: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> bool:
+        """Whether an object's path, see `registry.PATH_FORM`, will do as well as a name."""
+        return isinstance(self.choices, Registry) and not self.names_only
 
     def expected(self, kind: type) -> str:
         """Say in words what a value of this setting has to be; of a registry, its own names."""
         names = self.choices.builtin if isinstance(self.choices, Registry) else self.choices
         if names:
             return "one of " + ", ".join(names + (PATH_FORM,) * self.paths)
-        text = _KINDS[kind]
-        if self.low > -math.inf:
-            text += f" {'above' if self.above else 'of at least'} {self.low:g}"
-        if self.high < math.inf:
-            joint = " and" if self.low > -math.inf else ""
-            text += f"{joint} {'below' if self.below else 'at most'} {self.high:g}"
-        return ", or ".join((text, *self.words))
+        bounds = {
+            "of at least": self.low,
+            "above": self.above,
+            "at most": self.high,
+            "below": self.below,
+        }
+        told = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+        return ", or ".join((" ".join((_KINDS[kind], " and ".join(told))).strip(), *self.words))
 
     def allows(self, value: Scalar) -> bool:
         """Tell whether ``value``, already of the right type, is allowed."""
         if isinstance(value, str):
-            known = not self.choices or value in self.choices
-            return known or (self.paths and is_path(value))
+            return not self.choices or value in self.choices or (self.paths and is_path(value))
         if isinstance(value, bool):
             return True
-        # An infinite bound must not let an infinite or NaN value pass.
-        if not math.isfinite(value):
-            return False
-        low_ok = value > self.low if self.above else value >= self.low
-        high_ok = value < self.high if self.below else value <= self.high
-        return low_ok and high_ok
+        within = self.low <= value <= self.high and self.above < value < self.below
+        return within and math.isfinite(value)
 
 
-def knob(
-    default: T,
-    comment: str,
-    *,
-    choices: tuple[str, ...] | Registry = (),
-    names_only: bool = False,
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: float | None = None,
-    below: float | None = None,
-    words: tuple[str, ...] = (),
-) -> T:
+def knob(default: T, comment: str, **rule: Any) -> T:
     """Declare a dataclass field that is a setting; its default's type is the setting's.
 
-    A string takes the names of `choices`; with a registry a path as well, unless `names_only`,
-    because what is chosen travels as a name. Bounds `low` and `high` are allowed themselves,
-    `above` and `below` are not. `words`, such as ``auto``, may stand in place of a number.
+    `rule` has the other fields of `Rule`.
     """
-    rule = Rule(
-        comment,
-        choices,
-        isinstance(choices, Registry) and not names_only,
-        low if above is None else above,
-        high if below is None else below,
-        above is not None,
-        below is not None,
-        words,
-    )
-    declared: T = field(default=default, metadata={"rule": rule})
+    declared: T = field(default=default, metadata={"rule": Rule(comment, **rule)})
     return declared
 
 

@@ -1,10 +1,13 @@
 """What a client keeps between messages, in ``context.state``: layout, mask, label, own arrays.
 
+The app at work finds its own records there alone: ours are set aside.
+
 A SuperNode's state lives in memory and dies with its process; a client that lost it says so with
 `LackingError`, and the server sends the mask in full within the same round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +27,7 @@ _HELD = "caafp.held"
 _HELD_ARRAYS = "caafp.held.arrays"
 _REQUEST = "caafp.request"
 _MODEL = "model"
+_ASIDE = "_caafp_aside"
 
 
 class LackingError(ProtocolError):
@@ -51,7 +55,7 @@ def current_request(context: Context) -> Request | None:
     ``train`` or ``personalise``, the phase, the client's cluster, and which gradients are wanted.
     None outside of a call by `sparse_mod`, as in a run of Flower's FedAvg.
     """
-    header = context.state.get(_REQUEST)
+    header = _ours(context).get(_REQUEST)
     if not isinstance(header, ConfigRecord):
         return None
     return Request.from_records(RecordDict({HEADER: header}))
@@ -59,9 +63,26 @@ def current_request(context: Context) -> Request | None:
 
 def show_request(context: Context, header: ConfigRecord | None) -> None:
     """Let `current_request` return the request of this header; None: none any more."""
-    context.state.pop(_REQUEST, None)
+    _ours(context).pop(_REQUEST, None)
     if header is not None:
-        context.state[_REQUEST] = header
+        _ours(context)[_REQUEST] = header
+
+
+@contextmanager
+def set_aside(context: Context) -> Iterator[None]:
+    """Keep our records out of the app's sight, whatever it does with its state."""
+    state = context.state
+    ours = {name: state.pop(name) for name in list(state) if name.startswith("caafp.")}
+    context.__dict__[_ASIDE] = RecordDict(ours)
+    try:
+        yield
+    finally:
+        context.state.update(context.__dict__.pop(_ASIDE))
+
+
+def _ours(context: Context) -> RecordDict:
+    aside: RecordDict = context.__dict__.get(_ASIDE, context.state)
+    return aside
 
 
 def held_mask(context: Context) -> Mask | None:
@@ -69,7 +90,7 @@ def held_mask(context: Context) -> Mask | None:
     layout = _kept(context, "layout", bytes)
     if not layout:
         return None
-    packed = from_record(context.state, _HELD_ARRAYS).get("mask")
+    packed = from_record(_ours(context), _HELD_ARRAYS).get("mask")
     described = Layout.from_json(layout)
     return Mask.full(described) if packed is None else Mask.unpack(described, packed)
 
@@ -101,7 +122,7 @@ def remember_mask(mask: Mask, context: Context) -> None:
     if held_digest(context) == mask.digest:
         return
     keep(context, layout=mask.layout.to_json(), digest=mask.digest)
-    context.state[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
+    _ours(context)[_HELD_ARRAYS] = to_record({} if mask.is_full else {"mask": mask.packed})
 
 
 def find_model(request: Request, context: Context) -> Mapping[str, NDArray[Any]]:
@@ -135,9 +156,9 @@ def mask_difference(old: Mask, new: Mask) -> NDArray[np.uint8]:
 
 def keep(context: Context, **values: str | bytes) -> None:
     """Keep short values beside the mask, by name."""
-    record = context.state.get(_HELD)
+    record = _ours(context).get(_HELD)
     kept = dict(record) if isinstance(record, ConfigRecord) else {}
-    context.state[_HELD] = ConfigRecord({**kept, **values})
+    _ours(context)[_HELD] = ConfigRecord({**kept, **values})
 
 
 def kept_text(context: Context, key: str) -> str:
@@ -147,18 +168,18 @@ def kept_text(context: Context, key: str) -> str:
 
 def keep_record(context: Context, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep named arrays under ``caafp.<name>``."""
-    context.state[f"caafp.{name}"] = to_record(arrays)
+    _ours(context)[f"caafp.{name}"] = to_record(arrays)
 
 
 def kept_record(context: Context, name: str) -> ArrayRecord | None:
     """Return what `keep_record` kept, in a record of its own: to empty it loses nothing."""
-    record = context.state.get(f"caafp.{name}")
+    record = _ours(context).get(f"caafp.{name}")
     return ArrayRecord(dict(record)) if isinstance(record, ArrayRecord) else None
 
 
 def kept_arrays(context: Context, name: str) -> dict[str, NDArray[Any]]:
     """Return the arrays that `keep_record` kept, as read-only views; empty if there are none."""
-    return from_record(context.state, f"caafp.{name}")
+    return from_record(_ours(context), f"caafp.{name}")
 
 
 def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
@@ -188,6 +209,6 @@ def _received(request: Request, held: Mask | None, held_digest: str) -> Mask:
 
 
 def _kept(context: Context, key: str, kind: type[_Kept]) -> _Kept:
-    record = context.state.get(_HELD)
+    record = _ours(context).get(_HELD)
     value = record.get(key) if isinstance(record, ConfigRecord) else None
     return value if isinstance(value, kind) else kind()

@@ -29,6 +29,7 @@ from caafp_app.protocol.held import (
     kept_text,
     remember_mask,
     remember_model,
+    set_aside,
     show_request,
 )
 from caafp_app.protocol.identity import KEY_PATH, Proof, prove
@@ -89,8 +90,9 @@ class SparseMod:
             return received
         sent, replies = message.content, []
         try:
-            for message.content in received.each():
-                replies.append(call_next(message, context))
+            with set_aside(context):
+                for message.content in received.each():
+                    replies.append(call_next(message, context))
         except Exception as error:  # the app's own code: any error of it is an error reply
             return failure(message, error)
         finally:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import (
     LocalDpMod,
@@ -15,7 +15,7 @@ from flwr.clientapp.mod import (
 from flwr.clientapp.typing import ClientAppCallable, Mod
 from flwr.serverapp.strategy import FedAvg
 
-from caafp_app import CAAFP, current_request, sparse_mod
+from caafp_app import CAAFP, current_mask, current_request, sparse_mod
 from caafp_app.errors import RunError
 from caafp_app.strategies import Clustering, Pruning
 from tests.foreign.apps import CLIENTS, App, arrays_of, grid_of, record_of
@@ -128,6 +128,26 @@ def test_what_is_ours_is_asked_of_the_context() -> None:
     asked.clear()
     FedAvg().start(grid_of(App().make(asks)), record_of(arrays_of()), num_rounds=1)
     assert set(asked) == {None}
+
+
+def test_the_app_has_its_state_for_itself() -> None:
+    """It may take the first record, or throw all away: what is ours is out of its sight."""
+    masks: list[Any] = []
+
+    def counts(message: Message, context: Context, call: ClientAppCallable) -> Message:
+        masks.append(current_mask(context))
+        seen = next(iter(context.state.config_records.values()), {"n": 0})["n"]
+        assert list(context.state) in ([], ["mine"])
+        context.state = RecordDict({"mine": ConfigRecord({"n": seen + 1})})
+        return call(message, context)
+
+    grid = grid_of(App().make(sparse_mod, counts))
+    strategy = CAAFP(clustering=Clustering(1), pruning=Pruning(sparsity=0.5))
+    strategy.start(grid, record_of(arrays_of()), num_rounds=4)
+    assert {one.state["mine"]["n"] for one in grid.contexts.values()} == {8}
+    assert masks[0] is None
+    assert masks[-1] is not None
+    assert len(grid.requests) == 9 * CLIENTS  # nobody had lost what it is to hold
 
 
 @pytest.mark.parametrize(

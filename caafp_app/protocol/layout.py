@@ -146,11 +146,12 @@ class Layout:
 
         As with FedAvg, any plain numbers will do for a floating array, and axes of length 1 do not
         count. For an integer buffer of no axes floating numbers are rounded, because FedAvg's mean
-        of a counter is one.
+        of a counter is one. Arrays of a plain list, or for one, go by their place.
 
         Raises ProtocolError if a name is missing or too many, a shape differs otherwise, or a
         buffer's numbers do not fit its dtype.
         """
+        arrays = self._named(arrays)
         self._check(arrays)
         return FlatModel(
             weights=self._join(arrays, self.weight_entries, self.weight_count),
@@ -208,13 +209,23 @@ class Layout:
                 flat[part] = arrays[entry.name].reshape(-1)
         return flat
 
+    def _named(self, arrays: NamedArrays) -> NamedArrays:
+        """Give arrays the names of this layout, where ``ArrayRecord(list)`` has numbered either."""
+        names = [entry.name for entry in self.entries]
+        numbers = [str(place) for place in range(len(names))]
+        if len(arrays) != len(names) or numbers not in (names, list(arrays)):
+            return arrays
+        renamed = dict(zip(names, arrays.values(), strict=True))
+        return arrays if arrays.keys() == renamed.keys() else renamed
+
     def _check(self, arrays: NamedArrays) -> None:
         expected = {entry.name for entry in self.entries}
         if arrays.keys() != expected:
             lacking, extra = expected - arrays.keys(), arrays.keys() - expected
             raise ProtocolError(
                 "the model's arrays changed: "
-                f"missing {sorted(lacking) or 'none'}, unexpected {sorted(extra) or 'none'}"
+                f"missing {sorted(lacking) or 'none'}, unexpected {sorted(extra) or 'none'}; "
+                "return each of the initial arrays by its name, also those that are not trained"
             )
         for entry in self.entries:
             array = arrays[entry.name]

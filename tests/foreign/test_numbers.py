@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Result
 
 from caafp_app import CAAFP, sparse_mod
@@ -195,10 +195,19 @@ def in_other_numbers(message: Any, context: Any, call_next: Any) -> Any:
     return reply
 
 
-def test_other_types_and_axes_of_one_are_taken_as_the_initial_ones() -> None:
+def as_a_list(message: Any, context: Any, call_next: Any) -> Any:
+    """As an app returns its model that works on a list of numpy arrays."""
+    reply = call_next(message, context)
+    if message.metadata.message_type == "train":
+        reply.content["arrays"] = ArrayRecord(reply.content["arrays"].to_numpy_ndarrays())
+    return reply
+
+
+@pytest.mark.parametrize("change", [in_other_numbers, as_a_list])
+def test_other_types_axes_of_one_and_plain_lists_are_taken_as_the_initial_ones(change: Any) -> None:
     app, config = App(), {"train_config": ConfigRecord({"lr": 0.3}), "num_rounds": 3}
     plain, other = (
         as_fedavg().start(grid_of(app.make(*mods)), record_of(arrays_of()), **config)
-        for mods in ((sparse_mod,), (sparse_mod, in_other_numbers))
+        for mods in ((sparse_mod,), (sparse_mod, change))
     )
     assert_same(plain, other)

@@ -91,6 +91,14 @@ def test_floating_arrays_may_come_back_in_another_float() -> None:
     assert np.isinf(wide.weights[0])
 
 
+def test_arrays_of_a_plain_list_go_by_their_place() -> None:
+    named = {name: np.full(2, float(name == "b")) for name in "ba"}
+    listed = {str(place): array for place, array in enumerate(named.values())}
+    for one, two in ((named, listed), (listed, named), (listed, dict(reversed(listed.items())))):
+        flat = Layout.of(one).flatten(two).rest
+        assert flat.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("w", "n"),
     [

@@ -8,6 +8,7 @@ from flwr.common.logger import log
 from caafp_app.errors import ProtocolError, RunError
 from caafp_app.protocol.messages import Action, Answer
 from caafp_app.pruning.schedule import Phase
+from caafp_app.runner.opened import Opened
 from caafp_app.runner.replies import MAX_REASON, failure
 from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Runner
@@ -95,7 +96,7 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
     tally = Tally(Phase.DESCRIBE, 0)
     found: list[Client] = []
     runner.observer.on_asked((), tally.phase, 0, time.time() + runner.options.timeout)
-    for reply in runner.send([runner.writer.describe(node) for node in new], tally):
+    for reply in runner.send([runner.writer.describe(node) for node in new], Opened(tally)):
         node = reply.metadata.src_node_id
         try:
             if failed := failure(reply):

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.held import mask_difference
 from caafp_app.protocol.mask import Mask
-from caafp_app.protocol.messages import HEADER, TRAINING, Action, Request
+from caafp_app.protocol.messages import ARRAYS, HEADER, TRAINING, Action, Request
 from caafp_app.protocol.packing import encoding_rng, pack_model, pack_trials
 from caafp_app.runner.options import Options
 from caafp_app.runner.query import Query
@@ -39,17 +40,33 @@ class RequestWriter:
         self._layouts: dict[str, str] = {}  # digests of layouts by those of masks sent
         self._records: dict[tuple[Query, str, bool], RecordDict] = {}
         self._digests: dict[Query, str] = {}
-        self._phase, self._round, self._keep = "", 0, 0
+        self._phase, self._round, self._keep, self._own = "", 0, 0, False
+        # What an override put into messages last: config and records, by node (0: any) and route.
+        self._changed: dict[tuple[int, str], tuple[dict[str, Any], dict[str, Any]]] = {}
 
-    def open(self, phase: str, round_: int, keep: int = 0) -> None:
+    def open(self, phase: str, round_: int, keep: int = 0, *, own: bool = False) -> None:
         """Begin an exchange, and forget the records of the one before.
 
         A client that evaluates a packed model of at most `keep` bytes keeps it, and is not sent it
-        again to train it.
+        again to train it. `own`: no override will see the messages, see `note`.
         """
-        self._phase, self._round, self._keep = phase, round_, keep
+        self._phase, self._round, self._keep, self._own = phase, round_, keep, own
         self._records.clear()
         self._digests.clear()
+
+    def note(self, messages: Iterable[Message]) -> None:
+        """Keep what an override has put into messages, for those that it will not see."""
+        queries, key = [query for query, *_ in self._records], self.options.configrecord_key
+        ours = {HEADER, ARRAYS, self._record(), key}.union(*(query.records for query in queries))
+        asked = {"server-round"}.union(*(query.config for query in queries))
+        for message in messages:
+            told, route = message.metadata, message.metadata.message_type.split(".")[0]
+            config = message.content.config_records.get(key, ConfigRecord())
+            changed = (
+                {name: value for name, value in config.items() if name not in asked},
+                {name: one for name, one in message.content.items() if name not in ours},
+            )
+            self._changed[told.dst_node_id, route] = self._changed[0, route] = changed
 
     def describe(self, node: int) -> Message:
         """Ask a node who it is."""
@@ -89,7 +106,15 @@ class RequestWriter:
                 records.update(query.records)
             self._records[query, base, holds] = records
         route = MessageType.TRAIN if query.action in TRAINING else MessageType.EVALUATE
-        return Message(self._records[query, base, holds], client.node, route)
+        records = self._records[query, base, holds]
+        changed = self._changed.get((client.node, route)) or self._changed.get((0, route))
+        if changed and (in_full or self._own):
+            key, (config, own) = self.options.configrecord_key, changed
+            told = ConfigRecord({**records.config_records.get(key, {}), **config})
+            header = {HEADER: records[HEADER]}  # comes last
+            others = {name: one for name, one in records.items() if name != HEADER}
+            records = RecordDict({**others, key: told, **own, **header})
+        return Message(records, client.node, route)
 
     def _digest(self, query: Query) -> str:
         """Name the packed model of a query; empty if no client is to keep it.

@@ -15,7 +15,7 @@ from caafp_app.protocol.identity import Identities
 from caafp_app.protocol.messages import HEADER, Action, ErrorCode
 from caafp_app.pruning.influence import HOLD_BYTES, Influence
 from caafp_app.pruning.schedule import Phase
-from caafp_app.runner.exchange import NO_QUORUM, Exchange, Quorum
+from caafp_app.runner.exchange import NO_QUORUM, Exchange
 from caafp_app.runner.health import note_failures
 from caafp_app.runner.intake import Intake, Reply
 from caafp_app.runner.opened import Asked, Opened
@@ -87,11 +87,17 @@ class Runner:
         No client is in two queries. Clients and records know the exchange by `phase` and `round_`;
         if it is `needed`, it waits for `Options.quorum`.
         """
-        opened = self.open(queries, phase, round_, needed=needed)
-        return self.read(opened, self.send(opened.messages, opened.tally, opened.quorum))
+        opened = self.open(queries, phase, round_, needed=needed, own=True)
+        return self.read(opened, self.send(opened.messages, opened))
 
     def open(
-        self, queries: Sequence[Query], phase: str, round_: int, *, needed: bool = True
+        self,
+        queries: Sequence[Query],
+        phase: str,
+        round_: int,
+        *,
+        needed: bool = True,
+        own: bool = False,
     ) -> Opened:
         """Write the messages of an exchange, for `ask` or a caller that sends them itself."""
         free = phase in WITHOUT_QUORUM or not needed
@@ -103,15 +109,12 @@ class Runner:
         deadline = time.time() + self.options.timeout
         self.observer.on_asked(tally.asked, tally.phase, round_, deadline)
         keep = KEPT_BYTES // max(1, len(self.roster.clients)) if self.keeps_models else 0
-        self.writer.open(str(phase), round_, keep)
+        self.writer.open(str(phase), round_, keep, own=own)
         messages = [self.writer.write(one.summed.query, one.client) for one in waiting.values()]
-        return Opened(summed, tally, quorum, messages, waiting)
+        return Opened(tally, summed, quorum, messages, waiting)
 
-    def read(self, opened: Opened, replies: Iterable[Message], *, resend: bool = True) -> Answers:
-        """Check the replies of an exchange as they come, and add them; refuse bad ones.
-
-        `resend`: a client that has lost its mask is sent it again, and answers within `replies`.
-        """
+    def read(self, opened: Opened, replies: Iterable[Message]) -> Answers:
+        """Check the replies of an exchange as they come, and add them; refuse bad ones."""
         tally, waiting = opened.tally, opened.waiting
 
         def refuse(label: str, error: ProtocolError) -> None:
@@ -128,16 +131,9 @@ class Runner:
             if client is None or asked is None:
                 log(WARNING, "ignored a reply of node %x: not asked", reply.metadata.src_node_id)
                 continue
-            failed = failure(reply)
-            lost = failed is not None and failed[0] == ErrorCode.MASK_UNKNOWN
-            if lost and resend and not asked.retried:
-                asked.retried = True
-                again = self.writer.write(asked.summed.query, client, in_full=True)
-                self._exchange.send([again])
-                continue
             del waiting[client.label]  # a second reply is nobody's
             try:
-                if failed:
+                if failed := failure(reply):
                     raise ProtocolError(failed[1])
                 self._take(reply, asked, intake, tally)
                 if client.label not in tally.refusals:
@@ -194,18 +190,29 @@ class Runner:
         self.close(answers, density)
         return answers
 
-    def send(
-        self, messages: Iterable[Message], tally: Tally, quorum: Quorum = NO_QUORUM
-    ) -> Iterator[Message]:
-        """Send the messages of an exchange and yield replies as they come."""
-        return self._exchange.run(
+    def send(self, messages: Iterable[Message], opened: Opened) -> Iterator[Message]:
+        """Send the messages of an exchange and yield replies as they come.
+
+        A client that has lost its mask is sent it again, once, whoever goes through the replies.
+        """
+        tally = opened.tally
+        for reply in self._exchange.run(
             messages,
             phase=tally.phase,
             round=tally.round,
             timeout=self.options.timeout,
-            quorum=quorum,
+            quorum=opened.quorum,
             taken=lambda: len(tally.contents),
-        )
+        ):
+            client = self.roster.at(reply.metadata.src_node_id)
+            asked = opened.waiting.get(client.label) if client else None
+            lost = reply.has_error() and reply.error.code == ErrorCode.MASK_UNKNOWN
+            if client and asked and lost and not asked.retried:
+                asked.retried = True
+                self._exchange.send([self.writer.write(asked.summed.query, client, in_full=True)])
+                continue
+            yield reply
+            del reply
 
     def _compares(self, waiting: Mapping[str, Asked]) -> bool:
         """Tell whether the updates of an exchange are held and compared.

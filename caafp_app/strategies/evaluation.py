@@ -1,6 +1,7 @@
 """The evaluation of a round: clients score their cluster's model, where that is due."""
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.protocol.messages import Action
-from caafp_app.runner.opened import Opened
+from caafp_app.runner.opened import Opened, Replies
 from caafp_app.runner.tally import Tally
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ class Evaluation:
         )
         if self._opened is not None:
             self._opened.keep(message.metadata.dst_node_id for message in messages)
-            replies = runner.send(messages, self._opened.tally, self._opened.quorum)
-        else:  # an override may write messages of its own, which are no queries of ours
-            replies = runner.send(messages, Tally(Action.EVALUATE, round_))
+            if strategy.overrides("configure_evaluate"):
+                runner.writer.note(messages)
+        # An override may write messages of its own, which are no queries of ours.
+        opened = self._opened or Opened(Tally(Action.EVALUATE, round_))
+        replies: Iterable[Message] = runner.send(messages, opened)
+        if strategy.overrides("aggregate_evaluate"):
+            replies = Replies(replies)
         metrics = strategy.aggregate_evaluate(round_, replies)
         if metrics is not None:
             run.result.evaluate_metrics_clientapp[round_] = metrics
@@ -42,12 +47,16 @@ class Evaluation:
         """Write the messages of a round's evaluation; none where none is due."""
         run = self.run
         self._opened = None
-        run.adopt(arrays)
         clients = run.strategy.draw_to_evaluate(run.available(round_), round_)
         if not clients:
             return []
         run.runner.writer.options = replace(run.runner.writer.options, evaluate_config=config)
+        # Other arrays than the model's, such as a mean over rounds, are evaluated, not trained on.
+        models, handed = dict(run.method.models), copy(run.handed)
+        run.adopt(arrays)
         queries = run.method.ask(Action.EVALUATE, run.step(round_), clients)
+        run.method.models.update(models)
+        run.handed = handed
         self._opened = run.runner.open(queries, Action.EVALUATE, round_)
         run.progress.count_models(len(clients))
         return self._opened.messages
@@ -61,7 +70,7 @@ class Evaluation:
             contents = [reply.content for reply in replies if reply.has_content()]
             return aggregate(contents, strategy.weighted_by_key) if contents else None
         opened, self._opened = self._opened, None
-        answers = runner.read(opened, replies, resend=not run.outside)
+        answers = runner.read(opened, replies)
         run.progress.note(round_, answers.tally)
         watched = run.method.hear(answers)
         published = sorted(run.method.published().items())

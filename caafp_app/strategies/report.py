@@ -78,7 +78,7 @@ class ClusterResult:
     history: tuple[ClusterRound, ...] = ()
 
 
-@dataclass
+@dataclass(repr=False)
 class ClusteredResult(Result):
     """Flower's result, and each cluster's model, mask and members.
 
@@ -87,7 +87,15 @@ class ClusteredResult(Result):
     """
 
     clusters: dict[int, ClusterResult] = field(default_factory=dict)
-    report: RunReport | None = field(default=None, repr=False)
+    report: RunReport | None = None
+
+    def __repr__(self) -> str:
+        """Say what Flower's result says, and who is in which cluster."""
+        told = (
+            f"\t{number}: {', '.join(one.members)}; density {one.density:.3g}\n"
+            for number, one in self.clusters.items()
+        )
+        return f"{super().__repr__()}\nClusters:\n{''.join(told)}"
 
 
 def reports_of(

@@ -23,7 +23,7 @@ from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.discovery import gather, tell_population, wait_for_nodes
 from caafp_app.runner.health import available
 from caafp_app.runner.model import SparseModel
-from caafp_app.runner.opened import Opened
+from caafp_app.runner.opened import Opened, Replies
 from caafp_app.runner.roster import Client
 from caafp_app.runs.checkpoint import Saved, State
 from caafp_app.strategies.averaging import LastModels
@@ -130,7 +130,7 @@ class Run:
         """Hold all rounds, and those alone that a run to be resumed has left."""
         began = time.monotonic()
         strategy = self.strategy
-        if strategy.says_more:
+        if strategy.overrides("summary"):  # the plan says what ours does
             strategy.summary()
         ended, earlier = 0, 0.0
         if resume is not None:
@@ -198,7 +198,11 @@ class Run:
         )
         opened = _opened(self._training)
         opened.keep(message.metadata.dst_node_id for message in messages)
-        replies = runner.send(messages, opened.tally, opened.quorum)
+        if strategy.overrides("configure_train"):
+            runner.writer.note(messages)
+        replies: Iterable[Message] = runner.send(messages, opened)
+        if strategy.overrides("aggregate_train"):
+            replies = Replies(replies)
         arrays, metrics = strategy.aggregate_train(step.round, replies)
         if arrays is not None or self._watched:
             # An override that returns none rejects the round: FedAvg goes on from the model before.
@@ -235,7 +239,7 @@ class Run:
         runner, method, strategy = self.runner, self.method, self.strategy
         step = self.step(round_)
         opened, self._training = _opened(self._training), None
-        answers = runner.read(opened, replies, resend=not self.outside)
+        answers = runner.read(opened, replies)
         watched = method.hear(answers)
         changed = method.apply(step, answers)
         others = any(change.what != "move" for change in answers.tally.changes)

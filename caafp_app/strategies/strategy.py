@@ -1,5 +1,6 @@
 """A Flower strategy whose rounds are a method's queries: the arguments that all of ours share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -10,6 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from caafp_app.errors import RunError
 from caafp_app.protocol.layout import PrunableRule
@@ -105,8 +107,8 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     weighted_by_key: str = "num-examples"
     arrayrecord_key: str = "arrays"
     configrecord_key: str = "config"
-    train_metrics_aggr_fn: Aggregate | None = None
-    evaluate_metrics_aggr_fn: Aggregate | None = None
+    train_metrics_aggr_fn: Aggregate | None = aggregate_metricrecords
+    evaluate_metrics_aggr_fn: Aggregate | None = aggregate_metricrecords
     _: KW_ONLY
     clients_per_round: int | None = None
     cluster_floor: int = 0
@@ -148,13 +150,11 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
     @property
     def sees_arrays(self) -> bool:
         """Whether a subclass overrides what is handed the mean model in each round."""
-        names = ("configure_train", "aggregate_train", "configure_evaluate")
-        return any(getattr(type(self), n) is not getattr(MethodStrategy, n) for n in names)
+        return self.overrides("configure_train", "aggregate_train", "configure_evaluate")
 
-    @property
-    def says_more(self) -> bool:
-        """Whether a subclass has a summary of its own; the plan says what ours does."""
-        return type(self).summary is not MethodStrategy.summary
+    def overrides(self, *names: str) -> bool:
+        """Say whether a subclass has a method of its own in place of one of these."""
+        return any(getattr(type(self), n) is not getattr(MethodStrategy, n) for n in names)
 
     @abstractmethod
     def plan(self, num_rounds: int) -> Sequence[RoundPlan]:
@@ -172,7 +172,7 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         grid: Grid,
         initial_arrays: ArrayRecord,
         num_rounds: int = 3,
-        timeout: float = 3600,
+        timeout: float | None = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
@@ -187,14 +187,15 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
         Parameters
         ----------
         grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
-            See Flower's ``Strategy.start``; `timeout` is of one exchange, in seconds. `evaluate_fn`
-            gets the mean of the clusters' models, weighted by examples.
+            See Flower's ``Strategy.start``; `timeout` is of one exchange, in seconds, None: without
+            end. `evaluate_fn` gets the mean of the clusters' models, weighted by examples.
         resume : Saved, optional
             Go on after the round of a checkpoint, see `Checkpoints.load`.
         """
         train = train_config or ConfigRecord()
         evaluate = evaluate_config or ConfigRecord()
-        self._run = Run(self, grid, initial_arrays, num_rounds, timeout, train, evaluate)
+        limit = math.inf if timeout is None else timeout
+        self._run = Run(self, grid, initial_arrays, num_rounds, limit, train, evaluate)
         try:
             return self._run.to_its_end(evaluate_fn, resume)
         finally:

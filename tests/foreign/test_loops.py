@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp.mod import adaptiveclipping_mod, fixedclipping_mod
+from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp.strategy import (
     DifferentialPrivacyClientSideAdaptiveClipping,
     DifferentialPrivacyClientSideFixedClipping,
@@ -133,7 +134,43 @@ def schedule(base: type[Any]) -> type[Any]:
     return Schedule
 
 
-@pytest.mark.parametrize("change", [half, by_hand, rejecting, schedule])
+def several_times(base: type[Any]) -> type[Any]:
+    """Flower hands out a list: it is counted, gone through again, and passed on in part."""
+
+    class SeveralTimes(base):  # type: ignore[misc]
+        def aggregate_train(self, server_round: int, replies: Any) -> Any:
+            assert len(replies) == CLIENTS
+            assert replies[0].has_content()
+            losses = [reply.content["metrics"]["train_loss"] for reply in replies]
+            kept = [reply for reply in replies if reply.content["metrics"]["train_loss"] > 1]
+            found = super().aggregate_train(server_round, kept if server_round == 1 else replies)
+            assert losses == [reply.content["metrics"]["train_loss"] for reply in replies]
+            return found
+
+        def aggregate_evaluate(self, server_round: int, replies: Any) -> Any:
+            contents = [reply.content for reply in replies]
+            found = super().aggregate_evaluate(server_round, replies)
+            own = self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key)
+            assert dict(own) == pytest.approx(dict(found))
+            return found
+
+    return SeveralTimes
+
+
+def smooth(base: type[Any]) -> type[Any]:
+    """Clients evaluate half of the model; what is trained on is the whole one."""
+
+    class Smooth(base):  # type: ignore[misc]
+        def configure_evaluate(self, server_round: int, arrays: Any, *rest: Any) -> Any:
+            mean = {
+                name: (0.5 * array).astype(array.dtype) for name, array in numpy_of(arrays).items()
+            }
+            return super().configure_evaluate(server_round, record_of(mean), *rest)
+
+    return Smooth
+
+
+@pytest.mark.parametrize("change", [half, by_hand, rejecting, schedule, several_times, smooth])
 def test_what_an_override_does_is_done_as_around_fedavg(change: Any) -> None:
     ours, theirs = start(as_fedavg(change(CAAFP)), sparse_mod), start(change(FedAvg)())
     same(ours.arrays, theirs.arrays)
@@ -153,6 +190,56 @@ def test_a_summary_of_ones_own_is_told() -> None:
 
     start(as_fedavg(Telling), sparse_mod, rounds=1)
     assert told == ["mine"]
+
+
+def test_a_run_may_wait_without_end_and_its_result_is_told_in_short() -> None:
+    result = as_fedavg().start(grid_of(App().make(sparse_mod)), record_of(arrays_of()), 1, None)
+    assert "0: part-0000, part-0001" in repr(result)
+    assert len(repr(result)) < 1000
+
+
+def forgets_once(message: Message, context: Context, call: ClientAppCallable) -> Message:
+    if message.content.config_records.get("config", {}).get("server-round") == 3:
+        context.state.clear()
+    return call(message, context)
+
+
+def test_what_an_override_puts_into_messages_is_in_those_that_it_does_not_see() -> None:
+    """Those that form clusters, make personal models, or go to a client that has lost its mask."""
+
+    class Adding(CAAFP):
+        def configure_train(self, *args: Any) -> Any:
+            for message in super().configure_train(*args):
+                config = ConfigRecord({**message.content["config"], "epochs": 2})
+                extra = ArrayRecord([np.zeros(2)])
+                content = RecordDict({**message.content, "config": config, "control": extra})
+                yield Message(content, message.metadata.dst_node_id, "train")
+
+        def configure_evaluate(self, *args: Any) -> Any:
+            messages = list(super().configure_evaluate(*args))
+            for message in messages:
+                message.content["config"]["batch"] = 8
+            return messages
+
+    app = App()
+    strategy = Adding(
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=3,
+        clustering=Clustering(clusters=2),
+        pruning=Pruning(sparsity=0.5, every=1),
+    )
+    grid = grid_of(app.make(forgets_once, sparse_mod))
+    result = strategy.start(grid, record_of(arrays_of()), num_rounds=5)
+    assert sum(kind == "train" for kind, _ in app.seen) == 7 * CLIENTS
+    for kind, records in app.seen:
+        assert ("epochs" in records["config"], "batch" in records["config"]) == (
+            kind == "train",
+            kind == "evaluate",
+        )
+        names = ["arrays", "config", *(["control"] if kind == "train" else [])]
+        assert list(records) == names
+    assert {client.personal_sparsity for client in result.report.clients} == {0.5}
 
 
 def loop(strategy: Any, *mods: Any) -> ArrayRecord:

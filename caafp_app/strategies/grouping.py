@@ -5,7 +5,7 @@ Sattler, Mueller, Samek, IEEE TNNLS 32(8), 2021; FedCHAR, IMWUT 7(1):20, 2023.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,10 @@ class Clustering:
     min_silhouette: float = LEAST_SILHOUETTE
     grouping: str = ""
     change: bool = True
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the value itself: a copied strategy still knows what was left out."""
+        return self
 
     def __post_init__(self) -> None:
         if isinstance(self.clusters, str) and self.clusters != AUTO:

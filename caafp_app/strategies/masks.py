@@ -79,6 +79,10 @@ class Pruning:
     tolerance: float = 0.5
     watch: str = ""
 
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return the value itself: a copied strategy still knows what was left out."""
+        return self
+
     def __post_init__(self) -> None:
         if isinstance(self.sparsity, str) and self.sparsity not in SPARSITY_RULES:
             raise SettingsError(

@@ -1,6 +1,7 @@
 """`CAAFP()` in place of `FedAvg()`, nothing said: no harm to small models and short runs."""
 
 import re
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,11 @@ def test_pruning_starts_early_and_goes_in_small_steps(rounds: int) -> None:
     steps = np.diff([0.0, *(step.sparsity for step in updates)])
     assert steps.max() <= 0.3
     assert plan[-1].sparsity == pytest.approx(min(0.7, 0.015 * rounds))
+
+
+def test_a_copied_strategy_still_knows_what_was_left_out() -> None:
+    for rounds in (1, 9, 50):
+        assert deepcopy(CAAFP()).plan(rounds) == CAAFP().plan(rounds)
 
 
 def test_what_is_asked_for_is_done() -> None:

@@ -23,8 +23,9 @@ class Client:
     keeps (see `Request.model`), as far as known; empty: not even the layout. It failed in
     `failures` exchanges in a row, and rests until round `rests_until` (see `health`); it is
     `silent` if it did not answer when it was last asked, and was out of reach for `absent` rounds
-    in a row. Of the network it can take the share `strength`, as it says, and train `pace` in time,
-    where a round has a deadline.
+    in a row. Of the network it can take the share `strength`, as it says. Where a round has a
+    deadline it can train the share `pace` in time: its last training took `took` seconds for a part
+    of `size` parameters, and its seconds grow with size to the power of `growth`.
     """
 
     label: str
@@ -39,6 +40,9 @@ class Client:
     absent: int = 0
     strength: float = 1.0
     pace: float = 1.0
+    took: float = 0.0
+    size: float = 0.0
+    growth: float = 1.0
 
 
 GONE_AFTER = 20
@@ -49,7 +53,7 @@ NOWHERE = 0
 
 _KEPT: dict[str, Any] = {
     **dict.fromkeys(("examples", "cluster", "failures", "rests_until", "absent"), int),
-    "pace": float,
+    **dict.fromkeys(("pace", "took", "size", "growth"), float),
 }
 """What a checkpoint keeps of a client, and its types."""
 
@@ -170,7 +174,7 @@ class Roster:
         self.kept_out = {label: Client(label, NOWHERE) for label in state.get("kept_out", ())}
         self.clients = {
             label: Client(
-                label, NOWHERE, **{name: kind(known[name]) for name, kind in _KEPT.items()}
+                label, NOWHERE, **{n: kind(known[n]) for n, kind in _KEPT.items() if n in known}
             )
             for label, known in state["clients"].items()
         }

@@ -12,25 +12,42 @@ from logging import INFO
 from flwr.common.logger import log
 
 from caafp_app.pruning.levels import level_of
+from caafp_app.runner.roster import Client
 from caafp_app.runner.runner import Answers
 
 ROOM = 0.8
 """A device goes up a level only where that is expected to take at most so much of the deadline."""
 
 _LONGEST = 1e7
+_APART = 1.2
 
 
-def choose_level(seconds: float, level: int, sizes: Sequence[float], deadline: float) -> int:
+def choose_level(
+    seconds: float, level: int, sizes: Sequence[float], deadline: float, growth: float = 1.0
+) -> int:
     """Return the widest level that a device can train in time, judged by its last training.
 
-    Law: ``t_m = seconds size_m / size_level`` for level m; `sizes` falls. A level at least as
-    narrow as the device's own has to keep to the deadline, a wider one to `ROOM` of it: so a
+    Law: ``t_m = seconds (size_m / size_level)^growth`` for level m; `sizes` falls. A level at least
+    as narrow as the device's own has to keep to the deadline, a wider one to `ROOM` of it: so a
     device near the border does not change with every round. Where none does, it is the narrowest.
     """
     for wider, size in enumerate(sizes):
-        if seconds * size / sizes[level] <= deadline * (ROOM if wider < level else 1.0):
+        expected = seconds * (size / sizes[level]) ** growth
+        if expected <= deadline * (ROOM if wider < level else 1.0):
             return wider
     return len(sizes) - 1
+
+
+def growth_of(client: Client, seconds: float, size: float) -> float:
+    """Return the power of size that a device's seconds grow with, by its last two trainings.
+
+    Bytes grow with the parameters, a convolution's work with more, at most with their square. So it
+    is between 1 and 2; as before where both trainings were of about one size.
+    """
+    if not client.took or max(size, client.size) < _APART * min(size, client.size):
+        return client.growth
+    found = math.log(seconds / client.took) / math.log(size / client.size)
+    return min(max(found, 1.0), 2.0)
 
 
 def set_paces(
@@ -51,7 +68,11 @@ def set_paces(
             taken[client.label] = seconds
             # A device is the judge of its own memory: what it says is not exceeded.
             widest = level_of(shares, client.strength)
-            new = max(choose_level(seconds, level, sizes[group], deadline), widest)
+            size = sizes[group][level]
+            client.growth = growth_of(client, seconds, size)
+            client.took, client.size = seconds, size
+            chosen = choose_level(seconds, level, sizes[group], deadline, client.growth)
+            new = max(chosen, widest)
             client.pace = shares[new]
             if new != level:
                 what = "%s: level %g becomes %g, its round took %.3g s of %.3g"

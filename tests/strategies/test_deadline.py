@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caafp_app.strategies.deadline import ROOM, choose_level
+from caafp_app.runner.roster import Client
+from caafp_app.strategies.deadline import ROOM, choose_level, growth_of
 from tests.strategies.support import Run, run
 
 SIZES = (100.0, 40.0, 10.0)
@@ -45,6 +46,32 @@ def test_a_device_of_one_speed_comes_to_rest(
     slower = choose_level(work * drift * SIZES[level], level, SIZES, deadline)
     assert choose_level(work * SIZES[slower], slower, SIZES, deadline) in (slower, level)
     assert slower >= level
+
+
+@given(
+    power=st.floats(1.0, 2.0),
+    seconds=st.floats(0.1, 1000.0),
+    deadline=st.floats(0.5, 50.0),
+)
+def test_a_device_whose_work_grows_faster_than_its_part_does_not_go_up_and_down(
+    power: float, seconds: float, deadline: float
+) -> None:
+    client, level, levels = Client("a", 1), 0, []
+    for _ in range(12):
+        took = seconds * (SIZES[level] / SIZES[0]) ** power
+        client.growth = growth_of(client, took, SIZES[level])
+        client.took, client.size = took, SIZES[level]
+        level = choose_level(took, level, SIZES, deadline, client.growth)
+        levels.append(level)
+    assert len(set(levels[2:])) == 1
+
+
+def test_the_growth_of_seconds_is_seen_where_parts_differ_in_size() -> None:
+    client = Client("a", 1, took=36.0, size=100.0)
+    assert growth_of(client, 36.0 * 0.4**1.5, 40.0) == pytest.approx(1.5)
+    assert growth_of(client, 1.0, 40.0) == 2.0  # another reason: it was busy
+    assert growth_of(client, 35.0, 40.0) == 1.0
+    assert growth_of(client, 5.0, 99.0) == client.growth
 
 
 def slowest(ended: str) -> list[float]:

@@ -162,15 +162,18 @@ class MeanUpdate:
             return self
         return replace(self, mask=mask, values=mask.select(self.mask.scatter(self.values)))
 
+    def with_values(self, values: Vector, rest: Vector) -> "MeanUpdate":
+        """Return an update of the same mask and weight with other values [mask.count], [R]."""
+        return replace(self, values=values, rest=rest)
+
     def plus(self, other: "MeanUpdate", factor: float = 1.0) -> "MeanUpdate":
         """Return this update plus `factor` times another, inside this one's mask."""
         its = other.on(self.mask)
-        values, rest = self.values + factor * its.values, self.rest + factor * its.rest
-        return replace(self, values=values, rest=rest)
+        return self.with_values(self.values + factor * its.values, self.rest + factor * its.rest)
 
     def times(self, factor: float) -> "MeanUpdate":
         """Return the update, `factor` times as long."""
-        return replace(self, values=factor * self.values, rest=factor * self.rest)
+        return self.with_values(factor * self.values, factor * self.rest)
 
     @classmethod
     def nothing(cls, model: SparseModel) -> Self:

@@ -90,6 +90,7 @@ class PooledEvidence(Evidence):
         super().__init__(size)
         self._parts = [(evidence, place) for evidence, place in parts if evidence.replies]
         self.replies = sum(evidence.replies for evidence, _ in self._parts)
+        self._means: dict[str, Vector] = {}
 
     def variance(self, part: slice) -> Vector:
         """Return the variance of the updates within rounds and levels [part]."""
@@ -105,10 +106,6 @@ class PooledEvidence(Evidence):
             total = self._added(lambda one: one.mean_of(name, slice(0, one.size)) * one.weight)
             self._means[name] = np.divide(total, self._weights, where=self._weights > 0, out=total)
         return self._means[name][part].copy()
-
-    @cached_property
-    def _means(self) -> dict[str, Vector]:
-        return {}
 
     @cached_property
     def _weights(self) -> Vector:

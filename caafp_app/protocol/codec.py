@@ -92,7 +92,7 @@ def _not_finite() -> ProtocolError:
 
 
 FLOAT32 = Codec(lambda values, rng: values, _decode_exact)
-"""Values as they are, not copied. Bytes: 4 n (8 n for float64 models)."""
+"""Values as they are, not copied. Bytes: 4 n (8 n if an array is float64)."""
 
 FLOAT16 = Codec(_encode_half, _decode_half)
 """Half precision, nearest. Bytes: 2 n. The error is at most 2**-11 of a value above 6e-5, and at

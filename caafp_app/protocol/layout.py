@@ -133,8 +133,17 @@ class Layout:
     @cached_property
     def dtype(self) -> "np.dtype[Any]":
         """Dtype of the flat vectors."""
-        wide = any(entry.dtype == "float64" for entry in self.entries)
-        return np.dtype(np.float64 if wide else np.float32)
+        return max(self.weight_dtype, self.rest_dtype)
+
+    @cached_property
+    def weight_dtype(self) -> "np.dtype[Any]":
+        """Dtype in which prunable weights travel: that of the widest, at least float32."""
+        return _widest(self.weight_entries)
+
+    @cached_property
+    def rest_dtype(self) -> "np.dtype[Any]":
+        """Dtype in which the floating rest travels."""
+        return _widest(self.rest_entries)
 
     @cached_property
     def digest(self) -> str:
@@ -260,6 +269,11 @@ def _carried(array: NDArray[Any], entry: Entry) -> NDArray[Any]:
             "arrays"
         )
     return cast.reshape(entry.shape)
+
+
+def _widest(entries: Iterable[Entry]) -> "np.dtype[Any]":
+    wide = any(entry.dtype == "float64" for entry in entries)
+    return np.dtype(np.float64 if wide else np.float32)
 
 
 def _slices(entries: Iterable[Entry]) -> Iterable[slice]:

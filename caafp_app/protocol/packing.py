@@ -41,11 +41,15 @@ def pack_model(
 ) -> dict[str, NDArray[Any]]:
     """Encode the active weights, the rest and the other buffers of `model`: see `pack_parts`."""
     parts = Parts(mask.select(model.weights), model.rest, model.other)
-    return pack_parts(parts, weights_codec, rest_codec, rng)
+    return pack_parts(parts, mask.layout, weights_codec, rest_codec, rng)
 
 
 def pack_parts(
-    parts: Parts, weights_codec: str, rest_codec: str, rng: np.random.Generator | None = None
+    parts: Parts,
+    layout: Layout,
+    weights_codec: str,
+    rest_codec: str,
+    rng: np.random.Generator | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Encode what has been taken apart already; an empty part is left out.
 
@@ -54,9 +58,11 @@ def pack_parts(
     """
     arrays: dict[str, NDArray[Any]] = {}
     if parts.values.size:
-        arrays[VALUES] = codec_for(weights_codec).encode(parts.values, rng)
+        values = parts.values.astype(layout.weight_dtype, copy=False)
+        arrays[VALUES] = codec_for(weights_codec).encode(values, rng)
     if parts.rest.size:
-        arrays[REST] = codec_for(rest_codec).encode(parts.rest, rng)
+        rest = parts.rest.astype(layout.rest_dtype, copy=False)
+        arrays[REST] = codec_for(rest_codec).encode(rest, rng)
     return arrays | {OTHER + name: array for name, array in parts.other.items()}
 
 
@@ -134,4 +140,5 @@ def _decode(
         if size:
             raise ProtocolError(f"array {name!r} is missing: {size} values were expected")
         return np.empty(0, dtype=layout.dtype)
-    return codec_for(codec).decode(data, size, layout.dtype, scanned)
+    dtype = layout.weight_dtype if name == VALUES else layout.rest_dtype
+    return codec_for(codec).decode(data, size, dtype, scanned).astype(layout.dtype, copy=False)

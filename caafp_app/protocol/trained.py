@@ -107,9 +107,10 @@ def _encode_update(
     """
     rng = encoding_rng(request.seed, request.round, "up", label)
     if request.up == "float32" or not mask.count:
-        return pack_parts(update, request.up, request.rest, rng)
+        return pack_parts(update, mask.layout, request.up, request.rest, rng)
     whole = update.values + _left_over(mask, context, request.cluster)
-    arrays = pack_parts(update._replace(values=whole), request.up, request.rest, rng)
+    whole_update = update._replace(values=whole)
+    arrays = pack_parts(whole_update, mask.layout, request.up, request.rest, rng)
     sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype, True)
     kept = {"mask": mask.packed, "values": whole - sent, "cluster": np.array([request.cluster])}
     keep_record(context, _RESIDUAL, kept)

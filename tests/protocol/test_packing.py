@@ -47,6 +47,17 @@ def test_names_and_sizes_of_the_arrays() -> None:
     }
 
 
+def test_a_wide_bias_does_not_widen_the_weights() -> None:
+    model = {"w": MODEL["w"], "b": np.full(3, 0.1)}
+    layout = Layout.of(model)
+    mask, flat = Mask.full(layout), layout.flatten(model)
+    arrays = pack_model(flat, mask, "float32", "float32")
+    assert [array.nbytes for array in arrays.values()] == [4 * 12, 8 * 3]
+    read = unpack_parts(arrays, mask, "float32", "float32")
+    assert read.values.dtype == read.rest.dtype == layout.dtype == np.float64
+    assert (read.values.tolist(), read.rest.tolist()) == (list(range(12)), [0.1] * 3)
+
+
 def test_empty_parts_are_left_out() -> None:
     none = Mask(LAYOUT, np.zeros(12, np.bool_))
     assert pack_model(LAYOUT.flatten(MODEL), none, "float32", "float32").keys() == {

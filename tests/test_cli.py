@@ -363,7 +363,7 @@ class TestEnd:
 
     @pytest.mark.parametrize(
         ("error", "code"),
-        [(RunError("no"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
+        [(RunError("no\x1b[2J\n"), ending.FAILED), (KeyboardInterrupt(), ending.INTERRUPTED)],
     )
     def test_errors_and_interrupts_have_exit_codes(
         self, outcome: dict[str, object], error: BaseException, code: int, tmp_path: Path
@@ -372,6 +372,7 @@ class TestEnd:
         result = invoke("run", "smoke", f"output-dir={tmp_path}")
         assert result.exit_code == code
         assert "caafp: " in result.stderr
+        assert "\x1b" not in result.stderr
         assert list((tmp_path / "runs").iterdir()) == []  # no folder of a run that never was
         assert outcome["ended"]
 

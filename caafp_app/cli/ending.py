@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import typer
 
 from caafp_app.errors import CaafpError, SettingsError
+from caafp_app.safe_text import sentence
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit statuses."""
@@ -39,7 +40,8 @@ def ending(then: str = "") -> Iterator[None]:
     try:
         yield
     except CaafpError as error:
-        typer.echo(f"caafp: {error}", err=True)
+        # It may quote a file of somebody else's.
+        typer.echo(f"caafp: {sentence(str(error), 10_000)}", err=True)
         raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -46,8 +46,10 @@ def node(
         from caafp_app.devices.report import data_text, rehearsal_text
 
         typer.echo(data_text(report))
-        from caafp_app.launch.beforehand import check_node
+        from caafp_app.launch.beforehand import check_node, check_writable
 
+        if state_dir is not None:
+            check_writable("--state-dir", state_dir.expanduser())
         for note in check_node(settings, report.shape, len(report.train)):
             typer.echo(f"note: {note}")
         if rehearse:

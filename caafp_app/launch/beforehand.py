@@ -78,7 +78,7 @@ def check_simulation(
         # As the server will: it may have ended, or have other settings.
         Checkpoints(results / FOLDER, terms=terms_of(settings)).load()
     else:
-        _check_writable(results.parent)
+        check_writable("output-dir", results.parent)
     if ray:
         check_ray(os.environ)
     notes = [*found.notes, *without_effect(settings, unused, clients, given)]
@@ -178,8 +178,8 @@ def _check_unseen(settings: Settings, labels: Sequence[str], unused: Collection[
         )
 
 
-def _check_writable(folder: Path) -> None:
-    """Look whether a folder is there, or can be made, and can be written to."""
+def check_writable(key: str, folder: Path) -> None:
+    """Look whether a folder is there, or can be made, and can be written to; else SettingsError."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -189,6 +189,4 @@ def _check_writable(folder: Path) -> None:
         reason = f"{place} cannot be written to"
     else:
         return
-    raise SettingsError(
-        f"output-dir: expected a folder that can be written, found {folder}: {reason}"
-    )
+    raise SettingsError(f"{key}: expected a folder that can be written, found {folder}: {reason}")

@@ -157,6 +157,13 @@ def test_the_node_config_may_be_a_file(data: Path, tmp_path: Path) -> None:
     assert parse_config_args([str(file)]) == {"data-path": str(data)}
 
 
+def test_a_place_that_cannot_keep_the_personal_model_is_refused(data: Path) -> None:
+    words = ["node", "smoke", *PAIRS, "--data-path", str(data), "--no-rehearse"]
+    done = CliRunner().invoke(cli.app, [*words, "--state-dir", str(data / "walks.npz" / "a")])
+    assert done.exit_code == 2
+    assert "--state-dir: expected a folder that can be written" in done.output
+
+
 def test_bad_data_ends_it_with_the_reason(data: Path) -> None:
     x = np.load(data / "walks.npz")["X"].copy()
     x[3, 2, 1] = np.nan

@@ -126,7 +126,8 @@ def _ask_who(runner: Runner, new: list[int]) -> list[Client]:
 
 def tell_population(runner: Runner) -> None:
     """Say plainly when there are fewer clients than the data has users."""
-    clients, users = len(runner.roster.clients), runner.roster.population
+    roster = runner.roster
+    clients, users = len(roster.clients) + len(roster.kept_out), roster.population
     if 0 <= clients < users:
         told = "%d clients for a data set of %d users: the data of %d users is not used"
         log(WARNING, told, clients, users, users - clients)

@@ -42,6 +42,11 @@ def test_fewer_nodes_than_users_is_said_plainly(logged: pytest.LogCaptureFixture
     assert len(done.result.clusters[0].members) + len(done.result.clusters[1].members) == 4
 
 
+def test_users_kept_out_are_used(logged: pytest.LogCaptureFixture) -> None:
+    run({"prune-rounds": 0, "sparsity": 0.0, "unseen-users": "1"})
+    assert "is not used" not in logged.text
+
+
 clustered = partial(
     Trial,
     rounds=(2, 1, 2),

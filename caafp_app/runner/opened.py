@@ -1,7 +1,9 @@
 """An exchange that goes on: who was asked, and what will be filled by the replies."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Any
 
 from flwr.app import Message
 
@@ -42,7 +44,7 @@ class Opened:
         self.tally.asked = list(self.waiting)
 
 
-class Replies:
+class Replies(Sequence[Message]):
     """Replies as an override gets them: as Flower's list, but drawn as they come.
 
     They can be gone through again and counted. Once they are read their arrays are gone.
@@ -52,16 +54,19 @@ class Replies:
         self._source, self._drawn = iter(source), list[Message]()
 
     def __iter__(self) -> Iterator[Message]:
-        """Go through all replies from the first one on."""
-        yield from self._drawn
-        for reply in self._source:
-            self._drawn.append(reply)
-            yield reply
+        """Go through all replies from the first one on, wherever others have got to."""
+        for place in count():
+            if place == len(self._drawn):
+                self._drawn.extend(islice(self._source, 1))
+            if place == len(self._drawn):
+                return
+            yield self._drawn[place]
 
     def __len__(self) -> int:
         """Wait for all replies and count them."""
-        return sum(1 for _ in self)
+        self._drawn.extend(self._source)
+        return len(self._drawn)
 
-    def __getitem__(self, place: int) -> Message:
-        """Wait for all replies and return one."""
+    def __getitem__(self, place: Any) -> Any:
+        """Wait for all replies and return one, or some."""
         return list(self)[place]

@@ -130,7 +130,8 @@ class LiveLog(Observer):
 
     def on_asked(self, labels: Sequence[str], phase: str, round: int, deadline: float) -> None:
         """Note who is asked, and until when their answers are waited for."""
-        self._write("asked", labels=sorted(labels), phase=phase, round=round, deadline=deadline)
+        until = deadline if math.isfinite(deadline) else 0.0
+        self._write("asked", labels=sorted(labels), phase=phase, round=round, deadline=until)
 
     def on_answer(
         self, label: str, ok: bool, reason: str = "", accuracy: float | None = None, nbytes: int = 0

@@ -49,6 +49,9 @@ def test_a_deadline_is_missed_by_the_clock(tmp_path: Path) -> None:
     log.on_asked(["other"], "prune", 5, 200.0)  # it has not answered by then
     device = LiveReader(tmp_path).read().devices["pi"]
     assert (device.failures, device.asked) == (1, False)
+    log.on_asked(["pi"], "prune", 6, float("inf"))
+    live = LiveReader(tmp_path).read()
+    assert (live.round, live.devices["pi"].state(1e12, live.deadline)) == (6, "works")
 
 
 def test_torn_and_foreign_lines_do_no_harm(tmp_path: Path) -> None:

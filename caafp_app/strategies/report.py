@@ -17,6 +17,7 @@ from caafp_app.runner.model import SparseModel, mean_model
 from caafp_app.runner.roster import Client
 from caafp_app.runner.tally import Tally
 from caafp_app.runs.records import MOST_EXAMPLES, ClientRecord, ClusterReport, RunReport
+from caafp_app.runs.text import some
 
 MODEL_FACTOR = 1.5
 """In the mean of the clusters' models one is at most so many times as long as the median client's:
@@ -92,7 +93,7 @@ class ClusteredResult(Result):
     def __repr__(self) -> str:
         """Say what Flower's result says, and who is in which cluster."""
         told = (
-            f"\t{number}: {', '.join(one.members)}; density {one.density:.3g}\n"
+            f"\t{number}: {some(one.members)}; density {one.density:.3g}\n"
             for number, one in self.clusters.items()
         )
         return f"{super().__repr__()}\nClusters:\n{''.join(told)}"

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from flwr.app import ArrayRecord
 
 from caafp_app.protocol.layout import Layout
 from caafp_app.runner.model import SparseModel
 from caafp_app.runner.roster import Client
-from caafp_app.strategies.report import mean_of_clusters
+from caafp_app.strategies.report import ClusteredResult, ClusterResult, mean_of_clusters
 
 LAYOUT = Layout.of({"w": np.zeros((1, 2), np.float32)})
 
@@ -34,3 +35,10 @@ def test_a_cluster_of_liars_moves_the_mean_model_by_its_share(size: float) -> No
     found = mean_of_clusters(models, members, robust=True).flat.weights
     expected = [3, 4] if np.isinf(size) else [(7 * 3 - 3 * 1.5 * 5) / 10, 7 * 4 / 10]
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_a_result_is_told_in_short() -> None:
+    labels = tuple(f"part-{k:04d}" for k in range(900))
+    told = repr(ClusteredResult(clusters={0: ClusterResult(ArrayRecord(), {}, labels, 0.5)}))
+    assert "0: part-0000, part-0001" in told
+    assert "part-0007 and 892 more; density 0.5" in told

@@ -6,7 +6,7 @@ Messages of other strategies pass untouched.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from logging import ERROR
 from pathlib import Path
 
@@ -167,7 +167,7 @@ class SparseMod:
             path = Path(key).expanduser()
             proof = prove(path, context.run_id, context.node_id, description.label)
         answer = Answer(
-            **vars(description),
+            **{one.name: getattr(description, one.name) for one in fields(Description)},
             action=Action.DESCRIBE,
             round=request.round,
             proof=proof,

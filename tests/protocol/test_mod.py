@@ -1,5 +1,6 @@
 """The mod around apps that know nothing of it, and around one that does."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -327,6 +328,16 @@ def test_an_app_may_describe_itself_once() -> None:
     assert len(calls) == 1
     node.context.state = RecordDict()
     assert Answer.from_records(node.ask(sparse_server().records()).content).label == "user-3"
+
+
+def test_a_description_may_know_more_than_is_told() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Mine(Description):
+        room: str = "hall"
+
+    node = Node(training(drift), SparseMod(lambda context: Mine("user-3", examples=80)))
+    answer = Answer.from_records(node.ask(describe_request()).content)
+    assert (answer.label, answer.examples) == ("user-3", 80)
 
 
 def test_a_description_that_fails_becomes_an_error_reply() -> None:

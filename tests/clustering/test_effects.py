@@ -3,6 +3,7 @@
 import numpy as np
 
 from caafp_app.clustering.effects import Effects, unit
+from caafp_app.runs.checkpoint import Checkpoints
 
 
 def seen(rng, clients, rounds, drawn):
@@ -42,11 +43,16 @@ def test_what_a_round_has_in_common_is_no_clients():
         assert part @ own > 0.7 * np.linalg.norm(part) * np.linalg.norm(own)
 
 
-def test_sums_are_taken_up_again_to_the_bit():
+def test_sums_are_taken_up_again_to_the_bit(tmp_path):
     rng = np.random.default_rng(3)
     effects = Effects(5)
     for members in seen(rng, 5, 4, 3):
         effects.add({f"c{k}": rng.standard_normal(5) for k in members})
-    again = Effects(**vars(effects))
+    kept = Checkpoints(tmp_path)
+    kept.save(4, vars(effects))
+    again = Effects(**kept.load().state)
+    later = {f"c{k}": rng.standard_normal(5) for k in (0, 3)}
+    effects.add(later)
+    again.add(later)
     for one, other in zip(effects.fit(), again.fit(), strict=True):
         np.testing.assert_array_equal(one, other)

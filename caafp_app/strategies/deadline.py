@@ -20,6 +20,7 @@ ROOM = 0.8
 
 _LONGEST = 1e7
 _APART = 1.2
+_FADES = 0.97
 
 
 def choose_level(
@@ -42,10 +43,11 @@ def growth_of(client: Client, seconds: float, size: float) -> float:
     """Return the power of size that a device's seconds grow with, by its last two trainings.
 
     Bytes grow with the parameters, a convolution's work with more, at most with their square. So it
-    is between 1 and 2; as before where both trainings were of about one size.
+    is between 1 and 2. It is seen when a part has become larger: a device whose part has become
+    smaller may only have been busy before. Then it fades, for the device may have been busy then.
     """
-    if not client.took or max(size, client.size) < _APART * min(size, client.size):
-        return client.growth
+    if not client.took or size < _APART * client.size:
+        return 1.0 + _FADES * (client.growth - 1.0)
     found = math.log(seconds / client.took) / math.log(size / client.size)
     return min(max(found, 1.0), 2.0)
 

@@ -86,10 +86,10 @@ class Election:
             votes = [vote for reply in replies if (vote := vote_of(reply, len(self.rivals)))]
             if not votes:
                 continue
-            means = np.mean(votes, axis=0)
-            self._elected[query.group] = winner = self.rivals[int(means.argmin())]
+            middle = np.median(votes, axis=0)
+            self._elected[query.group] = winner = self.rivals[int(middle.argmin())]
             said[query.group] = {
-                one.score: float(mean) for one, mean in zip(self.rivals, means, strict=True)
+                one.score: float(vote) for one, vote in zip(self.rivals, middle, strict=True)
             }
             log(INFO, "cluster %d: %d clients chose %r", query.group, len(votes), winner.score)
         density = {query.group: query.model.density for query in queries}
@@ -99,9 +99,10 @@ class Election:
 def vote_of(metrics: MetricRecord, rivals: int) -> list[float] | None:
     """Return what a client says of each rival: by which share of its least loss it is worse.
 
-    At most 1, so that no client decides alone, and a rival that is far behind does not hide how the
-    others differ. None where a loss is missing or larger than `MOST_LOSS`. `metrics` has lists of
-    the trials' figures, or one number where these are alike.
+    At most 1, and of each rival the median counts, so that no client of three or more decides
+    alone; and a rival that is far behind does not hide how the others differ. None where a loss is
+    missing or larger than `MOST_LOSS`. `metrics` has lists of the trials' figures, or one number
+    where these are alike.
     """
     losses: list[float] = []
     for place in range(rivals):

@@ -3,6 +3,7 @@
 One command a module; each is registered here.
 """
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -76,6 +77,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         app(prog_name="caafp")
-    except OSError as error:  # a full disk that output goes to, or a working folder that is gone
+    except OSError as error:
+        # A full disk that output goes to, or a working folder that is gone.
+        if error.errno not in (errno.ENOSPC, errno.ENOENT, errno.ESTALE):
+            raise
         print(f"caafp: {error}", file=sys.stderr)
         sys.exit(FAILED)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import typer
 
 from caafp_app.errors import CaafpError, SettingsError
-from caafp_app.safe_text import sentence
+from caafp_app.safe_text import printable
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit statuses."""
@@ -40,8 +40,9 @@ def ending(then: str = "") -> Iterator[None]:
     try:
         yield
     except CaafpError as error:
-        # It may quote a file of somebody else's.
-        typer.echo(f"caafp: {sentence(str(error), 10_000)}", err=True)
+        # It may quote a file of somebody else's, whose lines must not look like ours.
+        lines = [printable(line) for line in str(error)[:10_000].splitlines()]
+        typer.echo("caafp: " + "\n  ".join(lines), err=True)
         raise typer.Exit(MISUSED if isinstance(error, SettingsError) else FAILED) from error
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -131,6 +131,7 @@ class PullBook:
         return [pulls[number] for pulls in known if number in pulls]
 
     def to_json(self) -> dict[str, Any]:
+        """Return it for a checkpoint; the inverse of `from_json`."""
         return {
             "last": {k: sorted(v.items()) for k, v in sorted(self.last.items())},
             "clients": {k: list(v) for k, v in sorted(self.clients.items())},
@@ -141,6 +142,7 @@ class PullBook:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> "PullBook":
+        """Take it up again."""
         return cls(
             {k: {int(n): float(pull) for n, pull in v} for k, v in told["last"].items()},
             {k: (int(to), int(count)) for k, (to, count) in told["clients"].items()},

@@ -29,7 +29,7 @@ class Survey(NamedTuple):
     """What the data of a run is: the shape of a window (None: not known yet), and in words.
 
     `facts` are one line for a person; `notes`, what is allowed and may be a mistake. `labels` are
-    those of the clients that have windows to train on, where they are known.
+    those of the clients in their order, where they are known; empty of who has nothing to train on.
     """
 
     shape: tuple[int, ...] | None
@@ -96,7 +96,8 @@ def survey(settings: DataSettings, clients: int) -> Survey:
     absent = [shape.class_names[k] for k in np.flatnonzero(counts == 0)]
     if absent:
         notes.append(f"no client has windows of {_some(absent)}")
-    labels = tuple(name for name in names if name not in idle)
+    out = set(idle)
+    labels = tuple("" if name in out else name for name in names)
     return Survey(shape.input_shape, classes, facts, notes, labels)
 
 

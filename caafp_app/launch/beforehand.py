@@ -70,7 +70,7 @@ def check_simulation(
         _check_network(settings, found.shape, found.classes)
     unused = _check_strategy(settings)
     if settings.rounds.unseen_users and found.labels:
-        _check_unseen(settings, found.labels[:clients], unused)
+        _check_unseen(settings, [one for one in found.labels[:clients] if one], unused)
     if settings.run.resume_from:
         from caafp_app.runs.checkpoint import FOLDER, Checkpoints
         from caafp_app.server_app import terms_of

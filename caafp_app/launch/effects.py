@@ -35,7 +35,7 @@ IDLE = (
     ),
     Idle(
         ("data-dir",),
-        "dataset reads no files of yours",
+        "dataset does not read it",
         lambda s: s.data.dataset in ("synthetic", "digits", "folder"),
     ),
     Idle(

@@ -33,6 +33,7 @@ class Entry:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property

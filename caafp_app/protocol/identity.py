@@ -121,9 +121,11 @@ class Identities:
         return ""
 
     def state(self) -> dict[str, str]:
+        """Return what was met, JSON-able."""
         return dict(sorted(self.seen.items()))
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
         self.seen = {str(label): str(key) for label, key in state.items()}
 
 

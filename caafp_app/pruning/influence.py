@@ -173,6 +173,7 @@ class Influence(Generic[Item]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` returned."""
         self._norms = {
             (str(name), int(group)): deque(_floats(recent), maxlen=RECENT)
             for name, group, recent in state["norms"]

@@ -32,13 +32,17 @@ Vector = NDArray[np.float64]
 
 
 class TermSum(ABC):
-    """The sum over replies of ``term(u, w)``, w a reply's weight and u [size] its update."""
+    """The sum over replies of ``term(u, w)``, w a reply's weight and u [size] its update.
+
+    `weight` is w of the reply that is being added.
+    """
 
     quantum: ClassVar[int]
     """Exponent q of the quantum ``2**q`` that terms are rounded to; sums stay below 2**(62 + q)."""
 
     def __init__(self, size: int) -> None:
         self.total = ReproducibleSum(size, self.quantum)
+        self.weight = 0.0
 
     @abstractmethod
     def largest(self, peak: float, weight: float) -> float:
@@ -55,9 +59,11 @@ class Moves(TermSum):
     quantum = UPDATE_QUANTUM
 
     def largest(self, peak: float, weight: float) -> float:
+        """Return ``w peak``."""
         return peak * weight
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return ``w u``."""
         np.copyto(out, weighted)
         return out
 
@@ -68,9 +74,11 @@ class Squares(TermSum):
     quantum = -42  # steps of 2.3e-13, sums up to 1.0e6
 
     def largest(self, peak: float, weight: float) -> float:
+        """Return ``w peak^2``."""
         return peak * weight * peak
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
+        """Return ``w u^2``."""
         return np.multiply(values, weighted, out=out)
 
 
@@ -78,15 +86,14 @@ class Signs(TermSum):
     """The sum of ``w sign(u)``."""
 
     quantum = -24  # that of the weights, of which all terms are multiples
-    _weight = 0.0
 
     def largest(self, peak: float, weight: float) -> float:
-        """Return w, which `term` is not told: a sign has no other size."""
-        self._weight = weight
+        """Return w."""
         return weight
 
     def term(self, values: Vector, weighted: Vector, out: Vector) -> Vector:
-        return np.multiply(np.sign(values, out=out), self._weight, out=out)
+        """Return ``w sign(u)``."""
+        return np.multiply(np.sign(values, out=out), self.weight, out=out)
 
 
 def make_sums(names: Iterable[str], size: int) -> dict[str, TermSum]:
@@ -124,6 +131,8 @@ def accumulate(
     for total, largest in totals:
         total.check(largest)
     level, *levels = [total.level_for(largest) for total, largest in totals]
+    for one in sums:
+        one.weight = weight
     scratch = np.empty((3, min(CHUNK, mean.size)), dtype=np.float64)
     for part in chunks(mean.size):
         values, weighted, out = scratch[:, : part.stop - part.start]

@@ -110,13 +110,14 @@ def check_strategy(settings: Settings) -> MethodStrategy:
 
 
 def unused_settings(name: str) -> tuple[str, ...]:
-    """Return the settings of clusters and of pruning that a strategy has no argument for."""
+    """Return the settings of clusters, pruning and levels that a strategy has no argument for."""
     takes = _arguments(find_class(name)).keys()
     unused = []
     for argument, group in (("clustering", ClusterSettings), ("pruning", PruneSettings)):
         if argument not in takes:
             unused += [key_of(one.name) for one in fields(group) if one.name not in takes]
-    unused += ["deadline"] * ("deadline" not in takes)
+    if "deadline" not in takes:
+        unused.append("deadline")
     prunes = {"sparsity", "pruning"} & takes
     return tuple(key for key in unused if not (prunes and key == "spare-layers"))
 

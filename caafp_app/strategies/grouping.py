@@ -63,7 +63,9 @@ class Clustering:
                 f"grouping: expected one of {', '.join(GROUPINGS)}, found {self.grouping!r}"
             )
         if self.linkage not in LINKAGES:
-            raise SettingsError(f"expected a linkage of {LINKAGES}, found {self.linkage!r}")
+            raise SettingsError(
+                f"linkage: expected one of {', '.join(LINKAGES)}, found {self.linkage!r}"
+            )
 
     def __str__(self) -> str:
         """Say it as the plan shows it."""

@@ -45,6 +45,7 @@ class Adam:
         self.steps = 0
 
     def step(self) -> None:
+        """Take one step along the gradient."""
         self.steps += 1
         self.first.lerp_(self.gradient, 0.1)
         self.second.mul_(0.999).addcmul_(self.gradient, self.gradient, value=0.001)
@@ -65,6 +66,7 @@ class Momentum:
         self.velocity = torch.zeros_like(values)
 
     def step(self) -> None:
+        """Take one step along the momentum."""
         self.velocity.mul_(0.9).add_(self.gradient)
         self.values.add_(self.velocity, alpha=-self.learning_rate)
 

@@ -40,7 +40,7 @@ def prepared(preset: str, *pairs: str) -> Prepared:
         (["unseen-users=6"], "unseen-users: expected fewer than the 6 clients"),
         (["unseen-users=user-00,user-99"], "unseen-users: .* found 'user-99'"),
         (["unseen-users=5"], "clusters: expected at most the 1 clients that unseen-users=5 leaves"),
-        (["strategy-args=linkage='single'"], "expected a linkage"),
+        (["strategy-args=linkage='single'"], "linkage: expected one of average, complete"),
     ],
 )
 def test_what_cannot_work_is_refused(

@@ -17,7 +17,7 @@ from caafp_app.strategies.factory import unused_settings
         ({"sparsity": 0.0, "regrow": 0.1}, 12, "regrow has no effect: sparsity is 0"),
         ({"initial-mask": "snip"}, 12, "initial-mask has no effect"),
         ({"dataset": "wisdm", "synthetic-users": 7}, 36, "synthetic-users has no effect"),
-        ({"data-dir": "/a/b.zip"}, 12, "data-dir has no effect: dataset reads no files"),
+        ({"data-dir": "/a/b.zip"}, 12, "data-dir has no effect: dataset does not read it"),
         ({"deadline": 9.0}, 12, "deadline has no effect: levels"),
         ({"strategy": "fedavg", "deadline": 9.0}, 12, "deadline has no effect: strategy 'fedavg'"),
         ({"engine": "batched", "round-timeout": 9.0}, 12, "round-timeout has no effect"),

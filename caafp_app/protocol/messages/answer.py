@@ -55,6 +55,7 @@ class Answer(Description):
     record: str = ""
 
     def to_records(self) -> RecordDict:
+        """Build the records."""
         header = ConfigRecord(
             {
                 "version": PROTOCOL_VERSION,

@@ -75,6 +75,7 @@ class Request:
     record: str = ""
 
     def to_records(self) -> RecordDict:
+        """Build the records."""
         header = ConfigRecord(
             {
                 "version": PROTOCOL_VERSION,

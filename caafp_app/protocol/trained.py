@@ -111,7 +111,7 @@ def _encode_update(
     whole = update.values + _left_over(mask, context, request.cluster)
     whole_update = update._replace(values=whole)
     arrays = pack_parts(whole_update, mask.layout, request.up, request.rest, rng)
-    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.dtype, True)
+    sent = codec_for(request.up).decode(arrays[VALUES], mask.count, mask.layout.weight_dtype, True)
     kept = {"mask": mask.packed, "values": whole - sent, "cluster": np.array([request.cluster])}
     keep_record(context, _RESIDUAL, kept)
     return arrays

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.gradient import unpack_gradient
+from caafp_app.protocol.held import kept_arrays
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.mask import Mask
 from caafp_app.protocol.messages import GRADIENT, HEADER, Answer, ErrorCode
@@ -120,6 +121,15 @@ def test_error_feedback_makes_sent_updates_track_true_ones(up: str) -> None:
     step = {"float16": 5e-6, "int8": 4e-3 / 127}[up]
     assert max(strays) < 2.5 * step
     assert np.mean(strays[30:]) < 2 * np.mean(strays[:30])
+
+
+def test_what_is_left_over_is_of_what_the_server_decodes() -> None:
+    server = Server({"w": np.zeros((5, 80), "f4"), "b": np.zeros(5)})  # not decoded in float64
+    update = np.random.default_rng(4).standard_normal((5, 80)).astype(np.float32)
+    node = Node(training(lambda name, array: array + update if name == "w" else array))
+    server.add(node.ask(server.records(up="int8")), "int8")
+    left = kept_arrays(node.context, "residual")["values"]
+    np.testing.assert_array_equal(server.model.weights + left, update.reshape(-1))
 
 
 def test_what_is_left_over_moves_to_the_next_mask_and_is_forgotten_where_pruned() -> None:

@@ -69,7 +69,7 @@ def test_a_run_of_stacked_clients_is_that_of_one_client_after_another(
             )
     for one, other in zip(alone.rounds, stacked.rounds, strict=True):
         assert one["answered"] == other["answered"]
-        # From the first mask on, a weight near the border may be pruned in one of them alone.
-        near = 0.02 if one["round"] <= 2 else 0.1
+        # Where masks change, a weight near the border may be pruned in one of them alone.
+        near = 0.1 if strategy == "caafp" and one["round"] > 2 else 0.02
         assert one["loss"] == pytest.approx(other["loss"], abs=near)
     network_on.cache_clear()

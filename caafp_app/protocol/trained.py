@@ -58,6 +58,7 @@ def pack_training(
         given = from_record(records, GRADIENT)
         slope = mask.select(_flat_gradient(given, mask)) if given else None
         saliency = _saliency(received.values, model.values, slope)
+        saliency = saliency.astype(mask.layout.weight_dtype, copy=False)
         rng = encoding_rng(request.seed, request.round, "up", answer.label)
         return replace(answer, arrays={VALUES: codec_for(request.up).encode(saliency, rng)})
     with np.errstate(over="ignore", invalid="ignore"):

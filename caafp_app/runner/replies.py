@@ -103,9 +103,9 @@ def read_saliency(answer: Answer, query: Query, wire: WireFormat) -> Update:
     mask = query.model.mask
     if answer.mask_digest != mask.digest or VALUES not in answer.arrays:
         raise ProtocolError("saliency: no values, or of another mask")
-    dtype = mask.layout.dtype
-    values = codec_for(wire.up).decode(answer.arrays[VALUES], mask.count, dtype, False)
-    values = np.maximum(values, 0)
+    dtype, sent = mask.layout.dtype, mask.layout.weight_dtype
+    values = codec_for(wire.up).decode(answer.arrays[VALUES], mask.count, sent, False)
+    values = np.maximum(values, 0).astype(dtype, copy=False)
     with np.errstate(over="ignore"):
         mean = float(values.mean(dtype=np.float64)) if values.size else 0.0
     if mean > LARGEST_MEAN:

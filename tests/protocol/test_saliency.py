@@ -10,6 +10,10 @@ from caafp_app.protocol.arrays import to_record
 from caafp_app.protocol.layout import Layout
 from caafp_app.protocol.messages import GRADIENT, HEADER, Action, Answer, ErrorCode
 from caafp_app.protocol.payload import attached
+from caafp_app.runner.model import SparseModel
+from caafp_app.runner.options import WireFormat
+from caafp_app.runner.query import Query
+from caafp_app.runner.replies import read_saliency
 from tests.protocol.support import Arrays, Node, Server, identity, random_mask, training
 
 MODEL: Arrays = {
@@ -63,3 +67,15 @@ def test_saliencies_that_are_not_finite_become_an_error_reply(bad: float) -> Non
     reply = node.ask(server().records(Action.SALIENCY))
     assert reply.error.code == ErrorCode.CLIENT_FAILED
     assert "NaN or infinity" in (reply.error.reason or "")
+
+
+@pytest.mark.parametrize("up", ["float32", "float16"])
+def test_saliencies_travel_in_the_type_of_what_may_be_pruned(up: str) -> None:
+    of = Server({**MODEL, "b": np.ones(6)})  # the rest is float64
+    node = Node(training(identity, extra={GRADIENT: to_record({"w": SLOPE})}))
+    answer = Answer.from_records(node.ask(of.records(Action.SALIENCY, up=up)).content)
+    assert answer.arrays["values"].dtype == up
+    query = Query(Action.SALIENCY, SparseModel(of.model, of.mask), ())
+    values = read_saliency(answer, query, WireFormat(up=up)).values
+    assert values.dtype == np.float64
+    np.testing.assert_allclose(values, expected(of, SLOPE), rtol=1e-5 if up == "float32" else 1e-3)

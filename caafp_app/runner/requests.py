@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,8 +41,9 @@ class RequestWriter:
         self._records: dict[tuple[Query, str, bool], RecordDict] = {}
         self._digests: dict[Query, str] = {}
         self._phase, self._round, self._keep, self._own = "", 0, 0, False
-        # What an override put into messages last: config and records, by node (0: any) and route.
-        self._changed: dict[tuple[int, str], tuple[dict[str, Any], dict[str, Any]]] = {}
+        # What an override put into the last messages of a route: config and records, by node; 0:
+        # those of all.
+        self._changed: dict[str, dict[int, tuple[dict[str, Any], dict[str, Any]]]] = {}
 
     def open(self, phase: str, round_: int, keep: int = 0, *, own: bool = False) -> None:
         """Begin an exchange, and forget the records of the one before.
@@ -55,18 +56,27 @@ class RequestWriter:
         self._digests.clear()
 
     def note(self, messages: Iterable[Message]) -> None:
-        """Keep what an override has put into messages, for those that it will not see."""
-        queries, key = [query for query, *_ in self._records], self.options.configrecord_key
+        """Keep what an override has put into messages, for those that it will not see.
+
+        A client that was not asked last is told what all were told.
+        """
+        queries, options = [query for query, *_ in self._records], self.options
+        key = options.configrecord_key
         ours = {HEADER, ARRAYS, self._record(), key}.union(*(query.records for query in queries))
         asked = {"server-round"}.union(*(query.config for query in queries))
+        changed: dict[str, dict[int, tuple[dict[str, Any], dict[str, Any]]]] = {}
         for message in messages:
             told, route = message.metadata, message.metadata.message_type.split(".")[0]
-            config = message.content.config_records.get(key, ConfigRecord())
-            changed = (
-                {name: value for name, value in config.items() if name not in asked},
+            user = options.train_config if route == MessageType.TRAIN else options.evaluate_config
+            config = message.content.config_records.get(key, ConfigRecord()).items()
+            changed.setdefault(route, {})[told.dst_node_id] = (
+                {k: value for k, value in config if k not in asked and value != user.get(k)},
                 {name: one for name, one in message.content.items() if name not in ours},
             )
-            self._changed[told.dst_node_id, route] = self._changed[0, route] = changed
+        for by_node in changed.values():
+            configs, records = zip(*by_node.values(), strict=True)
+            by_node[0] = _common(configs), _common(records)
+        self._changed |= changed
 
     def describe(self, node: int) -> Message:
         """Ask a node who it is."""
@@ -107,7 +117,8 @@ class RequestWriter:
             self._records[query, base, holds] = records
         route = MessageType.TRAIN if query.action in TRAINING else MessageType.EVALUATE
         records = self._records[query, base, holds]
-        changed = self._changed.get((client.node, route)) or self._changed.get((0, route))
+        noted = self._changed.get(route, {})
+        changed = noted.get(client.node, noted.get(0))
         if changed and (in_full or self._own):
             key, (config, own) = self.options.configrecord_key, changed
             told = ConfigRecord({**records.config_records.get(key, {}), **config})
@@ -178,6 +189,12 @@ class RequestWriter:
         shown = min(shown, self.rounds) if self.rounds else shown
         config = ConfigRecord({**told, "server-round": shown})  # type: ignore[dict-item]
         return {self.options.configrecord_key: config}
+
+
+def _common(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what stands with the same value in all parts."""
+    first, *others = parts
+    return {name: one for name, one in first.items() if all(o.get(name) == one for o in others)}
 
 
 def _ordered(request: Request, config: Mapping[str, ArrayRecord | ConfigRecord]) -> RecordDict:

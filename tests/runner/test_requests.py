@@ -1,10 +1,11 @@
 """Messages of one round: what is equal in them is shared, and a mask goes where it lacks."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from caafp_app.protocol.layout import Layout
@@ -151,3 +152,31 @@ def test_stochastic_rounding_repeats_and_differs_between_seeds_rounds_and_cluste
     first = values(1, 0, 1)
     assert values(1, 0, 1) == first
     assert len({first, values(2, 0, 1), values(1, 1, 1), values(1, 0, 2)}) == 4
+
+
+def test_a_client_is_told_what_an_override_told_it_last_or_else_what_it_told_all() -> None:
+    model, writer = model_of(1), writer_of()
+    clients = {name: Client(name, k) for k, name in enumerate("abcd", 1)}
+    same = ArrayRecord([np.ones(3)])
+    for round_, asked in ((1, "ab"), (2, "bc")):
+        writer.options = replace(
+            writer.options, train_config=ConfigRecord({"lr": 0.1, "step": round_})
+        )
+        messages = write(writer, model, *(clients[name] for name in asked), round_=round_)
+        for name, message in zip(asked, messages, strict=True):
+            config = {**message.content["config"], "lr": round_ + ord(name), "epochs": round_}
+            own = ArrayRecord([np.array([round_])])
+            message.content = RecordDict({"config": ConfigRecord(config), "same": same, name: own})
+        writer.note(messages)
+    writer.note([])
+    writer.options = replace(writer.options, train_config=ConfigRecord({"lr": 0.1, "step": 3}))
+    writer.open("personalise", 3, own=True)
+    query = Query(Action.TRAIN, model, tuple(clients.values()))
+    for name, client in clients.items():
+        content = writer.write(query, client).content
+        last = name in "bc"  # the last exchange
+        wanted = {"lr": 2 + ord(name) if last else 0.1, "step": 3, "epochs": 2, "server-round": 3}
+        assert dict(content["config"]) == wanted
+        assert [n for n in content if n in {"same", *clients}] == ["same", *([name] * last)]
+    query = Query(Action.EVALUATE, model, (clients["b"],))
+    assert dict(writer.write(query, clients["b"]).content["config"]) == {"server-round": 3}

@@ -6,7 +6,8 @@ Nguyen, "Fast Reproducible Floating-Point Summation", ARITH 2013) rounds each te
 one fixed quantum ``2**q`` first, so that all additions are exact.
 
 A term is rounded by adding ``1.5 * 2**(52 + q)`` in float64: the bits of that sum, read as an
-integer, are those of the constant plus the term in quanta.
+integer, are those of the constant plus the term in quanta. The constants stay in the sum, modulo
+2**64, until it is read.
 """
 
 import math
@@ -73,6 +74,7 @@ class ReproducibleSum:
         self._quanta = np.zeros(size, dtype=np.int64)
         self._bound = 0  # of the sum at any position, in quanta
         self._shifter = np.float64(1.5 * 2.0 ** (52 + quantum))
+        self._shifted = 0  # how many shifters are in the quanta
         self._small = False  # whether the terms that come next are within the shifter's range
 
     def add(
@@ -111,7 +113,7 @@ class ReproducibleSum:
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
         largest = largest_magnitude(values, index.size, peak)
-        level = self.level_for(largest * abs(weight))
+        level = self._room_for(largest * abs(weight))
         level._quanta[index] += level._rounded(values.astype(np.float64) * weight)
 
     def check(self, peak: float) -> None:
@@ -126,21 +128,23 @@ class ReproducibleSum:
             self._carry()
 
     def level_for(self, peak: float) -> "ReproducibleSum":
-        """Make room for terms of magnitude up to ``peak`` at all positions.
+        """Make room for terms of magnitude up to ``peak``.
 
-        Return the level to `put` them into. Raises ProtocolError if they are too large; nothing has
-        changed then.
+        Return the level to `put` them into, once at each position. Raises ProtocolError if they are
+        too large; nothing has changed then.
         """
-        if self._is_coarse(peak):
-            return self._coarser().level_for(peak)
-        self.check(peak)
-        self._bound += int(np.ceil(np.ldexp(peak, -self.quantum)))
-        self._small = peak < 2.0 ** (50 + self.quantum)
-        return self
+        level = self._room_for(peak)
+        level._small = peak < 2.0 ** (50 + level.quantum)
+        level._shifted += level._small
+        return level
 
     def put(self, part: slice, terms: NDArray[np.float64]) -> None:
         """Add one chunk of terms that `level_for` has made room for; ``terms`` is scratch."""
-        self._quanta[part] += self._rounded(terms)
+        if self._small:
+            terms += self._shifter
+            self._quanta[part] += terms.view(np.int64)
+        else:
+            self._quanta[part] += self._rounded(terms)
 
     def merge(self, other: Self) -> None:
         """Add another sum: exactly what adding each of its terms would give, in any order.
@@ -161,10 +165,11 @@ class ReproducibleSum:
             self._coarser().merge(other._above)
         self._bound += other._bound
         self._quanta += other._quanta
+        self._shifted += other._shifted
 
     def read(self, part: slice, carried: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Return a part of the sum, float64, as a copy; with what a lower level carries."""
-        quanta = self._quanta[part] + (0 if carried is None else carried)
+        quanta = self._settled()[part] + (0 if carried is None else carried)
         if self._above is None:
             value: NDArray[np.float64] = np.multiply(quanta, 2.0**self.quantum, dtype=np.float64)
             return value
@@ -180,7 +185,7 @@ class ReproducibleSum:
         while levels[-1]._above is not None:
             levels.append(levels[-1]._above)
         return {
-            "quanta": np.stack([level._quanta for level in levels]),
+            "quanta": np.stack([level._settled() for level in levels]),
             "scale": np.array([self.quantum, *(level._bound for level in levels)], dtype=np.int64),
         }
 
@@ -218,7 +223,7 @@ class ReproducibleSum:
 
     def _carry(self) -> None:
         """Move all but the last bits to the level above; the sum is the same."""
-        above, carried = self._coarser(), self._quanta >> _CARRIED
+        above, carried = self._coarser(), self._settled() >> _CARRIED
         most = _largest(carried)
         above.check(float(np.ldexp(most, above.quantum)))
         above._bound += most
@@ -231,16 +236,26 @@ class ReproducibleSum:
 
     def _tighten(self) -> None:
         """Read the bound off the sum: the largest terms were not all at one position."""
-        self._bound = _largest(self._quanta)
+        self._bound = _largest(self._settled())
 
     def _rounded(self, terms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Round terms to whole numbers of quanta, half to even; in place where they are small."""
-        if not self._small:
-            return np.rint(terms * 2.0**-self.quantum).astype(np.int64)
-        terms += self._shifter
-        quanta = terms.view(np.int64)
-        quanta -= self._shifter.view(np.int64)
-        return quanta
+        """Round terms to whole numbers of quanta, half to even."""
+        return np.rint(terms * 2.0**-self.quantum).astype(np.int64)
+
+    def _room_for(self, peak: float) -> "ReproducibleSum":
+        if self._is_coarse(peak):
+            return self._coarser()._room_for(peak)
+        self.check(peak)
+        self._bound += int(np.ceil(np.ldexp(peak, -self.quantum)))
+        return self
+
+    def _settled(self) -> NDArray[np.int64]:
+        """Return the quanta alone; the shifters that came with them are taken out."""
+        if self._shifted:
+            excess = self._shifted * int(self._shifter.view(np.int64)) % 2**64
+            self._quanta.view(np.uint64)[:] -= np.uint64(excess)
+            self._shifted = 0
+        return self._quanta
 
 
 def _largest(quanta: NDArray[np.int64]) -> int:

@@ -10,7 +10,7 @@ CHUNK = 131_072
 """Elements of a piece: steps are few enough that their calls cost nothing."""
 
 
-def chunks(size: int) -> Iterator[slice]:
-    """Cut ``range(size)`` into slices of at most `CHUNK` elements."""
-    for start in range(0, size, CHUNK):
-        yield slice(start, min(size, start + CHUNK))
+def chunks(size: int, most: int = CHUNK) -> Iterator[slice]:
+    """Cut ``range(size)`` into slices of at most `most` elements."""
+    for start in range(0, size, most):
+        yield slice(start, min(size, start + most))

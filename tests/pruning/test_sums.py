@@ -55,6 +55,22 @@ def test_the_builtin_sums_are_those_of_numpy():
     np.testing.assert_array_equal(sums["signs"].total.read(slice(0, 9)), truths["signs"])
 
 
+@pytest.mark.parametrize("look", [False, True])
+@pytest.mark.parametrize(
+    "weights", [(3, 40, 7), (0.5, 3, 0.25), (2**31 - 1, 1, 2), (2**31, 5, 1), (2**40, 1, 2**-24)]
+)
+def test_signs_add_up_exactly_whatever_the_weights(weights, look):
+    updates, _ = replies_of(8, CHUNK // 4 + 3, 3)
+    updates[1, ::3] = 0.0
+    mean, signs = WeightedMean(updates.shape[1]), make_sums(("signs",), updates.shape[1])["signs"]
+    for update, weight in zip(updates, weights, strict=True):
+        accumulate(update, weight, mean, (signs,))
+        if look:
+            assert np.abs(signs.total.read(slice(0, 2))).max() <= sum(weights)
+    truth = (np.array(weights, np.float64)[:, None] * np.sign(updates, dtype=np.float64)).sum(0)
+    np.testing.assert_array_equal(signs.total.read(slice(None)), truth)
+
+
 def test_a_sum_of_ones_own_is_a_quantum_a_bound_and_a_term():
     class Cubes(TermSum):
         quantum = -48

@@ -125,7 +125,8 @@ class Signs(TermSum):
             level = self._sum.level_for(self._counted)
             for part in chunks(self.size):
                 level.put(part, self._counts[part].astype(np.float64))
-            self._counts[:] = self._counted = 0
+            self._counts = np.zeros(self.size, dtype=np.int32)  # takes no memory yet
+            self._counted = 0
         return self._sum
 
     def open(self, peak: float, weight: float) -> None:

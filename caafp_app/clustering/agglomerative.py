@@ -19,7 +19,6 @@ from caafp_app.clustering.assign import (
 from caafp_app.clustering.structure import MOST_CLUSTERS, cut_tree, silhouette, tree_of
 from caafp_app.errors import ProtocolError, RunError, SettingsError
 
-LINKAGES = ("average", "complete")
 # Below it there is no structure to speak of: updates that differ by noise alone stay under 0.035
 # (12 and 36 clients, 2 000 values, with or without a common direction), weak groups reach 0.12.
 LEAST_SILHOUETTE = 0.05
@@ -70,7 +69,7 @@ def cluster(
     """
     clients = len(sketches)
     limit = SAMPLE_LIMIT
-    _check(sketches, k, linkage, min_size)
+    _check(sketches, k, min_size)
     if not -1 <= min_silhouette <= 1:
         raise SettingsError(f"expected a silhouette in [-1, 1], found {min_silhouette:g}")
     notes = []
@@ -107,13 +106,11 @@ def cluster(
     )
 
 
-def _check(sketches: NDArray[np.floating], k: int, linkage: str, min_size: int) -> None:
+def _check(sketches: NDArray[np.floating], k: int, min_size: int) -> None:
     """Refuse what cannot be clustered."""
     clients = len(sketches)
     if clients == 0:
         raise RunError("expected clients to cluster, found none: none answered with an update")
-    if linkage not in LINKAGES:
-        raise SettingsError(f"expected a linkage of {LINKAGES}, found {linkage!r}")
     if k < 0 or min_size < 1:
         raise SettingsError(
             f"expected clusters >= 0 and a minimum size >= 1, found {k} and {min_size}"

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, LINKAGES, Grouping, cluster
+from caafp_app.clustering.agglomerative import LEAST_SILHOUETTE, Grouping, cluster
 from caafp_app.clustering.assign import centroids_of, cosine_distances
 from caafp_app.clustering.effects import unit
 from caafp_app.clustering.structure import find_structure
@@ -22,6 +22,7 @@ _MOST_COMPARED = 500
 """Clients whose distances among each other are told to the observer: a tree to look at."""
 
 GROUPINGS = ("exchange", "rounds")
+LINKAGES = ("average", "complete")
 AUTO = "auto"
 
 

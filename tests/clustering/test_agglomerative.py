@@ -124,7 +124,6 @@ def test_above_the_limit_a_sample_is_clustered_and_the_rest_assigned(monkeypatch
         (np.eye(3), {"k": -1}, SettingsError),
         (np.eye(3), {"k": 2, "min_size": 0}, SettingsError),
         (np.eye(3), {"k": 0, "min_silhouette": 2.0}, SettingsError),
-        (np.eye(3), {"k": 2, "linkage": "ward"}, SettingsError),
         (np.full((3, 2), np.nan), {"k": 2}, ProtocolError),
     ],
 )

@@ -1,5 +1,6 @@
 """Figures of one run: its tree of clients, how its masks overlap, how dense its layers are."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,6 @@ from numpy.typing import NDArray
 from caafp_app.bench.figures.style import HEAT, drawing, labelled, look, width
 from caafp_app.runs.palette import COLOURS
 from caafp_app.runs.reading import RunFiles, jaccard
-
-LINKAGES = ("average", "complete")
 
 
 def draw_dendrogram(run: RunFiles) -> Any | None:
@@ -27,7 +26,8 @@ def draw_dendrogram(run: RunFiles) -> Any | None:
     from scipy.spatial.distance import squareform
 
     told = str(run.plan.get("facts", {}).get("clusters", ""))  # as `Clustering` says itself
-    method = next((name for name in LINKAGES if f"{name} linkage" in told), LINKAGES[0])
+    named = re.search(r"(\w+) linkage", told)
+    method = named[1] if named else "average"
     tree = linkage(squareform(distances.astype(float), checks=False), method)
     clusters = {client.label: client.cluster for client in run.clients}
     count = len({clusters[label] for label in labels if label in clusters}) or 1

@@ -17,6 +17,9 @@ from tests.local_grid import LocalGrid
 
 Arrays = dict[str, NDArray[Any]]
 CLIENTS, ROUNDS = 6, 4
+CONFIG = {"lr": 0.3, "clipping_norm": 5.0}
+NUM_ROUNDS = 5
+"""Of `all_exchanges`."""
 
 
 def arrays_of(dtype: str = "float32", size: int = 40) -> Arrays:
@@ -99,6 +102,23 @@ def grid_of(app: ClientApp, clients: int = CLIENTS) -> LocalGrid:
 def as_fedavg(cls: type[CAAFP] = CAAFP, **kwargs: Any) -> CAAFP:
     """CA-AFP with everything of its own switched off."""
     return cls(clustering=Clustering(clusters=1), pruning=Pruning(sparsity=0.0), **kwargs)
+
+
+def all_exchanges(app: App, *mods: Mod, kind: type[CAAFP] = CAAFP) -> Any:
+    """A run with all exchanges there are: two clusters, pruning, personal models."""
+    strategy = kind(
+        warmup_rounds=1,
+        cluster_rounds=1,
+        prune_rounds=3,
+        clustering=Clustering(clusters=2),
+        pruning=Pruning(sparsity=0.5, every=1),
+    )
+    return strategy.start(
+        grid_of(app.make(*mods)),
+        record_of(arrays_of()),
+        num_rounds=NUM_ROUNDS,
+        train_config=ConfigRecord(CONFIG),
+    )
 
 
 def both(

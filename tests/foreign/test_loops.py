@@ -18,7 +18,16 @@ from flwr.serverapp.strategy import (
 from caafp_app import CAAFP, sparse_mod
 from caafp_app.errors import RunError
 from caafp_app.strategies import Clustering, FedSNIP, Pruning
-from tests.foreign.apps import CLIENTS, App, arrays_of, as_fedavg, grid_of, numpy_of, record_of
+from tests.foreign.apps import (
+    CLIENTS,
+    App,
+    all_exchanges,
+    arrays_of,
+    as_fedavg,
+    grid_of,
+    numpy_of,
+    record_of,
+)
 
 ROUNDS = 4
 
@@ -222,15 +231,7 @@ def test_what_an_override_puts_into_messages_is_in_those_that_it_does_not_see() 
             return messages
 
     app = App()
-    strategy = Adding(
-        warmup_rounds=1,
-        cluster_rounds=1,
-        prune_rounds=3,
-        clustering=Clustering(clusters=2),
-        pruning=Pruning(sparsity=0.5, every=1),
-    )
-    grid = grid_of(app.make(forgets_once, sparse_mod))
-    result = strategy.start(grid, record_of(arrays_of()), num_rounds=5)
+    result = all_exchanges(app, forgets_once, sparse_mod, kind=Adding)
     assert sum(kind == "train" for kind, _ in app.seen) == 7 * CLIENTS
     for kind, records in app.seen:
         assert ("epochs" in records["config"], "batch" in records["config"]) == (

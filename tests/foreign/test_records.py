@@ -18,28 +18,16 @@ from flwr.serverapp.strategy import FedAvg
 from caafp_app import CAAFP, current_mask, current_request, sparse_mod
 from caafp_app.errors import RunError
 from caafp_app.strategies import Clustering, Pruning
-from tests.foreign.apps import CLIENTS, App, arrays_of, grid_of, record_of
-
-CONFIG = {"lr": 0.3, "clipping_norm": 5.0}
-NUM_ROUNDS = 5
-
-
-def run(app: App, *mods: Mod, **kwargs: Any) -> Any:
-    """A run with all exchanges there are: two clusters, pruning, personal models."""
-    strategy = CAAFP(
-        warmup_rounds=1,
-        cluster_rounds=1,
-        prune_rounds=3,
-        clustering=Clustering(clusters=2),
-        pruning=Pruning(sparsity=0.5, every=1),
-        **kwargs,
-    )
-    return strategy.start(
-        grid_of(app.make(*mods)),
-        record_of(arrays_of()),
-        num_rounds=NUM_ROUNDS,
-        train_config=ConfigRecord(CONFIG),
-    )
+from tests.foreign.apps import (
+    CLIENTS,
+    CONFIG,
+    NUM_ROUNDS,
+    App,
+    all_exchanges,
+    arrays_of,
+    grid_of,
+    record_of,
+)
 
 
 def shape_of(records: Any) -> list[tuple[str, type, list[str]]]:
@@ -48,7 +36,7 @@ def shape_of(records: Any) -> list[tuple[str, type, list[str]]]:
 
 def test_the_app_gets_the_records_of_fedavg_in_their_order_and_no_round_beyond_the_last() -> None:
     ours, theirs = App(), App()
-    run(ours, sparse_mod)
+    all_exchanges(ours, sparse_mod)
     FedAvg().start(
         grid_of(theirs.make()), record_of(arrays_of()), train_config=ConfigRecord(CONFIG)
     )
@@ -77,7 +65,7 @@ def test_flowers_mods_work_after_it(mod: Mod) -> None:
             return call(message, context)
         return mod(message, context, call)
 
-    result = run(App(), sparse_mod, trains_only)
+    result = all_exchanges(App(), sparse_mod, trains_only)
     assert len(result.train_metrics_clientapp) == NUM_ROUNDS
     assert all(len(c.members) for c in result.clusters.values())
     assert {k.personal_sparsity for k in result.report.clients} == {0.5}
@@ -100,7 +88,7 @@ def reads_all(message: Message, context: Context, call: ClientAppCallable) -> Me
     ids=["size", "arrays", "reader", "twice"],
 )
 def test_a_mod_that_looks_at_messages_works_before_it_and_so_does_the_mod_twice(mod: Mod) -> None:
-    assert len(run(App(), mod, sparse_mod).train_metrics_clientapp) == NUM_ROUNDS
+    assert len(all_exchanges(App(), mod, sparse_mod).train_metrics_clientapp) == NUM_ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +96,7 @@ def test_a_mod_that_looks_at_messages_works_before_it_and_so_does_the_mod_twice(
 )
 def test_a_mod_that_changes_the_model_is_told_its_side(mod: Mod) -> None:
     with pytest.raises(RunError, match=r"put it after, as in ClientApp\(mods=\[sparse_mod"):
-        run(App(), mod, sparse_mod)
+        all_exchanges(App(), mod, sparse_mod)
 
 
 def test_what_is_ours_is_asked_of_the_context() -> None:
@@ -118,7 +106,7 @@ def test_what_is_ours_is_asked_of_the_context() -> None:
         asked.append(current_request(context))
         return call(message, context)
 
-    run(App(), sparse_mod, asks)
+    all_exchanges(App(), sparse_mod, asks)
     actions = [request.action for request in asked]
     assert set(actions) == {"train", "evaluate", "personalise", "evaluate-personal"}
     assert actions.count("personalise") == CLIENTS
@@ -155,7 +143,7 @@ def test_the_app_has_its_state_for_itself() -> None:
 )
 def test_an_app_without_the_mod_is_told_to_add_it(mods: tuple[Mod, ...]) -> None:
     with pytest.raises(RunError, match=r"ClientApp\(mods=\[sparse_mod\]\)"):
-        run(App(), *mods)
+        all_exchanges(App(), *mods)
 
 
 def test_a_mod_on_either_side_as_the_guide_shows_it() -> None:

@@ -18,6 +18,9 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 TORCH := tests/training tests/models tests/export tests/test_models.py tests/test_masking.py \
 	tests/test_client_app.py tests/test_golden.py
 
+# Files with tests of whole federations: reading the others takes longer than some of these tests.
+E2E := $$(grep -rl --include='test_*.py' 'mark\.e2e' tests)
+
 # The parts whose own tests have to reach every line, or nearly.
 CORE := protocol pruning clustering
 
@@ -47,7 +50,7 @@ portable: $(STAMP)  ## Run the tests that use torch as on an old processor, with
 		OPENBLAS_CORETYPE=Nehalem $(PYTEST) $(TORCH) $(ARGS)
 
 e2e: $(STAMP)  ## Run whole federations as processes on this machine, TLS and strangers among them
-	$(PYTEST) -m e2e --durations=10 $(ARGS)
+	$(PYTEST) -m e2e --durations=10 $(E2E) $(ARGS)
 
 drill: $(STAMP)  ## Hold the fault drill: six SuperNodes, of which hardly one behaves; some minutes
 	$(BIN)/python -m tests.e2e.drill

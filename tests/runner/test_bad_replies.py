@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import Message, RecordDict
 
 from caafp_app.errors import RunError
 from caafp_app.runner.replies import MAX_REASON
@@ -82,87 +82,31 @@ def array_called(name: str) -> Change:
     return change
 
 
-def missing_metric(records: RecordDict) -> None:
-    del records.metric_records["metrics"]["num-examples"]
-
-
 def drop(name: str) -> Change:
     return lambda records: records.pop(name)
 
 
-def without_arrays(records: RecordDict) -> None:
-    repacked(records, lambda arrays: arrays.clear())
-
-
-def second_metrics(records: RecordDict) -> None:
-    records["more"] = MetricRecord({"num-examples": 5})
-
-
-def gradient(make: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Change:
-    def change(records: RecordDict) -> None:
-        def remake(arrays: dict[str, np.ndarray]) -> None:
-            gaps, values = make(arrays["gradient-index"], arrays["gradient-value"])
-            arrays.update({"gradient-index": gaps, "gradient-value": values})
-
-        repacked(records, remake)
-
-    return change
-
-
-def half(*values: float) -> np.ndarray:
-    return np.array(values, np.float16)
-
-
 BAD: dict[str, tuple[Change, str]] = {
     "values-nan": (poked("values", np.nan), "NaN or infinity"),
-    "values-inf": (poked("values", -np.inf), "NaN or infinity"),
     "rest-nan": (poked("rest", np.nan), "NaN or infinity"),
     "values-absurd": (poked("values", 1e30), "did training diverge"),
     "rest-absurd": (poked("rest", 3e38), "did training diverge"),
     "values-short": (array("values", lambda v: v[:-1]), r"expected float32 \[36\]"),
-    "values-long": (array("values", lambda v: np.append(v, v[:1])), r"found float32 \[37\]"),
-    "values-square": (array("values", lambda v: v.reshape(6, 6)), r"found float32 \[6, 6\]"),
-    "values-empty": (array("values", lambda v: v[:0]), r"found float32 \[0\]"),
-    "values-scalar": (array("values", lambda v: np.asarray(v[0])), r"found float32 \[\]"),
-    "rest-long": (array("rest", lambda v: np.append(v, v)), r"expected float32 \[3\]"),
-    "values-float64": (array("values", lambda v: v.astype(np.float64)), "found float64"),
-    "values-float16": (array("values", lambda v: v.astype(np.float16)), "found float16"),
-    "values-int": (array("values", lambda v: v.astype(np.int32)), "found int32"),
     "values-missing": (without("values"), "'values' is missing"),
-    "rest-missing": (without("rest"), "'rest' is missing"),
     "digest-other": (header(mask_digest="0123456789abcdef"), "packed by mask 0123456789abcdef"),
     "digest-none": (header(mask_digest=""), "packed by mask none"),
     "version-other": (header(version=2), "protocol version 2 found"),
-    "version-text": (header(version="1"), "'version': expected int"),
     "round-past": (header(round=ROUND - 1), f"reply of round {ROUND - 1} in round {ROUND}"),
     "round-ahead": (header(round=ROUND + 1), f"reply of round {ROUND + 1} in round {ROUND}"),
-    "round-negative": (header(round=-1), "'round': expected a whole number"),
     "label-other": (header(label="part-0003"), "expected 'part-0002', found 'part-0003'"),
-    "label-huge": (header(label="x" * 5000), "at most 1000 characters"),
     "action-other": (header(action="evaluate"), "expected an answer to train, found evaluate"),
-    "action-unknown": (header(action="own-the-server"), "expected one of"),
     "header-missing": (drop("caafp"), "no 'caafp' record"),
-    "arrays-missing": (without_arrays, "is missing"),
     "examples-negative": (metrics(-3), r"expected a number from 0 to 1e\+15, found -3"),
-    "examples-absurd": (metrics(10**16), r"expected a number from 0 to 1e\+15"),
     "examples-tiny": (metrics(1e-300), "weight"),
-    "examples-nan": (metrics(float("nan")), "found nan"),
-    "examples-inf": (metrics(float("inf")), "found inf"),
-    "examples-list": (metrics([40, 40]), "expected one number, found"),
-    "examples-missing": (missing_metric, "expected one number, found None"),
     "name-huge": (array_called("x" * 5000), "x{500}"),
     "metrics-missing": (drop("metrics"), "expected one MetricRecord, found 0"),
-    "metrics-twice": (second_metrics, "expected one MetricRecord, found 2"),
-    "gradient-more": (gradient(lambda g, v: (np.zeros(36, np.uint8), half(*[1] * 36))), "at most"),
+    "gradient-more": (array("gradient-value", lambda v: np.ones(36, v.dtype)), "at most"),
     "gradient-huge": (header(gradient_scale=1e300), "within the stated scale"),
-    "gradient-vast": (header(gradient_scale=1e300), "within the stated scale"),
-    "gradient-nan": (header(gradient_scale=float("nan")), "finite"),
-    "gradient-minus": (header(gradient_scale=-1.0), "within the stated scale"),
-    "gradient-shares": (gradient(lambda g, v: (g, v * np.float16(2))), "within the stated scale"),
-    "gradient-nans": (gradient(lambda g, v: (g, v * np.float16("nan"))), "within the stated"),
-    "gradient-beyond": (gradient(lambda g, v: (g | 127, v)), "beyond"),
-    "gradient-fewer": (gradient(lambda g, v: (g[1:], v)), "positions"),
-    "gradient-dtype": (gradient(lambda g, v: (g, v.astype(np.float32))), "float16"),
     "gradient-half": (without("gradient-value"), "positions without values"),
 }
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from flwr.app import MessageType, MetricRecord, RecordDict
-from numpy.typing import NDArray
 
 from caafp_app.client.finetune import Trained
 from caafp_app.client.objectives import objective_of
@@ -18,6 +17,7 @@ from caafp_app.client.work import Metrics, Work
 from caafp_app.datasets.base import IntArray
 from caafp_app.protocol.messages import GRADIENT, Action, to_record
 from caafp_app.protocol.objective import HELD_TRAINED, LABEL_ENTROPY, UNLABELLED, option
+from caafp_app.protocol.unlabelled import entropy, said_of
 
 
 def saliency(work: Work) -> Tasks[RecordDict]:
@@ -58,24 +58,8 @@ def evaluate(work: Work) -> Tasks[RecordDict]:
     metrics |= yield from work.score("cluster", work.received)
     metrics |= yield from work.held(work.received)
     if option(work.content, UNLABELLED):
-        metrics |= of_predictions((yield work.predict(work.received)))
+        metrics |= said_of((yield work.predict(work.received)))
     return RecordDict({"metrics": MetricRecord(dict(metrics))})
-
-
-def of_predictions(probabilities: NDArray[np.floating]) -> dict[str, float]:
-    """Return what a model says without a label, by probabilities [n, classes].
-
-    ``sure`` is the mean largest probability, ``entropy`` the mean entropy of a window and
-    ``variety`` the entropy of their mean, in nats: a model that calls everything one class is sure,
-    and its variety is 0.
-    """
-    if not len(probabilities):
-        return {}
-    return {
-        "sure": float(probabilities.max(axis=1).mean()),
-        "entropy": float(_entropy(probabilities).mean()),
-        "variety": float(_entropy(probabilities.mean(axis=0))),
-    }
 
 
 ACTIONS: Mapping[Action, Callable[[Work], Tasks[RecordDict]]] = {
@@ -113,13 +97,7 @@ def _trained(work: Work, *, evaluate: bool) -> Tasks[tuple[Metrics, Trained]]:
 def _label_entropy(classes: IntArray, count: int) -> float:
     """Return the entropy of labels as a share of ``ln(count)``; 0 where there is one class."""
     shares = np.bincount(classes, minlength=count) / len(classes)
-    return float(_entropy(shares[shares > 0]) / np.log(count)) if count > 1 else 0.0
-
-
-def _entropy(shares: NDArray[np.floating]) -> NDArray[np.float64]:
-    logarithms = np.log(np.where(shares > 0, shares, 1.0))
-    found: NDArray[np.float64] = -(shares * logarithms).sum(axis=-1)
-    return found
+    return float(entropy(shares[shares > 0]) / np.log(count)) if count > 1 else 0.0
 
 
 def _reply(work: Work, trained: Trained, metrics: Metrics) -> Tasks[RecordDict]:

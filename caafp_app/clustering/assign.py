@@ -7,11 +7,6 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.int64]
 
-GENERAL = -1
-"""The number of the general model among the clusters'."""
-MARGIN = 0.1
-"""By how much a cluster's model has to be ahead of the general one, in nats."""
-
 _BLOCK = 2**22  # float64 values converted at a time: 32 MB
 
 
@@ -109,15 +104,3 @@ def keep_numbers(before: Mapping[str, int], after: Mapping[str, int]) -> dict[st
     for number in sorted(set(after.values()) - matched.keys()):
         matched[number] = next(free)
     return {label: matched[number] for label, number in after.items()}
-
-
-def informed(information: Mapping[int, float]) -> int:
-    """Return the cluster of most information where it is ahead by the margin, else `GENERAL`.
-
-    So a newcomer without labels is given a model: one that knows its windows is sure of each and
-    yet tells classes apart (Bridle, Heading, MacKay, NIPS 1991). `information`, in nats, is of each
-    model the entropy of the mean prediction less the mean entropy of a prediction.
-    """
-    clusters = [number for number in information if number != GENERAL]
-    best = max(clusters, key=lambda k: information[k], default=GENERAL)
-    return best if information[best] > information[GENERAL] + MARGIN else GENERAL

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caafp_app.clustering.assign import GENERAL, informed
 from caafp_app.datasets.base import source_of
 from caafp_app.datasets.folder import read_unlabelled
 from caafp_app.datasets.resolve import form_on_device
@@ -19,6 +18,7 @@ from caafp_app.datasets.scaling import Scaling
 from caafp_app.devices.personal import Card
 from caafp_app.devices.predict import Prediction, probabilities_by
 from caafp_app.errors import RunError, reading
+from caafp_app.protocol.unlabelled import GENERAL, information, informed, said_of
 from caafp_app.runs.reading import read_run
 from caafp_app.runs.tensors import read_tensors
 from caafp_app.settings import AUTO, Settings
@@ -46,7 +46,7 @@ def predict_as_newcomer(data: Path, run: Path) -> tuple[Prediction, str]:
         k: probabilities_by(model, card, windows)
         for k, model in _models(run, files.clusters).items()
     }
-    chosen = informed({k: _information(one) for k, one in found.items()})
+    chosen = informed({k: information(said_of(one)) for k, one in found.items()})
     name = "the general model" if chosen == GENERAL else f"the model of cluster {chosen}"
     return Prediction(card.class_names, found[chosen]), name
 
@@ -64,10 +64,3 @@ def _models(run: Path, found: Mapping[str, Any]) -> dict[int, dict[str, NDArray[
         for name, array in first.items()
     }
     return {GENERAL: general, **(models if len(models) > 1 else {})}
-
-
-def _information(probabilities: NDArray[np.float64]) -> float:
-    def entropy(some: NDArray[np.float64]) -> float:
-        return float(-(some * np.log(np.where(some > 0, some, 1.0))).sum(axis=-1).mean())
-
-    return entropy(probabilities.mean(axis=0)) - entropy(probabilities)

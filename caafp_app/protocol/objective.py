@@ -36,7 +36,7 @@ share of the largest, ``ln(classes)``."""
 
 UNLABELLED = "unlabelled"
 """Above 0: a client asked to evaluate tells how sure the received model is of its train windows,
-without their labels: ``sure``, ``entropy`` and ``variety``, see `client.actions.of_predictions`."""
+without their labels: ``sure``, ``entropy`` and ``variety``, see `protocol.unlabelled`."""
 
 OWN = "own"
 """Name of the ArrayRecord with the client's own model, sent with `CENTRE_WEIGHT` to a client that

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import MetricRecord
 
-from caafp_app.clustering.assign import GENERAL, informed
 from caafp_app.errors import SettingsError
 from caafp_app.protocol.messages import Action
 from caafp_app.protocol.objective import UNLABELLED
+from caafp_app.protocol.unlabelled import GENERAL, information, informed
 from caafp_app.pruning.schedule import RoundPlan
 from caafp_app.runner.query import Query
 from caafp_app.runner.roster import generator
@@ -23,7 +23,7 @@ from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import mean_of_clusters
 
 Evidence = Mapping[int, Mapping[str, float]]
-"""What each model says of a user's windows, by its number: see `client.actions`."""
+"""What each model says of a user's windows, by its number: see `protocol.unlabelled`."""
 
 
 def surest(models: Evidence) -> int:
@@ -32,17 +32,10 @@ def surest(models: Evidence) -> int:
     return max(clusters, key=lambda k: models[k].get("sure", 0.0), default=GENERAL)
 
 
-def most_informed(models: Evidence) -> int:
-    """Give a model that is sure and yet tells classes apart, where it is ahead by a margin."""
-    return informed(
-        {k: one.get("variety", 0.0) - one.get("entropy", 0.0) for k, one in models.items()}
-    )
-
-
 RULES: dict[str, Callable[[Evidence], int]] = {
     "general": lambda models: GENERAL,
     "surest": surest,
-    "informed": most_informed,
+    "informed": lambda models: informed({k: information(one) for k, one in models.items()}),
 }
 DEFAULT_RULE = "informed"
 """The rule in use, and that of `devices.newcomer`. Rules that also compare means and deviations of

@@ -7,13 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from caafp_app import cli
-from caafp_app.clustering.assign import GENERAL, MARGIN, informed
 from caafp_app.devices.kept import find_kept
 from caafp_app.devices.newcomer import predict_as_newcomer
 from caafp_app.devices.personal import load_personal
 from caafp_app.devices.predict import probabilities_by
 from caafp_app.devices.requests import initial_arrays
 from caafp_app.errors import RunError
+from caafp_app.protocol.unlabelled import GENERAL, MARGIN, informed
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.settings import Settings
 from tests.devices.conftest import CONFIG

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from caafp_app.client.actions import of_predictions
 from caafp_app.errors import SettingsError
+from caafp_app.protocol.unlabelled import said_of
 from caafp_app.runs.summary import build_summary
 from caafp_app.strategies.unseen import GENERAL, RULES, draw_unseen
 from tests.strategies.support import run
@@ -54,6 +54,6 @@ def test_rules(rule: str, chosen: int) -> None:
 
 
 def test_what_clients_tell_without_labels() -> None:
-    sure = of_predictions(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    sure = said_of(np.array([[1.0, 0.0], [0.0, 1.0]]))
     assert sure == pytest.approx({"sure": 1.0, "entropy": 0.0, "variety": np.log(2)})
-    assert of_predictions(np.empty((0, 2))) == {}
+    assert said_of(np.empty((0, 2))) == {}

@@ -57,7 +57,6 @@ def layer_counts(
     *,
     shapes: Sequence[Sequence[int]] | None = None,
     scores: Sequence[NDArray[np.floating]] | None = None,
-    minimum: int = 1,
 ) -> Counts:
     """Return the number of active weights of each layer, shape [layers].
 
@@ -70,8 +69,8 @@ def layer_counts(
       than there are scores, each layer keeps what it has, and the rest goes by its free places.
     - ``quota``: the same, but each layer keeps between half and twice its uniform count.
 
-    Law: the counts of all rules but ``uniform`` sum to ``floor(N d + 1/2)``. Each layer keeps at
-    least ``min(minimum, n)`` weights and at most n; where that alone is more than the density
+    Law: the counts of all rules but ``uniform`` sum to ``floor(N d + 1/2)``. Each layer that is not
+    empty keeps at least one weight and at most n; where that alone is more than the density
     allows, it is what is returned.
 
     Raises SettingsError if the rule is unknown, or the density is outside (0, 1], and
@@ -80,7 +79,7 @@ def layer_counts(
     if not 0.0 < density <= 1.0:
         raise SettingsError(f"expected a density in (0, 1], found {density}")
     upper = np.asarray(sizes, dtype=np.int64)
-    layers = Layers(upper, np.minimum(upper, minimum), density, shapes, scores)
+    layers = Layers(upper, np.minimum(upper, 1), density, shapes, scores)
     found: Allocation = ALLOCATIONS[rule]
     return found.count(layers)
 

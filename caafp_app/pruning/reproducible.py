@@ -94,11 +94,7 @@ class ReproducibleSum:
             level.put(part, terms)
 
     def add_at(
-        self,
-        index: NDArray[np.integer],
-        values: NDArray[np.floating],
-        weight: float = 1.0,
-        peak: float | None = None,
+        self, index: NDArray[np.integer], values: NDArray[np.floating], weight: float = 1.0
     ) -> None:
         """Add ``weight * values`` [m] at the positions ``index`` [m]; otherwise as `add`.
 
@@ -112,7 +108,7 @@ class ReproducibleSum:
             int(index[0]) >= 0 and int(index[-1]) < self.size and (index[1:] > index[:-1]).all()
         ):
             raise ProtocolError(f"expected strictly increasing positions in [0, {self.size})")
-        largest = largest_magnitude(values, index.size, peak)
+        largest = largest_magnitude(values, index.size)
         level = self._room_for(largest * abs(weight))
         level._quanta[index] += level._rounded(values.astype(np.float64) * weight)
 

@@ -17,6 +17,7 @@ def build_summary(
     that has members alike in the sparsity of clusters. Values that no client reported are None;
     ``finetune_epochs`` is the median of what clients found with ``finetune-epochs=auto``.
     """
+    epochs = known(client.finetune_epochs for client in report.clients)
     clusters = [report.clusters[number] for number in sorted(report.clusters)]
     sparsities = known(client.personal_sparsity for client in report.clients)
     cluster_sparsities = [1.0 - cluster.density for cluster in clusters if cluster.members]
@@ -38,7 +39,7 @@ def build_summary(
             "personal": spread(client.personal_f1 for client in report.clients),
         },
         **({"classes": report.classes.to_json()} if report.classes else {}),
-        "finetune_epochs": _median(known(client.finetune_epochs for client in report.clients)),
+        "finetune_epochs": float(np.median(epochs)) if epochs else None,
         "sparsity": {
             "personal_min": min(sparsities, default=None),
             "personal_mean": _mean(sparsities),
@@ -83,10 +84,6 @@ def spread(values: Iterable[float | None]) -> dict[str, float | int | None]:
 def known(values: Iterable[float | None]) -> list[float]:
     """Return the values that are neither None nor NaN."""
     return [float(value) for value in values if value is not None and not np.isnan(value)]
-
-
-def _median(values: list[float]) -> float | None:
-    return float(np.median(values)) if values else None
 
 
 def _mean(values: list[float]) -> float | None:

@@ -28,7 +28,6 @@ def test_uniform_rounds_each_layer_half_up():
 
 def test_no_layer_is_pruned_to_nothing():
     assert layer_counts([1000, 3, 1, 0], 0.01).tolist() == [10, 1, 1, 0]
-    assert layer_counts([1000, 3, 1], 0.01, minimum=2).tolist() == [10, 2, 1]
     assert layer_counts([50, 50], 0.001, "erk", shapes=[(5, 10), (10, 5)]).tolist() == [1, 1]
 
 
@@ -102,16 +101,15 @@ def test_quota_is_global_between_half_and_twice_uniform():
     shapes=shapes,
     density=st.floats(0.001, 1.0),
     rule=st.sampled_from(["uniform", "erk", "global", "quota"]),
-    minimum=st.integers(0, 3),
     active=st.floats(0, 1),
     seed=st.integers(0, 99),
 )
-def test_bounds_hold_and_sums_are_exact(shapes, density, rule, minimum, active, seed):
+def test_bounds_hold_and_sums_are_exact(shapes, density, rule, active, seed):
     sizes = [int(np.prod(shape)) for shape in shapes]
     rng = np.random.default_rng(seed)
     scores = [rng.random(round(active * size)) for size in sizes]
-    counts = layer_counts(sizes, density, rule, shapes=shapes, scores=scores, minimum=minimum)
-    least = np.minimum(sizes, minimum)
+    counts = layer_counts(sizes, density, rule, shapes=shapes, scores=scores)
+    least = np.minimum(sizes, 1)
     assert (counts >= least).all()
     assert (counts <= sizes).all()
     if rule != "uniform":

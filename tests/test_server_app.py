@@ -22,7 +22,7 @@ from caafp_app.settings import Settings
 from caafp_app.strategies import MethodStrategy
 from caafp_app.watch.view import Watcher
 from tests.local_grid import LocalGrid
-from tests.strategies.support import TINY, nodes
+from tests.strategies.support import TINY, PowerCutError, nodes
 
 
 def start(folder: Path, **changes: Any) -> Path:
@@ -33,10 +33,6 @@ def start(folder: Path, **changes: Any) -> Path:
     count = settings.data.synthetic_users
     run(LocalGrid(app, nodes(count), config, serialise=False), settings)
     return folder / "runs" / str(config["run-name"])
-
-
-class PowerCutError(Exception):
-    """The server is gone."""
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, number: int) -> None:

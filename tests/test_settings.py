@@ -123,7 +123,8 @@ class TestRefusals:
             ("up-dtype", "caafp_app.protocol.codec:INT8", ["one of float32, float16, int8, found"]),
             ("classes", "0", ["from 1 to 999999", "found '0'"]),
             ("classes", 6, ["a string", "found 6"]),
-            ("classes", "walk,,sit", ["different names"]),
+            ("classes", "walk,", ["different names"]),
+            ("classes", "walk,walk", ["different names"]),
             ("train-fraction", 0.0, ["above 0 and below 1", "found 0.0"]),
             ("learning-rate", 0, ["above 0", "found 0.0"]),
             ("learning-rate", float("nan"), ["above 0", "found nan"]),
@@ -172,6 +173,10 @@ class TestRefusals:
             (
                 {"dataset": "folder", "input-shape": "9,3", "classes": "2", "partition": "iid"},
                 ["partition", "folder"],
+            ),
+            (
+                {"dataset": "folder", "input-shape": "4,2", "classes": "3", "channels": "x,y,z"},
+                ["channels: expected the 2 of input-shape"],
             ),
         ],
     )

@@ -9,7 +9,7 @@ from caafp_app.datasets.base import DataShape
 from caafp_app.datasets.folder import read_folder, read_unlabelled
 from caafp_app.datasets.form import Form, read_form
 from caafp_app.datasets.resolve import load_client
-from caafp_app.errors import DataError, SettingsError
+from caafp_app.errors import DataError
 from caafp_app.settings import DataSettings
 
 NUMBERED = DataShape((4, 2), ("0", "1", "2"))
@@ -164,17 +164,3 @@ def test_a_client_learns_the_runs_names_from_the_settings(tmp_path: Path) -> Non
     assert client.class_names == NAMED.class_names
     assert set(client.train_y) == {0, 2}
     assert client.train_x[0].tolist() == [[n, -n] for n in range(4)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"classes": "a,a"}, "classes: expected different names"),
-        ({"classes": "a,"}, "classes: expected different names"),
-        ({"classes": "0"}, "classes: expected a number from 1 to 999999, or names, found '0'"),
-        ({"channels": "x,y,z", "classes": "3"}, "channels: expected the 2 of input-shape"),
-    ],
-)
-def test_names_that_do_not_go_together_are_refused(changes: dict[str, str], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        DataSettings(dataset="folder", input_shape="4,2", **changes)  # type: ignore[arg-type]

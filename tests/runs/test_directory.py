@@ -1,4 +1,3 @@
-import csv
 import json
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +7,6 @@ import pytest
 from caafp_app.errors import RunError
 from caafp_app.runs.directory import RunDirectory
 from caafp_app.runs.files import append_line, plain
-from caafp_app.runs.records import ClientRecord
 from tests.runs.conftest import a_round
 
 NOW = datetime(2026, 3, 1, 14, 5, 9)
@@ -38,17 +36,3 @@ def test_rounds_survive_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     assert [json.loads(line) for line in lines] == [plain(vars(record)) for record in records]
     assert path.read_bytes().endswith(b"\n")
-
-
-def test_clients_are_written_as_csv(tmp_path: Path) -> None:
-    clients = [
-        ClientRecord(label='odd, "label"', cluster=0, examples=3, cluster_accuracy=1 / 3),
-        ClientRecord(label="b", cluster=-1, examples=2, personal_accuracy=float("nan")),
-    ]
-    RunDirectory(tmp_path).write_clients(clients)
-    with (tmp_path / "clients.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["label"] for row in rows] == ['odd, "label"', "b"]
-    assert float(rows[0]["cluster_accuracy"]) == 1 / 3
-    assert rows[1]["personal_accuracy"] == rows[1]["cluster_loss"] == ""
-    assert rows[1]["cluster"] == "-1"

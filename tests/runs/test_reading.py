@@ -41,7 +41,10 @@ def test_labels_and_distances_keep_together(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     RunDirectory(tmp_path).write_distances(labels, distances)
     RunDirectory(tmp_path).write_clients(
-        [ClientRecord(label=label, cluster=-1, examples=0) for label in labels]
+        [
+            ClientRecord(label=label, cluster=-1, examples=0, personal_accuracy=float("nan"))
+            for label in labels
+        ]
     )
     run = read_run(tmp_path)
     found = run.distances()

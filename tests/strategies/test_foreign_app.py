@@ -107,23 +107,6 @@ def test_what_was_scored_last_is_the_kept_model_inside_its_mask(finished: Finish
             assert np.abs(values - cluster.arrays[name].numpy())[cluster.mask[name]].min() > 0
 
 
-def test_a_dense_app_gives_its_drift_as_the_gradient(finished: Finished) -> None:
-    carried = [
-        passage
-        for passage in finished.grid.passages
-        if passage.direction == "up" and "gradient-value" in passage.arrays
-    ]
-    asked = [
-        passage
-        for passage in finished.grid.passages
-        if passage.direction == "down" and "gradient-counts" in passage.header
-    ]
-    assert {p.header["round"] for p in carried} == {6}  # the first update is of a dense model
-    assert len(carried) == len(asked) == 3
-    for passage in carried:
-        assert passage.header["gradient-scale"] > 0
-
-
 def test_training_and_evaluation_run_at_the_rates_of_fedavg(finished: Finished) -> None:
     exchanges = [(r.phase, r.round, r.asked) for r in finished.seen.rounds]
     trained = [asked for phase, _, asked in exchanges if phase in ("warm-up", "prune")]

@@ -1,4 +1,4 @@
-"""A ClientApp of which some tasks crash, hang, or take all memory. See test_warm.py."""
+"""A ClientApp of which some tasks crash, hang, or take all memory. See test_devices.py."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from caafp_app.client_app import describe, evaluate, train
 from caafp_app.devices.saying import say
 from caafp_app.protocol.mod import SparseMod
 
-KILLED, HUNG, GREEDY = 3, 6, 9
-"""Rounds in which the device called ``trouble`` misbehaves."""
+LABEL, KILLED, HUNG, GREEDY = "device-0", 1, 2, 3
+"""A device, and rounds in which it misbehaves."""
 
 
 def misbehave(message: Message, context: Context, answer: ClientAppCallable) -> Message:
     """Do what a bad task does."""
     number = message.content.config_records["caafp"].get("round")
-    if context.node_config.get("label") == "trouble":
+    if context.node_config.get("label") == LABEL:
         if number == KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
         if number == HUNG:

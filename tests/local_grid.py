@@ -19,6 +19,21 @@ from caafp_app.protocol.payload import attached, detached
 Tamper = Callable[[Message, Message], Message | None]
 
 
+class Clock:
+    """Time that passes by sleeping only."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
 @dataclass(frozen=True)
 class Passage:
     """A message that went over the wire, ``down`` or ``up``: our header, and bytes by array.

@@ -17,7 +17,7 @@ from caafp_app import CAAFP
 from caafp_app.runner import runner
 from caafp_app.runner.exchange import Exchange
 from caafp_app.strategies import Clustering, Pruning
-from tests.local_grid import LocalGrid
+from tests.local_grid import Clock, LocalGrid
 from tests.protocol.support import repacked
 from tests.strategies import numpy_app
 from tests.strategies.support import Recorder, failed, nodes
@@ -26,16 +26,6 @@ pytestmark = pytest.mark.e2e
 
 CLIENTS, LIARS, ROUNDS, DEADLINE = 10, 3, 200, 600.0
 FAULTS = ("fails", "lost", "slow", "reversed", "nan", "vast", "metrics")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def drawn(round_: int) -> dict[int, str]:

@@ -14,23 +14,8 @@ from caafp_app.errors import RunError
 from caafp_app.runner import exchange
 from caafp_app.runner.exchange import FIRST_PAUSE, GROWTH, LONGEST_PAUSE, REST, Exchange, Quorum
 from caafp_app.runs.ledger import Ledger
-from tests.local_grid import LocalGrid
+from tests.local_grid import Clock, LocalGrid
 from tests.strategies.numpy_app import make_app
-
-
-class Clock:
-    """Time that passes by sleeping only."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
 
 
 class TimedGrid(LocalGrid):

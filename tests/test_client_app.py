@@ -30,6 +30,7 @@ from tests.local_grid import LocalGrid
 from tests.strategies.support import nodes, request_to
 
 ROOT = Path(__file__).parents[1]
+Call = tuple[training.LocalTraining, Any, int]
 CONFIG: dict[str, Any] = {
     "synthetic-users": 4,
     "synthetic-windows": 30,
@@ -90,9 +91,9 @@ def metrics_of(reply: Message) -> MetricRecord:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[training.LocalTraining, Any]]:
-    """How each training call was made, and inside which mask."""
-    calls: list[tuple[training.LocalTraining, Any]] = []
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """How each training call was made, inside which mask and on how many windows."""
+    calls: list[Call] = []
     original = training.train
 
     def train(
@@ -103,7 +104,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[training.LocalTrainin
         mask: Any = None,
         anchor: Any = None,
     ) -> float:
-        calls.append((how, mask))
+        calls.append((how, mask, len(x)))
         return original(model, x, y, how, mask, anchor)
 
     monkeypatch.setattr(training, "train", train)
@@ -130,28 +131,18 @@ def test_a_training_reply_scores_the_received_model_in_the_same_exchange() -> No
     assert plain["num-examples"] == metrics["num-examples"] > metrics["test-examples"]
 
 
-def test_windows_held_out_of_training_are_scored_and_not_trained_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: list[np.ndarray] = []
-    original = training.train
-
-    def train(model: Any, x: Any, y: Any, *args: Any) -> float:
-        seen.append(x)
-        return original(model, x, y, *args)
-
-    monkeypatch.setattr(training, "train", train)
+def test_windows_held_out_of_training_are_scored_and_not_trained_on(trained: list[Call]) -> None:
     server = Server({"synthetic-windows": 60})
     told = {HELD_OUT: 0.2, HELD_TRAINED: 1.0}
     metrics = metrics_of(server.ask(Action.TRAIN, told=told, evaluate=True))
-    assert metrics["num-examples"] == len(seen[0]) + metrics["held-examples"]
+    assert metrics["num-examples"] == trained[0][2] + metrics["held-examples"]
     assert 0 < metrics["held-examples"] <= 0.2 * metrics["num-examples"]
     assert 0 <= metrics["held-accuracy"] <= 1
     assert metrics["held-trained-loss"] < metrics["held-loss"]
     scored = metrics_of(server.ask(Action.EVALUATE, told=told, layout=b""))
     assert scored["held-loss"] == metrics["held-loss"] != metrics["cluster-loss"]
     server.ask(Action.TRAIN, layout=b"")
-    assert len(seen[1]) == metrics["num-examples"]
+    assert trained[1][2] == metrics["num-examples"]
     refused = server.ask(Action.TRAIN, told={HELD_OUT: 0.9}, layout=b"")
     assert "expected a number from 0 to 0.5" in refused.error.reason
 
@@ -164,15 +155,13 @@ def test_the_entropy_of_the_labels_is_told_where_it_is_asked_for() -> None:
     assert said == pytest.approx(-(shares @ np.log(shares)) / np.log(len(data.class_names)))
 
 
-def test_epochs_and_learning_rate_follow_phase_and_action(
-    trained: list[tuple[training.LocalTraining, Any]],
-) -> None:
+def test_epochs_and_learning_rate_follow_phase_and_action(trained: list[Call]) -> None:
     server = Server({"learning-rate-end": 0.1, "proximal": 0.25, "batch-size": 7})
     server.ask(Action.TRAIN)
     server.ask(Action.TRAIN, round=3, phase="cluster", layout=b"")
     server.ask(Action.TRAIN, round=10, phase="prune", layout=b"")
     server.ask(Action.PERSONALISE, round=11, phase="personalise", layout=b"")
-    hows = [how for how, _ in trained]
+    hows = [how for how, *_ in trained]
     assert [how.epochs for how in hows] == [3, 1, 3, 2]
     rates = [how.learning_rate for how in hows]
     assert rates[0] == 0.01
@@ -191,16 +180,14 @@ def test_an_update_depends_on_client_round_and_seed_alone() -> None:
     assert len(set(found)) == 4
 
 
-def test_training_and_fine_tuning_are_inside_the_servers_mask(
-    trained: list[tuple[training.LocalTraining, Any]],
-) -> None:
+def test_training_and_fine_tuning_are_inside_the_servers_mask(trained: list[Call]) -> None:
     server = Server(density=0.3)
     reply = server.ask(Action.TRAIN)
     assert server.update(reply).shape == (server.mask.count,)
     assert Answer.from_records(reply.content).outside == 0
     personal = server.ask(Action.PERSONALISE, phase="personalise", layout=b"", mask=None)
     assert Answer.from_records(personal.content).outside == 0
-    for _, mask in trained:
+    for _, mask, _ in trained:
         for name, bits in server.mask.by_layer().items():
             np.testing.assert_array_equal(mask[name], bits)
     Server().ask(Action.TRAIN)
@@ -240,13 +227,11 @@ def personalised(server: Server, **told: float) -> MetricRecord:
 AUTO = {"finetune-epochs": "auto", "synthetic-windows": 60}
 
 
-def test_a_client_finds_itself_how_long_to_fine_tune(
-    trained: list[tuple[training.LocalTraining, Any]],
-) -> None:
+def test_a_client_finds_itself_how_long_to_fine_tune(trained: list[Call]) -> None:
     server = Server(AUTO, density=0.5)
     metrics = personalised(server)
     assert 0 < metrics["finetune-epochs"] <= training.MOST_EPOCHS
-    assert [how.epochs for how, _ in trained] == [metrics["finetune-epochs"]]
+    assert [how.epochs for how, *_ in trained] == [metrics["finetune-epochs"]]
     # The same as with that number told: what was held out is trained on in the end.
     told = Server({**AUTO, "finetune-epochs": int(metrics["finetune-epochs"])}, density=0.5)
     again = personalised(told)

@@ -65,10 +65,6 @@ clustered = partial(Trial, rounds=(1, 1, 4), configs=4, clustering=Clustering(2)
 """The numpy app has two prunable layers of 36 weights and a bias of 3."""
 
 
-def dense(record: ArrayRecord) -> list[np.ndarray]:
-    return record.to_numpy_ndarrays()
-
-
 def skewed() -> ArrayRecord:
     """The first layer's weights are ten times those of the second."""
     arrays = numpy_app.initial().to_numpy_ndarrays()
@@ -96,7 +92,8 @@ def test_a_run_may_be_sparse_from_the_start(kind: str) -> None:
         assert densities == {0.5}
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0] == masks[2]).all() == (kind == "magnitude")
-    sizes = np.abs(np.concatenate([a.ravel() for a in dense(numpy_app.initial())[:2]]))
+    weights = numpy_app.initial().to_numpy_ndarrays()
+    sizes = np.abs(np.concatenate([a.ravel() for a in weights[:2]]))
     for part in (slice(0, 36), slice(36, 72)):
         assert masks[0][part].sum() == 18
         largest = set(np.argsort(-sizes[part])[:18])

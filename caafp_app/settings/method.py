@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from caafp_app import registry
 from caafp_app.errors import SettingsError
 from caafp_app.pruning.levels import parse_levels
-from caafp_app.pruning.score_text import parse_score, rivals_of
+from caafp_app.pruning.score_text import DEFAULT_SCORE, parse_score, rivals_of
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.settings.knob import Group, knob
 
@@ -93,7 +93,7 @@ class PruneSettings(Group):
         "magnitude", "what decides the mask of round 1", choices=("magnitude", "random", "snip")
     )
     score: str = knob(
-        "0.5 magnitude + 0.25 coherence + 0.25 consistency",
+        DEFAULT_SCORE,
         "what makes a weight important: a weighted sum of scores, or one name; auto: whichever "
         "loses clients the least",
     )

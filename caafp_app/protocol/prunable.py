@@ -51,7 +51,13 @@ def _as_function(
         return lambda name, shape: len(shape) >= 2 and math.prod(shape) >= spare_below
     if callable(rule):
         return rule
-    patterns = [rule] if isinstance(rule, str) else list(rule)
+    alone = isinstance(rule, str) or not isinstance(rule, Iterable)
+    given: list[object] = [rule] if alone else list(rule)
+    patterns = [pattern for pattern in given if isinstance(pattern, str)]
+    if len(patterns) < len(given):
+        raise SettingsError(
+            f"prunable: expected names, globs, or a function of name and shape, found {rule!r:.80}"
+        )
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in candidates):
             known = ", ".join(candidates) or "none"

@@ -73,6 +73,7 @@ class CAAFP(MethodStrategy):
     deadline: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.sharing <= 1.0:
             raise SettingsError(f"sharing: expected a number from 0 to 1, found {self.sharing}")
         if self.clustering.by_rounds and len(parse_levels(self.pruning.levels)) > 1:

@@ -61,6 +61,7 @@ class ClusterFL(MethodStrategy):
 
     def __post_init__(self) -> None:
         """Refuse a robust mean."""
+        super().__post_init__()
         if self.aggregation != "mean":
             raise SettingsError(
                 f"aggregation: expected mean, found {self.aggregation}: in clusterfl every "

@@ -48,6 +48,7 @@ class EfficientFL(MethodStrategy):
     sparsity: float = 0.7
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.sparsity < 1.0:
             raise SettingsError(f"sparsity: expected at least 0 and below 1, found {self.sparsity}")
 

@@ -17,6 +17,7 @@ from caafp_app.clustering.structure import find_structure
 from caafp_app.errors import SettingsError
 from caafp_app.runner.roster import Roster
 from caafp_app.runs.observer import Observer
+from caafp_app.strategies.arguments import check_arguments
 
 _MOST_COMPARED = 500
 """Clients whose distances among each other are told to the observer: a tree to look at."""
@@ -55,6 +56,10 @@ class Clustering:
         return self
 
     def __post_init__(self) -> None:
+        check_arguments(self, counts=("clusters",))
+        if self.min_cluster_size < 1:
+            found = self.min_cluster_size
+            raise SettingsError(f"min_cluster_size: expected at least 1, found {found}")
         if isinstance(self.clusters, str) and self.clusters != AUTO:
             raise SettingsError(
                 f"clusters: expected a whole number or {AUTO}, found {self.clusters!r}"

@@ -39,6 +39,7 @@ class HeteroFL(MethodStrategy):
     score = "magnitude"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         parse_levels(self.levels)
 
     @property

@@ -21,6 +21,7 @@ from caafp_app.pruning.staleness import Ages, with_bonus
 from caafp_app.pruning.tuning import SPARSITY_RULES, final_sparsity
 from caafp_app.registry import ALLOCATIONS
 from caafp_app.runner.model import SparseModel
+from caafp_app.strategies.arguments import check_arguments
 
 Vector = NDArray[np.float64]
 
@@ -84,6 +85,7 @@ class Pruning:
         return self
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         if isinstance(self.sparsity, str) and self.sparsity not in SPARSITY_RULES:
             raise SettingsError(
                 f"sparsity: expected a number, {' or '.join(map(repr, SPARSITY_RULES))}, found "

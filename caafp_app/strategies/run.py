@@ -55,8 +55,10 @@ class Run:
         train_config: ConfigRecord,
         evaluate_config: ConfigRecord,
     ) -> None:
-        if num_rounds < 1:
-            raise SettingsError(f"num_rounds: expected at least 1, found {num_rounds}")
+        if not hasattr(num_rounds, "__index__") or num_rounds < 1:
+            raise SettingsError(
+                f"num_rounds: expected a whole number of at least 1, found {num_rounds!r}"
+            )
         self.strategy = strategy
         self.plan = strategy.plan(num_rounds)
         arrays = from_record(RecordDict({"initial": initial_arrays}), "initial")

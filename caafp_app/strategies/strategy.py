@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from logging import INFO
 from typing import ClassVar
 
@@ -22,6 +22,7 @@ from caafp_app.runner.roster import Client, generator, sample
 from caafp_app.runner.tally import Aggregate
 from caafp_app.runs.checkpoint import Checkpoints, Saved
 from caafp_app.runs.observer import LogObserver, Observer
+from caafp_app.strategies.arguments import check_arguments
 from caafp_app.strategies.method import Method
 from caafp_app.strategies.report import ClusteredResult
 from caafp_app.strategies.run import Run
@@ -141,6 +142,10 @@ weighted_by_key, arrayrecord_key, configrecord_key, train_metrics_aggr_fn, evalu
 
     needs_own_app: ClassVar[str] = ""
     """The key of `protocol.objective` that a ClientApp has to follow; empty: any app will do."""
+
+    def __post_init__(self) -> None:
+        """Refuse arguments that are none; whoever overrides this should call it."""
+        check_arguments(self, counts={one.name for one in fields(MethodStrategy)})
 
     @property
     def cuts_filters(self) -> bool:

@@ -154,7 +154,7 @@ def test_initial_arrays_may_be_a_plain_list() -> None:
 @pytest.mark.parametrize(
     ("rounds", "keys", "told"),
     [
-        (0, ("arrays", "config"), "num_rounds: expected at least 1, found 0"),
+        (0, ("arrays", "config"), "num_rounds: expected a whole number of at least 1, found 0"),
         (1, ("x", "x"), "two names that differ"),
         (1, ("caafp", "config"), "none of caafp"),
         (1, ("arrays", "caafp.arrays"), "none of caafp"),

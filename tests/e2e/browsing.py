@@ -1,4 +1,7 @@
-"""A page in headless Chromium that goes on while a test looks at it, over its own protocol."""
+"""A page in headless Chromium: as it is in the end, or while it goes on.
+
+``CHROMIUM`` names the program where it is not on the path.
+"""
 
 import contextlib
 import itertools
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -24,9 +28,19 @@ QUIET = (
 STARTUP_SECONDS = 120.0
 
 
+def dumped(url: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    """The page as the browser has it in the end, and what the browser said."""
+    if BROWSER is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the path, and CHROMIUM not set")
+    command = [BROWSER, *QUIET, *more, f"--user-data-dir={folder / 'profile'}", "--dump-dom", url]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=STARTUP_SECONDS, check=False
+    )
+
+
 @dataclass
 class Page:
-    """One page of a browser that is open."""
+    """One page of a browser that is open, over its own protocol."""
 
     socket: ClientConnection
     log: Path

@@ -1,15 +1,11 @@
 """The page in headless Chromium: it renders, sorts, and complains of nothing.
 
 The browser is started by itself, once: what a person would do is a script at the end of the page,
-what came of it is read from the page that the browser prints. ``CHROMIUM`` names the program where
-it is not on the path.
+what came of it is read from the page that the browser prints.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -18,12 +14,10 @@ import pytest
 
 from caafp_app.report.page import build_page
 from caafp_app.runs.reading import read_run
+from tests.e2e.browsing import dumped
 from tests.left_run import leave_run
 
 pytestmark = pytest.mark.e2e
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 PERSON = """
 <script>
@@ -48,18 +42,6 @@ out.id = "seen";
 out.textContent = JSON.stringify(seen);
 document.body.append(out);
 </script></body>"""
-
-
-def dumped(url: str, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    """The page as the browser has it in the end, and what the browser said."""
-    if BROWSER is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the path, and CHROMIUM not set")
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", *more]
-    options += ["--disable-background-networking", f"--user-data-dir={folder / 'profile'}"]
-    options += ["--enable-logging=stderr", "--v=0", "--dump-dom"]
-    return subprocess.run(
-        [BROWSER, *options, url], capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_the_page_is_drawn_and_sorts_and_the_browser_has_nothing_to_say(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import uvicorn
 from caafp_app.runs.live import LiveLog
 from caafp_app.watch import web
 from caafp_app.watch.view import View, Watcher
+from tests.e2e.browsing import dumped
 from tests.e2e.fleet import free_port
 from tests.left_run import leave_run
-from tests.report.test_browser import dumped
 
 
 class Going(Watcher):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import fields
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,13 +24,12 @@ def check_arguments(given: Any, counts: Collection[str] = ()) -> None:
     """Raise SettingsError if a field of a dataclass has a value of another type, or NaN.
 
     Numbers named by `counts` have to be at least 0. Whole numbers of numpy become Python's, the
-    only ones that a message takes. Fields whose types have parts, such as functions, may be
-    anything.
+    only ones that a message takes. Fields of other types, such as functions, may be anything.
     """
     for one in fields(given):
         value = getattr(given, one.name)
         kinds = get_args(one.type) if isinstance(one.type, UnionType) else (one.type,)
-        if value is one.default or any(get_origin(k) or not isinstance(k, type) for k in kinds):
+        if value is one.default or not all(k in _KINDS or _is_ours(k) for k in kinds):
             continue
         known = [_KINDS.get(kind, (kind, f"a {kind.__name__}")) for kind in kinds]
         fits = any(isinstance(value, kind) for kind, _ in known)
@@ -42,3 +41,7 @@ def check_arguments(given: Any, counts: Collection[str] = ()) -> None:
             raise SettingsError(f"{one.name}: expected {told}{least}, found {value!r:.80}")
         if isinstance(value, Integral) and number:
             object.__setattr__(given, one.name, operator.index(value))
+
+
+def _is_ours(kind: Any) -> bool:
+    return isinstance(kind, type) and kind.__module__.startswith("caafp_app.")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,15 @@ def test_numbers_of_numpy_are_numbers() -> None:
     pruning = Pruning(sparsity=np.float32(0.5), every=np.int64(1))  # type: ignore[arg-type]
     strategy = CAAFP(seed=np.int64(7), pruning=pruning)  # type: ignore[arg-type]
     assert (type(strategy.seed), type(pruning.every)) == (int, int)
+
+
+def test_an_argument_of_ones_own_may_be_anything() -> None:
+    @dataclass(eq=False, kw_only=True)
+    class Own(CAAFP):
+        table: Any = None
+        share: float = 0.5
+
+    assert Own(table=[1], share=-1.0).table == [1]
 
 
 @pytest.mark.parametrize("rounds", [1.5, "3"])

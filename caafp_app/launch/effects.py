@@ -64,6 +64,11 @@ IDLE = (
         "prune-rounds is 0: masks do not change",
         lambda s: s.rounds.prune_rounds == 0,
     ),
+    Idle(
+        ("score",),
+        "prune-every is 1, and clients choose by the rounds between two mask updates",
+        lambda s: s.pruning.score == "auto" and s.pruning.prune_every == 1,
+    ),
     Idle(("tolerance",), "sparsity is not auto", lambda s: s.pruning.sparsity != "auto"),
     Idle(
         ("initial-mask",),

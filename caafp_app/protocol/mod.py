@@ -233,11 +233,16 @@ def _record_of(mask: Mask, parts: Parts) -> ArrayRecord:
 
 
 def _join_metrics(content: RecordDict, said: Sequence[RecordDict]) -> None:
-    """Let a metric that differs between trials be the list of what was said of each."""
+    """Let a metric that differs between trials be the list of what was said of each.
+
+    One that is a list itself, such as an accuracy by class, is left out.
+    """
     for name, metrics in content.metric_records.items():
         for key, value in list(metrics.items()):
             found = [one.metric_records[name][key] for one in said]
-            if any(one != value for one in found):
+            if any(isinstance(one, list) for one in found):
+                del metrics[key]
+            elif any(one != value for one in found):
                 metrics[key] = [float(one) for one in found]  # type: ignore[arg-type]
 
 

@@ -65,6 +65,13 @@ class Election:
         self._elected = {}
         if len(self.rivals) < 2:
             return
+        if not any(evidence.replies for _, evidence, _ in known.values()):
+            what = (
+                "round %d: no client chooses a score, for no round has trained inside these masks; "
+                "%r makes the next. Clients choose where there are 2 or more rounds between updates"
+            )
+            log(INFO, what, round_, self.rivals[0].score)
+            return
         half = -(-len(clients) // 2)
         asked = sample(clients, half, generator(seed, round_, "election"), FEWEST)
         queries = []

@@ -23,6 +23,7 @@ from caafp_app.strategies.factory import unused_settings
         ({"engine": "batched", "round-timeout": 9.0}, 12, "round-timeout has no effect"),
         ({"sparsity": 0.0, "finetune-dense": True}, 12, "finetune-dense has no effect"),
         ({"initial-sparsity": 0.7, "schedule": "linear"}, 12, "schedule has no effect"),
+        ({"score": "auto", "prune-every": 1}, 12, "score has no effect: prune-every is 1"),
         ({"strategy-args": "sparsity=0.2"}, 12, "sparsity in strategy-args goes before"),
     ],
 )

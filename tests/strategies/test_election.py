@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Message, MetricRecord
+from flwr.app import Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from caafp_app import CAAFP
 from caafp_app.errors import SettingsError
+from caafp_app.protocol.mod import _join_metrics
 from caafp_app.pruning.score_text import DEFAULT_SCORE, RIVALS
 from caafp_app.runner.options import WireFormat
 from caafp_app.strategies import Clustering, Pruning
@@ -90,6 +91,21 @@ def test_without_usable_losses_the_papers_mix_stays() -> None:
     assert set(chosen(trial.seen)) == {4, 6}
     assert not any(r.elected for r in trial.seen.rounds)
     assert trial.kept.bits(ROUNDS) == foreign(DEFAULT_SCORE).kept.bits(ROUNDS)
+
+
+def test_masks_that_change_with_every_round_say_that_nobody_chooses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Trial(rounds=(1, 1, 3), pruning=Pruning(score="auto", every=1)).start()
+    told = [line for line in caplog.messages if "no client chooses a score" in line]
+    assert [line.split(":")[0] for line in told] == ["round 2", "round 3", "round 4"]
+    assert "2 or more rounds between updates" in told[0]
+
+
+def test_a_metric_of_several_numbers_leaves_the_vote_as_it_is() -> None:
+    said = [RecordDict({"m": MetricRecord({"loss": n, "class": [n, 1.0]})}) for n in (2.0, 1.0)]
+    _join_metrics(said[-1], said)
+    assert dict(said[-1]["m"]) == {"loss": [2.0, 1.0]}
 
 
 def test_our_own_app_scores_trials_on_train_windows_and_trains_on_all() -> None:

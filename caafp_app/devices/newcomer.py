@@ -55,12 +55,19 @@ def _models(run: Path, found: Mapping[str, Any]) -> dict[int, dict[str, NDArray[
     with reading(run / "clusters.json", RunError):
         clusters = found["clusters"]
         weights = {int(number): max(int(one["examples"]), 1) for number, one in clusters.items()}
+    if not weights:
+        raise RunError(f"expected a cluster in {run / 'clusters.json'}, found none to predict by")
     models = {n: read_tensors(run / "models" / f"cluster-{n}.safetensors")[0] for n in weights}
     total, first = sum(weights.values()), next(iter(models.values()))
-    general = {
-        name: np.sum([weights[n] / total * models[n][name] for n in models], axis=0, dtype=dtype)
-        if (dtype := array.dtype).kind == "f"
-        else array
-        for name, array in first.items()
-    }
+    with reading(f"models of one network in {run / 'models'}", RunError):
+        general = {
+            name: np.sum(
+                [weights[n] / total * models[n][name] for n in models], axis=0, dtype=dtype
+            )
+            if (dtype := array.dtype).kind == "f"
+            else array
+            for name, array in first.items()
+        }
+    if any(np.isnan(array).any() for array in general.values()):
+        raise RunError(f"expected numbers in {run / 'models'}, found NaN: the training diverged")
     return {GENERAL: general, **(models if len(models) > 1 else {})}

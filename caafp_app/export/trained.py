@@ -92,14 +92,14 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
     else:
         name = f"cluster-{number}"
     arrays, digest = _read(run / "models" / f"{name}.safetensors", run)
-    packed, _ = _read(run / "masks" / f"{name}.safetensors", run)
+    packed = _read_mask(run, name)
     shape = data_shape(settings.data)
     model = build_model(settings.model.model, shape.input_shape, len(shape.class_names), seed=0)
     load_arrays(model, arrays)
     pruning = settings.pruning
     first, last = pruning.spares_first, pruning.spares_last
     layout = Layout.of(dump_arrays(model), spare_first=first, spare_last=last)
-    mask = Mask.unpack(layout, packed["mask"])
+    mask = Mask.unpack(layout, packed)
     if mask.digest != digest:
         raise RunError(
             f"{run}: expected the mask {digest} of {name}, found {mask.digest}; model, mask and "
@@ -107,8 +107,7 @@ def load_cluster(run: Path, number: int | None = None, level: float = 1.0) -> Tr
         )
     if level != 1.0:
         name = f"level-{level:g}-{name}"
-        part, _ = _read(run / "masks" / f"{name}.safetensors", run)
-        mask = Mask(layout, mask.bits & Mask.unpack(layout, part["mask"]).bits)
+        mask = Mask(layout, mask.bits & Mask.unpack(layout, _read_mask(run, name)).bits)
         inside = mask.by_layer()
         load_arrays(model, {key: array * inside.get(key, 1) for key, array in arrays.items()})
     by_layer = mask.by_layer()
@@ -163,6 +162,14 @@ def _shrunk(model: nn.Module, mask: Masks) -> tuple[nn.Module, Masks]:
 def _known(run: Path) -> list[str]:
     """Return the names of the clusters of a run."""
     return sorted(file.stem for file in (run / "models").glob("cluster-*.safetensors"))
+
+
+def _read_mask(run: Path, name: str) -> NDArray[Any]:
+    path = run / "masks" / f"{name}.safetensors"
+    arrays, _ = _read(path, run)
+    if "mask" not in arrays:
+        raise RunError(f"expected the array 'mask' in {path}, found {', '.join(arrays) or 'none'}")
+    return arrays["mask"]
 
 
 def _read(path: Path, run: Path) -> tuple[Arrays, str]:

@@ -15,6 +15,7 @@ from caafp_app.devices.requests import initial_arrays
 from caafp_app.errors import RunError
 from caafp_app.protocol.unlabelled import GENERAL, MARGIN, informed
 from caafp_app.runs.directory import RunDirectory
+from caafp_app.runs.tensors import read_tensors, write_tensors
 from caafp_app.settings import Settings
 from tests.devices.conftest import CONFIG
 from tests.devices.test_personal import personalise
@@ -64,6 +65,23 @@ def test_else_the_mean_by_the_members_examples(
 def test_a_folder_without_a_run_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"expected a run directory with settings\.json"):
         predict_as_newcomer(data, tmp_path)
+
+
+def test_models_that_do_not_belong_together_are_refused(data: Path, left: Path) -> None:
+    model = left / "models" / "cluster-1.safetensors"
+    arrays, _ = read_tensors(model)
+    name, first = next(iter(arrays.items()))
+    for other, told in (
+        ({name: first}, "cannot read models of one network in"),
+        ({**arrays, name: first[:1]}, "cannot read models of one network in"),
+        ({**arrays, name: first * np.nan}, "expected numbers in .* found NaN"),
+    ):
+        write_tensors(model, other)
+        with pytest.raises(RunError, match=told):
+            predict_as_newcomer(data, left)
+    (left / "clusters.json").write_text('{"clusters": {}}')
+    with pytest.raises(RunError, match=r"expected a cluster in .* found none"):
+        predict_as_newcomer(data, left)
 
 
 def test_a_cluster_has_to_be_ahead_by_the_margin() -> None:

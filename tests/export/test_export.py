@@ -239,6 +239,9 @@ def test_what_cannot_be_exported_is_said(runs: dict[str, Path], tmp_path: Path) 
     shutil.copy(runs["filter"] / "masks" / "cluster-0.safetensors", mixed / "masks")
     with pytest.raises(RunError, match="are not of one run"):
         load_cluster(mixed, 0)
+    shutil.copy(mixed / "models" / "cluster-0.safetensors", mixed / "masks")
+    with pytest.raises(RunError, match=r"expected the array 'mask' in .*, found conv1\.bias"):
+        load_cluster(mixed, 0)
 
 
 def test_a_format_without_its_packages_names_the_extra(

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from logging import WARNING
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import ConfigRecord
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -22,13 +24,21 @@ if TYPE_CHECKING:
 
 def layout_of(strategy: "MethodStrategy", arrays: Mapping[str, NDArray[Any]]) -> Layout:
     """Return which of a model's arrays are pruned, by the strategy's arguments."""
-    return Layout.of(
+    layout = Layout.of(
         arrays,
         strategy.prunable,
         spare_first=strategy.spare_first,
         spare_last=strategy.spare_last,
         spare_below=0 if strategy.cuts_filters else strategy.spare_below,
     )
+    of_pairs = [entry.name for entry in layout.other_entries if entry.dtype.startswith("complex")]
+    if of_pairs:
+        what = (
+            "complex numbers are not averaged, they only travel along: %s. What is trained has to "
+            "be sent as real and imaginary parts, as by torch.view_as_real"
+        )
+        log(WARNING, what, ", ".join(of_pairs))
+    return layout
 
 
 def runner_of(

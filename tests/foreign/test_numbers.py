@@ -72,6 +72,13 @@ def test_any_names_of_records(keys: tuple[str, str]) -> None:
     assert {tuple(records) for _, records in app.seen} == {keys}
 
 
+def test_complex_numbers_are_said_not_to_be_averaged(caplog: pytest.LogCaptureFixture) -> None:
+    model = {**arrays_of(), "spectrum": np.ones((2, 3), np.complex64)}
+    as_fedavg().start(grid_of(App().make(sparse_mod)), record_of(model), num_rounds=1)
+    (told,) = [line for line in caplog.messages if line.startswith("complex numbers are not")]
+    assert "only travel along: spectrum. " in told
+
+
 def test_no_update_is_too_long_for_a_model_of_small_weights() -> None:
     small = {name: 1e-4 * array for name, array in arrays_of().items() if array.ndim}
     assert_same(*both(App(), small))

@@ -61,5 +61,5 @@ def test_otherwise_each_moves_by_itself() -> None:
 
 @pytest.mark.parametrize("sharing", [-0.1, 1.1, float("nan")])
 def test_a_share_is_from_nothing_to_all(sharing: float) -> None:
-    with pytest.raises(SettingsError, match="sharing: expected a number( from 0 to 1)?, found"):
+    with pytest.raises(SettingsError, match=r"sharing: expected a number( from 0 to 1)?, found"):
         CAAFP(sharing=sharing)

@@ -45,7 +45,7 @@ PATIENCE = ["--max-retries", "0"]
 SHORT = ["warmup-rounds=1", "cluster-rounds=1", "prune-rounds=1", "prune-every=1"]
 POORER = ["warmup-rounds=5", "cluster-rounds=1", "prune-rounds=0", "clusters=1", "local-epochs=1"]
 POORER += ["learning-rate=1e-7", "finetune-learning-rate=1e-7", "finetune-epochs=1"]
-DEADLINE = 40
+DEADLINE = 25
 SEEN = 10.0
 """Seconds after a missed deadline within which the page of `caafp watch` names the device."""
 TODAY = 1000

@@ -34,8 +34,9 @@ def check_arguments(given: Any, counts: Collection[str] = ()) -> None:
         known = [_KINDS.get(kind, (kind, f"a {kind.__name__}")) for kind in kinds]
         fits = any(isinstance(value, kind) for kind, _ in known)
         number = isinstance(value, Real) and not isinstance(value, bool)
-        low = number and not (value >= 0 or (value < 0 and one.name not in counts))
-        if not fits or low or (isinstance(value, bool) and bool not in kinds):
+        low = number and one.name in counts and value < 0
+        nan = number and value != value
+        if not fits or low or nan or (isinstance(value, bool) and bool not in kinds):
             least = " of at least 0" if number and one.name in counts else ""
             told = " or ".join(name for _, name in known)
             raise SettingsError(f"{one.name}: expected {told}{least}, found {value!r:.80}")
